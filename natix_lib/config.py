@@ -1,0 +1,426 @@
+"""The config: strict typed sections, YAML plus overrides, every mistake reported at once.
+
+PyYAML reads `1e-4` as text and KFP hands ints over as floats inside dicts: both are coerced, and anything else of
+the wrong type is refused. Every default names its source.
+
+A step does not see the whole config. `step_settings` gives each step exactly the keys it uses, as plain JSON, so
+that KFP's cache key for a step changes only when something that the step reads has changed: another
+`model.dropout_rate` repeats neither ingest nor fetch.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from natix_lib.errors import ConfigError
+from natix_lib.files import JsonDict
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+OpenFraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+DINOV3_HUB_NAMES = ("vits16", "vits16plus", "vitb16", "vitl16", "vith16plus", "vit7b16")
+ROLE_RATIO_NAMES = ("train", "val_select", "val_calib", "test")
+
+
+class Section(BaseModel):
+    """A strict section: unknown keys are errors, values are finite and frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+
+def _whole(value: object) -> object:
+    """`None` spelt as KFP can pass it: optional pipeline parameters cannot default to null."""
+    return None if value in ("", 0) else value
+
+
+class Dataloader(Section):
+    """How images are fed to the backbone."""
+
+    batch_size: PositiveInt = 32  # fits a ViT-L forward at 224 in 16 GB; the first trainer's default
+    num_workers: NonNegativeInt = 2  # decoding processes; 0 decodes in the training process
+
+
+class Columns(Section):
+    """Names of the columns of a manifest or Parquet file; an absent optional column is simply not used."""
+
+    image: str = "image"
+    label: str = "label"
+    group: str = "group"
+    source_id: str = "source_id"
+    lat: str = "lat"
+    lon: str = "lon"
+    captured_at: str = "captured_at"
+    split: str = "split"
+    is_synthetic: str = "is_synthetic"
+
+
+class DataSource(Section):
+    """What ingest reads."""
+
+    data_root: str  # a folder, or gs://bucket/prefix
+    format: Literal["auto", "manifest", "parquet", "folder"] = "auto"
+    manifest: str = ""  # file below data_root; "" finds manifest.csv or manifest.parquet
+    columns: Columns = Columns()
+    class_names: list[str] = []  # names of integer labels in order; [] takes the sorted labels found
+    positive_classes: list[str] = []  # classes of the binary score; [] takes the last class of two
+    resize_shorter_side: PositiveInt = 256  # the usual evaluation resize of ViT at 224 (DINOv2, DINOv3)
+    max_reject_fraction: Fraction = 0.01  # more undecodable images than this is an error
+    max_pixels: PositiveInt = 178_956_970  # Pillow's limit against decompression bombs, 2 x MAX_IMAGE_PIXELS
+
+    @model_validator(mode="after")
+    def _check(self) -> "DataSource":
+        if not self.data_root.strip():
+            raise ValueError("data.data_root must name a folder or gs:// prefix, got an empty text")
+        for field in ("class_names", "positive_classes"):
+            names = getattr(self, field)
+            if len(set(names)) != len(names):
+                raise ValueError(f"data.{field} must not repeat a class, got {names}")
+        unknown = sorted(set(self.positive_classes) - set(self.class_names))
+        if self.class_names and unknown:
+            raise ValueError(f"data.positive_classes must be among data.class_names, got {unknown}")
+        return self
+
+
+class Data(DataSource):
+    """Where the images are and how they are fed."""
+
+    dataloader: Dataloader = Dataloader()
+
+
+class Ratios(Section):
+    """Target share of images of each split role."""
+
+    train: OpenFraction = 0.6
+    val_select: OpenFraction = 0.1
+    val_calib: OpenFraction = 0.15  # certification needs some 150 accepted at risk .02 (decisions)
+    test: OpenFraction = 0.15
+
+    @model_validator(mode="after")
+    def _check(self) -> "Ratios":
+        ratios = [getattr(self, name) for name in ROLE_RATIO_NAMES]
+        if abs(sum(ratios) - 1.0) > 1e-6:
+            raise ValueError(f"split.ratios must sum to 1, got {sum(ratios):.3f}: {ratios}")
+        return self
+
+
+class Split(Section):
+    """How images are divided into TRAIN, VAL_SELECT, VAL_CALIB and TEST."""
+
+    ratios: Ratios = Ratios()
+    seed: NonNegativeInt = 0
+    min_per_class: PositiveInt = 1  # images of every class in every role
+    use_given: bool = True  # honour a split column or split-named Parquet files, and check them
+    gps_radius_m: NonNegativeFloat = 100.0  # places nearer than this are one group; 0 switches it off
+    near_duplicate_bits: Annotated[int, Field(ge=-1, le=16)] = 4  # of 64 pHash bits; -1 switches it off
+
+
+class Model(Section):
+    """The backbone and the head."""
+
+    backbone_id: str  # hub id, local folder or gs:// folder
+    backbone_revision: str = "main"  # a commit hash pins the weights
+    num_classes: Annotated[PositiveInt | None, BeforeValidator(_whole)] = None  # checked against the data
+    image_size: PositiveInt = 224  # the DINOv3 family's evaluation size
+    freeze_backbone: bool = True
+    head_type: Literal["linear", "mlp"] = "linear"  # linear probe: the DINOv2 protocol
+    dropout_rate: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    use_ema: bool = True
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
+    use_multiview: bool = False  # average the logits of three square views along the longer side
+    init_from_explora: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> "Model":
+        if self.num_classes == 1:
+            raise ValueError("model.num_classes must be at least 2, got 1")
+        if not self.backbone_id.strip():
+            raise ValueError("model.backbone_id must name a hub id, a folder or a gs:// folder, got an empty text")
+        prefix, suffix = "facebook/dinov3-", "-pretrain-lvd1689m"
+        if self.backbone_id.startswith(prefix) and self.backbone_id.endswith(suffix):
+            name = self.backbone_id.removeprefix(prefix).removesuffix(suffix)
+            if name not in DINOV3_HUB_NAMES:
+                near = difflib.get_close_matches(name, DINOV3_HUB_NAMES, n=1, cutoff=0.0)[0]
+                raise ValueError(
+                    f"model.backbone_id {self.backbone_id} does not exist on the hub: use {prefix}{near}{suffix}"
+                )
+        if self.init_from_explora:
+            raise ValueError("model.init_from_explora must be false: this version has no adapt step")
+        return self
+
+
+class Optimizer(Section):
+    """AdamW."""
+
+    lr: PositiveFloat = 1e-3  # linear probing of frozen ViT features; 1e-5 to 5e-5 when the backbone is tuned
+    weight_decay: NonNegativeFloat = 1e-4
+
+
+class MixedPrecision(Section):
+    """Autocast on the GPU; logits that policies are fitted on are always computed in float32."""
+
+    enabled: bool = True
+    dtype: Literal["bfloat16", "float16"] = "bfloat16"  # fp16 gives NaN with DINOv3
+
+
+class EarlyStopping(Section):
+    """When to stop."""
+
+    monitor: Literal["val_select/acc"] = "val_select/acc"
+    mode: Literal["max"] = "max"
+    patience: PositiveInt = 10
+
+
+class Training(Section):
+    """Phase 1."""
+
+    epochs: PositiveInt = 50
+    optimizer: Optimizer = Optimizer()
+    mixed_precision: MixedPrecision = MixedPrecision()
+    early_stopping: EarlyStopping = EarlyStopping()
+    class_weights: Literal["none", "balanced"] = "balanced"  # n / (C n_c), scikit-learn's rule
+    views: PositiveInt = 4  # cached views of a TRAIN image: the clean one and views-1 augmented ones
+    feature_cache: bool = True  # frozen backbone only: compute features once, not once an epoch
+    feature_cache_dir: str = ""  # keep features between runs, keyed by weights, transform and data; "" in memory
+    seed: NonNegativeInt = 0
+
+
+class Sweep(Section):
+    """Phase 2: the rejection threshold."""
+
+    objective: Literal["macro_f1", "coverage_at_risk", "f1_at_coverage", "mcc"] = "macro_f1"
+    max_risk: OpenFraction = 0.05  # for coverage_at_risk
+    min_coverage: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8  # for f1_at_coverage
+    tune_cut: bool = True  # binary tasks: also tune the cut on p(positive), stored as `decision`
+
+
+class Scrc(Section):
+    """Phase 5: temperature and the accept rule with its guarantee."""
+
+    alpha: OpenFraction = 0.05  # bound on the error rate of accepted images
+    delta: OpenFraction = 0.1  # probability that the bound does not hold
+    procedure: Literal["ltt", "sgr"] = "ltt"
+    on_infeasible: Literal["fail", "empirical", "abstain"] = "abstain"
+    tune_cut: bool = True  # as sweep.tune_cut: the binary score that the bundle emits
+    bootstrap: PositiveInt = 1000
+    seed: NonNegativeInt = 0
+
+
+class Export(Section):
+    """Phase 6: the bundle."""
+
+    policy: Literal["sweep", "calibrate"]  # which policy ships: no default, the choice is the user's
+    parity_images: PositiveInt = 32  # VAL_CALIB images on which ONNX must repeat the policy's logits
+    parity_tolerance: PositiveFloat = 1e-3  # largest |difference| of a logit, relative to max(1, |logit|)
+    publish_uri: str = ""  # gs:// or local folder that receives the bundle; "" leaves it where it is
+
+
+class Evaluate(Section):
+    """TEST, once."""
+
+    bootstrap: PositiveInt = 1000
+    confidence: OpenFraction = 0.95
+    seed: NonNegativeInt = 0
+    min_slice: PositiveInt = 20  # smaller slices are listed without an interval
+
+
+class Hardware(Section):
+    """What GPU steps ask of the cluster; on a machine without a GPU they run on the CPU and say so."""
+
+    num_gpus: Annotated[int, Field(ge=0, le=1)] = 1
+    accelerator: str = "nvidia-l4"  # node-pool label on GKE; Vertex name derived from it
+    cpu: str = "4"
+    memory: str = "16Gi"
+    gpu_cpu: str = "8"
+    gpu_memory: str = "32Gi"
+
+
+class Config(Section):
+    """The whole config."""
+
+    data: Data
+    split: Split = Split()
+    model: Model
+    training: Training = Training()
+    sweep: Sweep = Sweep()
+    scrc: Scrc = Scrc()
+    export: Export
+    evaluate: Evaluate = Evaluate()
+    hardware: Hardware = Hardware()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Config":
+        names, count = self.data.class_names, self.model.num_classes
+        if names and count is not None and len(names) != count:
+            raise ValueError(f"model.num_classes is {count} but data.class_names names {len(names)} classes: {names}")
+        if self.model.freeze_backbone is False and self.training.feature_cache_dir:
+            raise ValueError("training.feature_cache_dir needs model.freeze_backbone: true")
+        return self
+
+
+SECTIONS = tuple(Config.model_fields)
+S = TypeVar("S", bound=Section)
+
+
+class IngestSettings(Section):
+    """What ingest reads of the config."""
+
+    data: DataSource
+    num_classes: PositiveInt | None
+
+
+class SplitSettings(Section):
+    """What split reads of the config."""
+
+    split: Split
+
+
+class FetchSettings(Section):
+    """What fetch reads of the config."""
+
+    backbone_id: str
+    backbone_revision: str
+
+
+class TrainSettings(Section):
+    """What train reads of the config."""
+
+    dataloader: Dataloader
+    model: Model
+    training: Training
+
+
+class SweepSettings(Section):
+    """What sweep reads of the config."""
+
+    sweep: Sweep
+
+
+class CalibrateSettings(Section):
+    """What calibrate reads of the config."""
+
+    scrc: Scrc
+
+
+class ExportSettings(Section):
+    """What export reads of the config."""
+
+    export: Export
+
+
+class EvaluateSettings(Section):
+    """What evaluate reads of the config."""
+
+    evaluate: Evaluate
+
+
+def step_settings(config: Config) -> dict[str, JsonDict]:
+    """The settings of each step, as JSON: exactly the keys that the step uses."""
+    data = DataSource(**config.data.model_dump(exclude={"dataloader"}))
+    settings: dict[str, Section] = {
+        "ingest": IngestSettings(data=data, num_classes=config.model.num_classes),
+        "split": SplitSettings(split=config.split),
+        "fetch": FetchSettings(
+            backbone_id=config.model.backbone_id, backbone_revision=config.model.backbone_revision
+        ),
+        "train": TrainSettings(dataloader=config.data.dataloader, model=config.model, training=config.training),
+        "sweep": SweepSettings(sweep=config.sweep),
+        "calibrate": CalibrateSettings(scrc=config.scrc),
+        "export": ExportSettings(export=config.export),
+        "evaluate": EvaluateSettings(evaluate=config.evaluate),
+    }
+    return {step: value.model_dump(mode="json") for step, value in settings.items()}
+
+
+def parse(model: type[S], values: Mapping[str, Any]) -> S:
+    """Validate `values` as `model`, reporting every mistake.
+
+    Raises:
+        ConfigError: One line with all mistakes, each as `key: rule, got value`.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        mistakes = [_explain(model, item) for item in error.errors()]
+        count = f"{len(mistakes)} mistakes: " if len(mistakes) > 1 else ""
+        raise ConfigError(f"config: {count}{'; '.join(mistakes)}") from error
+
+
+def _explain(model: type[Section], item: Any) -> str:
+    """One mistake in one clause."""
+    path = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        known = _known_keys(model, item["loc"][:-1])
+        near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
+        hint = f", did you mean {near[0]}?" if near else f", known keys: {', '.join(known)}"
+        return f"{path} is not a known key{hint}"
+    if item["type"] == "missing":
+        return f"{path} is required"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return str(message)
+    return f"{path}: {message[0].lower()}{message[1:]}, got {item['input']!r}"
+
+
+def _known_keys(model: type[Section], location: Iterable[str | int]) -> list[str]:
+    fields = model.model_fields
+    for part in location:
+        annotation = fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        fields = annotation.model_fields
+    return list(fields)
+
+
+def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read a YAML config, apply `key=value` overrides and validate.
+
+    Args:
+        path: YAML file.
+        overrides: Each `section.key=value`, the value in YAML (`training.optimizer.lr=1e-4`).
+
+    Raises:
+        ConfigError: If the file or an override cannot be read, or any value breaks a rule.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read config {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {path} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"config {path} must hold sections ({', '.join(SECTIONS)}), got {type(values).__name__}")
+    for override in overrides:
+        _apply(values, override)
+    return parse(Config, values)
+
+
+def _apply(values: JsonDict, override: str) -> None:
+    key, separator, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not separator or not all(parts):
+        raise ConfigError(f"--set takes section.key=value, got {override!r}")
+    target = values
+    for part in parts[:-1]:
+        inner = target.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {key}: {part} is a value, not a section")
+        target = inner
+    try:
+        target[parts[-1]] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {key}: {text!r} is not YAML") from error
