@@ -24,6 +24,8 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -82,14 +84,22 @@ class DataSource(Section):
     max_reject_fraction: Fraction = 0.01  # more undecodable images than this is an error
     max_pixels: PositiveInt = 178_956_970  # Pillow's limit against decompression bombs, 2 x MAX_IMAGE_PIXELS
 
+    @field_validator("data_root")
+    @classmethod
+    def _check_root(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("data.data_root must name a folder or gs:// prefix, got an empty text")
+        return value
+
+    @field_validator("class_names", "positive_classes")
+    @classmethod
+    def _check_names(cls, names: list[str], info: ValidationInfo) -> list[str]:
+        if len(set(names)) != len(names):
+            raise ValueError(f"data.{info.field_name} must not repeat a class, got {names}")
+        return names
+
     @model_validator(mode="after")
     def _check(self) -> "DataSource":
-        if not self.data_root.strip():
-            raise ValueError("data.data_root must name a folder or gs:// prefix, got an empty text")
-        for field in ("class_names", "positive_classes"):
-            names = getattr(self, field)
-            if len(set(names)) != len(names):
-                raise ValueError(f"data.{field} must not repeat a class, got {names}")
         unknown = sorted(set(self.positive_classes) - set(self.class_names))
         if self.class_names and unknown:
             raise ValueError(f"data.positive_classes must be among data.class_names, got {unknown}")
@@ -144,23 +154,32 @@ class Model(Section):
     use_multiview: bool = False  # average the logits of three square views along the longer side
     init_from_explora: bool = False
 
-    @model_validator(mode="after")
-    def _check(self) -> "Model":
-        if self.num_classes == 1:
-            raise ValueError("model.num_classes must be at least 2, got 1")
-        if not self.backbone_id.strip():
+    @field_validator("backbone_id")
+    @classmethod
+    def _check_backbone(cls, value: str) -> str:
+        if not value.strip():
             raise ValueError("model.backbone_id must name a hub id, a folder or a gs:// folder, got an empty text")
         prefix, suffix = "facebook/dinov3-", "-pretrain-lvd1689m"
-        if self.backbone_id.startswith(prefix) and self.backbone_id.endswith(suffix):
-            name = self.backbone_id.removeprefix(prefix).removesuffix(suffix)
-            if name not in DINOV3_HUB_NAMES:
-                near = difflib.get_close_matches(name, DINOV3_HUB_NAMES, n=1, cutoff=0.0)[0]
-                raise ValueError(
-                    f"model.backbone_id {self.backbone_id} does not exist on the hub: use {prefix}{near}{suffix}"
-                )
-        if self.init_from_explora:
+        name = value.removeprefix(prefix).removesuffix(suffix)
+        if value == f"{prefix}{name}{suffix}" and name not in DINOV3_HUB_NAMES:
+            longer = [known for known in DINOV3_HUB_NAMES if known.startswith(name)]
+            near = (longer or difflib.get_close_matches(name, DINOV3_HUB_NAMES, n=1, cutoff=0.0))[0]
+            raise ValueError(f"model.backbone_id {value} does not exist on the hub: use {prefix}{near}{suffix}")
+        return value
+
+    @field_validator("num_classes")
+    @classmethod
+    def _check_classes(cls, value: int | None) -> int | None:
+        if value == 1:
+            raise ValueError("model.num_classes must be at least 2, got 1")
+        return value
+
+    @field_validator("init_from_explora")
+    @classmethod
+    def _check_explora(cls, value: bool) -> bool:
+        if value:
             raise ValueError("model.init_from_explora must be false: this version has no adapt step")
-        return self
+        return value
 
 
 class Optimizer(Section):
@@ -214,7 +233,7 @@ class Scrc(Section):
     alpha: OpenFraction = 0.05  # bound on the error rate of accepted images
     delta: OpenFraction = 0.1  # probability that the bound does not hold
     procedure: Literal["ltt", "sgr"] = "ltt"
-    on_infeasible: Literal["fail", "empirical", "abstain"] = "abstain"
+    on_infeasible: Literal["fail", "empirical", "abstain"] = "fail"  # zero coverage must not look green
     tune_cut: bool = True  # as sweep.tune_cut: the binary score that the bundle emits
     bootstrap: PositiveInt = 1000
     seed: NonNegativeInt = 0
@@ -223,7 +242,7 @@ class Scrc(Section):
 class Export(Section):
     """Phase 6: the bundle."""
 
-    policy: Literal["sweep", "calibrate"]  # which policy ships: no default, the choice is the user's
+    policy: Literal["sweep", "calibrate"]  # which policy ships: two are fitted and none is preferred
     parity_images: PositiveInt = 32  # VAL_CALIB images on which ONNX must repeat the policy's logits
     parity_tolerance: PositiveFloat = 1e-3  # largest |difference| of a logit, relative to max(1, |logit|)
     publish_uri: str = ""  # gs:// or local folder that receives the bundle; "" leaves it where it is
@@ -261,6 +280,12 @@ class Config(Section):
     export: Export
     evaluate: Evaluate = Evaluate()
     hardware: Hardware = Hardware()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_required_keys(cls, values: Any) -> Any:
+        """Let an absent section be reported by the keys that it must hold."""
+        return {"data": {}, "model": {}, "export": {}, **values} if isinstance(values, Mapping) else values
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
@@ -334,9 +359,7 @@ def step_settings(config: Config) -> dict[str, JsonDict]:
     settings: dict[str, Section] = {
         "ingest": IngestSettings(data=data, num_classes=config.model.num_classes),
         "split": SplitSettings(split=config.split),
-        "fetch": FetchSettings(
-            backbone_id=config.model.backbone_id, backbone_revision=config.model.backbone_revision
-        ),
+        "fetch": FetchSettings(backbone_id=config.model.backbone_id, backbone_revision=config.model.backbone_revision),
         "train": TrainSettings(dataloader=config.data.dataloader, model=config.model, training=config.training),
         "sweep": SweepSettings(sweep=config.sweep),
         "calibrate": CalibrateSettings(scrc=config.scrc),
@@ -368,6 +391,9 @@ def _explain(model: type[Section], item: Any) -> str:
         near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
         hint = f", did you mean {near[0]}?" if near else f", known keys: {', '.join(known)}"
         return f"{path} is not a known key{hint}"
+    if path == "export.policy" and item["type"] in ("missing", "literal_error"):
+        got = "" if item["type"] == "missing" else f", got {item['input']!r}"
+        return f"export.policy must name the one policy that ships, sweep or calibrate{got}"
     if item["type"] == "missing":
         return f"{path} is required"
     message = item["msg"].removeprefix("Value error, ")

@@ -71,9 +71,7 @@ STEPS = {
         gpu=True,
     ),
     "sweep": Step(("val_calib_logits", "val_calib_labels"), ("thresholds", "sweep_curve"), reads=(VAL_CALIB,)),
-    "calibrate": Step(
-        ("val_calib_logits", "val_calib_labels"), ("scrcparams", "scrc_curve"), reads=(VAL_CALIB,)
-    ),
+    "calibrate": Step(("val_calib_logits", "val_calib_labels"), ("scrcparams", "scrc_curve"), reads=(VAL_CALIB,)),
     "export": Step(
         ("dataset", "splits", "classifier", "val_calib_logits", "thresholds", "scrcparams"),
         ("bundle",),

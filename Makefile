@@ -1,0 +1,61 @@
+# Every target works on a fresh machine: the virtual environment is made when it is missing or out of date.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+CONFIG ?= pipelines/configs/default.yaml
+TARGET ?= all
+IMAGE_CPU ?= natix-cpu:latest
+IMAGE_GPU ?= natix-gpu:latest
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow check format compile bench lock clean
+
+help: ## This list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Make .venv and install natix with its locked dependencies
+
+$(STAMP): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "natix needs Python 3.11 or newer: make PYTHON=python3.11 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+demo: install ## The main job on drawn street images: data, backbone, whole pipeline, bundle, report
+	rm -rf demo
+	$(BIN)/natix demo --output demo
+
+test: install ## The fast tests
+	$(BIN)/python -m pytest -m "not slow" -n auto
+
+test-slow: install ## Whole pipelines, real photographs, both data sets
+	$(BIN)/python -m pytest -m slow
+
+check: install ## Format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: install ## Put the code into its format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+compile: install ## Compile the pipeline for Kubeflow and Vertex, and refresh the golden files
+	$(BIN)/python -m pipelines.compile --config $(CONFIG) --target $(TARGET) \
+		--image-cpu $(IMAGE_CPU) --image-gpu $(IMAGE_GPU) --output build
+
+bench: install ## Feature cache against backbone in every epoch; local runner against direct calls
+	$(BIN)/python -m benchmarks.feature_cache
+	$(BIN)/python -m benchmarks.local_runner
+
+lock: ## Write requirements.lock anew from what pyproject.toml allows
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet torch==2.13.0 -e '.[dev]'
+	build/lock/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
+	rm -rf build/lock
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) build demo runs .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,107 @@
+"""Backbones in the Hugging Face layout, loaded strictly.
+
+`from_pretrained` only warns about a missing key and then trains on random numbers; here any missing, unexpected or
+mismatched key is an error. Three model types are known because the position of the patch tokens and the licence
+differ between them; any other is refused rather than guessed.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from natix_lib.errors import ContractError
+from natix_lib.files import canonical_json, file_table, read_json, sha256_bytes
+
+IMAGE_MEAN, IMAGE_STD = (
+    (0.485, 0.456, 0.406),
+    (0.229, 0.224, 0.225),
+)  # ImageNet, as the DINOv2 and DINOv3 families
+
+MODEL_TYPES = {
+    "dinov3_vit": "DINOv3ViTModel",
+    "dinov2": "Dinov2Model",
+    "dinov2_with_registers": "Dinov2WithRegistersModel",
+}
+
+
+def model_type(config: dict[str, Any], where: str | Path) -> str:
+    """The model type of a backbone's config.
+
+    Raises:
+        ContractError: If it is not one of `MODEL_TYPES`.
+    """
+    found = config.get("model_type")
+    if found not in MODEL_TYPES:
+        raise ContractError(f"{where}: model_type must be one of {', '.join(MODEL_TYPES)}, got {found!r}")
+    return str(found)
+
+
+def load_backbone(folder: str | Path) -> nn.Module:
+    """Load a backbone folder (config.json and safetensors) strictly, in float32, on the CPU, in eval mode.
+
+    Raises:
+        ContractError: If a file is missing, the type is unknown, or any key is missing, unexpected or mismatched.
+    """
+    import transformers
+
+    folder = Path(folder)
+    kind = model_type(read_json(folder / "config.json"), folder / "config.json")
+    if not list(folder.glob("*.safetensors")):
+        raise ContractError(f"backbone {folder} has no .safetensors file")
+    cls = getattr(transformers, MODEL_TYPES[kind])
+    try:
+        with quiet_transformers():
+            model, info = cls.from_pretrained(
+                folder,
+                output_loading_info=True,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=torch.float32,
+            )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ContractError(f"backbone {folder} cannot be loaded: {error}") from error
+    for fault in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        keys = sorted(str(key) for key in info[fault])
+        if keys:
+            raise ContractError(f"backbone {folder} has {len(keys)} {fault.replace('_', ' ')}: {', '.join(keys[:3])}")
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def build_backbone(config: dict[str, Any]) -> nn.Module:
+    """An untrained backbone of a hub config, for weights that are loaded next."""
+    import transformers
+
+    cls = getattr(transformers, MODEL_TYPES[model_type(config, "backbone config")])
+    model: nn.Module = cls(cls.config_class.from_dict(config))
+    return model.eval()
+
+
+def weights_sha256(folder: str | Path) -> str:
+    """One hash of a backbone: of its config and safetensors files' hashes."""
+    table = file_table(folder, leave_out="backbone.json")
+    kept = {name: facts for name, facts in table.items() if name == "config.json" or name.endswith(".safetensors")}
+    return sha256_bytes(canonical_json(kept))
+
+
+def prefix_tokens(config: Any) -> int:
+    """Tokens before the patches: the class token and the registers."""
+    return 1 + int(getattr(config, "num_register_tokens", 0) or 0)
+
+
+class quiet_transformers:
+    """Silence the reports and bars of transformers: what they would tell is raised as errors instead."""
+
+    def __enter__(self) -> None:
+        from transformers.utils import logging
+
+        self._verbosity = logging.get_verbosity()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+
+    def __exit__(self, *_: object) -> None:
+        from transformers.utils import logging
+
+        logging.set_verbosity(self._verbosity)
+        logging.enable_progress_bar()

@@ -1,0 +1,104 @@
+"""Where backbones come from: a hub id, a local folder, or a `gs://` folder.
+
+Files are taken as they are, not saved again, so their hashes are the publisher's. Only config, safetensors, the
+preprocessor's config and licence files are taken: no pickle ever reaches the disk. `HF_TOKEN` is read here, by the
+hub's own client, and nowhere else.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from natix_lib import storage
+from natix_lib.backbones.loading import IMAGE_MEAN, IMAGE_STD
+from natix_lib.errors import ConfigError, ContractError, StorageError
+from natix_lib.files import read_json
+
+PATTERNS = (
+    "config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "preprocessor_config.json",
+    "LICENSE*",
+    "NOTICE*",
+)
+
+LICENCES = {
+    "dinov3": (
+        "DINOv3 License",
+        "Gated: accepted on the hub; it travels with these and with adapted weights.",
+    ),
+    "dinov2": ("Apache-2.0", "DINOv2 weights are published under Apache-2.0."),
+}
+
+
+def copy_backbone(source: str, revision: str, folder: Path, scratch: Path) -> None:
+    """Put a backbone's files into `folder`.
+
+    Args:
+        source: Hub id, local folder or `gs://` folder.
+        revision: Branch, tag or commit of a hub id.
+        folder: Created.
+        scratch: For downloads.
+
+    Raises:
+        ConfigError: If a local path does not exist.
+        StorageError: If the hub or the bucket does not give it.
+        ContractError: If it has no safetensors.
+    """
+    if storage.is_remote(source):
+        origin = storage.fetch_folder(source, scratch / "bucket")
+    elif Path(source).is_dir():
+        origin = Path(source)
+    elif source.startswith((".", "/", "~")) or source.count("/") != 1:
+        raise ConfigError(f"model.backbone_id {source} is no folder, no gs:// address and no hub id (owner/name)")
+    else:
+        origin = _from_hub(source, revision, scratch / "hub")
+    folder.mkdir(parents=True, exist_ok=True)
+    for pattern in PATTERNS:
+        for path in sorted(origin.glob(pattern)):
+            shutil.copyfile(path, folder / path.name)
+    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+        raise ContractError(f"backbone {source} needs config.json and model.safetensors; it has {_names(origin)}")
+
+
+def _names(folder: Path) -> str:
+    return ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "no file"
+
+
+def _from_hub(repository: str, revision: str, folder: Path) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        return Path(snapshot_download(repository, revision=revision, local_dir=folder, allow_patterns=list(PATTERNS)))
+    except GatedRepoError as error:
+        raise StorageError(
+            f"model.backbone_id {repository} is gated: accept its licence on the hub and set HF_TOKEN"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise StorageError(
+            f"model.backbone_id {repository} does not exist on the hub, or HF_TOKEN may not see it"
+        ) from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise StorageError(f"model.backbone_id {repository}: the hub cannot be read: {error}") from error
+
+
+def normalisation(folder: Path) -> tuple[list[float], list[float]]:
+    """Channel mean and deviation of the preprocessor's config, else ImageNet's."""
+    path = folder / "preprocessor_config.json"
+    found: dict[str, Any] = read_json(path) if path.is_file() else {}
+    return list(found.get("image_mean", IMAGE_MEAN)), list(found.get("image_std", IMAGE_STD))
+
+
+def licence(source: str, folder: Path) -> dict[str, Any]:
+    """Name, note and files of a backbone's licence; a folder's own licence file wins over its family's."""
+    files = sorted(path.name for pattern in ("LICENSE*", "NOTICE*") for path in folder.glob(pattern))
+    family = next((key for key in LICENCES if f"/{key}-" in source), "")
+    name, note = LICENCES.get(family, ("see files", "") if files else ("unknown", "The source states no licence."))
+    return {"name": name, "note": note, "files": files}

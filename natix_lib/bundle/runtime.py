@@ -1,0 +1,148 @@
+"""Scoring with a bundle: onnxruntime, numpy and Pillow, no torch.
+
+A bundle is trusted only when its manifest is there and every file has the hash it names; there is no switch to skip
+that. `check_golden` repeats the drawn images whose logits were recorded at export, which shows a runtime (another
+onnxruntime, another processor) that computes something else.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from PIL import Image
+
+from natix_lib.bundle.transform import Transform
+from natix_lib.contracts import read_manifest
+from natix_lib.decisions import Policy
+from natix_lib.errors import BundleError
+from natix_lib.files import read_json
+
+BATCH = 16  # images a call; larger batches gain nothing on a CPU and cost memory
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a bundle says of one image.
+
+    Attributes:
+        label: The most probable class.
+        probabilities: Class to probability, calibrated when the policy is.
+        score: In [0, 1]: the positive classes' probability with the tuned cut at 0.5, or, without positive classes,
+            the probability of `label`.
+        accepted: Whether the policy stands by the label; a rejected image wants a person.
+    """
+
+    label: str
+    probabilities: dict[str, float]
+    score: float
+    accepted: bool
+
+
+class Bundle:
+    """A loaded bundle; make one with `Bundle.load`."""
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        """Open the model and the policy of a folder whose manifest was checked."""
+        self.folder = folder
+        self.manifest = manifest
+        self.class_names: list[str] = manifest["class_names"]
+        self.positive_classes: list[str] = manifest["positive_classes"]
+        self.transform = Transform.from_document(manifest["transform"])
+        self.policy = Policy.from_document(read_json(folder / manifest["policy"]["file"]))
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            str(folder / manifest["model"]["onnx"]), options, providers=["CPUExecutionProvider"]
+        )
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Bundle":
+        """Open a bundle after checking every hash.
+
+        Raises:
+            ContractError: If the manifest is missing, of another schema, or a file is missing or altered.
+        """
+        return cls(Path(folder), read_manifest(folder, "bundle"))
+
+    def logits(
+        self, images: Iterable[Image.Image], progress: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """Logits of images of any mode and size, averaged over views.
+
+        Args:
+            images: Read one batch at a time.
+            progress: Called with the number of images done so far.
+
+        Returns:
+            float32 (n, C).
+
+        Raises:
+            BundleError: If a logit is not finite.
+        """
+        parts: list[NDArray[np.float32]] = []
+        done = 0
+        for batch in _batched(images, BATCH):
+            pixels = np.concatenate([self.transform(image) for image in batch])
+            (logits,) = self._session.run(None, {"pixel_values": pixels})
+            parts.append(logits.reshape(len(batch), self.transform.view_count, -1).mean(axis=1))
+            done += len(batch)
+            if progress:
+                progress(done)
+        result = np.concatenate(parts) if parts else np.empty((0, len(self.class_names)), np.float32)
+        if not np.isfinite(result).all():
+            row = int(np.flatnonzero(~np.isfinite(result).all(axis=1))[0])
+            raise BundleError(f"bundle {self.folder}: the model gives a logit that is not finite for image {row}")
+        return result
+
+    def predict(self, images: Iterable[Image.Image]) -> list[Prediction]:
+        """Predictions of images, in order."""
+        decisions = self.policy.apply(self.logits(images))
+        return [
+            Prediction(
+                label=self.class_names[int(decisions.prediction[i])],
+                probabilities=dict(zip(self.class_names, map(float, decisions.probabilities[i]), strict=True)),
+                score=float(decisions.score[i]),
+                accepted=bool(decisions.accepted[i]),
+            )
+            for i in range(len(decisions.prediction))
+        ]
+
+    def check_golden(self) -> float:
+        """Repeat the golden images of the bundle.
+
+        Returns:
+            The largest difference of a logit, relative to max(1, |logit|).
+
+        Raises:
+            BundleError: If it is above the bundle's tolerance.
+        """
+        golden = read_json(self.folder / "golden" / "golden.json")
+        images = []
+        for name in golden["images"]:
+            with Image.open(self.folder / "golden" / name) as image:
+                image.load()
+                images.append(image)
+        worst = largest_difference(self.logits(images), np.asarray(golden["logits"]))
+        tolerance = self.manifest["parity"]["tolerance"]
+        if worst > tolerance:
+            raise BundleError(
+                f"bundle {self.folder}: golden images give logits that differ by {worst:.2e}, tolerance {tolerance:.0e}"
+            )
+        return worst
+
+
+def largest_difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Largest |found - expected| / max(1, |expected|) of two (n, C) arrays."""
+    scale = np.maximum(1.0, np.abs(expected, dtype=np.float64))
+    return float(np.max(np.abs(found.astype(np.float64) - expected) / scale, initial=0.0))
+
+
+def _batched(items: Iterable[Image.Image], size: int) -> Iterator[list[Image.Image]]:
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch

@@ -1,0 +1,137 @@
+"""train, phase 1: TRAIN and VAL_SELECT -> classifier and metrics.csv; VAL_CALIB -> logits of exactly its weights."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from natix_lib import config, logits
+from natix_lib.backbones.loading import load_backbone
+from natix_lib.bundle.transform import Transform
+from natix_lib.contracts import TRAIN, VAL_CALIB, VAL_SELECT, read_manifest
+from natix_lib.data.dataset import RoleView, open_role
+from natix_lib.errors import ConfigError
+from natix_lib.files import canonical_json, read_json, sha256_bytes, write_bytes
+from natix_lib.steps.progress import Lines
+from natix_lib.training.artifact import write_classifier
+from natix_lib.training.fit import best_epoch, metrics_csv
+from natix_lib.training.run import Trained, train_classifier
+
+
+def run(
+    settings: Mapping[str, Any],
+    dataset: str,
+    splits: str,
+    backbone: str,
+    classifier: str,
+    training_curve: str,
+    val_calib_logits: str,
+    val_calib_labels: str,
+) -> dict[str, float]:
+    """Train a classifier.
+
+    Args:
+        settings: `config.TrainSettings`.
+        dataset: Dataset folder.
+        splits: splits.json.
+        backbone: Backbone folder.
+        classifier: Folder to write.
+        training_curve: metrics.csv to write.
+        val_calib_logits: Logits to write.
+        val_calib_labels: Labels and groups to write.
+
+    Returns:
+        Best epoch, its val_select accuracy and loss, and the images of each role.
+
+    Raises:
+        NatixError: If an input breaks its contract, or a loss is not finite.
+    """
+    wanted = config.parse(config.TrainSettings, settings)
+    facts = read_manifest(backbone, "backbone")
+    if wanted.model.image_size % facts["patch_size"]:
+        raise ConfigError(
+            f"model.image_size must be a multiple of the backbone's patch {facts['patch_size']}, "
+            f"got {wanted.model.image_size}"
+        )
+    roles = {role: open_role("train", role, dataset, splits) for role in (TRAIN, VAL_SELECT, VAL_CALIB)}
+    train = roles[TRAIN]
+    transform = Transform(
+        image_size=wanted.model.image_size,
+        resize_shorter_side=read_json(Path(dataset) / "dataset.json")["resize_shorter_side"],
+        multiview=wanted.model.use_multiview,
+        image_mean=tuple(facts["image_mean"]),
+        image_std=tuple(facts["image_std"]),
+    )
+    lines = Lines()
+    trained = train_classifier(
+        load_backbone(backbone),
+        train,
+        roles[VAL_SELECT],
+        roles[VAL_CALIB],
+        len(train.class_names),
+        transform,
+        wanted,
+        facts["weights_sha256"],
+        train.dataset_fingerprint,
+        progress=lines.progress,
+        on_epoch=lambda row: lines.say(
+            f"epoch {row.epoch}: train/loss {row.train_loss:.4f} val_select/acc {row.val_select_acc:.4f}"
+        ),
+    )
+    best = best_epoch(trained.history)
+    provenance = {
+        "dataset_fingerprint": train.dataset_fingerprint,
+        "splits_sha256": train.splits_sha256,
+        "backbone_sha256": facts["weights_sha256"],
+    }
+    for path in Path(backbone).iterdir():
+        if path.name in facts["licence"]["files"]:
+            Path(classifier).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, Path(classifier) / path.name)
+    manifest = write_classifier(
+        classifier,
+        trained.classifier,
+        {
+            "class_names": train.class_names,
+            "positive_classes": train.positive_classes,
+            "transform": transform.document(),
+            "licence": facts["licence"],
+            "backbone_source": facts["source"],
+            "trained": {
+                "epochs": len(trained.history),
+                "best_epoch": best.epoch,
+                "val_select_acc": best.val_select_acc,
+                "val_select_loss": best.val_select_loss,
+                "freeze_backbone": wanted.model.freeze_backbone,
+                "ema": wanted.model.use_ema,
+            },
+            "provenance": provenance,
+        },
+    )
+    write_bytes(training_curve, metrics_csv(trained.history))
+    _write_calibration_set(val_calib_logits, val_calib_labels, trained, roles[VAL_CALIB], manifest)
+    return {
+        "best_epoch": best.epoch,
+        "val_select_acc": best.val_select_acc,
+        "val_select_loss": best.val_select_loss,
+        **{f"images_{role.lower()}": len(view) for role, view in roles.items()},
+    }
+
+
+def _write_calibration_set(
+    logits_path: str, labels_path: str, trained: Trained, view: RoleView, manifest: dict[str, Any]
+) -> None:
+    header = {
+        "role": VAL_CALIB,
+        "class_names": canonical_json(view.class_names).decode(),
+        "positive_classes": canonical_json(view.positive_classes).decode(),
+        "model_sha256": manifest["model_sha256"],
+        "splits_sha256": view.splits_sha256,
+        "dataset_fingerprint": view.dataset_fingerprint,
+        "ids_sha256": sha256_bytes("\n".join(view.ids).encode()),
+    }
+    logits.write_logits(logits_path, trained.val_calib_logits, header)
+    _, groups = np.unique(view.groups, return_inverse=True)
+    logits.write_labels(labels_path, view.labels, groups.astype(np.int64), header)

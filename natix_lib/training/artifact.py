@@ -1,0 +1,62 @@
+"""The classifier artifact: one safetensors file of all weights, the backbone's config, a manifest."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+
+from natix_lib.contracts import read_manifest, write_manifest
+from natix_lib.errors import ContractError
+from natix_lib.files import JsonDict, read_json, sha256_bytes, write_bytes, write_json
+from natix_lib.training.classifier import Classifier
+
+WEIGHTS = "model.safetensors"
+
+
+def write_classifier(folder: str | Path, classifier: Classifier, description: JsonDict) -> JsonDict:
+    """Write a classifier folder, its manifest last.
+
+    Args:
+        folder: Created; licence files may already be there.
+        classifier: On the CPU, float32.
+        description: Class names, transform, provenance and what else the manifest tells.
+
+    Returns:
+        The manifest.
+    """
+    root = Path(folder)
+    content = save({name: value.contiguous() for name, value in sorted(classifier.state_dict().items())})
+    write_bytes(root / WEIGHTS, content)
+    config: Any = classifier.backbone.config
+    write_json(root / "config.json", config.to_dict())
+    head = classifier.head
+    kind = "linear" if isinstance(head.hidden, torch.nn.Identity) else "mlp"
+    return write_manifest(
+        root,
+        "classifier",
+        {
+            **description,
+            "model_sha256": sha256_bytes(content),
+            "dtype": "float32",
+            "head": {"type": kind, "features": head.linear.in_features, "dropout": head.dropout.p},
+        },
+    )
+
+
+def load_classifier(folder: str | Path) -> tuple[Classifier, JsonDict]:
+    """Load a classifier strictly, in eval mode on the CPU, with its manifest.
+
+    Raises:
+        ContractError: If a file is altered or a key is missing, unexpected or of another shape.
+    """
+    root = Path(folder)
+    manifest = read_manifest(root, "classifier")
+    classifier = Classifier.from_description(
+        read_json(root / "config.json"), manifest["head"], len(manifest["class_names"])
+    )
+    try:
+        classifier.load_state_dict(load_file(root / WEIGHTS), strict=True)
+    except RuntimeError as error:
+        raise ContractError(f"classifier {root} does not fit its description: {error}") from error
+    return classifier, manifest

@@ -1,0 +1,195 @@
+"""One training loop for a head on cached features and for a whole network on pixels.
+
+The loop sees batches and a model; whether a batch holds features or pixels is the caller's affair. AdamW with a
+cosine to zero; an EMA of the trainable parameters by name; the weights of the best epoch are kept, and they are the
+weights that were scored: with the EMA on, the EMA's. Lightning was rejected here: a step of head training takes a
+fraction of a millisecond, less than a Lightning step's overhead, and one plain loop serves both cases.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from natix_lib.config import Training
+from natix_lib.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A row of metrics.csv; losses in nats, accuracies in [0, 1]."""
+
+    epoch: int
+    step: int
+    lr: float
+    train_loss: float
+    train_acc: float
+    val_select_loss: float
+    val_select_acc: float
+
+
+def metrics_csv(history: Iterable[Epoch]) -> bytes:
+    """metrics.csv, one row an epoch, with the field's names (`val_select/acc`)."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["epoch", "step", "lr", "train/loss", "train/acc", "val_select/loss", "val_select/acc"])
+    for row in history:
+        writer.writerow(f"{value:.8g}" if isinstance(value, float) else value for value in asdict(row).values())
+    return text.getvalue().encode()
+
+
+class Ema:
+    """Exponential moving average of the trainable parameters of a module, by name.
+
+    The decay is warmed up, min(decay, (1 + t) / (10 + t)), so that a short run is not an average of its random start.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        """Start from the current parameters."""
+        self.decay = decay
+        self.steps = 0
+        self.values = trainable_state(module)
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Take in the current parameters."""
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad:
+                self.values[name].lerp_(parameter, 1 - decay)
+
+
+def trainable_state(module: nn.Module) -> dict[str, Tensor]:
+    """Copies of the trainable parameters, by name."""
+    return {name: p.detach().clone() for name, p in module.named_parameters() if p.requires_grad}
+
+
+@torch.no_grad()
+def set_trainable_state(module: nn.Module, state: dict[str, Tensor]) -> None:
+    """Put `state` into exactly the trainable parameters."""
+    parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    for name, value in state.items():
+        parameters[name].copy_(value)
+
+
+@contextmanager
+def holding(module: nn.Module, state: dict[str, Tensor] | None) -> Iterator[None]:
+    """Run a block with other trainable parameters; None changes nothing."""
+    if state is None:
+        yield
+        return
+    own = trainable_state(module)
+    set_trainable_state(module, state)
+    try:
+        yield
+    finally:
+        set_trainable_state(module, own)
+
+
+def class_weights(labels: Tensor, classes: int, kind: str) -> Tensor | None:
+    """`balanced`: n / (C n_c), scikit-learn's rule, float32 (C,); `none`: None."""
+    if kind == "none":
+        return None
+    counts = torch.bincount(labels, minlength=classes).clamp_min(1)
+    return len(labels) / (classes * counts.float())
+
+
+def fit(
+    model: nn.Module,
+    train_batches: Callable[[int], Iterable[tuple[Tensor, Tensor]]],
+    score: Callable[[], tuple[float, float]],
+    steps_an_epoch: int,
+    training: Training,
+    weights: Tensor | None,
+    ema_decay: float | None,
+    on_epoch: Callable[[Epoch], None] = lambda row: None,
+    autocast: torch.dtype | None = None,
+) -> list[Epoch]:
+    """Train the trainable parameters of `model` and leave the best epoch's in it.
+
+    Args:
+        model: Maps the inputs of a batch to logits; parameters that must not change have `requires_grad` False.
+        train_batches: Epoch number to batches of inputs and labels, on the model's device.
+        score: VAL_SELECT loss and accuracy of the model as it stands.
+        steps_an_epoch: Batches that `train_batches` gives.
+        training: Epochs, optimiser, early stopping.
+        weights: Class weights (C,) or None.
+        ema_decay: None trains without EMA.
+        on_epoch: Called after each epoch.
+        autocast: Precision on a GPU.
+
+    Returns:
+        One row an epoch. The best is the one with the highest val_select/acc, the lower loss breaking ties.
+
+    Raises:
+        TrainingError: If the loss is not finite, naming the epoch and the step.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    device = parameters[0].device
+    optimizer = torch.optim.AdamW(parameters, lr=training.optimizer.lr, weight_decay=training.optimizer.weight_decay)
+    total = training.epochs * steps_an_epoch
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / total)))
+    scaler = torch.amp.GradScaler(device.type, enabled=autocast is torch.float16)
+    ema = Ema(model, ema_decay) if ema_decay is not None else None
+    history: list[Epoch] = []
+    best: Epoch | None = None
+    best_state: dict[str, Tensor] = {}
+    stale = step = 0
+    for epoch in range(training.epochs):
+        lr = schedule.get_last_lr()[0]
+        loss_sum = torch.zeros((), device=device)
+        correct = torch.zeros((), device=device, dtype=torch.long)
+        seen = 0
+        for inputs, labels in train_batches(epoch):
+            with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
+                logits = model(inputs)
+            loss = cross_entropy(logits.float(), labels, weight=weights)
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+            schedule.step()
+            step += 1
+            if ema:
+                ema.update(model)
+            loss_sum += loss.detach() * len(labels)
+            correct += (logits.detach().argmax(1) == labels).sum()
+            seen += len(labels)
+        train_loss = float(loss_sum) / seen
+        if not math.isfinite(train_loss):
+            raise TrainingError(
+                f"training loss is {train_loss} in epoch {epoch} (step {step}): lower training.optimizer.lr"
+            )
+        with holding(model, ema.values if ema else None):
+            val_loss, val_acc = score()
+            if not math.isfinite(val_loss):
+                raise TrainingError(f"val_select loss is {val_loss} in epoch {epoch}: lower training.optimizer.lr")
+            row = Epoch(epoch, step, lr, train_loss, int(correct.item()) / seen, val_loss, val_acc)
+            if best is None or (val_acc, -val_loss) > (best.val_select_acc, -best.val_select_loss):
+                stale = 0 if best is None or val_acc > best.val_select_acc else stale + 1
+                best, best_state = row, trainable_state(model)
+            else:
+                stale += 1
+        history.append(row)
+        on_epoch(row)
+        if stale >= training.early_stopping.patience:
+            break
+    set_trainable_state(model, best_state)
+    return history
+
+
+def best_epoch(history: list[Epoch]) -> Epoch:
+    """The epoch whose weights `fit` keeps."""
+    return max(history, key=lambda row: (row.val_select_acc, -row.val_select_loss))
+
+
+def mean_loss_and_accuracy(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Mean cross-entropy (nats, unweighted) and accuracy of logits (n, C)."""
+    return float(cross_entropy(logits.double(), labels)), float((logits.argmax(1) == labels).double().mean())
