@@ -143,7 +143,7 @@ def fit(
     best_state: dict[str, Tensor] = {}
     stale = step = 0
     for epoch in range(training.epochs):
-        lr = schedule.get_last_lr()[0]
+        lr = float(schedule.get_last_lr()[0])
         loss_sum = torch.zeros((), device=device)
         correct = torch.zeros((), device=device, dtype=torch.long)
         seen = 0

@@ -1,0 +1,90 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import Dinov2Config, Dinov2Model
+
+from natix_lib.backbones.loading import load_backbone, prefix_tokens, weights_sha256
+from natix_lib.backbones.untrained import write_untrained_backbone
+from natix_lib.errors import ConfigError, ContractError
+
+
+@pytest.fixture
+def copy(tiny_backbone: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_backbone, tmp_path / "copy"))
+
+
+def edit(folder: Path, change) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def test_a_whole_backbone_loads_in_eval_mode(tiny_backbone: Path) -> None:
+    model = load_backbone(tiny_backbone)
+    assert not model.training and prefix_tokens(model.config) == 5
+    assert model(torch.zeros(1, 3, 32, 32)).last_hidden_state.shape == (1, 5 + 16, 64)
+
+
+def test_a_removed_key_is_an_error_and_not_a_warning(copy: Path) -> None:
+    edit(copy, lambda tensors: tensors.pop("norm.weight"))
+    with pytest.raises(ContractError, match="has 1 missing keys: norm.weight"):
+        load_backbone(copy)
+
+
+def test_a_renamed_key_is_an_error(copy: Path) -> None:
+    edit(copy, lambda tensors: tensors.update(norm_weight=tensors.pop("norm.weight")))
+    with pytest.raises(ContractError, match="keys"):
+        load_backbone(copy)
+
+
+def test_an_unexpected_key_is_an_error(copy: Path) -> None:
+    edit(copy, lambda tensors: tensors.update(surplus=torch.zeros(1)))
+    with pytest.raises(ContractError, match="has 1 unexpected keys: surplus"):
+        load_backbone(copy)
+
+
+def test_a_key_of_another_shape_is_an_error(copy: Path) -> None:
+    edit(copy, lambda tensors: tensors.update({"norm.weight": torch.zeros(65)}))
+    with pytest.raises(ContractError, match="norm.weight"):
+        load_backbone(copy)
+
+
+def test_an_unknown_model_type_is_refused(copy: Path) -> None:
+    config = copy / "config.json"
+    config.write_text(config.read_text().replace('"dinov3_vit"', '"bert"'))
+    with pytest.raises(ContractError, match="model_type must be one of dinov3_vit, dinov2, .*, got 'bert'"):
+        load_backbone(copy)
+
+
+def test_pickled_weights_are_refused(copy: Path) -> None:
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    with pytest.raises(ContractError, match=r"has no \.safetensors file"):
+        load_backbone(copy)
+
+
+def test_dinov2_loads_too(tmp_path: Path) -> None:
+    config = Dinov2Config(hidden_size=64, num_hidden_layers=1, num_attention_heads=1, image_size=28, patch_size=14)
+    Dinov2Model(config).save_pretrained(tmp_path)
+    model = load_backbone(tmp_path)
+    assert prefix_tokens(model.config) == 1
+
+
+def test_the_hash_follows_the_weights_and_not_the_place(tiny_backbone: Path, copy: Path) -> None:
+    assert weights_sha256(copy) == weights_sha256(tiny_backbone)
+    edit(copy, lambda tensors: tensors["norm.weight"].add_(1))
+    assert weights_sha256(copy) != weights_sha256(tiny_backbone)
+
+
+def test_untrained_weights_are_those_of_the_seed(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        write_untrained_backbone(tmp_path / name, seed, hidden_size=64, layers=1, patch_size=8, image_size=32)
+    hashes = [weights_sha256(tmp_path / name) for name in "abc"]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_an_untrained_backbone_does_not_overwrite(copy: Path) -> None:
+    with pytest.raises(ConfigError, match="must not exist or be empty"):
+        write_untrained_backbone(copy)

@@ -1,0 +1,43 @@
+"""What all tests share: where the real images are, small pictures, and a small backbone."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from natix_lib.backbones.untrained import write_untrained_backbone
+
+ROOT = Path(__file__).parent.parent
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real photographs."""
+    folder = Path(os.environ.get("NATIX_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "roadwork-real" / "manifest.csv").is_file():
+        pytest.skip(f"no real images at {folder}: set NATIX_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DINOv3 of two layers for 32-pixel images, in the hub's layout."""
+    folder = tmp_path_factory.mktemp("backbone") / "tiny"
+    write_untrained_backbone(folder, hidden_size=64, layers=2, patch_size=8, image_size=32)
+    return folder
+
+
+@pytest.fixture
+def picture() -> Callable[..., Image.Image]:
+    """Draws a noisy picture of a size, always the same for a seed."""
+
+    def draw(width: int = 48, height: int = 32, seed: int = 0) -> Image.Image:
+        pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        return Image.fromarray(pixels)
+
+    return draw

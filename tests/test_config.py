@@ -1,0 +1,135 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from natix_lib import config
+from natix_lib.errors import ConfigError
+
+MINIMAL = {"data": {"data_root": "images"}, "model": {"backbone_id": "vit"}, "export": {"policy": "sweep"}}
+
+
+def with_values(**sections: dict) -> dict:
+    return {name: {**MINIMAL.get(name, {}), **sections.get(name, {})} for name in {**MINIMAL, **sections}}
+
+
+def refusal(values: dict) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config.parse(config.Config, values)
+    return str(caught.value)
+
+
+def test_three_mistakes_are_reported_at_once_in_one_line() -> None:
+    message = refusal(
+        with_values(
+            data={"dataloader": {"batch_sise": 8}}, model={"dropout_rate": 1.5}, split={"ratios": {"train": 0.9}}
+        )
+    )
+    assert message.startswith("config: 3 mistakes: ")
+    assert "data.dataloader.batch_sise is not a known key, did you mean batch_size?" in message
+    assert "model.dropout_rate: input should be less than 1, got 1.5" in message
+    assert "split.ratios must sum to 1, got 1.300: [0.9, 0.1, 0.15, 0.15]" in message
+    assert "\n" not in message
+
+
+def test_text_and_float_numbers_are_coerced_but_fractions_of_a_whole_number_are_not() -> None:
+    found = config.parse(
+        config.Config, with_values(training={"optimizer": {"lr": "1e-4"}, "epochs": 3.0}, model={"num_classes": 13.0})
+    )
+    assert found.training.optimizer.lr == 1e-4
+    assert found.training.epochs == 3 and isinstance(found.training.epochs, int)
+    assert found.model.num_classes == 13
+    assert "training.epochs: input should be a valid integer" in refusal(with_values(training={"epochs": 3.5}))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_must_be_finite(value: float) -> None:
+    assert "training.optimizer.lr" in refusal(with_values(training={"optimizer": {"lr": value}}))
+
+
+def test_the_backbone_that_does_not_exist_is_refused_with_the_one_that_does() -> None:
+    message = refusal(with_values(model={"backbone_id": "facebook/dinov3-vith16-pretrain-lvd1689m"}))
+    assert message == (
+        "config: model.backbone_id facebook/dinov3-vith16-pretrain-lvd1689m does not exist on the hub: "
+        "use facebook/dinov3-vith16plus-pretrain-lvd1689m"
+    )
+
+
+@pytest.mark.parametrize("name", config.DINOV3_HUB_NAMES)
+def test_every_backbone_of_the_family_is_accepted(name: str) -> None:
+    hub_id = f"facebook/dinov3-{name}-pretrain-lvd1689m"
+    assert config.parse(config.Config, with_values(model={"backbone_id": hub_id})).model.backbone_id == hub_id
+
+
+@pytest.mark.parametrize("policy", ["both", "", None])
+def test_a_policy_other_than_one_of_the_two_is_refused(policy: object) -> None:
+    assert "export.policy must name the one policy that ships, sweep or calibrate" in refusal(
+        with_values(export={"policy": policy})
+    )
+
+
+def test_no_policy_is_refused_because_none_is_preferred() -> None:
+    assert refusal({**MINIMAL, "export": {}}).endswith(
+        "export.policy must name the one policy that ships, sweep or calibrate"
+    )
+
+
+def test_an_empty_config_names_every_key_that_it_needs() -> None:
+    message = refusal({})
+    for key in ("data.data_root", "model.backbone_id", "export.policy"):
+        assert key in message
+
+
+def test_explora_is_refused_before_any_work_while_there_is_no_adapt_step() -> None:
+    assert "model.init_from_explora must be false" in refusal(with_values(model={"init_from_explora": True}))
+
+
+def test_class_names_and_their_number_must_agree() -> None:
+    message = refusal(with_values(data={"class_names": ["None", "Roadwork"]}, model={"num_classes": 13}))
+    assert "model.num_classes is 13 but data.class_names names 2 classes" in message
+
+
+def test_overrides_reach_nested_keys_and_are_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL))
+    found = config.load(path, ["training.optimizer.lr=5e-5", "data.class_names=[None, Roadwork]", "scrc.alpha=0.1"])
+    assert found.training.optimizer.lr == 5e-5
+    assert found.data.class_names == ["None", "Roadwork"]
+    with pytest.raises(ConfigError, match=r"--set takes section.key=value, got 'scrc.alpha'"):
+        config.load(path, ["scrc.alpha"])
+    with pytest.raises(ConfigError, match="scrc.alfa is not a known key, did you mean alpha?"):
+        config.load(path, ["scrc.alfa=1"])
+
+
+def test_a_file_that_cannot_be_read_or_is_not_yaml_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read config"):
+        config.load(tmp_path / "absent.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("data: [")
+    with pytest.raises(ConfigError, match="is not YAML"):
+        config.load(broken)
+
+
+def test_a_step_sees_only_what_it_uses_so_that_the_cache_is_precise() -> None:
+    plain = config.step_settings(config.parse(config.Config, MINIMAL))
+    changed = config.step_settings(
+        config.parse(
+            config.Config,
+            with_values(
+                scrc={"alpha": 0.01}, data={"dataloader": {"batch_size": 7}}, hardware={"accelerator": "nvidia-h100"}
+            ),
+        )
+    )
+    assert {step for step in plain if plain[step] != changed[step]} == {"calibrate", "train"}
+
+
+def test_settings_survive_the_floats_of_kfp() -> None:
+    settings = config.step_settings(config.parse(config.Config, MINIMAL))["train"]
+    settings["training"]["epochs"] = float(settings["training"]["epochs"])
+    assert config.parse(config.TrainSettings, settings).training.epochs == 50
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parent.parent / "pipelines" / "configs").glob("*.yaml")))
+def test_the_configs_we_ship_are_valid(path: Path) -> None:
+    overrides = ["data.data_root=images", "model.backbone_id=vit"] if path.name == "demo.yaml" else []
+    config.load(path, overrides)

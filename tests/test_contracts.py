@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import pytest
+
+from natix_lib import contracts
+from natix_lib.errors import ContractError
+from natix_lib.files import read_json, write_json
+
+
+@pytest.mark.parametrize(
+    ("step", "role"),
+    [
+        ("train", "TEST"),
+        ("sweep", "TEST"),
+        ("sweep", "TRAIN"),
+        ("calibrate", "VAL_SELECT"),
+        ("export", "TEST"),
+        ("evaluate", "VAL_CALIB"),
+        ("fetch", "TRAIN"),
+    ],
+)
+def test_a_step_that_opens_a_role_it_may_not_read_is_refused(step: str, role: str) -> None:
+    with pytest.raises(ContractError, match=f"step {step} may not read split {role}"):
+        contracts.require_may_read(step, role)
+
+
+def test_only_evaluate_reads_test_after_the_split() -> None:
+    readers = {name for name, step in contracts.STEPS.items() if contracts.TEST in step.reads}
+    assert readers == {"ingest", "split", "evaluate"}
+
+
+def test_old_names_of_roles_are_understood_and_others_refused() -> None:
+    assert contracts.parse_role("val_test") == contracts.TEST
+    assert contracts.parse_role(" Train ") == contracts.TRAIN
+    assert contracts.parse_role("validation") == contracts.VAL_SELECT
+    with pytest.raises(ContractError, match="split role must be one of TRAIN, VAL_SELECT, VAL_CALIB, TEST, got 'dev'"):
+        contracts.parse_role("dev")
+
+
+@pytest.fixture
+def backbone(tmp_path: Path) -> Path:
+    (tmp_path / "weights").write_bytes(b"one")
+    contracts.write_manifest(tmp_path, "backbone", {"source": "here"})
+    return tmp_path
+
+
+def test_a_whole_folder_is_read_back(backbone: Path) -> None:
+    manifest = contracts.read_manifest(backbone, "backbone")
+    assert manifest["source"] == "here" and list(manifest["files"]) == ["weights"]
+
+
+def test_a_folder_whose_writer_died_is_never_taken_for_a_whole_one(backbone: Path) -> None:
+    (backbone / "backbone.json").unlink()
+    with pytest.raises(ContractError, match="has no backbone.json: it was never finished"):
+        contracts.read_manifest(backbone, "backbone")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"two", "does not match the SHA-256"), (b"longer", "has 6 bytes, its manifest says 3")]
+)
+def test_an_altered_file_is_refused(backbone: Path, content: bytes, message: str) -> None:
+    (backbone / "weights").write_bytes(content)
+    with pytest.raises(ContractError, match=message):
+        contracts.read_manifest(backbone, "backbone")
+
+
+def test_a_missing_file_is_refused(backbone: Path) -> None:
+    (backbone / "weights").unlink()
+    with pytest.raises(ContractError, match="lacks the file weights"):
+        contracts.read_manifest(backbone, "backbone")
+
+
+def test_another_artifact_or_schema_is_refused(backbone: Path) -> None:
+    path = backbone / "backbone.json"
+    manifest = read_json(path)
+    write_json(path, {**manifest, "schema_version": 99})
+    with pytest.raises(ContractError, match="has schema_version 99, this natix reads 1"):
+        contracts.read_manifest(backbone, "backbone")
+    write_json(path, {**manifest, "artifact": "bundle"})
+    with pytest.raises(ContractError, match="must be a backbone document, got 'bundle'"):
+        contracts.read_manifest(backbone, "backbone")
+
+
+def test_every_input_of_a_step_is_an_output_of_an_earlier_one() -> None:
+    made: set[str] = set()
+    for step in contracts.STEPS.values():
+        assert set(step.inputs) <= made
+        made |= set(step.outputs)
+    assert made == set(contracts.ARTIFACTS)

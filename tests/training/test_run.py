@@ -1,0 +1,150 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from natix_lib import config
+from natix_lib.backbones.loading import load_backbone
+from natix_lib.bundle.transform import Transform
+from natix_lib.errors import ContractError
+from natix_lib.training.artifact import load_classifier, write_classifier
+from natix_lib.training.run import Trained, train_classifier
+from natix_lib.training.views import Views, batches
+
+TRANSFORM = Transform(32, 64, False, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+class Squares:
+    """Noise with (label 1) or without (label 0) an orange square."""
+
+    def __init__(self, images: int, seed: int) -> None:
+        self.ids = [f"{seed}-{index}" for index in range(images)]
+        self.labels = np.arange(images) % 2
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def image(self, index: int) -> Image.Image:
+        generator = np.random.default_rng((self.seed, index))
+        image = Image.fromarray(generator.integers(60, 120, (40, 56, 3), dtype=np.uint8))
+        if self.labels[index]:
+            x, y = generator.integers(8, 24, 2)
+            image.paste((240, 120, 20), (int(x), int(y), int(x) + 22, int(y) + 14))
+        return image
+
+
+def settings(**changes: dict) -> config.TrainSettings:
+    return config.parse(
+        config.TrainSettings,
+        {
+            "dataloader": {"batch_size": 16, "num_workers": 0},
+            "model": {"backbone_id": "tiny", "image_size": 32, **changes.get("model", {})},
+            "training": {"epochs": 12, "views": 2, "optimizer": {"lr": 1e-2}, **changes.get("training", {})},
+        },
+    )
+
+
+def train(backbone: Path, transform: Transform = TRANSFORM, **changes: dict) -> Trained:
+    roles = Squares(96, 1), Squares(32, 2), Squares(40, 3)
+    return train_classifier(load_backbone(backbone), *roles, 2, transform, settings(**changes), "weights", "data")
+
+
+def accuracy(trained: Trained) -> float:
+    return float((trained.val_calib_logits.argmax(1) == Squares(40, 3).labels).mean())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"model": {"head_type": "mlp", "dropout_rate": 0.2}},
+        {"model": {"use_ema": False}},
+        {"training": {"feature_cache": False, "epochs": 6}},
+        {"model": {"freeze_backbone": False}, "training": {"epochs": 6, "optimizer": {"lr": 3e-4}}},
+    ],
+    ids=["linear", "mlp", "no ema", "no cache", "tuned"],
+)
+def test_a_visible_signal_is_learnt(tiny_backbone: Path, changes: dict) -> None:
+    assert accuracy(train(tiny_backbone, **changes)) > 0.85
+
+
+def test_multiview_logits_are_the_mean_over_the_views(tiny_backbone: Path) -> None:
+    wide = Transform(32, 64, True, TRANSFORM.image_mean, TRANSFORM.image_std)
+    trained = train(tiny_backbone, wide, model={"use_multiview": True})
+    image = Squares(40, 3).image(5)
+    with torch.no_grad():
+        expected = trained.classifier(torch.from_numpy(wide(image))).mean(0).numpy()
+    assert np.allclose(trained.val_calib_logits[5], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_val_calib_logits_come_from_exactly_the_exported_weights(
+    tiny_backbone: Path, tmp_path: Path, freeze: bool
+) -> None:
+    trained = train(tiny_backbone, model={"freeze_backbone": freeze}, training={"epochs": 3})
+    write_classifier(tmp_path, trained.classifier, {"class_names": ["a", "b"]})
+    loaded, _ = load_classifier(tmp_path)
+    pixels = torch.stack([torch.from_numpy(TRANSFORM(Squares(40, 3).image(i)))[0] for i in range(40)])
+    with torch.no_grad():
+        assert np.allclose(loaded(pixels).numpy(), trained.val_calib_logits, atol=1e-4)
+
+
+def test_a_frozen_backbone_does_not_change_and_a_tuned_one_does(tiny_backbone: Path) -> None:
+    before = load_backbone(tiny_backbone).state_dict()
+    frozen = train(tiny_backbone).classifier.backbone.state_dict()
+    assert all(torch.equal(before[name], frozen[name]) for name in before)
+    tuned = train(tiny_backbone, model={"freeze_backbone": False}, training={"epochs": 1}).classifier.backbone
+    assert any(not torch.equal(before[name], value) for name, value in tuned.state_dict().items())
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny_backbone: Path) -> None:
+    first, second, other = (
+        train(tiny_backbone, training={"seed": seed, "epochs": 3, "views": 2}).val_calib_logits for seed in (4, 4, 5)
+    )
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+def test_the_feature_cache_is_used_and_changes_nothing(tiny_backbone: Path, tmp_path: Path) -> None:
+    plain = train(tiny_backbone).val_calib_logits
+    cached = {"feature_cache_dir": str(tmp_path)}
+    first = train(tiny_backbone, training=cached).val_calib_logits
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == 3  # clean and augmented TRAIN, VAL_SELECT
+    stamps = [path.stat().st_mtime_ns for path in files]
+    second = train(tiny_backbone, training=cached).val_calib_logits
+    assert [path.stat().st_mtime_ns for path in sorted(tmp_path.iterdir())] == stamps
+    assert np.array_equal(plain, first) and np.array_equal(first, second)
+
+
+def test_augmented_views_depend_on_the_seed_and_the_image_alone() -> None:
+    images = Squares(8, 1)
+    views = Views(images, TRANSFORM, 3, (1, 2))
+    small = torch.cat(list(batches(views, config.Dataloader(batch_size=3, num_workers=0))))
+    large = torch.cat(list(batches(views, config.Dataloader(batch_size=8, num_workers=0))))
+    assert torch.equal(small, large)
+    reverse = torch.cat(list(batches(views, config.Dataloader(batch_size=8, num_workers=0), range(7, -1, -1))))
+    assert torch.equal(reverse.flip(0), large)
+    assert not torch.equal(large[:, 0], large[:, 1])
+    assert not torch.equal(Views(images, TRANSFORM, 4, (1,))[0], views[0][:1])
+
+
+def test_a_classifier_with_a_missing_key_is_refused(tiny_backbone: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from natix_lib.contracts import write_manifest
+    from natix_lib.files import read_json
+
+    trained = train(tiny_backbone, training={"epochs": 1})
+    write_classifier(tmp_path, trained.classifier, {"class_names": ["a", "b"]})
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["head.weight"] = tensors.pop("head.linear.weight")
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(ContractError, match="does not match the SHA-256"):
+        load_classifier(tmp_path)
+    write_manifest(tmp_path, "classifier", read_json(tmp_path / "classifier.json"))
+    with pytest.raises(ContractError, match="does not fit its description"):
+        load_classifier(tmp_path)
