@@ -59,11 +59,12 @@ def load_backbone(folder: str | Path) -> nn.Module:
                 local_files_only=True,
                 use_safetensors=True,
                 dtype=torch.float32,
+                ignore_mismatched_sizes=True,  # so that they are listed; any of them is an error below
             )
     except (OSError, RuntimeError, ValueError) as error:
         raise ContractError(f"backbone {folder} cannot be loaded: {error}") from error
     for fault in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        keys = sorted(str(key) for key in info[fault])
+        keys = sorted(key if isinstance(key, str) else str(key[0]) for key in info[fault])
         if keys:
             raise ContractError(f"backbone {folder} has {len(keys)} {fault.replace('_', ' ')}: {', '.join(keys[:3])}")
     return model.eval()  # type: ignore[no-any-return]

@@ -192,4 +192,4 @@ def best_epoch(history: list[Epoch]) -> Epoch:
 
 def mean_loss_and_accuracy(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     """Mean cross-entropy (nats, unweighted) and accuracy of logits (n, C)."""
-    return float(cross_entropy(logits.double(), labels)), float((logits.argmax(1) == labels).double().mean())
+    return float(cross_entropy(logits.detach().double(), labels)), float((logits.argmax(1) == labels).double().mean())

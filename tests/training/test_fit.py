@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
@@ -72,7 +73,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_epoch_and_the_step() -> None:
 
 def test_balanced_weights_are_those_of_scikit_learn() -> None:
     labels = torch.tensor([0] * 7 + [1] * 2 + [2])
-    expected = compute_class_weight("balanced", classes=[0, 1, 2], y=labels.numpy())
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels.numpy())
     assert class_weights(labels, 3, "balanced").tolist() == pytest.approx(expected.tolist())
     assert class_weights(labels, 3, "none") is None
 
