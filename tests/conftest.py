@@ -1,7 +1,7 @@
 """What all tests share: where the real images are, small pictures, and a small backbone."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from natix_lib.backbones.untrained import write_untrained_backbone
+from tests.cloud_storage import Cloud, cloud_storage
 
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)
@@ -41,3 +42,18 @@ def picture() -> Callable[..., Image.Image]:
         return Image.fromarray(pixels)
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def running_cloud() -> Iterator[Cloud]:
+    """Cloud Storage on the loopback."""
+    with cloud_storage() as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def cloud(running_cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    """Empty Cloud Storage on the loopback, as google-cloud-storage finds it."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", running_cloud.url)
+    running_cloud.wipe()
+    return running_cloud

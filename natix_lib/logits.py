@@ -1,0 +1,167 @@
+"""Logits and labels of a split role on disk: safetensors whose header says where they come from.
+
+The file is written here rather than by the safetensors package because that writes the header's entries in an order
+that changes from process to process, and equal content must have equal hashes; it is read by the package. KFP names
+files without a suffix, so a `.pt` of the first trainer is told by its zip magic; it is read with `weights_only=True`
+and has no provenance.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from natix_lib.contracts import SCHEMA_VERSION, require_may_read, require_same
+from natix_lib.decisions.score import check_labels, check_logits
+from natix_lib.errors import CalibrationError, ContractError
+from natix_lib.files import write_bytes
+
+LOGITS, LABELS = "val_calib_logits", "val_calib_labels"
+SHARED = ("model_sha256", "splits_sha256", "dataset_fingerprint", "ids_sha256", "class_names", "role")
+
+
+@dataclass(frozen=True)
+class Logits:
+    """Logits float32 (n, C) and the header that says where they come from; empty for a `.pt`."""
+
+    values: NDArray[np.float32]
+    header: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels int64 (n,), group number of each image int64 (n,) or None, and the header."""
+
+    values: NDArray[np.int64]
+    groups: NDArray[np.int64] | None
+    header: dict[str, str]
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """Logits and labels that belong together.
+
+    Attributes:
+        logits: float32 (n, C), finite.
+        labels: int64 (n,), in 0..C-1.
+        groups: int64 (n,), or None when unknown.
+        class_names: C names.
+        positive_classes: Of the binary score; may be empty.
+        header: Provenance; empty for `.pt` files.
+    """
+
+    logits: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    groups: NDArray[np.int64] | None
+    class_names: list[str]
+    positive_classes: list[str]
+    header: dict[str, str]
+
+
+def write_logits(path: str | Path, values: NDArray[np.float32], header: dict[str, str]) -> None:
+    """Write logits (n, C) with their header, whole or not at all; equal input gives equal bytes."""
+    _write(path, {"logits": np.asarray(values, dtype=np.float32)}, {**header, "artifact": LOGITS})
+
+
+def write_labels(
+    path: str | Path, labels: NDArray[np.int64], groups: NDArray[np.int64], header: dict[str, str]
+) -> None:
+    """Write labels and group numbers, each (n,), with their header."""
+    arrays = {"labels": np.asarray(labels, dtype=np.int64), "group": np.asarray(groups, dtype=np.int64)}
+    _write(path, arrays, {**header, "artifact": LABELS})
+
+
+def read_logits(path: str | Path) -> Logits:
+    """Read logits.
+
+    Raises:
+        ContractError: If the file is neither safetensors nor a plain `.pt` tensor, or of another artifact.
+    """
+    arrays, header = _read(path, "logits", LOGITS)
+    return Logits(arrays["logits"].astype(np.float32), header)
+
+
+def read_labels(path: str | Path) -> Labels:
+    """Read labels and groups; raises as `read_logits`."""
+    arrays, header = _read(path, "labels", LABELS)
+    return Labels(arrays["labels"].astype(np.int64), arrays.get("group"), header)
+
+
+def read_pair(step: str, logits_path: str | Path, labels_path: str | Path) -> CalibrationSet:
+    """Read logits and labels that belong together, for a step that may read their role.
+
+    Raises:
+        ContractError: If the step may not read the role, or the files come from different models, splits or images.
+        CalibrationError: If shapes differ, a label is out of range or a logit is not finite.
+    """
+    logits, labels = read_logits(logits_path), read_labels(labels_path)
+    if bool(logits.header) != bool(labels.header):
+        raise ContractError(f"{logits_path} and {labels_path}: one has provenance and the other, a bare .pt, has none")
+    for key in SHARED if logits.header else ():
+        require_same(key, logits.header.get(key), "the logits file", labels.header.get(key), "the labels file")
+    if logits.header:
+        require_may_read(step, logits.header.get("role", ""))
+    n, classes = check_logits(logits.values).shape
+    y = check_labels(labels.values, n, classes)
+    if labels.groups is not None and labels.groups.shape != (n,):
+        raise CalibrationError(f"groups must have the length of the labels, {n}, got shape {labels.groups.shape}")
+    names = json.loads(logits.header["class_names"]) if logits.header else [str(c) for c in range(classes)]
+    if len(names) != classes:
+        raise ContractError(f"{logits_path} has {classes} columns but names {len(names)} classes")
+    positive = json.loads(logits.header.get("positive_classes", "[]"))
+    return CalibrationSet(logits.values, y, labels.groups, names, positive, logits.header)
+
+
+def _write(path: str | Path, arrays: dict[str, NDArray[Any]], header: dict[str, str]) -> None:
+    dtypes = {np.dtype(np.float32): "F32", np.dtype(np.int64): "I64"}
+    description: dict[str, Any] = {"__metadata__": {**header, "schema_version": str(SCHEMA_VERSION)}}
+    content = b""
+    for name, array in sorted(arrays.items()):
+        data = np.ascontiguousarray(array).tobytes()
+        description[name] = {
+            "dtype": dtypes[array.dtype],
+            "shape": list(array.shape),
+            "data_offsets": [len(content), len(content) + len(data)],
+        }
+        content += data
+    head = json.dumps(description, sort_keys=True, ensure_ascii=True).encode()
+    head += b" " * (-len(head) % 8)
+    write_bytes(path, len(head).to_bytes(8, "little") + head + content)
+
+
+def _read(path: str | Path, name: str, artifact: str) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    try:
+        with Path(path).open("rb") as file:
+            magic = file.read(2)
+        if magic == b"PK":
+            return {name: _read_pt(path)}, {}
+        with safe_open(path, framework="numpy") as tensors:
+            header = dict(tensors.metadata() or {})
+            arrays = {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError) as error:
+        raise ContractError(f"{path} is no readable {artifact} file: {error}") from error
+    found = (header.get("artifact"), header.get("schema_version"))
+    if found != (artifact, str(SCHEMA_VERSION)) or name not in arrays:
+        raise ContractError(
+            f"{path} must be a {artifact} file of schema {SCHEMA_VERSION}, got {found[0]!r}, {found[1]!r}"
+        )
+    return arrays, header
+
+
+def _read_pt(path: str | Path) -> NDArray[Any]:
+    import pickle
+
+    import torch
+
+    try:
+        value = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError) as error:
+        raise ContractError(f"{path} is no plain tensor: {str(error).splitlines()[0]}") from error
+    if not isinstance(value, torch.Tensor):
+        raise ContractError(f"{path} must hold one tensor, got {type(value).__name__}")
+    result: NDArray[Any] = value.numpy()
+    return result

@@ -1,0 +1,287 @@
+"""Local paths and `gs://` behind a few functions: stage, fingerprint, publish.
+
+Every object's crc32c is checked after its transfer, transient errors are retried by google-cloud-storage, and a file
+or folder that was fetched is either whole or absent.
+
+Publishing must never leave a mixture of two publishers' files. The publisher first claims the place: it creates
+`<uri>/.publishing` on the condition that it does not exist, which one of two can do; it then uploads the files, and
+the manifest last, each on the condition that none is there. A publisher that was killed leaves a claim and no
+manifest, so nothing there can be taken for a bundle, and the next publisher is told. Folders named by content hash
+were rejected: a consumer wants the address that the config names.
+"""
+
+import base64
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from natix_lib.errors import StorageError
+from natix_lib.files import canonical_json, sha256_bytes
+
+SCHEME = "gs://"
+CLAIM = ".publishing"
+THREADS = 16  # transfers at once; a few saturate a pod's network
+DEADLINE = 120.0  # seconds that one request may be retried for
+
+T = TypeVar("T")
+
+
+def is_remote(uri: str) -> bool:
+    """Whether `uri` is a `gs://` address."""
+    return uri.startswith(SCHEME)
+
+
+def fetch_file(uri: str, folder: str | Path) -> Path:
+    """Fetch one object into `folder`.
+
+    Returns:
+        The file, named as the object; a local path is returned as it is.
+
+    Raises:
+        StorageError: If it does not exist or cannot be read.
+    """
+    if not is_remote(uri):
+        if not Path(uri).is_file():
+            raise StorageError(f"file {uri} does not exist")
+        return Path(uri)
+    bucket, name = _bucket_and_name(uri)
+    blob = _answer(uri, lambda: bucket.get_blob(name, timeout=60, retry=_retry()))
+    if blob is None:
+        raise StorageError(f"{uri} does not exist")
+    target = Path(folder) / PurePosixPath(name).name
+    _download(uri, blob, target)
+    return target
+
+
+def fetch_folder(uri: str, destination: str | Path) -> Path:
+    """Fetch all objects below a prefix, in parallel.
+
+    Args:
+        uri: `gs://bucket/prefix`, or a local folder, which is returned as it is.
+        destination: Folder that must not exist; absent again when anything fails.
+
+    Raises:
+        StorageError: If nothing is there, an object's name leaves the folder, or a transfer fails.
+    """
+    if not is_remote(uri):
+        if not Path(uri).is_dir():
+            raise StorageError(f"folder {uri} does not exist")
+        return Path(uri)
+    target = Path(destination)
+    blobs = _list(uri)
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        _all(_in_folder(uri, partial, blobs), lambda item: _download(uri, item[1], item[0]))
+        _rename(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def fingerprint(uri: str) -> str:
+    """A hash that changes when anything below `uri` does, from the listing alone; a cache key, not a content hash.
+
+    Local: relative path, size and modification time; `gs://`: name, size, crc32c and generation.
+    """
+    if is_remote(uri):
+        facts = [[blob.name, blob.size, blob.crc32c, blob.generation] for blob in _list(uri)]
+    else:
+        root = Path(uri)
+        if not root.exists():
+            raise StorageError(f"{uri} does not exist")
+        paths = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
+        facts = []
+        for path in paths:
+            status = path.stat()
+            facts.append([path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns])
+    return sha256_bytes(canonical_json(facts))
+
+
+def publish_folder(folder: str | Path, uri: str, manifest_name: str) -> str:
+    """Publish a finished folder where nothing is yet; the manifest is the last to appear.
+
+    Args:
+        folder: Holds `manifest_name`.
+        uri: `gs://bucket/prefix` or a local folder that must not exist.
+        manifest_name: The file that makes the folder a whole artifact.
+
+    Returns:
+        Where the manifest is.
+
+    Raises:
+        StorageError: If the place is taken or a transfer fails.
+    """
+    root = Path(folder)
+    place = f"{uri.rstrip('/')}/{manifest_name}"
+    if not is_remote(uri):
+        target = Path(uri)
+        if target.exists():
+            raise StorageError(f"cannot publish to {uri}: it exists already, name another place")
+        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+        try:
+            shutil.copytree(root, partial)
+            _rename(partial, target)
+        except OSError as error:
+            raise StorageError(f"cannot publish to {uri}: {error.strerror or error}") from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return place
+    bucket, prefix = _bucket_and_name(uri)
+    prefix = prefix.rstrip("/")
+    claim = bucket.blob(f"{prefix}/{CLAIM}")
+    taken = f"cannot publish to {uri}: another run is publishing there, or was stopped while it did ({CLAIM})"
+    _upload(uri, claim, b"", taken)
+    if _answer(uri, lambda: bucket.get_blob(f"{prefix}/{manifest_name}", timeout=60, retry=_retry())):
+        _answer(uri, lambda: claim.delete(timeout=60, retry=_retry()))
+        raise StorageError(f"cannot publish to {uri}: it already holds {manifest_name}, name another place")
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    names = [f"{prefix}/{path.relative_to(root).as_posix()}" for path in files]
+    rest = [(path, name) for path, name in zip(files, names, strict=True) if path != root / manifest_name]
+    _all(rest, lambda item: _upload(uri, bucket.blob(item[1]), item[0], taken))
+    _upload(uri, bucket.blob(f"{prefix}/{manifest_name}"), root / manifest_name, taken)
+    _answer(uri, lambda: claim.delete(timeout=60, retry=_retry()))
+    return place
+
+
+def _client() -> Any:
+    try:
+        from google.auth.credentials import AnonymousCredentials
+        from google.auth.exceptions import DefaultCredentialsError
+        from google.cloud import storage
+    except ModuleNotFoundError as error:
+        raise StorageError("gs:// addresses need google-cloud-storage: pip install 'natix[gcs]'") from error
+    if os.environ.get("STORAGE_EMULATOR_HOST"):
+        return storage.Client(project="emulated", credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]
+    try:
+        return storage.Client()
+    except (DefaultCredentialsError, OSError) as error:
+        raise StorageError(f"no credentials for gs://: {error}") from error
+
+
+def _retry() -> Any:
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    return DEFAULT_RETRY.with_timeout(DEADLINE)
+
+
+def _bucket_and_name(uri: str) -> tuple[Any, str]:
+    bucket, _, name = uri.removeprefix(SCHEME).partition("/")
+    if not bucket or not name.strip("/"):
+        raise StorageError(f"a bucket address must read gs://bucket/path, got {uri}")
+    return _client().bucket(bucket), name
+
+
+def _answer(uri: str, call: Callable[[], T]) -> T:
+    """`call()`, with every failure of the service as one line."""
+    from google.api_core.exceptions import GoogleAPIError, NotFound, RetryError
+    from google.auth.exceptions import GoogleAuthError
+    from requests.exceptions import RequestException
+
+    try:
+        return call()
+    except NotFound as error:
+        raise StorageError(f"{uri} does not exist") from error
+    except (RetryError, GoogleAPIError, GoogleAuthError, RequestException) as error:
+        raise StorageError(f"{uri}: {error}") from error
+    except OSError as error:
+        raise StorageError(f"{uri}: {error.strerror or error}") from error
+
+
+def _list(uri: str) -> list[Any]:
+    bucket, name = _bucket_and_name(uri)
+    prefix = name.rstrip("/") + "/"
+
+    def listing() -> list[Any]:
+        return [blob for blob in bucket.list_blobs(prefix=prefix, retry=_retry()) if not blob.name.endswith("/")]
+
+    blobs = _answer(uri, listing)
+    if not blobs:
+        raise StorageError(f"{uri} holds no object")
+    return sorted(blobs, key=lambda blob: str(blob.name))
+
+
+def _in_folder(uri: str, folder: Path, blobs: list[Any]) -> list[tuple[Path, Any]]:
+    """Local paths of objects; a name that would leave the folder is refused."""
+    prefix = uri.removeprefix(SCHEME).partition("/")[2].rstrip("/") + "/"
+    pairs = []
+    for blob in blobs:
+        relative = PurePosixPath(blob.name.removeprefix(prefix))
+        if relative.is_absolute() or ".." in relative.parts:
+            raise StorageError(f"{uri}: object {blob.name!r} has a name that leaves the folder")
+        pairs.append((folder / relative, blob))
+    return pairs
+
+
+def _all(items: Iterable[T], work: Callable[[T], None]) -> None:
+    with ThreadPoolExecutor(THREADS) as pool:
+        for _ in pool.map(work, items):
+            pass
+
+
+def _download(uri: str, blob: Any, target: Path) -> None:
+    """Download one object to `target`, crc32c checked, whole or not at all."""
+    from google.cloud.storage.exceptions import DataCorruption
+
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    listed = blob.crc32c  # before the download, which takes over what the answer's header says
+
+    def transfer() -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            blob.download_to_filename(part, checksum="crc32c", timeout=300, retry=_retry())
+        except DataCorruption as error:
+            raise StorageError(f"{SCHEME}{blob.bucket.name}/{blob.name} does not match the crc32c of its answer") from error
+        _check_crc32c(f"{SCHEME}{blob.bucket.name}/{blob.name}", listed, part)
+        part.replace(target)
+
+    try:
+        _answer(uri, transfer)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _check_crc32c(name: str, expected: str | None, path: Path) -> None:
+    """Compare with the listing: the download's own check trusts a header that a proxy may drop."""
+    import google_crc32c
+
+    digest = google_crc32c.Checksum()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    if base64.b64encode(digest.digest()).decode() != expected:
+        raise StorageError(f"{name} does not match its crc32c {expected}")
+
+
+def _upload(uri: str, blob: Any, content: bytes | Path, taken: str) -> None:
+    """Upload where no object is yet; `taken` is said when one is."""
+    from google.api_core.exceptions import PreconditionFailed
+
+    options: dict[str, Any] = {
+        "if_generation_match": 0,
+        "checksum": "crc32c",
+        "timeout": 300,
+        "retry": _retry(),
+    }
+
+    def transfer() -> None:
+        try:
+            if isinstance(content, bytes):
+                blob.upload_from_string(content, **options)
+            else:
+                blob.upload_from_filename(str(content), **options)
+        except PreconditionFailed as error:
+            raise StorageError(taken) from error
+
+    _answer(uri, transfer)
+
+
+def _rename(partial: Path, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(partial, target)  # noqa: PTH104 - Path.rename would do the same; an existing folder raises
+    except OSError as error:
+        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error

@@ -1,0 +1,167 @@
+"""Storage against an emulator that the tests start themselves, and on the local disk."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from natix_lib import storage
+from natix_lib.errors import StorageError
+from tests.cloud_storage import BUCKET, Cloud
+
+
+@pytest.fixture
+def bucket(cloud: Cloud) -> Any:
+    return storage._client().bucket(BUCKET)
+
+
+def put(bucket: Any, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        bucket.blob(name).upload_from_string(content)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_nested_folder_is_fetched_whole(bucket: Any, tmp_path: Path) -> None:
+    files = {f"images/{i % 3}/{i}.jpg": os.urandom(1000 + i) for i in range(40)}
+    put(bucket, {f"set/{name}": content for name, content in files.items()} | {"set-b/other": b"x", "set/": b""})
+    folder = storage.fetch_folder("gs://street/set", tmp_path / "set")
+    assert contents(folder) == files
+
+
+def test_one_object_is_fetched(bucket: Any, tmp_path: Path) -> None:
+    put(bucket, {"a/manifest.csv": b"image,label\n"})
+    assert storage.fetch_file("gs://street/a/manifest.csv", tmp_path).read_bytes() == b"image,label\n"
+    with pytest.raises(StorageError, match="gs://street/a/absent does not exist"):
+        storage.fetch_file("gs://street/a/absent", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("gs://street/absent", "holds no object"),
+        ("gs://no-such-bucket/x", "does not exist"),
+        ("gs://street", "must read gs://bucket/path"),
+    ],
+)
+def test_an_address_with_nothing_behind_it_is_one_line(bucket: Any, tmp_path: Path, uri: str, message: str) -> None:
+    with pytest.raises(StorageError, match=message):
+        storage.fetch_folder(uri, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_corrupt_transfer_leaves_nothing(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(bucket, {"set/good": b"good", "set/bad": b"bad"})
+    listed = storage._list
+
+    def tampered(uri: str) -> list[Any]:
+        blobs = listed(uri)
+        blobs[0]._properties["crc32c"] = "AAAAAA=="
+        return blobs
+
+    monkeypatch.setattr(storage, "_list", tampered)
+    with pytest.raises(StorageError, match=r"gs://street/set/bad does not match its crc32c"):
+        storage.fetch_folder("gs://street/set", tmp_path / "set")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_leaves_the_folder_is_refused(tmp_path: Path) -> None:
+    class Escaping:
+        name = "set/../../etc/passwd"
+
+    with pytest.raises(StorageError, match="has a name that leaves the folder"):
+        storage._in_folder("gs://street/set", tmp_path, [Escaping()])
+
+
+def test_a_passing_503_is_retried(bucket: Any, cloud: Cloud, tmp_path: Path) -> None:
+    put(bucket, {"set/a": b"content"})
+    cloud.failures = 2
+    assert contents(storage.fetch_folder("gs://street/set", tmp_path / "set")) == {"a": b"content"}
+    assert cloud.failures == 0
+
+
+def bundle(folder: Path, content: str) -> Path:
+    (folder / "golden").mkdir(parents=True)
+    for name in ("model.onnx", "golden/wide.png", "bundle.json"):
+        (folder / name).write_text(f"{content} {name}")
+    return folder
+
+
+def test_a_bundle_is_published_once(bucket: Any, tmp_path: Path) -> None:
+    place = storage.publish_folder(bundle(tmp_path / "b", "first"), "gs://street/models/v1", "bundle.json")
+    assert place == "gs://street/models/v1/bundle.json"
+    assert contents(storage.fetch_folder("gs://street/models/v1", tmp_path / "back")) == contents(tmp_path / "b")
+    with pytest.raises(StorageError, match=r"already holds bundle.json, name another place"):
+        storage.publish_folder(bundle(tmp_path / "c", "second"), "gs://street/models/v1", "bundle.json")
+    assert contents(storage.fetch_folder("gs://street/models/v1", tmp_path / "again")) == contents(tmp_path / "b")
+
+
+def test_of_publishers_at_once_one_wins_and_nothing_is_mixed(bucket: Any, tmp_path: Path) -> None:
+    folders = [bundle(tmp_path / str(i), f"run {i}") for i in range(6)]
+
+    def publish(folder: Path) -> Path | None:
+        try:
+            storage.publish_folder(folder, "gs://street/models/race", "bundle.json")
+            return folder
+        except StorageError:
+            return None
+
+    with ThreadPoolExecutor(6) as pool:
+        winners = [folder for folder in pool.map(publish, folders) if folder]
+    assert len(winners) == 1
+    found = contents(storage.fetch_folder("gs://street/models/race", tmp_path / "back"))
+    assert found == contents(winners[0])
+
+
+def test_a_publisher_that_was_killed_leaves_no_manifest_and_stops_the_next(
+    bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = storage._upload
+
+    def dying(uri: str, blob: Any, *rest: Any) -> None:
+        if blob.name.endswith("model.onnx"):
+            raise KeyboardInterrupt
+        upload(uri, blob, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "_upload", dying)
+        with pytest.raises(KeyboardInterrupt):
+            storage.publish_folder(bundle(tmp_path / "b", "first"), "gs://street/models/v2", "bundle.json")
+    assert not bucket.blob("models/v2/bundle.json").exists()
+    with pytest.raises(StorageError, match="another run is publishing there, or was stopped"):
+        storage.publish_folder(bundle(tmp_path / "c", "second"), "gs://street/models/v2", "bundle.json")
+
+
+def test_a_local_place_is_taken_once(tmp_path: Path) -> None:
+    place = storage.publish_folder(bundle(tmp_path / "b", "first"), str(tmp_path / "out" / "v1"), "bundle.json")
+    assert contents(tmp_path / "out" / "v1") == contents(tmp_path / "b") and place.endswith("v1/bundle.json")
+    with pytest.raises(StorageError, match="it exists already"):
+        storage.publish_folder(tmp_path / "b", str(tmp_path / "out" / "v1"), "bundle.json")
+
+
+def test_the_fingerprint_follows_the_bucket(bucket: Any) -> None:
+    put(bucket, {"set/a": b"1", "set/b": b"2"})
+    before = storage.fingerprint("gs://street/set")
+    assert storage.fingerprint("gs://street/set") == before
+    put(bucket, {"set/b": b"3"})
+    assert storage.fingerprint("gs://street/set") != before
+
+
+def test_the_fingerprint_follows_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    before = storage.fingerprint(str(tmp_path))
+    assert storage.fingerprint(str(tmp_path)) == before
+    (tmp_path / "b").write_text("2")
+    assert storage.fingerprint(str(tmp_path)) != before
+    with pytest.raises(StorageError, match="does not exist"):
+        storage.fingerprint(str(tmp_path / "absent"))
+
+
+def test_a_local_folder_is_used_where_it_lies(tmp_path: Path) -> None:
+    assert storage.fetch_folder(str(tmp_path), tmp_path / "copy") == tmp_path
+    with pytest.raises(StorageError, match="does not exist"):
+        storage.fetch_folder(str(tmp_path / "absent"), tmp_path / "copy")
