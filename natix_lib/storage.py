@@ -155,7 +155,7 @@ def _client() -> Any:
     except ModuleNotFoundError as error:
         raise StorageError("gs:// addresses need google-cloud-storage: pip install 'natix[gcs]'") from error
     if os.environ.get("STORAGE_EMULATOR_HOST"):
-        return storage.Client(project="emulated", credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]
+        return storage.Client(project="emulated", credentials=AnonymousCredentials())
     try:
         return storage.Client()
     except (DefaultCredentialsError, OSError) as error:
@@ -234,7 +234,9 @@ def _download(uri: str, blob: Any, target: Path) -> None:
         try:
             blob.download_to_filename(part, checksum="crc32c", timeout=300, retry=_retry())
         except DataCorruption as error:
-            raise StorageError(f"{SCHEME}{blob.bucket.name}/{blob.name} does not match the crc32c of its answer") from error
+            raise StorageError(
+                f"{SCHEME}{blob.bucket.name}/{blob.name} does not match the crc32c of its answer"
+            ) from error
         _check_crc32c(f"{SCHEME}{blob.bucket.name}/{blob.name}", listed, part)
         part.replace(target)
 
@@ -248,7 +250,7 @@ def _check_crc32c(name: str, expected: str | None, path: Path) -> None:
     """Compare with the listing: the download's own check trusts a header that a proxy may drop."""
     import google_crc32c
 
-    digest = google_crc32c.Checksum()
+    digest: Any = google_crc32c.Checksum()  # type: ignore[no-untyped-call]
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)

@@ -46,7 +46,8 @@ def check_labels(labels: ArrayLike, rows: int, classes: int) -> Ints:
     bad = np.flatnonzero((values < 0) | (values >= classes))
     if len(bad):
         raise CalibrationError(f"labels must be in 0..{classes - 1}, row {bad[0]} has {values[bad[0]]}")
-    return np.asarray(values, dtype=np.int64)
+    result: Ints = np.asarray(values, dtype=np.int64)
+    return result
 
 
 def predictions(logits: Floats) -> Ints:

@@ -160,7 +160,7 @@ def _ltt(ranking: Ranking, alpha: float, delta: float) -> tuple[int | None, floa
         index = int(np.searchsorted(ranking.ends, max(start, 1)))
         while index < len(ranking.ends):
             block = slice(index, index + BLOCK)
-            passed = binom.cdf(ranking.errors[block], ranking.ends[block], alpha) <= spent
+            passed = np.asarray(binom.cdf(ranking.errors[block], ranking.ends[block], alpha)) <= spent
             run = len(passed) if passed.all() else int(passed.argmin())
             if run:
                 best = max(best or 0, index + run - 1)

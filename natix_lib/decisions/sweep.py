@@ -6,7 +6,6 @@ macro-F1 with the rejected counted as missed; F1 on the accepted alone was rejec
 thousandth. Time O(n log n + nC).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np

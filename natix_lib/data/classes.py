@@ -1,0 +1,68 @@
+"""From the labels of a source to class names, indices and the classes of the binary score."""
+
+from collections.abc import Sequence
+
+from natix_lib.config import DataSource
+from natix_lib.errors import ConfigError, DataError
+
+
+def resolve_classes(
+    ids: Sequence[str],
+    labels: Sequence[str | int | None],
+    declared: Sequence[str],
+    wanted: DataSource,
+    num_classes: int | None,
+) -> tuple[list[str], list[int], list[str]]:
+    """Class names in order, the class index of each image, and the positive classes.
+
+    Names come from the config, else from the source's declaration, else they are the sorted labels found. Integer
+    labels index the names.
+
+    Args:
+        ids: Of the images, for messages.
+        labels: Of the images.
+        declared: Names that the source declares; may be empty.
+        wanted: `class_names` and `positive_classes`.
+        num_classes: What the config expects; None expects nothing.
+
+    Raises:
+        DataError: If a label is missing or no class, or there is one class only.
+        ConfigError: If `num_classes` or `positive_classes` does not fit the data.
+    """
+    missing = [name for name, label in zip(ids, labels, strict=True) if label is None]
+    if missing:
+        raise DataError(f"label is missing in {len(missing)} of {len(ids)} rows, the first is {missing[0]}")
+    found = sorted({label for label in labels if label is not None}, key=_order)
+    names = list(wanted.class_names or declared)
+    if not names:
+        names = [str(label) for label in found]
+        index = {label: position for position, label in enumerate(found)}
+    else:
+        index = {}
+        for label in found:
+            position = names.index(label) if label in names else _as_index(label)
+            if position is None or not 0 <= position < len(names):
+                first = ids[labels.index(label)]
+                raise DataError(f"label {label!r} of {first} is none of the classes {', '.join(names)}")
+            index[label] = position
+    if num_classes is not None and num_classes != len(names):
+        raise ConfigError(f"model.num_classes is {num_classes} but the data has {len(names)}: {', '.join(names)}")
+    indices = [index[label] for label in labels if label is not None]
+    if len(set(indices)) < 2:
+        raise DataError(f"the data must hold at least two classes, all {len(ids)} images are {names[indices[0]]}")
+    unknown = sorted(set(wanted.positive_classes) - set(names))
+    if unknown:
+        raise ConfigError(f"data.positive_classes {unknown} are none of the classes {', '.join(names)}")
+    positive = list(wanted.positive_classes) or (names[-1:] if len(names) == 2 else [])
+    return names, indices, positive
+
+
+def _order(label: str | int) -> tuple[int, float, str]:
+    index = _as_index(label)
+    return (1, 0.0, str(label)) if index is None else (0, index, "")
+
+
+def _as_index(label: str | int) -> int | None:
+    if isinstance(label, int):
+        return label
+    return int(label) if label.isascii() and label.isdigit() else None
