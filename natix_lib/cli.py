@@ -134,7 +134,7 @@ def show_config(config_file: ConfigFile, overrides: Overrides = None) -> None:
 @app.command()
 def draw(
     output: Output,
-    images: Annotated[int, typer.Option(min=50, help="Images to draw.")] = 600,
+    images: Annotated[int, typer.Option(min=50, help="Images to draw.")] = 1200,
     classes: Annotated[int, typer.Option(help="2 or 13.")] = 2,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
@@ -165,7 +165,7 @@ def backbone(
 @app.command()
 def demo(
     output: Output,
-    images: Annotated[int, typer.Option(min=50, help="Images to draw.")] = 600,
+    images: Annotated[int, typer.Option(min=50, help="Images to draw.")] = 1200,
     classes: Annotated[int, typer.Option(help="2 or 13.")] = 2,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:

@@ -18,13 +18,13 @@ from natix_lib.files import write_bytes
 NONE, ROADWORK_CLASS = "None", "Roadwork"
 BINARY = ("Cones", "Barrier", "Sign")  # what stands for roadwork in the binary set
 CITIES = ("Arden", "Brook", "Cove", "Dale")
-DRIVE_FRAMES = (5, 12)
+DRIVE_FRAMES = (3, 7)
 DRIVE_SPACING = 0.005  # degrees of latitude, some 550 m: no two drives are one place
 NONE_SHARE = 0.55  # of the drives of the binary set
 COLUMNS = ("image", "label", "group", "lat", "lon", "captured_at", "weather", "light", "city")
 
 
-def draw_dataset(folder: str | Path, images: int = 600, classes: int = 2, seed: int = 0) -> None:
+def draw_dataset(folder: str | Path, images: int = 1200, classes: int = 2, seed: int = 0) -> None:
     """Draw a data set: `folder/images/*.jpg` and `folder/manifest.csv`; the same arguments give the same bytes.
 
     Args:
@@ -87,18 +87,19 @@ def _label(names: list[str], number: int, generator: np.random.Generator) -> str
 def _scene(label: str, generator: np.random.Generator, seed: int, number: int) -> Scene:
     kinds: list[str] = []
     if label == ROADWORK_CLASS:
-        kinds = [str(kind) for kind in generator.choice(BINARY, int(generator.integers(1, 3)), replace=False)]
+        kinds = [str(kind) for kind in generator.choice(BINARY, int(generator.integers(2, 4)), replace=False)]
     elif label != NONE:
-        kinds = [label]
+        kinds = [label, label]
     objects = []
-    for kind in kinds:
-        side = generator.choice((-1.0, 1.0))
-        for step in range(int(generator.integers(3, 7))):
-            offset = side * generator.uniform(0.5, 0.95)
-            objects.append((ROADWORK[kind], float(offset), 1.25 + 0.42 * step, float(generator.uniform(0.34, 0.5))))
+    first = generator.choice((-1.0, 1.0))
+    for turn, kind in enumerate(kinds):
+        side = first * (-1) ** turn
+        for step in range(int(generator.integers(4, 7))):
+            offset = float(side * generator.uniform(0.5, 0.95))
+            objects.append((ROADWORK[kind], offset, 1.2 + 0.38 * step, float(generator.uniform(0.5, 0.75))))
     return Scene(
-        light=LIGHTS[int(generator.choice(3, p=(0.6, 0.22, 0.18)))],
-        weather=WEATHERS[int(generator.choice(4, p=(0.55, 0.2, 0.13, 0.12)))],
+        light=LIGHTS[int(generator.choice(3, p=(0.65, 0.2, 0.15)))],
+        weather=WEATHERS[int(generator.choice(4, p=(0.6, 0.2, 0.1, 0.1)))],
         seed=1_000_003 * (seed + 1) + number,
         objects=objects,
     )

@@ -52,7 +52,8 @@ def check_labels(labels: ArrayLike, rows: int, classes: int) -> Ints:
 
 def predictions(logits: Floats) -> Ints:
     """The class of the largest logit, the lowest index on ties: int64 (n,)."""
-    return logits.argmax(axis=1).astype(np.int64)
+    result: Ints = logits.argmax(axis=1).astype(np.int64)
+    return result
 
 
 def log_odds(logits: ArrayLike) -> Floats:
