@@ -305,7 +305,7 @@ class IngestSettings(Section):
     """What ingest reads of the config."""
 
     data: DataSource
-    num_classes: PositiveInt | None
+    num_classes: PositiveInt | None = None
 
 
 class SplitSettings(Section):
@@ -366,7 +366,7 @@ def step_settings(config: Config) -> dict[str, JsonDict]:
         "export": ExportSettings(export=config.export),
         "evaluate": EvaluateSettings(evaluate=config.evaluate),
     }
-    return {step: value.model_dump(mode="json") for step, value in settings.items()}
+    return {step: value.model_dump(mode="json", exclude_none=True) for step, value in settings.items()}
 
 
 def parse(model: type[S], values: Mapping[str, Any]) -> S:

@@ -1,0 +1,23 @@
+"""calibrate, phase 5: VAL_CALIB logits -> scrcparams.json."""
+
+from kfp import dsl
+from kfp.dsl import Artifact, Input, Metrics, Output
+
+from components.images import CPU_IMAGE
+
+
+@dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
+def calibrate(
+    settings: dict,
+    val_calib_logits: Input[Artifact],
+    val_calib_labels: Input[Artifact],
+    scrcparams: Output[Artifact],
+    scrc_curve: Output[Artifact],
+    metrics: Output[Metrics],
+):
+    """Fit the temperature and certify the accept rule."""
+    from natix_lib.steps import calibrate
+
+    metrics.metadata.update(
+        calibrate.run(settings, val_calib_logits.path, val_calib_labels.path, scrcparams.path, scrc_curve.path)
+    )

@@ -1,0 +1,35 @@
+"""export, phase 6: classifier + exactly one policy + splits -> bundle."""
+
+from kfp import dsl
+from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
+
+from components.images import CPU_IMAGE
+
+
+@dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
+def export(
+    settings: dict,
+    dataset: Input[Dataset],
+    splits: Input[Artifact],
+    classifier: Input[Model],
+    val_calib_logits: Input[Artifact],
+    thresholds: Input[Artifact],
+    scrcparams: Input[Artifact],
+    bundle: Output[Model],
+    metrics: Output[Metrics],
+):
+    """Check the chain of hashes, write and reload the bundle, and publish it where the config says."""
+    from natix_lib.steps import export
+
+    metrics.metadata.update(
+        export.run(
+            settings,
+            dataset.path,
+            splits.path,
+            classifier.path,
+            val_calib_logits.path,
+            thresholds.path,
+            scrcparams.path,
+            bundle.path,
+        )
+    )

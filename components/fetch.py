@@ -1,0 +1,14 @@
+"""fetch: hub id, folder or gs:// -> backbone. The only task that sees HF_TOKEN."""
+
+from kfp import dsl
+from kfp.dsl import Metrics, Model, Output
+
+from components.images import CPU_IMAGE
+
+
+@dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
+def fetch(settings: dict, backbone_version: str, backbone: Output[Model], metrics: Output[Metrics]):
+    """Copy a backbone and load it strictly; `backbone_version` only tells the cache that the source has changed."""
+    from natix_lib.steps import fetch
+
+    metrics.metadata.update(fetch.run(settings, backbone.path))

@@ -1,0 +1,23 @@
+"""sweep, phase 2: VAL_CALIB logits -> thresholds.json."""
+
+from kfp import dsl
+from kfp.dsl import Artifact, Input, Metrics, Output
+
+from components.images import CPU_IMAGE
+
+
+@dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
+def sweep(
+    settings: dict,
+    val_calib_logits: Input[Artifact],
+    val_calib_labels: Input[Artifact],
+    thresholds: Output[Artifact],
+    sweep_curve: Output[Artifact],
+    metrics: Output[Metrics],
+):
+    """Choose the rejection threshold on the exact curve over all thresholds."""
+    from natix_lib.steps import sweep
+
+    metrics.metadata.update(
+        sweep.run(settings, val_calib_logits.path, val_calib_labels.path, thresholds.path, sweep_curve.path)
+    )

@@ -1,0 +1,35 @@
+"""train, phase 1 (GPU): TRAIN and VAL_SELECT -> classifier; VAL_CALIB -> logits of exactly its weights."""
+
+from kfp import dsl
+from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
+
+from components.images import GPU_IMAGE
+
+
+@dsl.component(base_image=GPU_IMAGE, install_kfp_package=False)
+def train(
+    settings: dict,
+    dataset: Input[Dataset],
+    splits: Input[Artifact],
+    backbone: Input[Model],
+    classifier: Output[Model],
+    training_curve: Output[Artifact],
+    val_calib_logits: Output[Artifact],
+    val_calib_labels: Output[Artifact],
+    metrics: Output[Metrics],
+):
+    """Train the classifier, keep the epoch with the best val_select/acc, and give VAL_CALIB logits."""
+    from natix_lib.steps import train
+
+    metrics.metadata.update(
+        train.run(
+            settings,
+            dataset.path,
+            splits.path,
+            backbone.path,
+            classifier.path,
+            training_curve.path,
+            val_calib_logits.path,
+            val_calib_labels.path,
+        )
+    )

@@ -1,0 +1,279 @@
+"""How good decisions are on TEST: metrics with intervals, a baseline, slices, and the curves of the report.
+
+Intervals are percentiles over resamples of whole groups, because frames of one drive are not independent. Every
+metric but AUROC and ECE is a function of sums over rows, so the resamples of all of them are one matrix product. ECE
+has no percentile interval (see `natix_lib.decisions.metrics`): its null under perfect calibration stands in its place.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from natix_lib.decisions.curve import rank
+from natix_lib.decisions.metrics import brier, ece_with_null, group_weights
+from natix_lib.decisions.policy import Decisions
+from natix_lib.decisions.score import Bools, Floats, Ints
+from natix_lib.files import JsonDict
+
+CURVE_POINTS = 100
+RELIABILITY_BINS = 15
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Decisions on labelled images.
+
+    Attributes:
+        labels: int64 (n,).
+        groups: Group of each image, (n,).
+        decisions: What the policy says of them.
+        positive: Which classes are positive, (C,); all False when the task has no binary score.
+    """
+
+    labels: Ints
+    groups: NDArray[np.str_]
+    decisions: Decisions
+    positive: Bools
+
+    def take(self, rows: Bools) -> "Scored":
+        """Some rows."""
+        d = self.decisions
+        part = Decisions(d.prediction[rows], d.accepted[rows], d.confidence[rows], d.probabilities[rows], d.score[rows])
+        return Scored(self.labels[rows], self.groups[rows], part, self.positive)
+
+
+def evaluate(
+    scored: Scored,
+    class_names: Sequence[str],
+    tags: Mapping[str, Sequence[str | None]],
+    resamples: int,
+    confidence: float,
+    seed: int,
+    min_slice: int,
+) -> JsonDict:
+    """Everything that evaluation.json says of the numbers; see docs/artifacts.md.
+
+    Args:
+        scored: Decisions on TEST, n >= 1.
+        class_names: C names.
+        tags: Tag to the value of each image.
+        resamples: Of the groups.
+        confidence: Of the intervals, in (0, 1).
+        seed: Of the resamples.
+        min_slice: Slices with fewer images get no interval.
+    """
+    labels, prediction = scored.labels, scored.decisions.prediction
+    classes = len(class_names)
+    counts = np.bincount(labels, minlength=classes)
+    majority = int(counts.argmax())
+    number, draws = group_weights(scored.groups, resamples, seed)
+    baseline = np.asarray(labels == majority, dtype=np.float64)
+    right = np.asarray(prediction == labels, dtype=np.float64)
+    sums = _group_sums(np.stack([np.ones_like(right), baseline, right - baseline], axis=1), number, draws)
+    confusion = np.bincount(labels * classes + prediction, minlength=classes**2).reshape(classes, classes)
+    return {
+        "n": len(labels),
+        "groups": int(draws.shape[1]),
+        "confidence": confidence,
+        "metrics": metrics(scored, resamples, confidence, seed),
+        "baseline": {
+            "class": class_names[majority],
+            "accuracy": _interval(sums[:, 1] / sums[:, 0], confidence),
+            "gain": _interval(sums[:, 2] / sums[:, 0], confidence),
+        },
+        "confusion": confusion.tolist(),
+        "per_class": _per_class(confusion, class_names),
+        "slices": _slices(scored, tags, resamples, confidence, seed, min_slice),
+        "roc": _roc(scored),
+        "risk_coverage": _risk_coverage(scored),
+        "reliability": _reliability(scored),
+    }
+
+
+def metrics(scored: Scored, resamples: int, confidence: float, seed: int) -> JsonDict:
+    """Metric name to `{value, low, high}`; a value that is not defined is None, an absent interval is None.
+
+    `accuracy`, `macro_f1` (over classes with a label or a prediction), `mcc` (Gorodkin's R_K), `auroc` (of the binary
+    score, else macro one-against-rest), `nll` (nats), `brier`, `ece` (with `null_high` and `p_value`), `coverage`,
+    `selective_risk`; with positive classes also `score_accuracy` and `score_mcc` of the score rounded at 0.5.
+    """
+    labels, d = scored.labels, scored.decisions
+    n, classes = d.probabilities.shape
+    number, draws = group_weights(scored.groups, resamples, seed)
+    eye = np.eye(classes)
+    wrong = d.prediction != labels
+    true, said = eye[labels], eye[d.prediction]
+    own = np.maximum(d.probabilities[np.arange(n), labels], np.finfo(np.float64).tiny)
+    columns = [
+        np.ones((n, 1)),
+        -np.log(own)[:, None],
+        brier(d.probabilities, labels)[:, None],
+        d.accepted[:, None],
+        (d.accepted & wrong)[:, None],
+        true * said,
+        true,
+        said,
+    ]
+    sums = _group_sums(np.concatenate(columns, axis=1).astype(np.float64), number, draws)
+    total, nll, squared, accepted, accepted_wrong = sums[:, :5].T
+    hit, true_sum, said_sum = (sums[:, 5 + i * classes : 5 + (i + 1) * classes] for i in range(3))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        f1 = np.nanmean(np.where(true_sum + said_sum > 0, 2 * hit / (true_sum + said_sum), np.nan), axis=1)
+        found: JsonDict = {
+            "accuracy": _interval(hit.sum(axis=1) / total, confidence),
+            "macro_f1": _interval(f1, confidence),
+            "mcc": _interval(_mcc(hit, true_sum, said_sum, total), confidence),
+            "auroc": _auroc(scored, number, draws, confidence),
+            "nll": _interval(nll / total, confidence),
+            "brier": _interval(squared / total, confidence),
+            "ece": _ece(scored, resamples, seed),
+            "coverage": _interval(accepted / total, confidence),
+            "selective_risk": _interval(accepted_wrong / accepted, confidence),
+        }
+    if scored.positive.any() and not scored.positive.all():
+        truth, rounded = scored.positive[labels], d.score > 0.5
+        pairs = np.stack([~truth & ~rounded, truth & rounded, ~truth, truth, ~rounded, rounded], axis=1)
+        sums = _group_sums(pairs.astype(np.float64), number, draws)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found["score_accuracy"] = _interval(sums[:, :2].sum(axis=1) / total, confidence)
+            found["score_mcc"] = _interval(_mcc(sums[:, :2], sums[:, 2:4], sums[:, 4:], total), confidence)
+    return found
+
+
+def _group_sums(columns: Floats, number: Ints, draws: NDArray[np.int64]) -> Floats:
+    """Sums of columns (n, K): first over all rows, then over each draw of groups, (1 + B, K)."""
+    per_group = np.zeros((draws.shape[1], columns.shape[1]))
+    np.add.at(per_group, number, columns)
+    result: Floats = np.vstack([per_group.sum(axis=0), draws @ per_group])
+    return result
+
+
+def _interval(values: Floats, confidence: float) -> JsonDict:
+    """Value (the first) and percentile interval (over the rest, where defined)."""
+    value, rest = float(values[0]), values[1:][np.isfinite(values[1:])]
+    if not np.isfinite(value):
+        return {"value": None, "low": None, "high": None}
+    if not len(rest):
+        return {"value": value, "low": None, "high": None}
+    low, high = np.quantile(rest, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return {"value": value, "low": float(low), "high": float(high)}
+
+
+def _mcc(hit: Floats, true: Floats, said: Floats, total: Floats) -> Floats:
+    """Matthews correlation of C classes from counts (B, C); 0 when labels or predictions are constant."""
+    covariance = hit.sum(axis=1) * total - (true * said).sum(axis=1)
+    spread = (total**2 - (true**2).sum(axis=1)) * (total**2 - (said**2).sum(axis=1))
+    return np.where(spread > 0, covariance / np.sqrt(np.maximum(spread, 1e-300)), 0.0)
+
+
+def _auroc(scored: Scored, number: Ints, draws: NDArray[np.int64], confidence: float) -> JsonDict:
+    """AUROC of the binary score, else the mean over classes of one against the rest."""
+    labels, d = scored.labels, scored.decisions
+    if scored.positive.any() and not scored.positive.all():
+        tasks = [(d.score, scored.positive[labels])]
+    else:
+        tasks = [(d.probabilities[:, c], labels == c) for c in range(d.probabilities.shape[1])]
+    curves = [_auroc_draws(score, truth, number, draws) for score, truth in tasks if truth.any() and not truth.all()]
+    if not curves:
+        return {"value": None, "low": None, "high": None}
+    return _interval(np.mean(curves, axis=0), confidence)
+
+
+def _auroc_draws(score: Floats, truth: Bools, number: Ints, draws: NDArray[np.int64]) -> Floats:
+    """AUROC (ties count half) over all rows, then over each draw; NaN where a draw has one kind only, (1 + B,)."""
+    levels, level = np.unique(score, return_inverse=True)
+    result = np.empty(len(draws) + 1)
+    for i in range(len(result)):
+        weight = np.ones(len(score)) if i == 0 else draws[i - 1][number].astype(np.float64)
+        positive = np.bincount(level, weight * truth, len(levels))
+        negative = np.bincount(level, weight * ~truth, len(levels))
+        below = np.cumsum(negative) - negative
+        pairs = positive.sum() * negative.sum()
+        result[i] = (positive * (below + 0.5 * negative)).sum() / pairs if pairs else np.nan
+    return result
+
+
+def _ece(scored: Scored, resamples: int, seed: int) -> JsonDict:
+    d = scored.decisions
+    test = ece_with_null(d.probabilities.max(axis=1), d.prediction == scored.labels, max(resamples, 1), seed)
+    return {"value": test.value, "low": None, "high": None, "null_high": test.null_high, "p_value": test.p_value}
+
+
+def _per_class(confusion: NDArray[np.int64], class_names: Sequence[str]) -> JsonDict:
+    rows = {}
+    for c, name in enumerate(class_names):
+        hit, true, said = int(confusion[c, c]), int(confusion[c].sum()), int(confusion[:, c].sum())
+        rows[name] = {
+            "n": true,
+            "recall": hit / true if true else None,
+            "precision": hit / said if said else None,
+        }
+    return rows
+
+
+def _slices(
+    scored: Scored,
+    tags: Mapping[str, Sequence[str | None]],
+    resamples: int,
+    confidence: float,
+    seed: int,
+    min_slice: int,
+) -> JsonDict:
+    found: JsonDict = {}
+    for tag, values in sorted(tags.items()):
+        texts = np.array(["(none)" if value is None else value for value in values])
+        found[tag] = {}
+        for value in sorted(set(texts.tolist())):
+            part = scored.take(texts == value)
+            n = len(part.labels)
+            draws = resamples if n >= min_slice else 0
+            found[tag][value] = {"n": n, "metrics": metrics(part, draws, confidence, seed)}
+    return found
+
+
+def _thin(count: int) -> Ints:
+    """At most CURVE_POINTS of `count` positions, ends kept."""
+    return np.unique(np.linspace(0, count - 1, min(count, CURVE_POINTS)).round().astype(np.int64))
+
+
+def _roc(scored: Scored) -> list[dict[str, float]]:
+    """ROC of the binary score: threshold falling from 1, finite."""
+    if not scored.positive.any() or scored.positive.all():
+        return []
+    truth, score = scored.positive[scored.labels], scored.decisions.score
+    if truth.all() or not truth.any():
+        return []
+    order = np.argsort(-score, kind="stable")
+    ends = np.flatnonzero(np.append(score[order][1:] < score[order][:-1], True))
+    tpr, fpr = (np.cumsum(kind[order])[ends] / kind.sum() for kind in (truth, ~truth))
+    points = [{"threshold": 1.0, "fpr": 0.0, "tpr": 0.0}]
+    for i in _thin(len(ends)):
+        points.append({"threshold": float(score[order][ends[i]]), "fpr": float(fpr[i]), "tpr": float(tpr[i])})
+    return points
+
+
+def _risk_coverage(scored: Scored) -> list[dict[str, float]]:
+    """Selective risk at each coverage, most confident first."""
+    ranking = rank(scored.decisions.confidence, scored.decisions.prediction != scored.labels)
+    n = len(scored.labels)
+    return [
+        {"coverage": float(ranking.ends[i] / n), "risk": float(ranking.errors[i] / ranking.ends[i])}
+        for i in _thin(len(ranking.ends))
+    ]
+
+
+def _reliability(scored: Scored) -> list[dict[str, float]]:
+    """Mean confidence and accuracy of equal-width bins that hold images."""
+    top = scored.decisions.probabilities.max(axis=1)
+    right = scored.decisions.prediction == scored.labels
+    which = np.minimum((top * RELIABILITY_BINS).astype(np.int64), RELIABILITY_BINS - 1)
+    return [
+        {
+            "n": int((which == b).sum()),
+            "confidence": float(top[which == b].mean()),
+            "accuracy": float(right[which == b].mean()),
+        }
+        for b in np.unique(which)
+    ]

@@ -1,0 +1,93 @@
+"""report.html: one file with nothing outside it, the same bytes for the same numbers.
+
+Class names, tags and licence notes are other people's text and are escaped.
+"""
+
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from natix_lib.contracts import ROLES
+from natix_lib.files import JsonDict
+from natix_lib.reports import charts
+
+METRICS = {
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro-F1",
+    "mcc": "MCC",
+    "auroc": "AUROC",
+    "nll": "NLL, nats",
+    "brier": "Brier score",
+    "ece": "ECE",
+    "coverage": "Coverage",
+    "selective_risk": "Error rate of the accepted",
+    "score_accuracy": "Accuracy of the rounded score",
+    "score_mcc": "MCC of the rounded score",
+}
+
+
+def render_report(evaluation: JsonDict, bundle: JsonDict, policy: JsonDict, splits: JsonDict, dataset: JsonDict) -> str:
+    """The report as HTML.
+
+    Args:
+        evaluation: evaluation.json.
+        bundle: bundle.json.
+        policy: The bundle's policy document.
+        splits: splits.json.
+        dataset: dataset.json.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("natix_lib.reports", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=_number, share=_share, interval=_interval)
+    metrics = evaluation["metrics"]
+    guarantee = policy.get("guarantee")
+    pictures = {
+        "Reliability": charts.reliability(evaluation["reliability"]),
+        "Risk and coverage": charts.risk_coverage(
+            evaluation["risk_coverage"],
+            metrics["coverage"]["value"],
+            metrics["selective_risk"]["value"],
+            guarantee["alpha"] if guarantee else None,
+        ),
+    }
+    if evaluation["roc"]:
+        pictures["ROC of the binary score"] = charts.roc(evaluation["roc"])
+    return environment.get_template("report.html.j2").render(
+        evaluation=evaluation,
+        metrics=metrics,
+        titles=METRICS,
+        bundle=bundle,
+        policy=policy,
+        guarantee=guarantee,
+        splits=splits,
+        dataset=dataset,
+        roles=ROLES,
+        pictures={title: Markup(svg) for title, svg in pictures.items()},
+        slices=_worst_first(evaluation["slices"]),
+        largest=max(max(row) for row in evaluation["confusion"]) or 1,
+    )
+
+
+def _worst_first(slices: JsonDict) -> list[tuple[str, str, JsonDict]]:
+    rows = [(tag, value, part) for tag, values in slices.items() for value, part in values.items()]
+    return sorted(rows, key=lambda row: (row[2]["metrics"]["accuracy"]["value"], row[0], row[1]))
+
+
+def _number(value: Any) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _share(value: Any) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _interval(metric: JsonDict) -> str:
+    if metric["low"] is None:
+        return ""
+    return f"{metric['low']:.3f} to {metric['high']:.3f}"

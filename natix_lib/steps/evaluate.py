@@ -1,0 +1,103 @@
+"""evaluate: TEST, once, through the bundle -> evaluation.json and report.html; onnxruntime, no torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from natix_lib import config
+from natix_lib.bundle.runtime import Bundle
+from natix_lib.contracts import SCHEMA_VERSION, TEST, require_same
+from natix_lib.data.dataset import open_dataset, open_role
+from natix_lib.evaluation import Scored
+from natix_lib.evaluation import evaluate as measure
+from natix_lib.files import JsonDict, read_json, sha256_file, write_bytes, write_json
+from natix_lib.reports.render import render_report
+from natix_lib.steps.progress import Lines
+
+
+def run(
+    settings: Mapping[str, Any], dataset: str, splits: str, bundle: str, evaluation: str, report: str
+) -> dict[str, float]:
+    """Evaluate a bundle on TEST.
+
+    Args:
+        settings: `config.EvaluateSettings`.
+        dataset: Dataset folder.
+        splits: splits.json.
+        bundle: Bundle folder.
+        evaluation: evaluation.json to write.
+        report: report.html to write.
+
+    Returns:
+        Every metric that is defined, the images, and the majority class's accuracy.
+
+    Raises:
+        NatixError: If the bundle is altered, or was made from other splits or data.
+    """
+    wanted = config.parse(config.EvaluateSettings, settings).evaluate
+    loaded = Bundle.load(bundle)
+    view = open_role("evaluate", TEST, dataset, splits)
+    provenance = loaded.manifest["provenance"]
+    require_same("splits_sha256", provenance["splits_sha256"], "bundle", view.splits_sha256, "splits.json")
+    require_same(
+        "dataset_fingerprint", provenance["dataset_fingerprint"], "bundle", view.dataset_fingerprint, "dataset"
+    )
+    require_same("class_names", loaded.class_names, "bundle", view.class_names, "dataset")
+    lines = Lines()
+    logits = loaded.logits(
+        (view.image(i) for i in range(len(view))), progress=lambda done: lines.progress("TEST images", done, len(view))
+    )
+    decisions = loaded.policy.apply(logits)
+    scored = Scored(view.labels, np.array(view.groups), decisions, loaded.policy.positive_mask())
+    found = measure(
+        scored,
+        view.class_names,
+        view.tags(),
+        wanted.bootstrap,
+        wanted.confidence,
+        wanted.seed,
+        wanted.min_slice,
+    )
+    policy = read_json(Path(bundle) / loaded.manifest["policy"]["file"])
+    document: JsonDict = {
+        **found,
+        "artifact": "evaluation",
+        "schema_version": SCHEMA_VERSION,
+        "class_names": view.class_names,
+        "positive_classes": view.positive_classes,
+        "warnings": _warnings(scored, found, policy),
+        "policy": {**loaded.manifest["policy"], "mode": loaded.policy.mode, "guarantee": policy.get("guarantee")},
+        "provenance": {**provenance, "bundle_sha256": sha256_file(Path(bundle) / "bundle.json")},
+    }
+    html = render_report(document, loaded.manifest, policy, read_json(splits), open_dataset(dataset).manifest)
+    write_bytes(report, html.encode())
+    write_json(evaluation, document)
+    values = {name: metric["value"] for name, metric in found["metrics"].items() if metric["value"] is not None}
+    return {"images": len(view), **values, "majority_accuracy": found["baseline"]["accuracy"]["value"]}
+
+
+def _warnings(scored: Scored, found: JsonDict, policy: JsonDict) -> list[str]:
+    """What a reader must not overlook."""
+    said = []
+    prediction = scored.decisions.prediction
+    if (prediction == prediction[0]).all():
+        said.append("The model says the same class for every TEST image.")
+    if found["baseline"]["gain"]["low"] is not None and found["baseline"]["gain"]["low"] <= 0:
+        said.append("The accuracy does not exceed the majority class by more than chance.")
+    if not scored.decisions.accepted.any():
+        said.append("The policy accepts no TEST image: every prediction is left to a person.")
+    guarantee = policy.get("guarantee")
+    if guarantee and not guarantee["certified"]:
+        said.append(f"The accept rule carries no guarantee: {guarantee['reason']}.")
+    return said
+
+
+def show(evaluation: str, classification: Any) -> None:
+    """Log the confusion matrix and the ROC of an evaluation.json to KFP ClassificationMetrics."""
+    document = read_json(evaluation)
+    classification.log_confusion_matrix(document["class_names"], document["confusion"])
+    if document["roc"]:
+        columns = ([point[key] for point in document["roc"]] for key in ("fpr", "tpr", "threshold"))
+        classification.log_roc_curve(*columns)

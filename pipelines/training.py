@@ -1,0 +1,119 @@
+"""The pipeline, readable as the picture in the README."""
+
+from typing import Any, NamedTuple
+
+from kfp import dsl
+from kfp.dsl import HTML, Artifact, Dataset, Model
+
+from components.calibrate import calibrate as calibrate_op
+from components.check import check as check_op
+from components.evaluate import evaluate as evaluate_op
+from components.export import export as export_op
+from components.fetch import fetch as fetch_op
+from components.ingest import ingest as ingest_op
+from components.split import split as split_op
+from components.sweep import sweep as sweep_op
+from components.train import train as train_op
+from natix_lib.config import Config
+from pipelines.targets import Target
+
+NAME = "natix-training"
+
+
+class Outputs(NamedTuple):
+    """The artifacts of a run, by the names of `contracts.ARTIFACTS`."""
+
+    dataset: Dataset
+    splits: Artifact
+    backbone: Model
+    classifier: Model
+    training_curve: Artifact
+    val_calib_logits: Artifact
+    val_calib_labels: Artifact
+    thresholds: Artifact
+    sweep_curve: Artifact
+    scrcparams: Artifact
+    scrc_curve: Artifact
+    bundle: Model
+    evaluation: Artifact
+    report: HTML
+
+
+def build(target: Target, config: Config) -> Any:
+    """The pipeline for a target, with the config's values as the defaults of its parameters.
+
+    One parameter for each config section, so that a run can replace a section; the versions change the cache keys
+    of what is read from outside; `num_gpus` is a text.
+    """
+    default = config.model_dump(mode="json", exclude_none=True)  # KFP knows no null
+
+    @dsl.pipeline(name=NAME, description="Labelled street images to a roadwork classifier that can be trusted.")
+    def training(
+        data: dict = default["data"],
+        split: dict = default["split"],
+        model: dict = default["model"],
+        training: dict = default["training"],
+        sweep: dict = default["sweep"],
+        scrc: dict = default["scrc"],
+        export: dict = default["export"],
+        evaluate: dict = default["evaluate"],
+        data_version: str = "",
+        backbone_version: str = "",
+        num_gpus: str = str(config.hardware.num_gpus),
+    ) -> Outputs:
+        def place(step: str, task: dsl.PipelineTask) -> Any:
+            return target.place(task, step, config.hardware, num_gpus).outputs
+
+        checked = place(
+            "check",
+            check_op(
+                data=data,
+                split=split,
+                model=model,
+                training=training,
+                sweep=sweep,
+                scrc=scrc,
+                export=export,
+                evaluate=evaluate,
+            ),
+        )
+        images = place("ingest", ingest_op(settings=checked["ingest"], data_version=data_version))
+        parts = place("split", split_op(settings=checked["split"], dataset=images["dataset"]))
+        base = place("fetch", fetch_op(settings=checked["fetch"], backbone_version=backbone_version))
+        trained = place(
+            "train",
+            train_op(
+                settings=checked["train"],
+                dataset=images["dataset"],
+                splits=parts["splits"],
+                backbone=base["backbone"],
+            ),
+        )
+        logits = {name: trained[name] for name in ("val_calib_logits", "val_calib_labels")}
+        swept = place("sweep", sweep_op(settings=checked["sweep"], **logits))
+        calibrated = place("calibrate", calibrate_op(settings=checked["calibrate"], **logits))
+        exported = place(
+            "export",
+            export_op(
+                settings=checked["export"],
+                dataset=images["dataset"],
+                splits=parts["splits"],
+                classifier=trained["classifier"],
+                val_calib_logits=trained["val_calib_logits"],
+                thresholds=swept["thresholds"],
+                scrcparams=calibrated["scrcparams"],
+            ),
+        )
+        evaluated = place(
+            "evaluate",
+            evaluate_op(
+                settings=checked["evaluate"],
+                dataset=images["dataset"],
+                splits=parts["splits"],
+                bundle=exported["bundle"],
+            ),
+        )
+        everything = {**images, **parts, **base, **trained, **swept, **calibrated, **exported, **evaluated}
+        return Outputs(**{name: everything[name] for name in Outputs._fields})
+
+    return training
