@@ -134,7 +134,7 @@ def show_config(config_file: ConfigFile, overrides: Overrides = None) -> None:
 @app.command()
 def draw(
     output: Output,
-    images: Annotated[int, typer.Option(min=50, help="Images to draw.")] = 1200,
+    images: Annotated[int, typer.Option(min=50, help="Images to draw.")] = 1600,
     classes: Annotated[int, typer.Option(help="2 or 13.")] = 2,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
@@ -165,7 +165,7 @@ def backbone(
 @app.command()
 def demo(
     output: Output,
-    images: Annotated[int, typer.Option(min=50, help="Images to draw.")] = 1200,
+    images: Annotated[int, typer.Option(min=50, help="Images to draw.")] = 1600,
     classes: Annotated[int, typer.Option(help="2 or 13.")] = 2,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
@@ -247,3 +247,7 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

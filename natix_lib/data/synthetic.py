@@ -24,7 +24,7 @@ NONE_SHARE = 0.55  # of the drives of the binary set
 COLUMNS = ("image", "label", "group", "lat", "lon", "captured_at", "weather", "light", "city")
 
 
-def draw_dataset(folder: str | Path, images: int = 1200, classes: int = 2, seed: int = 0) -> None:
+def draw_dataset(folder: str | Path, images: int = 1600, classes: int = 2, seed: int = 0) -> None:
     """Draw a data set: `folder/images/*.jpg` and `folder/manifest.csv`; the same arguments give the same bytes.
 
     Args:

@@ -1,0 +1,118 @@
+import json
+
+import numpy as np
+import pytest
+
+from natix_lib.decisions import Policy
+from natix_lib.decisions.score import softmax
+from natix_lib.errors import CalibrationError, ContractError
+
+LOGITS = np.array([[2.0, 0.0], [0.0, 0.5], [0.0, 4.0], [1.0, 1.0]])
+SWEPT = {
+    "method": "global_threshold",
+    "score": "log_odds",
+    "comparator": ">",
+    "threshold_logodds": 0.5,
+    "class_names": ["None", "Roadwork"],
+    "positive_classes": ["Roadwork"],
+    "decision": {"cut": 0.7, "cut_logodds": 0.8},
+}
+CALIBRATED = {
+    "method": "temperature_scaling",
+    "temperature": 1.7,
+    "accept": {
+        "score": "log_odds",
+        "comparator": ">",
+        "score_temperature": 1,
+        "mode": "threshold",
+        "threshold": 1.9,
+    },
+    "class_names": ["None", "Roadwork"],
+    "positive_classes": [],
+    "decision": None,
+}
+
+
+def test_the_threshold_only_rejects() -> None:
+    decisions = Policy.from_document(SWEPT).apply(LOGITS)
+    assert decisions.prediction.tolist() == [0, 1, 1, 0]
+    assert decisions.accepted.tolist() == [True, False, True, False]  # log-odds 2, .5 (not above), 4, 0
+
+
+def test_the_score_is_one_half_at_the_cut_and_keeps_the_order() -> None:
+    policy = Policy.from_document(SWEPT)
+    logits = np.stack([np.zeros(41), np.linspace(-20, 20, 41)], axis=1)
+    score = policy.apply(logits).score
+    assert (np.diff(score) >= 0).all() and score.min() >= 0 and score.max() <= 1
+    assert policy.apply([[0.0, 0.8]]).score[0] == pytest.approx(0.5)
+    assert ((score > 0.5) == (logits[:, 1] > 0.8)).all()
+
+
+def test_without_a_cut_the_score_is_the_probability_of_the_positive_classes() -> None:
+    policy = Policy(("a", "b", "c"), ("b", "c"), temperature=2.0)
+    logits = np.random.default_rng(0).normal(0, 3, (20, 3))
+    assert np.allclose(policy.apply(logits).score, softmax(logits / 2)[:, 1:].sum(axis=1))
+
+
+def test_without_positive_classes_the_score_is_the_predictions_probability() -> None:
+    decisions = Policy(("a", "b"), temperature=3.0).apply(LOGITS)
+    assert np.allclose(decisions.score, softmax(LOGITS / 3).max(axis=1))
+
+
+def test_a_temperature_serves_probabilities_and_never_changes_a_decision() -> None:
+    hot, cold = (Policy.from_document({**CALIBRATED, "temperature": t}).apply(LOGITS) for t in (0.2, 9.0))
+    assert (hot.accepted == cold.accepted).all() and (hot.prediction == cold.prediction).all()
+    assert not np.allclose(hot.probabilities, cold.probabilities)
+
+
+@pytest.mark.parametrize(("mode", "accepted"), [("accept_all", True), ("abstain_all", False)])
+def test_all_or_none_can_be_accepted(mode: str, accepted: bool) -> None:
+    document = {**CALIBRATED, "accept": {**CALIBRATED["accept"], "mode": mode, "threshold": None}}
+    assert Policy.from_document(document).apply(LOGITS).accepted.tolist() == [accepted] * 4
+
+
+def test_no_image_gives_no_decision() -> None:
+    assert len(Policy.from_document(SWEPT).apply(np.empty((0, 2))).prediction) == 0
+
+
+def test_numbers_survive_json_exactly() -> None:
+    value = 0.1 + 0.2
+    policy = Policy.from_document(json.loads(json.dumps({**SWEPT, "threshold_logodds": value})))
+    assert policy.threshold == value
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "magic"}, "method must be global_threshold or temperature_scaling, got 'magic'"),
+        ({"comparator": ">="}, "must compare log_odds by >, got 'log_odds' and '>='"),
+        ({"score": "max_probability"}, "must compare log_odds"),
+        ({"threshold_logodds": float("nan")}, "malformed.*must be finite"),
+        ({"class_names": ["None"]}, "malformed"),
+        ({"positive_classes": ["Cone"]}, "malformed.*do not fit"),
+    ],
+)
+def test_a_document_that_is_no_policy_is_refused(change: dict, message: str) -> None:
+    with pytest.raises(ContractError, match=message):
+        Policy.from_document({**SWEPT, **change})
+
+
+def test_a_missing_part_is_refused() -> None:
+    document = {key: value for key, value in CALIBRATED.items() if key != "temperature"}
+    with pytest.raises(ContractError, match="malformed.*temperature"):
+        Policy.from_document(document)
+
+
+def test_a_score_at_another_temperature_is_refused() -> None:
+    with pytest.raises(ContractError, match="score_temperature must be 1, got 2"):
+        Policy.from_document({**CALIBRATED, "accept": {**CALIBRATED["accept"], "score_temperature": 2}})
+
+
+def test_logits_of_other_classes_are_refused() -> None:
+    with pytest.raises(CalibrationError, match="3 columns, the policy knows 2 classes"):
+        Policy.from_document(SWEPT).apply(np.zeros((1, 3)))
+
+
+def test_logits_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(CalibrationError, match="1 of 2 rows are not: 1"):
+        Policy.from_document(SWEPT).apply([[0.0, 1], [np.nan, 0]])
