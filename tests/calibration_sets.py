@@ -1,0 +1,34 @@
+"""VAL_CALIB files for the tests of sweep, calibrate and export."""
+
+from pathlib import Path
+
+import numpy as np
+
+from natix_lib.files import canonical_json
+from natix_lib.logits import write_labels, write_logits
+
+HEADER = {
+    "role": "VAL_CALIB",
+    "class_names": canonical_json(["None", "Roadwork"]).decode(),
+    "positive_classes": canonical_json(["Roadwork"]).decode(),
+    "model_sha256": "model",
+    "splits_sha256": "splits",
+    "dataset_fingerprint": "dataset",
+    "ids_sha256": "ids",
+}
+
+
+def write_set(
+    folder: Path, n: int = 600, strength: float = 3.0, seed: int = 0, frames: int = 1, constant: bool = False
+) -> tuple[str, str]:
+    """Logits whose argmax is right for most of n images, `frames` of them in each group; paths of both files."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 2, n)
+    logits = generator.normal(0, 1, (n, 2))
+    logits[np.arange(n), labels] += strength
+    if constant:
+        logits[:, 0] = 50
+    paths = str(folder / "logits"), str(folder / "labels")
+    write_logits(paths[0], logits.astype(np.float32), HEADER)
+    write_labels(paths[1], labels, np.arange(n) // frames, HEADER)
+    return paths

@@ -1,0 +1,41 @@
+import pytest
+
+from natix_lib.config import DataSource
+from natix_lib.data.classes import resolve_classes
+from natix_lib.errors import ConfigError, DataError
+
+
+def resolve(labels: list, declared: tuple = (), num_classes: int | None = None, **settings: object) -> tuple:
+    ids = [f"{i}.jpg" for i in range(len(labels))]
+    return resolve_classes(ids, labels, declared, DataSource(data_root="x", **settings), num_classes)
+
+
+def test_names_come_from_the_labels_in_order_and_the_last_of_two_is_positive() -> None:
+    assert resolve(["Roadwork", "None", "Roadwork"]) == (["None", "Roadwork"], [1, 0, 1], ["Roadwork"])
+
+
+def test_whole_numbers_are_ordered_as_numbers() -> None:
+    names, indices, positive = resolve(["10", "9", "2"])
+    assert (names, indices, positive) == (["2", "9", "10"], [2, 1, 0], [])
+
+
+def test_names_of_the_config_win_over_the_declared_ones() -> None:
+    assert resolve([0, 1], declared=("a", "b"), class_names=["x", "y"])[0] == ["x", "y"]
+    assert resolve([0, 1], declared=("a", "b"))[0] == ["a", "b"]
+    assert resolve(["y", "x"], class_names=["x", "y"], positive_classes=["x"])[1:] == ([1, 0], ["x"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings", "kind", "message"),
+    [
+        (["a", None, None], {}, DataError, "label is missing in 2 of 3 rows, the first is 1.jpg"),
+        (["a", "a"], {}, DataError, "at least two classes, all 2 images are a"),
+        ([0, 2], {"class_names": ["a", "b"]}, DataError, "label 2 of 1.jpg is none of the classes a, b"),
+        (["a", "c"], {"class_names": ["a", "b"]}, DataError, "label 'c' of 1.jpg is none of the classes a, b"),
+        (["a", "b"], {"num_classes": 13}, ConfigError, "model.num_classes is 13 but the data has 2: a, b"),
+        (["a", "b"], {"positive_classes": ["z"]}, ConfigError, r"data.positive_classes \['z'\] are none of"),
+    ],
+)
+def test_labels_that_fit_no_class_are_named(labels: list, settings: dict, kind: type, message: str) -> None:
+    with pytest.raises(kind, match=message):
+        resolve(labels, **settings)

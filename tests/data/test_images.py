@@ -1,0 +1,117 @@
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from natix_lib.data.images import MAX_PIXELS, ORIENTATION, open_image, perceptual_hash, prepare
+from natix_lib.errors import DataError
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def stored(content: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(content))
+
+
+def huge_png() -> bytes:
+    """A PNG of 50,000 x 50,000 pixels, by its header alone."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def test_a_jpeg_that_needs_no_change_keeps_its_bytes(picture: Callable[..., Image.Image]) -> None:
+    content = encoded(picture(), "JPEG", quality=70)
+    assert prepare(content, 64, MAX_PIXELS).content == content
+
+
+def test_a_large_image_is_reduced_and_a_small_one_never_enlarged(picture: Callable[..., Image.Image]) -> None:
+    assert stored(prepare(encoded(picture(300, 200)), 64, MAX_PIXELS).content).size == (96, 64)
+    assert stored(prepare(encoded(picture(30, 20)), 64, MAX_PIXELS).content).size == (30, 20)
+
+
+def test_exif_rotation_is_applied(picture: Callable[..., Image.Image]) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    image = stored(prepare(encoded(picture(80, 40), "JPEG", exif=exif), 64, MAX_PIXELS).content)
+    assert image.size == (40, 80) and image.getexif().get(ORIENTATION, 1) == 1
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "I;16", "1", "LA"])
+def test_every_mode_becomes_rgb(picture: Callable[..., Image.Image], mode: str) -> None:
+    image = Image.new("I;16", (48, 32)) if mode == "I;16" else picture().convert(mode)
+    kind = "TIFF" if mode == "CMYK" else "PNG"
+    assert stored(prepare(encoded(image, kind), 64, MAX_PIXELS).content).mode == "RGB"
+
+
+def test_equal_pixels_have_equal_hashes_whatever_the_file(picture: Callable[..., Image.Image]) -> None:
+    first, second = encoded(picture(), "PNG"), encoded(picture(), "PNG", compress_level=1)
+    assert first != second
+    assert prepare(first, 64, MAX_PIXELS).sha256 == prepare(second, 64, MAX_PIXELS).sha256
+    assert prepare(first, 64, MAX_PIXELS).sha256 != prepare(encoded(picture(seed=1)), 64, MAX_PIXELS).sha256
+
+
+def test_the_perceptual_hash_survives_compression_and_size_and_tells_scenes_apart(real_data: Path) -> None:
+    paths = sorted((real_data / "roadwork-real" / "images").iterdir())
+    first, other = Image.open(paths[600]).convert("RGB"), Image.open(paths[700]).convert("RGB")
+    small = first.resize((first.width // 2, first.height // 2))
+    again = stored(encoded(small, "JPEG", quality=60))
+    hashes = [perceptual_hash(image) for image in (first, again, other)]
+    distances = [bin(hashes[0] ^ value).count("1") for value in hashes[1:]]
+    assert distances[0] <= 4 < distances[1]
+
+
+def test_an_image_without_structure_has_no_perceptual_hash() -> None:
+    assert perceptual_hash(Image.new("RGB", (64, 64), (90, 90, 90))) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the file is empty"),
+        (b"not an image at all", "no image format is known"),
+        (huge_png(), "50000 x 50000 pixels are more than data.max_pixels 178956970"),
+    ],
+)
+def test_what_is_no_image_has_a_reason(content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        prepare(content, 64, MAX_PIXELS)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_truncated_image_has_a_reason(picture: Callable[..., Image.Image], kind: str) -> None:
+    content = encoded(picture(200, 200), kind)
+    with pytest.raises(DataError, match="cannot be decoded"):
+        prepare(content[: len(content) // 2], 64, MAX_PIXELS)
+
+
+def test_opening_a_file_names_it(tmp_path: Path, picture: Callable[..., Image.Image]) -> None:
+    picture().save(tmp_path / "ok.png")
+    assert open_image(tmp_path / "ok.png").size == (48, 32)
+    with pytest.raises(DataError, match=r"image .*gone.png: No such file"):
+        open_image(tmp_path / "gone.png")
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(DataError, match=r"image .*empty.png: the file is empty"):
+        open_image(tmp_path / "empty.png")
+
+
+def test_a_noise_image_has_the_hash_of_its_lowest_frequencies() -> None:
+    """Against the definition, with the DCT as a matrix product."""
+    grey = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
+    k, x = np.arange(8)[:, None], np.arange(32)[None]
+    basis = np.cos(np.pi * (2 * x + 1) * k / 64) * np.where(k == 0, np.sqrt(1 / 32), np.sqrt(2 / 32))
+    low = (basis @ grey.astype(float) @ basis.T).ravel()
+    expected = int("".join("1" if bit else "0" for bit in low > np.median(low[1:])), 2)
+    assert perceptual_hash(Image.fromarray(grey)) == expected

@@ -1,0 +1,143 @@
+import csv
+import io
+import shutil
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+
+from natix_lib.contracts import read_manifest
+from natix_lib.data.dataset import open_dataset
+from natix_lib.errors import ConfigError, ContractError, DataError, StorageError
+from natix_lib.steps import ingest
+from tests.cloud_storage import BUCKET, Cloud
+from tests.data.test_images import huge_png
+from tests.street_sets import ingest_settings, write_images, write_manifest
+
+
+def run(root: Path, out: Path, num_classes: int | None = None, **data: object) -> dict[str, float]:
+    return ingest.run(ingest_settings(root, num_classes, **data), str(out))
+
+
+def test_real_photographs_are_ingested_and_open_with_hugging_face_datasets(real_data: Path, tmp_path: Path) -> None:
+    source = real_data / "roadwork-real"
+    rows = list(csv.DictReader((source / "manifest.csv").read_text().splitlines()))[::40]
+    for row in rows:
+        (tmp_path / "some" / row["image"]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / row["image"], tmp_path / "some" / row["image"])
+    write_manifest(tmp_path / "some", rows)
+    metrics = run(tmp_path / "some", tmp_path / "out", resize_shorter_side=128)
+    assert metrics == {"images": len(rows), "rejected": 0, "classes": 2}
+    manifest = read_manifest(tmp_path / "out", "dataset")
+    assert manifest["class_names"] == ["None", "Roadwork"] and manifest["positive_classes"] == ["Roadwork"]
+    assert manifest["tag_names"] == ["source"] and sum(manifest["counts"].values()) == len(rows)
+    opened = datasets.Dataset.from_file(str(tmp_path / "out" / "data-00000-of-00001.arrow"))
+    assert opened.features["label"].names == ["None", "Roadwork"]
+    for row, stored in zip(rows, opened, strict=True):
+        with Image.open(source / row["image"]) as original:
+            assert min(stored["image"].size) == min(128, *original.size)
+            small = original.convert("RGB").resize(stored["image"].size, Image.Resampling.BICUBIC)
+        difference = np.abs(np.asarray(small, dtype=float) - np.asarray(stored["image"], dtype=float))
+        assert difference.mean() < 6
+        assert (stored["id"], stored["tags"]) == (row["image"], {"source": row["source"]})
+
+
+def test_equal_input_gives_equal_bytes_and_another_label_another_fingerprint(tmp_path: Path) -> None:
+    root = write_images(tmp_path / "source", groups=4)
+    for name in ("a", "b"):
+        run(root, tmp_path / name)
+    files = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("a", "b")]
+    assert files[0] == files[1]
+    text = (root / "manifest.csv").read_text()
+    (root / "manifest.csv").write_text(text.replace("00-0.png,None", "00-0.png,Roadwork"))
+    run(root, tmp_path / "c")
+    assert open_dataset(tmp_path / "a").fingerprint != open_dataset(tmp_path / "c").fingerprint
+
+
+def damaged(tmp_path: Path) -> Path:
+    """A set with a truncated, an empty, a huge and a missing image among 24."""
+    root = write_images(tmp_path / "source", groups=8)
+    content = (root / "00-0.png").read_bytes()
+    (root / "00-0.png").write_bytes(content[: len(content) // 2])
+    (root / "01-0.png").write_bytes(b"")
+    (root / "02-0.png").write_bytes(huge_png())
+    (root / "03-0.png").unlink()
+    return root
+
+
+def test_undecodable_images_are_listed_with_their_reasons_and_counted(tmp_path: Path) -> None:
+    metrics = run(damaged(tmp_path), tmp_path / "out", max_reject_fraction=0.5)
+    assert metrics == {"images": 20, "rejected": 4, "classes": 2}
+    rejects = dict(list(csv.reader(io.StringIO((tmp_path / "out" / "rejects.csv").read_text())))[1:])
+    assert rejects["00-0.png"].startswith("cannot be decoded")
+    assert rejects["01-0.png"] == "the file is empty"
+    assert rejects["02-0.png"] == "50000 x 50000 pixels are more than data.max_pixels 178956970"
+    assert rejects["03-0.png"] == "no such file"
+
+
+def test_too_many_undecodable_images_are_an_error_and_leave_no_dataset(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"4 of 24 images cannot be used, more than data.max_reject_fraction 0.01: 00-0"
+    ):
+        run(damaged(tmp_path), tmp_path / "out")
+    with pytest.raises(ContractError, match=r"has no dataset.json: it was never finished"):
+        open_dataset(tmp_path / "out")
+
+
+def test_a_class_whose_images_are_all_rejected_is_an_error(tmp_path: Path) -> None:
+    root = write_images(tmp_path / "source", groups=2, frames=2)
+    for name in ("01-0.png", "01-1.png"):
+        (root / name).write_bytes(b"")
+    with pytest.raises(DataError, match="class Roadwork has no usable image"):
+        run(root, tmp_path / "out", max_reject_fraction=1.0)
+
+
+def test_an_empty_folder_and_a_missing_one_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"data.data_root .*empty is empty"):
+        run(tmp_path / "empty", tmp_path / "out")
+    with pytest.raises(DataError, match=r"data.data_root .*gone is no folder"):
+        run(tmp_path / "gone", tmp_path / "out")
+
+
+def test_a_missing_label_is_named(tmp_path: Path) -> None:
+    root = write_manifest(tmp_path / "s", [{"image": "a.png", "label": "None"}, {"image": "b.png", "label": ""}])
+    with pytest.raises(DataError, match=r"label is missing in 1 of 2 rows, the first is b.png"):
+        run(root, tmp_path / "out")
+
+
+def test_the_number_of_classes_is_checked_against_the_data(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="model.num_classes is 13 but the data has 2: None, Roadwork"):
+        run(write_images(tmp_path / "source", groups=2), tmp_path / "out", num_classes=13)
+
+
+def test_a_bucket_is_read_like_a_folder(cloud: Cloud, tmp_path: Path) -> None:
+    from natix_lib import storage
+
+    root = write_images(tmp_path / "source", groups=4)
+    bucket: Any = storage._client().bucket(BUCKET)
+    for path in root.iterdir():
+        bucket.blob(f"street/{path.name}").upload_from_filename(path)
+    run(root, tmp_path / "local")
+    ingest.run({"data": {"data_root": f"gs://{BUCKET}/street"}}, str(tmp_path / "remote"))
+    assert open_dataset(tmp_path / "remote").fingerprint == open_dataset(tmp_path / "local").fingerprint
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    root = write_images(tmp_path / "source", groups=2)
+    with pytest.raises(StorageError, match="cannot write dataset /proc/natix"):
+        ingest.run(ingest_settings(root), "/proc/natix")
+
+
+def test_many_images_go_into_shards_that_are_read_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from natix_lib.data import arrow
+
+    monkeypatch.setattr(arrow.ShardWriter.__init__, "__defaults__", (20_000,))
+    root = write_images(tmp_path / "source", groups=24)
+    run(root, tmp_path / "out")
+    assert len(list((tmp_path / "out").glob("data-*.arrow"))) > 1
+    data = open_dataset(tmp_path / "out")
+    assert data.column("id") == sorted(data.column("id")) and len(data) == 72

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from natix_lib.decisions import Policy
+from natix_lib.errors import CalibrationError, ConfigError
+from natix_lib.files import read_json, sha256_file
+from natix_lib.logits import read_labels, read_logits
+from natix_lib.steps import sweep
+from tests.calibration_sets import write_set
+
+
+def run(folder: Path, paths: tuple[str, str], **settings: object) -> dict:
+    sweep.run({"sweep": settings}, *paths, str(folder / "thresholds"), str(folder / "curve"))
+    return read_json(folder / "thresholds")
+
+
+def test_the_document_says_what_the_runtime_will_do(tmp_path: Path) -> None:
+    paths = write_set(tmp_path, strength=1.5)
+    document = run(tmp_path, paths)
+    logits, labels = read_logits(paths[0]).values, read_labels(paths[1]).values
+    decisions = Policy.from_document(document).apply(logits)
+    assert decisions.accepted.sum() == document["n_accepted"]
+    assert (decisions.prediction != labels)[decisions.accepted].sum() == document["n_errors"]
+    assert document["method"] == "global_threshold" and len(document["table"]) == 17
+    rounded = decisions.score > 0.5
+    assert document["decision"]["value"] >= np.corrcoef(labels, decisions.prediction)[0, 1] - 1e-9
+    assert np.corrcoef(labels, rounded)[0, 1] == pytest.approx(document["decision"]["value"])
+
+
+def test_the_document_carries_its_origin(tmp_path: Path) -> None:
+    paths = write_set(tmp_path)
+    provenance = run(tmp_path, paths)["provenance"]
+    assert provenance["logits_sha256"] == sha256_file(paths[0])
+    assert provenance["labels_sha256"] == sha256_file(paths[1])
+    assert (provenance["model_sha256"], provenance["role"]) == ("model", "VAL_CALIB")
+
+
+def test_the_curve_has_a_row_for_each_reachable_coverage(tmp_path: Path) -> None:
+    run(tmp_path, write_set(tmp_path))
+    curve = pq.read_table(tmp_path / "curve").to_pandas()
+    assert curve["accepted"].iloc[-1] == 600 and curve["accepted"].is_monotonic_increasing
+
+
+def test_no_cut_is_tuned_when_none_is_wanted(tmp_path: Path) -> None:
+    assert run(tmp_path, write_set(tmp_path), tune_cut=False)["decision"] is None
+
+
+def test_a_constant_prediction_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match="constant prediction"):
+        run(tmp_path, write_set(tmp_path, constant=True))
+    assert not (tmp_path / "thresholds").exists()
+
+
+def test_zero_coverage_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match="zero coverage"):
+        run(tmp_path, write_set(tmp_path, strength=-4.0), objective="coverage_at_risk", max_risk=0.001)
+
+
+def test_a_misspelt_setting_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="sweep.objektive is not a known key, did you mean objective"):
+        run(tmp_path, write_set(tmp_path), objektive="mcc")

@@ -1,0 +1,107 @@
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from natix_lib.errors import CalibrationError, ContractError
+from natix_lib.logits import read_labels, read_logits, read_pair, write_labels, write_logits
+
+HEADER = {
+    "role": "VAL_CALIB",
+    "class_names": '["None", "Roadwork"]',
+    "positive_classes": '["Roadwork"]',
+    "model_sha256": "m",
+    "splits_sha256": "s",
+    "dataset_fingerprint": "d",
+    "ids_sha256": "i",
+}
+LOGITS = np.array([[0.5, -1.0], [2.0, 3.0], [0, 1]], dtype=np.float32)
+
+
+def pair(folder: Path, logits: np.ndarray = LOGITS, labels: object = (0, 1, 1), **changes: str) -> tuple[Path, Path]:
+    paths = folder / "logits", folder / "labels"
+    write_logits(paths[0], logits, {**HEADER, **changes})
+    write_labels(paths[1], np.asarray(labels), np.arange(len(labels)), HEADER)
+    return paths
+
+
+def test_what_is_written_is_read_by_us_and_by_the_safetensors_package(tmp_path: Path) -> None:
+    logits, labels = pair(tmp_path)
+    assert np.array_equal(load_file(logits)["logits"], LOGITS)
+    data = read_pair("sweep", logits, labels)
+    assert np.array_equal(data.logits, LOGITS) and data.labels.tolist() == [0, 1, 1]
+    assert data.groups is not None and data.groups.tolist() == [0, 1, 2]
+    assert (data.class_names, data.positive_classes) == (["None", "Roadwork"], ["Roadwork"])
+
+
+def test_equal_logits_give_equal_bytes_in_every_process(tmp_path: Path) -> None:
+    code = (
+        "import sys, numpy as np; from natix_lib.logits import write_logits;"
+        "write_logits(sys.argv[1], np.ones((2, 2), np.float32), {k: k for k in 'abcdefgh'})"
+    )
+    for name in ("a", "b"):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=True)
+    first, second = (hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in ("a", "b"))
+    assert first == second
+
+
+def test_a_pt_of_the_first_trainer_is_read_without_provenance(tmp_path: Path) -> None:
+    torch.save(torch.from_numpy(LOGITS), tmp_path / "logits.pt")
+    torch.save(torch.tensor([0, 1, 1]), tmp_path / "labels.pt")
+    data = read_pair("sweep", tmp_path / "logits.pt", tmp_path / "labels.pt")
+    assert np.array_equal(data.logits, LOGITS) and data.header == {} and data.class_names == ["0", "1"]
+
+
+def test_a_pickle_that_is_no_tensor_is_refused(tmp_path: Path) -> None:
+    torch.save({"logits": Path("x")}, tmp_path / "bad.pt")
+    with pytest.raises(ContractError, match=r"bad.pt is no plain tensor"):
+        read_logits(tmp_path / "bad.pt")
+
+
+def test_logits_of_another_model_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ContractError, match="model_sha256 differs: the logits file has 'other', the labels file has 'm'"
+    ):
+        read_pair("sweep", *pair(tmp_path, model_sha256="other"))
+
+
+def test_a_step_may_not_read_logits_of_a_role_that_is_not_its_own(tmp_path: Path) -> None:
+    logits, labels = tmp_path / "logits", tmp_path / "labels"
+    header = {**HEADER, "role": "TEST"}
+    write_logits(logits, LOGITS, header)
+    write_labels(labels, np.array([0, 1, 1]), np.arange(3), header)
+    with pytest.raises(ContractError, match="step sweep may not read split TEST"):
+        read_pair("sweep", logits, labels)
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "message"),
+    [
+        (LOGITS, [0, 1], "labels must have the length of the logits, 3"),
+        (LOGITS, [0, 1, 2], "labels must be in 0..1, row 2 has 2"),
+        (np.array([[0, 1], [np.nan, 1]]), [0, 1], "1 of 2 rows are not: 1"),
+        (np.empty((0, 2)), [], "the split is empty"),
+    ],
+)
+def test_pairs_that_do_not_fit_are_named(tmp_path: Path, logits: np.ndarray, labels: list, message: str) -> None:
+    with pytest.raises(CalibrationError, match=message):
+        read_pair("sweep", *pair(tmp_path, logits, np.array(labels, dtype=np.int64)))
+
+
+def test_labels_are_no_logits(tmp_path: Path) -> None:
+    logits, labels = pair(tmp_path)
+    with pytest.raises(ContractError, match="must be a val_calib_logits file"):
+        read_logits(labels)
+    with pytest.raises(ContractError, match="must be a val_calib_labels file"):
+        read_labels(logits)
+
+
+def test_a_file_that_is_neither_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"hello")
+    with pytest.raises(ContractError, match="is no readable val_calib_logits file"):
+        read_logits(tmp_path / "x")
