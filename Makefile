@@ -46,6 +46,8 @@ format: install ## Put the code into its format
 compile: install ## Compile the pipeline for Kubeflow and Vertex, and refresh the golden files
 	$(BIN)/python -m pipelines.compile --config $(CONFIG) --target $(TARGET) \
 		--image-cpu $(IMAGE_CPU) --image-gpu $(IMAGE_GPU) --output build
+	$(BIN)/python -m pipelines.compile --config pipelines/configs/default.yaml \
+		--image-cpu natix-cpu:latest --image-gpu natix-gpu:latest --output tests/pipelines/golden
 
 bench: install ## Feature cache against backbone in every epoch; local runner against direct calls
 	$(BIN)/python -m benchmarks.feature_cache

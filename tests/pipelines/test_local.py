@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import pytest
+
+from natix_lib import config
+from natix_lib.errors import ConfigError, DataError, NatixError, StorageError
+from pipelines import local
+from tests.street_sets import write_images
+
+
+class Recorder:
+    """A display that remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.lines: list[str] = []
+
+    def started(self, step: str) -> None:
+        self.events.append(f"started {step}")
+
+    def line(self, step: str, text: str) -> None:
+        self.lines.append(f"{step}: {text}")
+
+    def finished(self, step: str, cached: bool) -> None:
+        self.events.append(f"{'cached' if cached else 'finished'} {step}")
+
+    def failed(self, step: str) -> None:
+        self.events.append(f"failed {step}")
+
+
+def settings(data_root: Path, backbone: Path | str = "owner/vit", **model: object) -> config.Config:
+    values = {
+        "data": {"data_root": str(data_root)},
+        "model": {"backbone_id": str(backbone), "image_size": 32, **model},
+        "export": {"policy": "sweep"},
+    }
+    return config.parse(config.Config, values)
+
+
+def test_a_failed_step_gives_its_own_error_back_and_leaves_no_output(tmp_path: Path, tiny_backbone: Path) -> None:
+    root = write_images(tmp_path / "source", groups=4)
+    display = Recorder()
+    with pytest.raises(ConfigError, match="^model.num_classes is 13 but the data has 2: None, Roadwork$"):
+        local.run(settings(root, tiny_backbone, num_classes=13), tmp_path / "out", tmp_path / "cache", display)
+    assert not (tmp_path / "out").exists() and "failed ingest" in display.events
+    assert display.events[:2] == ["started check", "finished check"]
+
+
+def test_an_existing_output_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "bundle.json").touch()
+    display = Recorder()
+    with pytest.raises(ConfigError, match=r"output .*out exists: name another folder, or remove it"):
+        local.run(settings(tmp_path), tmp_path / "out", tmp_path / "cache", display)
+    assert display.events == []
+
+
+def test_data_that_is_not_there_is_told_before_any_work(tmp_path: Path) -> None:
+    display = Recorder()
+    with pytest.raises(StorageError, match=r"gone does not exist"):
+        local.run(settings(tmp_path / "gone"), tmp_path / "out", tmp_path / "cache", display)
+    assert display.events == []
+
+
+def test_a_text_that_kfp_rewrites_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no config value may contain 'python3'"):
+        local.run(settings(tmp_path / "python3.11"), tmp_path / "out", tmp_path / "cache", Recorder())
+
+
+def test_the_log_of_kfp_becomes_events_and_the_last_error() -> None:
+    display = Recorder()
+    log = local._Log(display)
+    log.write("12:00:00.1 - INFO - Executing task \x1b[96m'split'\x1b[0m\n    [KFP Executor 2025 INFO]: noise\n")
+    log.write("    images: 1/2\n12:00 - INFO - Task split")
+    log.write(" cache hit (key=0)\n    natix_lib.errors.DataError: split TEST holds no image\n\n")
+    assert display.events == ["started split", "started split", "cached split"]
+    assert display.lines[0] == "split: images: 1/2"
+    error = log.error(Path("unused"))
+    assert type(error) is DataError and str(error) == "split TEST holds no image"
+
+
+def test_a_failure_that_is_no_error_of_ours_names_the_step_and_the_log(tmp_path: Path) -> None:
+    log = local._Log(Recorder())
+    log.write("x - INFO - Executing task 'train'\n    MemoryError: no memory\n")
+    error = log.error(tmp_path)
+    assert type(error) is NatixError
+    assert str(error) == f"step train failed: MemoryError: no memory (log: {tmp_path / 'failed.log'})"
+    assert "MemoryError" in (tmp_path / "failed.log").read_text()

@@ -1,0 +1,110 @@
+"""`kfp run submit` and `kfp pipeline upload` against a stand-in of the KFP API on the loopback."""
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+RUN = {
+    "run_id": "r1",
+    "display_name": "first",
+    "state": "PENDING",
+    "experiment_id": "e1",
+    "created_at": "2025-01-01T00:00:00Z",
+}
+GOLDEN = Path(__file__).parent / "golden"
+KFP = Path(sys.executable).parent / "kfp"
+
+
+@dataclass
+class Api:
+    """Where it listens, and what was posted to it."""
+
+    url: str
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    uploads: list[bytes] = field(default_factory=list)
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self, body: dict[str, Any]) -> None:
+            content = json.dumps(body).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def do_GET(self) -> None:
+            path = urlsplit(self.path).path
+            experiment = {"experiment_id": "e1", "display_name": "street"}
+            if path.endswith("/healthz"):
+                self.answer({"multi_user": False})
+            elif path.endswith("/experiments"):
+                self.answer({"experiments": [experiment]})
+            elif "/runs/" in path:
+                self.answer(RUN)
+            else:
+                self.answer(experiment)
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if urlsplit(self.path).path.endswith("/runs"):
+                found.runs.append(json.loads(body))
+                self.answer(RUN)
+            else:
+                found.uploads.append(body)
+                self.answer({"pipeline_id": "p1", "display_name": "natix", "created_at": "2025-01-01T00:00:00Z"})
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    found = Api(f"http://127.0.0.1:{server.server_port}")
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield found
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def kfp(api: Api, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("KF_")}
+    return subprocess.run(
+        [str(KFP), "--endpoint", api.url, *arguments], capture_output=True, text=True, timeout=120, env=environment
+    )
+
+
+def test_a_run_is_submitted_with_its_specification_and_parameters(api: Api) -> None:
+    package = str(GOLDEN / "kubeflow" / "training.yaml")
+    scrc = {"alpha": 0.02, "delta": 0.05, "on_infeasible": "abstain"}
+    done = kfp(
+        api, "run", "submit", "-e", "street", "-r", "first", "-f", package, 'num_gpus="2"', f"scrc={json.dumps(scrc)}"
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = api.runs
+    assert run["display_name"] == "first" and run["experiment_id"] == "e1"
+    assert run["runtime_config"]["parameters"]["scrc"] == scrc
+    assert run["runtime_config"]["parameters"]["num_gpus"] == "2"  # quoted: kfp parses values as JSON
+    specification = run["pipeline_spec"]["pipeline_spec"]
+    assert specification["pipelineInfo"]["name"] == "natix-training"
+    assert (
+        "exec-train" in run["pipeline_spec"]["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    )
+
+
+def test_the_pipeline_is_uploaded(api: Api) -> None:
+    done = kfp(api, "pipeline", "upload", str(GOLDEN / "kubeflow" / "training.yaml"), "-p", "natix")
+    assert done.returncode == 0, done.stderr
+    assert b"natix-training" in api.uploads[0]

@@ -1,0 +1,129 @@
+"""The command line as a person types it: exit codes, single lines, JSON lines."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from natix_lib import cli
+from natix_lib.contracts import ARTIFACTS, STEPS
+from tests.street_sets import ingested_and_split, write_images
+
+ROOT = Path(__file__).parent.parent
+
+
+def natix(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "natix_lib.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.app, list(map(str, arguments)), catch_exceptions=True)
+
+
+def write_config(folder: Path, root: Path, backbone: Path | str = "owner/vit") -> Path:
+    values = {
+        "data": {"data_root": str(root), "dataloader": {"num_workers": 0}},
+        "split": {"ratios": {"train": 0.4, "val_select": 0.2, "val_calib": 0.2, "test": 0.2}},
+        "model": {"backbone_id": str(backbone), "image_size": 32},
+        "training": {"epochs": 10, "views": 2, "optimizer": {"lr": 1e-2}},
+        "scrc": {"alpha": 0.3, "on_infeasible": "empirical", "bootstrap": 50},
+        "export": {"policy": "calibrate"},
+        "evaluate": {"bootstrap": 50},
+    }
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_every_step_is_a_command_with_its_artifacts_as_options() -> None:
+    for step, contract in STEPS.items():
+        text = invoke(step, "--help").output
+        for artifact in contract.inputs:
+            assert f"--{artifact.replace('_', '-')}"[:18] in text
+
+
+def test_the_config_is_printed_with_every_default(tmp_path: Path) -> None:
+    result = invoke("config", "--config", write_config(tmp_path, tmp_path), "--set", "training.optimizer.lr=1e-4")
+    printed = yaml.safe_load(result.output)
+    assert printed["training"]["optimizer"] == {"lr": 1e-4, "weight_decay": 1e-4}
+    assert printed["scrc"]["delta"] == 0.1
+
+
+def test_three_mistakes_are_reported_at_once_in_one_line_with_exit_code_two(tmp_path: Path) -> None:
+    path = write_config(tmp_path, tmp_path)
+    done = natix(
+        "config", "-c", path, "-s", "training.epoks=3", "-s", "scrc.alpha=2", "-s",
+        "model.backbone_id=facebook/dinov3-vith16-pretrain-lvd1689m",
+    )  # fmt: skip
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error: config: 3 mistakes: ")
+    for part in ("did you mean epochs", "scrc.alpha", "use facebook/dinov3-vith16plus-pretrain-lvd1689m"):
+        assert part in done.stderr
+
+
+def test_a_missing_config_is_one_line() -> None:
+    done = natix("run", "--config", "gone.yaml", "--output", "out")
+    assert (done.returncode, done.stderr) == (2, "error: cannot read config gone.yaml: No such file or directory\n")
+
+
+def test_steps_run_one_at_a_time_on_files(tmp_path: Path, tiny_backbone: Path) -> None:
+    path = write_config(tmp_path, write_images(tmp_path / "source", groups=8), tiny_backbone)
+    for step in ("ingest", "split", "fetch"):
+        inputs = [f"--{name}={tmp_path / 'out' / ARTIFACTS[name].file}" for name in STEPS[step].inputs]
+        result = invoke(step, "-c", path, "-o", tmp_path / "out", *inputs)
+        assert result.exit_code == 0, result.output
+        said = json.loads(result.output.splitlines()[-1])
+        assert [Path(name).exists() for name in said["outputs"]] == [True] * len(said["outputs"])
+    again = natix("ingest", "-c", path, "-o", tmp_path / "out")
+    assert again.returncode == 2 and "dataset exists: name another folder, or remove it" in again.stderr
+
+
+def test_a_data_error_is_one_line_and_exit_code_two(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = natix("ingest", "-c", write_config(tmp_path, tmp_path / "empty"), "-o", tmp_path / "out")
+    assert done.returncode == 2
+    assert done.stderr == f"error: data.data_root {tmp_path / 'empty'} is empty\n"
+
+
+def test_a_step_that_may_not_read_what_it_is_given_is_told(tmp_path: Path) -> None:
+    dataset, splits = ingested_and_split(tmp_path)
+    document = json.loads(Path(splits).read_text())
+    Path(splits).write_text(json.dumps({**document, "schema_version": 9}))
+    done = natix("evaluate", "-c", write_config(tmp_path, tmp_path), f"--dataset={dataset}", f"--splits={splits}",
+                 f"--bundle={tmp_path / 'gone'}", "-o", tmp_path / "e")  # fmt: skip
+    assert done.returncode == 2 and done.stderr == f"error: bundle folder {tmp_path / 'gone'} does not exist\n"
+
+
+def test_data_and_backbone_are_drawn_once(tmp_path: Path) -> None:
+    assert invoke("draw", "-o", tmp_path / "d", "--images", 60).exit_code == 0
+    assert (tmp_path / "d" / "manifest.csv").is_file()
+    done = natix("draw", "-o", tmp_path / "d")
+    assert done.returncode == 2 and "exists: name another folder" in done.stderr
+
+
+def test_the_version_is_told() -> None:
+    assert invoke("--version").output == "natix 0.1.0\n"
+
+
+def test_predict_prints_a_json_object_a_line_and_tells_what_it_cannot_read(
+    tmp_path: Path, picture: Callable[..., Image.Image], tiny_bundle: Path
+) -> None:
+    picture(60, 40).save(tmp_path / "a.jpg")
+    picture(40, 60, seed=1).convert("L").save(tmp_path / "b.png")
+    (tmp_path / "c.jpg").write_bytes(b"")
+    done = natix("predict", "--bundle", tiny_bundle, tmp_path / "a.jpg", tmp_path / "c.jpg", tmp_path / "b.png")
+    assert done.returncode == 2 and done.stderr == f"error: image {tmp_path / 'c.jpg'}: the file is empty\n"
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [Path(line["image"]).name for line in lines] == ["a.jpg", "b.png"]
+    for line in lines:
+        assert set(line) == {"image", "label", "probabilities", "score", "accepted"}
+        assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert line["label"] == max(line["probabilities"], key=line["probabilities"].get)
+        assert 0 <= line["score"] <= 1 and isinstance(line["accepted"], bool)

@@ -1,0 +1,144 @@
+import warnings
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from natix_lib.decisions import Policy
+from natix_lib.evaluation import Scored, evaluate, metrics
+
+NAMES = ("None", "Cones", "Sign")
+
+
+def scored(
+    n: int = 400, classes: int = 3, seed: int = 0, frames: int = 4, threshold: float | None = 0.5, positive: tuple = ()
+) -> tuple[Scored, np.ndarray]:
+    """Decisions on noisy logits whose frames of one group agree."""
+    generator = np.random.default_rng(seed)
+    group = np.arange(n) // frames
+    labels = generator.integers(0, classes, n // frames + 1)[group]
+    logits = generator.normal(0, 1, (n // frames + 1, classes))[group] + generator.normal(0, 0.3, (n, classes))
+    logits[np.arange(n), labels] += 1.2
+    mode = "threshold" if threshold is not None else "accept_all"
+    policy = Policy(NAMES[:classes], positive, mode, threshold)
+    return Scored(labels, group.astype(str), policy.apply(logits), policy.positive_mask()), logits
+
+
+def value(found: dict, name: str) -> float:
+    return found[name]["value"]
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_metrics_are_those_of_sklearn(classes: int) -> None:
+    data, _ = scored(classes=classes, positive=NAMES[1:classes])
+    found = metrics(data, 50, 0.95, 0)
+    d, labels = data.decisions, data.labels
+    accepted = d.accepted
+    assert value(found, "accuracy") == pytest.approx(sk.accuracy_score(labels, d.prediction))
+    assert value(found, "macro_f1") == pytest.approx(sk.f1_score(labels, d.prediction, average="macro"))
+    assert value(found, "mcc") == pytest.approx(sk.matthews_corrcoef(labels, d.prediction))
+    assert value(found, "nll") == pytest.approx(sk.log_loss(labels, d.probabilities))
+    assert value(found, "auroc") == pytest.approx(sk.roc_auc_score(labels > 0, d.score))
+    assert value(found, "coverage") == pytest.approx(accepted.mean())
+    assert value(found, "selective_risk") == pytest.approx(
+        1 - sk.accuracy_score(labels[accepted], d.prediction[accepted])
+    )
+    assert value(found, "score_accuracy") == pytest.approx(sk.accuracy_score(labels > 0, d.score > 0.5))
+    assert value(found, "score_mcc") == pytest.approx(sk.matthews_corrcoef(labels > 0, d.score > 0.5))
+
+
+def test_without_positive_classes_auroc_is_the_mean_of_one_against_the_rest() -> None:
+    data, _ = scored()
+    found = metrics(data, 10, 0.95, 0)
+    expected = sk.roc_auc_score(data.labels, data.decisions.probabilities, multi_class="ovr")
+    assert value(found, "auroc") == pytest.approx(expected) and "score_mcc" not in found
+
+
+def test_tied_scores_count_half_in_auroc() -> None:
+    data, _ = scored(positive=("Cones",))
+    rounded = Scored(data.labels, data.groups, Policy(NAMES, ("Cones",)).apply(np.round(scored()[1])), data.positive)
+    expected = sk.roc_auc_score(data.labels == 1, rounded.decisions.score)
+    assert value(metrics(rounded, 5, 0.95, 0), "auroc") == pytest.approx(expected)
+
+
+def test_intervals_of_clustered_frames_are_wider_than_those_of_single_ones() -> None:
+    data, _ = scored(frames=10)
+    single = Scored(data.labels, np.arange(400).astype(str), data.decisions, data.positive)
+    for name in ("accuracy", "macro_f1", "auroc", "nll"):
+        wide, narrow = (metrics(d, 400, 0.95, 0)[name] for d in (data, single))
+        assert wide["low"] < narrow["low"] < narrow["high"] < wide["high"]
+        assert wide["low"] <= wide["value"] <= wide["high"]
+
+
+def test_the_interval_covers_the_true_accuracy_as_often_as_it_says() -> None:
+    truth = np.mean([value(metrics(scored(seed=1000 + s)[0], 0, 0.9, 0), "accuracy") for s in range(200)])
+    hits = 0
+    for seed in range(150):
+        interval = metrics(scored(seed=seed)[0], 200, 0.9, 0)["accuracy"]
+        hits += interval["low"] <= truth <= interval["high"]
+    assert 0.82 < hits / 150 < 0.97
+
+
+def test_ece_has_a_null_and_no_percentile_interval() -> None:
+    found = metrics(scored()[0], 200, 0.95, 0)["ece"]
+    assert found["low"] is None and found["high"] is None
+    assert 0 < found["null_high"] < 0.2 and 0 < found["p_value"] <= 1
+
+
+def test_the_risk_of_nothing_accepted_is_null_and_never_zero() -> None:
+    found = metrics(scored(threshold=1e6)[0], 100, 0.95, 0)
+    assert found["coverage"]["value"] == 0 and found["selective_risk"] == {"value": None, "low": None, "high": None}
+
+
+def test_a_single_class_has_no_auroc_and_no_warning() -> None:
+    data, _ = scored()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = metrics(data.take(data.labels == 0), 50, 0.95, 0)
+    assert found["auroc"]["value"] is None and found["mcc"]["value"] == 0.0
+
+
+def test_the_baseline_is_the_majority_class_and_the_gain_is_paired() -> None:
+    data, _ = scored()
+    found = evaluate(data, NAMES, {}, 300, 0.95, 0, 20)
+    counts = np.bincount(data.labels)
+    assert found["baseline"]["class"] == NAMES[counts.argmax()]
+    assert found["baseline"]["accuracy"]["value"] == pytest.approx(counts.max() / 400)
+    gain = found["baseline"]["gain"]
+    assert gain["value"] == pytest.approx(found["metrics"]["accuracy"]["value"] - counts.max() / 400)
+    assert 0 < gain["low"] < gain["value"] < gain["high"]
+
+
+def test_confusion_recall_and_precision_are_those_of_sklearn() -> None:
+    data, _ = scored()
+    found = evaluate(data, NAMES, {}, 10, 0.95, 0, 20)
+    assert np.array_equal(found["confusion"], sk.confusion_matrix(data.labels, data.decisions.prediction))
+    recall = sk.recall_score(data.labels, data.decisions.prediction, average=None)
+    assert [found["per_class"][name]["recall"] for name in NAMES] == pytest.approx(recall)
+
+
+def test_slices_are_measured_alone_and_small_ones_have_no_interval() -> None:
+    data, _ = scored()
+    weather = ["rain" if i < 15 else None if i < 200 else "clear" for i in range(400)]
+    slices = evaluate(data, NAMES, {"weather": weather}, 100, 0.95, 0, 20)["slices"]["weather"]
+    assert {name: part["n"] for name, part in slices.items()} == {"(none)": 185, "clear": 200, "rain": 15}
+    right = data.decisions.prediction == data.labels
+    assert slices["clear"]["metrics"]["accuracy"]["value"] == pytest.approx(right[200:].mean())
+    assert slices["rain"]["metrics"]["accuracy"]["low"] is None
+    assert slices["clear"]["metrics"]["accuracy"]["low"] is not None
+
+
+def test_the_roc_rises_from_the_origin_with_finite_thresholds() -> None:
+    data, _ = scored(positive=("Cones", "Sign"))
+    points = evaluate(data, NAMES, {}, 10, 0.95, 0, 20)["roc"]
+    assert len(points) <= 101 and (points[0]["fpr"], points[0]["tpr"]) == (0, 0)
+    assert (points[-1]["fpr"], points[-1]["tpr"]) == (1, 1)
+    assert all(np.isfinite(point["threshold"]) for point in points)
+    area = np.trapezoid([p["tpr"] for p in points], [p["fpr"] for p in points])
+    assert area == pytest.approx(sk.roc_auc_score(data.labels > 0, data.decisions.score), abs=0.01)
+
+
+def test_the_risk_coverage_curve_ends_at_the_error_rate() -> None:
+    data, _ = scored()
+    last = evaluate(data, NAMES, {}, 10, 0.95, 0, 20)["risk_coverage"][-1]
+    assert last == {"coverage": 1.0, "risk": pytest.approx((data.decisions.prediction != data.labels).mean())}
