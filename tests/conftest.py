@@ -11,6 +11,7 @@ from PIL import Image
 
 from natix_lib.backbones.untrained import write_untrained_backbone
 from tests.cloud_storage import Cloud, cloud_storage
+from tests.small_run import Chain, make_chain
 
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)
@@ -57,3 +58,15 @@ def cloud(running_cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Cloud:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", running_cloud.url)
     running_cloud.wipe()
     return running_cloud
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -> Chain:
+    """The artifacts of a small run; tests must not change them."""
+    return make_chain(tmp_path_factory.mktemp("chain"), tiny_backbone)
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(chain: Chain) -> Path:
+    """The bundle of a small run."""
+    return Path(chain.paths["bundle"])

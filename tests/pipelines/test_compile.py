@@ -27,6 +27,11 @@ def documents(name: str) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all((GOLDEN / name / "training.yaml").read_text()))
 
 
+def compile_command(config_file: Path, output: Path) -> list[str]:
+    images = ["--image-cpu", "natix-cpu:latest", "--image-gpu", "natix-gpu:latest"]
+    return [sys.executable, "-m", "pipelines.compile", "--config", str(config_file), *images, "--output", str(output)]
+
+
 def executor_config(values: dict[str, Any]) -> Any:
     return json_format.ParseDict(values, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
 
@@ -38,8 +43,7 @@ def test_the_golden_file_is_what_compiling_gives(name: str) -> None:
 
 def test_compiling_gives_the_same_bytes_in_another_process(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.compile", "--config", "pipelines/configs/default.yaml"]
-        + ["--image-cpu", "natix-cpu:latest", "--image-gpu", "natix-gpu:latest", "--output", str(tmp_path)],
+        compile_command(Path("pipelines/configs/default.yaml"), tmp_path),
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -160,12 +164,6 @@ def test_the_local_image_is_named_by_the_code() -> None:
 
 def test_a_config_with_mistakes_stops_compiling_with_one_line(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("data: {data_rot: x}\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines.compile", "--config", str(tmp_path / "bad.yaml")]
-        + ["--image-cpu", "a", "--image-gpu", "b", "--output", str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    done = subprocess.run(compile_command(tmp_path / "bad.yaml", tmp_path), cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("error: config: 4 mistakes: ")
     assert len(done.stderr.splitlines()) == 1

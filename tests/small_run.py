@@ -1,0 +1,56 @@
+"""A small run, step by step: what the tests of export, evaluate, the runtime and `natix predict` start from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from natix_lib.contracts import ARTIFACTS, STEPS
+from natix_lib.steps import calibrate, evaluate, export, fetch, sweep, train
+from tests.street_sets import ingested_and_split
+
+TRAIN = {
+    "dataloader": {"batch_size": 16, "num_workers": 0},
+    "model": {"backbone_id": "tiny", "image_size": 32, "use_multiview": True},
+    "training": {"epochs": 10, "views": 2, "optimizer": {"lr": 1e-2}},
+}
+
+
+@dataclass
+class Chain:
+    """Paths of the artifacts of a small run."""
+
+    paths: dict[str, str]
+
+    def inputs(self, step: str, **others: object) -> list[str]:
+        return [str(others.get(name, self.paths[name])) for name in STEPS[step].inputs]
+
+    def export(self, out: Path, settings: dict[str, Any] | None = None, **others: object) -> dict[str, float]:
+        wanted = {"policy": "calibrate", **(settings or {})}
+        return export.run({"export": wanted}, *self.inputs("export", **others), str(out))
+
+
+def make_chain(folder: Path, tiny_backbone: Path) -> Chain:
+    """Run every step on small images."""
+    dataset, splits = ingested_and_split(folder, groups=40)
+    made = Chain({"dataset": dataset, "splits": splits})
+    settings = {
+        "fetch": {"backbone_id": str(tiny_backbone), "backbone_revision": "main"},
+        "train": TRAIN,
+        "sweep": {"sweep": {}},
+        "calibrate": {"scrc": {"alpha": 0.3, "delta": 0.2, "on_infeasible": "empirical", "bootstrap": 50}},
+        "export": {"export": {"policy": "calibrate"}},
+        "evaluate": {"evaluate": {"bootstrap": 100}},
+    }
+    modules = {
+        "fetch": fetch,
+        "train": train,
+        "sweep": sweep,
+        "calibrate": calibrate,
+        "export": export,
+        "evaluate": evaluate,
+    }
+    for step, values in settings.items():
+        inputs = made.inputs(step)
+        made.paths |= {name: str(folder / ARTIFACTS[name].file) for name in STEPS[step].outputs}
+        modules[step].run(values, *inputs, *(made.paths[name] for name in STEPS[step].outputs))
+    return made

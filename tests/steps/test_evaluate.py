@@ -1,0 +1,33 @@
+import json
+
+import numpy as np
+import pytest
+
+from natix_lib.bundle.runtime import Bundle
+from natix_lib.data.dataset import open_role
+from natix_lib.files import read_json
+from natix_lib.steps import evaluate
+from tests.small_run import Chain
+
+
+def test_test_is_evaluated_through_the_bundle(chain: Chain) -> None:
+    document = read_json(chain.paths["evaluation"])
+    view = open_role("evaluate", "TEST", chain.paths["dataset"], chain.paths["splits"])
+    predictions = Bundle.load(chain.paths["bundle"]).predict(view.image(i) for i in range(len(view)))
+    right = [p.label == view.class_names[label] for p, label in zip(predictions, view.labels, strict=True)]
+    assert document["metrics"]["accuracy"]["value"] == pytest.approx(np.mean(right)) and np.mean(right) > 0.8
+    assert document["n"] == len(view) and set(document["slices"]) == {"camera"}
+    assert np.sum(document["confusion"]) == len(view)
+
+
+def test_the_pipelines_ui_gets_the_confusion_matrix_and_the_roc(chain: Chain) -> None:
+    from kfp.dsl import ClassificationMetrics
+
+    metrics = ClassificationMetrics()
+    evaluate.show(chain.paths["evaluation"], metrics)
+    assert [row["displayName"] for row in metrics.metadata["confusionMatrix"]["annotationSpecs"]] == [
+        "None",
+        "Roadwork",
+    ]
+    assert len(metrics.metadata["confidenceMetrics"]) > 2
+    json.dumps(metrics.metadata, allow_nan=False)

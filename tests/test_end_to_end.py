@@ -1,0 +1,179 @@
+"""The whole pipeline under KFP's local runner, as `natix run` starts it. Minutes, so in `make test-slow`."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from natix_lib import config
+from natix_lib.bundle.runtime import Bundle
+from natix_lib.contracts import read_manifest
+from natix_lib.data.images import open_image
+from natix_lib.data.synthetic import draw_dataset
+from natix_lib.files import read_json, sha256_file
+from pipelines import local
+from tests.pipelines.test_local import Recorder
+from tests.street_sets import write_images, write_manifest
+from tests.test_cli import natix, write_config
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parent.parent
+STEPS_AFTER_CHECK = ["calibrate", "evaluate", "export", "fetch", "ingest", "split", "sweep", "train"]
+
+
+def run(path: Path, out: Path, cache: Path, *overrides: str) -> Recorder:
+    display = Recorder()
+    local.run(config.load(path, overrides), out, cache, display)
+    return display
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -> tuple[Path, Path]:
+    """A folder with a config for small images, and a cache in which the pipeline has run once, to `first`."""
+    folder = tmp_path_factory.mktemp("street")
+    path = write_config(folder, write_images(folder / "source", groups=40), tiny_backbone)
+    run(path, folder / "first", folder / "cache")
+    return folder, path
+
+
+def test_a_run_leaves_a_bundle_a_report_and_a_folder_for_each_step(street: tuple[Path, Path]) -> None:
+    first = street[0] / "first"
+    names = {path.relative_to(first).as_posix() for path in first.glob("*")}
+    assert names == {"bundle", "report.html", "config.yaml", "run.log"} | set(STEPS_AFTER_CHECK) - {"export"}
+    assert Bundle.load(first / "bundle").check_golden() < 1e-3
+    assert (first / "train" / "metrics.csv").read_text().startswith("epoch,step,lr")
+    evaluation = read_json(first / "evaluate" / "evaluation.json")
+    assert evaluation["metrics"]["accuracy"]["value"] > 0.8
+    assert evaluation["provenance"]["bundle_sha256"] == sha256_file(first / "bundle" / "bundle.json")
+    assert config.load(first / "config.yaml").export.policy == "calibrate"
+
+
+def test_a_second_run_with_another_scrc_repeats_nothing_before_calibrate(street: tuple[Path, Path]) -> None:
+    folder, path = street
+    display = run(path, folder / "second", folder / "cache", "scrc.alpha=0.25")
+    assert sorted(event.split()[1] for event in display.events if event.startswith("cached")) == [
+        "fetch", "ingest", "split", "sweep", "train",
+    ]  # fmt: skip
+    assert [event.split()[1] for event in display.events if event.startswith("finished")] == [
+        "check", "calibrate", "export", "evaluate",
+    ]  # fmt: skip
+    assert read_json(folder / "second" / "calibrate" / "scrcparams.json")["guarantee"]["alpha"] == 0.25
+
+
+def test_changed_images_are_read_again_although_the_config_is_the_same(street: tuple[Path, Path]) -> None:
+    folder, path = street
+    (folder / "source" / "note.txt").write_text("new")
+    display = run(path, folder / "third", folder / "cache")
+    assert "finished ingest" in display.events and "cached fetch" in display.events
+
+
+def test_the_same_seed_gives_the_same_bundle_hashes_twice(street: tuple[Path, Path]) -> None:
+    folder, path = street
+    run(path, folder / "fresh", folder / "another-cache")
+    first, fresh = (read_manifest(folder / name / "bundle", "bundle") for name in ("first", "fresh"))
+    assert first == fresh
+    assert sha256_file(folder / "first" / "bundle" / "bundle.json") == sha256_file(
+        folder / "fresh" / "bundle" / "bundle.json"
+    )
+    run(path, folder / "other", folder / "cache", "training.seed=5")
+    assert read_manifest(folder / "other" / "bundle", "bundle")["model"] != first["model"]
+
+
+def test_the_command_line_runs_the_pipeline_and_predicts(street: tuple[Path, Path]) -> None:
+    folder, path = street
+    done = natix("run", "-c", path, "-o", folder / "typed", "--cache", folder / "cache")
+    assert done.returncode == 0, done.stderr
+    assert "accuracy" in done.stdout and "majority class" in done.stdout
+    assert str(folder / "typed" / "bundle" / "bundle.json") in done.stdout
+    image = folder / "source" / "01-0.png"
+    said = json.loads(natix("predict", "--bundle", folder / "typed" / "bundle", image).stdout)
+    (expected,) = Bundle.load(folder / "typed" / "bundle").predict([open_image(image)])
+    assert (said["label"], said["accepted"]) == (expected.label, expected.accepted)
+    again = natix("run", "-c", path, "-o", folder / "typed", "--cache", folder / "cache")
+    assert (again.returncode, len(again.stderr.splitlines())) == (2, 1) and "exists" in again.stderr
+
+
+@pytest.mark.parametrize("case", ["one class in a split", "loss is nan"])
+def test_a_run_that_must_not_look_green_exits_two_and_leaves_no_bundle(
+    tmp_path: Path, tiny_backbone: Path, case: str
+) -> None:
+    root = write_images(tmp_path / "source", groups=24)
+    overrides: list[str] = []
+    if case == "one class in a split":
+        rows: list[dict[str, Any]] = list(csv.DictReader((root / "manifest.csv").read_text().splitlines()))
+        write_manifest(root, [{**r, "split": "test" if r["group"] in ("g1", "g3") else "train"} for r in rows])
+    else:
+        overrides = ["-s", "training.optimizer.lr=1e30"]
+    path = write_config(tmp_path, root, tiny_backbone)
+    done = natix("run", "-c", path, "-o", tmp_path / "out", "--cache", tmp_path / "cache", *overrides)
+    assert done.returncode == 2 and not (tmp_path / "out").exists()
+    assert not list((tmp_path / "cache").rglob("bundle.json"))
+    last = done.stderr.strip().splitlines()[-1]
+    failed, message = (
+        ("split", "error: split TEST holds one class only: Roadwork")
+        if overrides == []
+        else ("train", "error: training loss is nan in epoch 0")
+    )
+    assert last.startswith(message) and f"failed  {failed}" in done.stderr
+    assert "done    export" not in done.stderr
+
+
+def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(tmp_path: Path, tiny_backbone: Path) -> None:
+    path = write_config(tmp_path, write_images(tmp_path / "source", groups=40), tiny_backbone)
+    command = [sys.executable, "-m", "natix_lib.cli", "run", "-c", str(path), "-o", str(tmp_path / "out")]
+    process = subprocess.Popen(
+        [*command, "--cache", str(tmp_path / "cache")],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "done    split" in line:
+            break
+    subprocess.run(["pkill", "-KILL", "-g", str(process.pid)], check=True)
+    process.wait()
+    process.stderr.close()
+    assert not (tmp_path / "out").exists()
+    display = run(path, tmp_path / "out", tmp_path / "cache")
+    assert "cached split" in display.events and "finished train" in display.events
+    assert Bundle.load(tmp_path / "out" / "bundle").manifest["policy"]["step"] == "calibrate"
+
+
+def test_thirteen_classes_run_through_the_same_pipeline(tmp_path: Path, tiny_backbone: Path) -> None:
+    draw_dataset(tmp_path / "source", images=640, classes=13)
+    path = write_config(tmp_path, tmp_path / "source", tiny_backbone)
+    run(path, tmp_path / "out", tmp_path / "cache", "model.num_classes=13", "export.policy=sweep")
+    evaluation = read_json(tmp_path / "out" / "evaluate" / "evaluation.json")
+    assert len(evaluation["confusion"]) == 13
+    assert evaluation["metrics"]["accuracy"]["value"] > evaluation["baseline"]["accuracy"]["value"]
+
+
+def test_real_road_photographs_beat_the_majority_class(real_data: Path, tmp_path: Path) -> None:
+    assert natix("backbone", "-o", tmp_path / "backbone", "--image-size", 224).returncode == 0
+    overrides = (f"data.data_root={real_data / 'roadwork-real'}", f"model.backbone_id={tmp_path / 'backbone'}")
+    run(ROOT / "pipelines/configs/roadwork_real.yaml", tmp_path / "out", tmp_path / "cache", *overrides)
+    evaluation = read_json(tmp_path / "out" / "evaluate" / "evaluation.json")
+    accuracy, baseline = evaluation["metrics"]["accuracy"], evaluation["baseline"]
+    assert accuracy["low"] > baseline["accuracy"]["value"] and baseline["gain"]["low"] > 0
+    assert set(evaluation["slices"]["source"]) == {"camvid", "tracon"}
+
+
+def test_ten_classes_of_hugging_face_parquet_run_through_the_same_command(real_data: Path, tmp_path: Path) -> None:
+    shape = ("--image-size", 32, "--patch-size", 4)
+    assert natix("backbone", "-o", tmp_path / "backbone", *shape).returncode == 0
+    done = natix(
+        "run", "-c", "pipelines/configs/cifar10.yaml", "-o", tmp_path / "out", "--cache", tmp_path / "cache",
+        "-s", f"data.data_root={real_data / 'cifar10-part'}", "-s", f"model.backbone_id={tmp_path / 'backbone'}",
+        "-s", "training.epochs=8",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    evaluation = read_json(tmp_path / "out" / "evaluate" / "evaluation.json")
+    assert evaluation["n"] == 3000 and np.array(evaluation["confusion"]).shape == (10, 10)
+    assert evaluation["metrics"]["accuracy"]["low"] > 0.2 > evaluation["baseline"]["accuracy"]["value"]
