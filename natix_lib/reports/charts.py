@@ -22,6 +22,7 @@ def reliability(bins: Sequence[dict[str, float]]) -> str:
             [b["accuracy"] for b in bins],
             s=[12 + 120 * b["n"] / largest for b in bins],
             color=BLUE,
+            clip_on=False,
         )
         axes.set_xlim(0, 1.02)
         axes.set_ylim(0, 1.02)
@@ -56,7 +57,7 @@ def roc(points: Sequence[dict[str, float]]) -> str:
 
 
 def _axes(x: str, y: str) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(4, 3), layout="constrained")
+    figure = Figure(figsize=(3.4, 2.6), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
     axes.patch.set_alpha(0)

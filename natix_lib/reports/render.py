@@ -26,6 +26,12 @@ METRICS = {
     "score_mcc": "MCC of the rounded score",
 }
 
+MODES = {
+    "threshold": "rejects what is not confident enough",
+    "accept_all": "accepts every image",
+    "abstain_all": "accepts no image",
+}
+
 
 def render_report(evaluation: JsonDict, bundle: JsonDict, policy: JsonDict, splits: JsonDict, dataset: JsonDict) -> str:
     """The report as HTML.
@@ -44,7 +50,7 @@ def render_report(evaluation: JsonDict, bundle: JsonDict, policy: JsonDict, spli
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, share=_share, interval=_interval)
+    environment.filters.update(number=_number, share=_share, interval=_interval, interval_share=_interval_share)
     metrics = evaluation["metrics"]
     guarantee = policy.get("guarantee")
     pictures = {
@@ -62,6 +68,7 @@ def render_report(evaluation: JsonDict, bundle: JsonDict, policy: JsonDict, spli
         evaluation=evaluation,
         metrics=metrics,
         titles=METRICS,
+        modes=MODES,
         bundle=bundle,
         policy=policy,
         guarantee=guarantee,
@@ -91,3 +98,9 @@ def _interval(metric: JsonDict) -> str:
     if metric["low"] is None:
         return ""
     return f"{metric['low']:.3f} to {metric['high']:.3f}"
+
+
+def _interval_share(metric: JsonDict) -> str:
+    if metric["low"] is None:
+        return ""
+    return f"{100 * metric['low']:.1f} to {100 * metric['high']:.1f} %"
