@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 CONFIG ?= pipelines/configs/default.yaml
 TARGET ?= all
+CLASSES ?= 2
 IMAGE_CPU ?= natix-cpu:latest
 IMAGE_GPU ?= natix-gpu:latest
 
@@ -26,7 +27,7 @@ $(STAMP): pyproject.toml requirements.lock
 
 demo: install ## The main job on drawn street images: data, backbone, whole pipeline, bundle, report
 	rm -rf demo
-	$(BIN)/natix demo --output demo
+	$(BIN)/natix demo --output demo --classes $(CLASSES)
 
 test: install ## The fast tests
 	$(BIN)/python -m pytest -m "not slow" -n auto

@@ -20,6 +20,7 @@ from rich.console import Console
 from natix_lib import __version__, config
 from natix_lib.contracts import ARTIFACTS, STEPS
 from natix_lib.errors import ConfigError, DataError, NatixError
+from natix_lib.files import require_new
 
 app = typer.Typer(
     help="Labelled street images to a roadwork classifier that can be trusted.",
@@ -35,6 +36,10 @@ Overrides = Annotated[
     typer.Option("--set", "-s", help="section.key=value, over the config; may be repeated.", show_default=False),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write; must not exist.", show_default=False)]
+
+DrawnImages = Annotated[int, typer.Option("--images", min=50, help="Images to draw.")]
+DrawnClasses = Annotated[int, typer.Option("--classes", help="2 or 13.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same bytes.")]
 
 
 @app.command()
@@ -134,14 +139,14 @@ def show_config(config_file: ConfigFile, overrides: Overrides = None) -> None:
 @app.command()
 def draw(
     output: Output,
-    images: Annotated[int, typer.Option(min=50, help="Images to draw.")] = 1600,
-    classes: Annotated[int, typer.Option(help="2 or 13.")] = 2,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    images: DrawnImages = 1600,
+    classes: DrawnClasses = 2,
+    seed: Seed = 0,
 ) -> None:
     """Draw a synthetic street data set: drives of near-duplicate frames, with and without roadwork."""
     from natix_lib.data.synthetic import draw_dataset
 
-    _require_new(output)
+    require_new(output)
     draw_dataset(output, images=images, classes=classes, seed=seed)
     typer.echo(f"{output / 'manifest.csv'}")
 
@@ -149,7 +154,7 @@ def draw(
 @app.command()
 def backbone(
     output: Output,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Seed = 0,
     hidden_size: Annotated[int, typer.Option(min=64, help="Width, a multiple of 64.")] = 192,
     layers: Annotated[int, typer.Option(min=1)] = 4,
     patch_size: Annotated[int, typer.Option(min=1, help="Pixels.")] = 16,
@@ -165,12 +170,14 @@ def backbone(
 @app.command()
 def demo(
     output: Output,
-    images: Annotated[int, typer.Option(min=50, help="Images to draw.")] = 1600,
-    classes: Annotated[int, typer.Option(help="2 or 13.")] = 2,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    images: DrawnImages = 1600,
+    classes: DrawnClasses = 2,
+    seed: Seed = 0,
 ) -> None:
     """Draw data, make a backbone, run the whole pipeline on them: a few minutes on two cores, no network."""
-    _require_new(output)
+    from natix_lib.data.street_scene import ROADWORK
+
+    require_new(output)
     output.mkdir(parents=True)
     draw(output / "data", images, classes, seed)
     backbone(output / "backbone", seed)
@@ -179,14 +186,11 @@ def demo(
     values["data"]["data_root"] = str(output / "data")
     values["model"]["backbone_id"] = str(output / "backbone")
     values["model"]["num_classes"] = classes
+    if classes > 2:
+        values["data"]["positive_classes"] = sorted(ROADWORK)
     path = output / "config.yaml"
     path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     _run_pipeline(config.load(path), output / "run", output / "cache")
-
-
-def _require_new(output: Path) -> None:
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ConfigError(f"output {output} exists: name another folder, or remove it")
 
 
 def _add_step(name: str) -> None:
@@ -198,8 +202,7 @@ def _add_step(name: str) -> None:
         folder: Path = values["output"]
         outputs = [folder / ARTIFACTS[artifact].file for artifact in step.outputs]
         for path in outputs:
-            if path.exists():
-                raise ConfigError(f"output {path} exists: name another folder, or remove it")
+            require_new(path)
         folder.mkdir(parents=True, exist_ok=True)
         inputs = [str(values[artifact]) for artifact in step.inputs]
         module = importlib.import_module(f"natix_lib.steps.{name}")
@@ -247,6 +250,9 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # a disk that is full, a place that may not be written
+        typer.echo(f"error: {error.filename or 'file'}: {error.strerror or error}", err=True)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

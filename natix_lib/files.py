@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from natix_lib.errors import ContractError, StorageError
+from natix_lib.errors import ConfigError, ContractError, StorageError
 
 JsonDict = dict[str, Any]
 
@@ -35,6 +35,16 @@ def canonical_json(value: Any) -> bytes:
         ValueError: If a number is NaN or infinite.
     """
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def require_new(path: Path) -> None:
+    """Refuse to write over something: `path` must not exist, or be an empty folder.
+
+    Raises:
+        ConfigError: If it holds something.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ConfigError(f"output {path} exists: name another folder, or remove it")
 
 
 @contextmanager

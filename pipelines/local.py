@@ -23,7 +23,7 @@ from natix_lib import errors, storage
 from natix_lib.config import Config, parse
 from natix_lib.contracts import ARTIFACTS, STEPS
 from natix_lib.errors import ConfigError, NatixError, StorageError
-from natix_lib.files import write_bytes
+from natix_lib.files import require_new, write_bytes
 from pipelines.targets import local_target
 from pipelines.training import build
 
@@ -60,8 +60,7 @@ def run(config: Config, output: Path, cache: Path | None, display: Display) -> N
     Raises:
         NatixError: Of the class and with the message of the step that failed.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ConfigError(f"output {output} exists: name another folder, or remove it")
+    require_new(output)
     config = _absolute(config)
     values = config.model_dump(mode="json", exclude_none=True)
     arguments = {name: section for name, section in values.items() if name != "hardware"}

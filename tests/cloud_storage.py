@@ -4,7 +4,6 @@ The front enforces `ifGenerationMatch=0`, which the emulator ignores, under a lo
 a test asks.
 """
 
-import http.server
 import json
 import re
 import threading
@@ -16,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from gcp_storage_emulator.server import create_server
+
+from tests.loopback import Handler, serving
 
 BUCKET = "street"
 PASSED_ON = ("Content-Type", "X-Goog-Hash", "Location", "Range", "ETag")
@@ -53,7 +54,7 @@ def cloud_storage() -> Iterator[Cloud]:
     host, port = server._api._httpd.server_address[:2]
     cloud = Cloud(f"http://{host}:{port}")
 
-    class Front(http.server.BaseHTTPRequestHandler):
+    class Front(Handler):
         def forward(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if cloud.failures:
@@ -75,26 +76,10 @@ def cloud_storage() -> Iterator[Cloud]:
                         status, headers, content = error.code, error.headers, error.read()
             self.answer(status, content, {name: headers[name] for name in PASSED_ON if headers.get(name)})
 
-        def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-            self.send_response(status)
-            for name, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
         do_GET = do_POST = do_PUT = do_DELETE = forward
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    front = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Front)
-    cloud.url = f"http://127.0.0.1:{front.server_port}"
-    thread = threading.Thread(target=front.serve_forever, daemon=True)
-    thread.start()
     try:
-        yield cloud
+        with serving(Front) as cloud.url:
+            yield cloud
     finally:
-        front.shutdown()
-        front.server_close()
-        thread.join()
         server.stop()

@@ -127,3 +127,19 @@ def test_predict_prints_a_json_object_a_line_and_tells_what_it_cannot_read(
         assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
         assert line["label"] == max(line["probabilities"], key=line["probabilities"].get)
         assert 0 <= line["score"] <= 1 and isinstance(line["accepted"], bool)
+
+
+def test_a_disk_that_is_full_is_one_line_and_leaves_no_dataset(tmp_path: Path) -> None:
+    """The kernel refuses to let a file grow, as it does on a full disk."""
+    path = write_config(tmp_path, write_images(tmp_path / "source", groups=24))
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000));"
+        "from natix_lib.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "ingest", "-c", str(path), "-o", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2 and done.stderr.startswith(
+        f"error: cannot write dataset {tmp_path / 'out' / 'dataset'}"
+    )
+    assert len(done.stderr.splitlines()) == 1 and not list((tmp_path / "out").rglob("dataset.json"))

@@ -1,11 +1,9 @@
 """`kfp run submit` and `kfp pipeline upload` against a stand-in of the KFP API on the loopback."""
 
-import http.server
 import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
+from tests.loopback import Handler, serving
 
 RUN = {
     "run_id": "r1",
@@ -36,47 +36,31 @@ class Api:
 
 @pytest.fixture
 def api() -> Iterator[Api]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def answer(self, body: dict[str, Any]) -> None:
-            content = json.dumps(body).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
+    class Pipelines(Handler):
         def do_GET(self) -> None:
             path = urlsplit(self.path).path
             experiment = {"experiment_id": "e1", "display_name": "street"}
             if path.endswith("/healthz"):
-                self.answer({"multi_user": False})
+                self.answer_json({"multi_user": False})
             elif path.endswith("/experiments"):
-                self.answer({"experiments": [experiment]})
+                self.answer_json({"experiments": [experiment]})
             elif "/runs/" in path:
-                self.answer(RUN)
+                self.answer_json(RUN)
             else:
-                self.answer(experiment)
+                self.answer_json(experiment)
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if urlsplit(self.path).path.endswith("/runs"):
                 found.runs.append(json.loads(body))
-                self.answer(RUN)
+                self.answer_json(RUN)
             else:
                 found.uploads.append(body)
-                self.answer({"pipeline_id": "p1", "display_name": "natix", "created_at": "2025-01-01T00:00:00Z"})
+                self.answer_json({"pipeline_id": "p1", "display_name": "natix", "created_at": "2025-01-01T00:00:00Z"})
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found = Api(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield found
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Pipelines) as url:
+        found = Api(url)
+        yield found
 
 
 def kfp(api: Api, *arguments: str) -> subprocess.CompletedProcess[str]:

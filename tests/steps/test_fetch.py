@@ -1,13 +1,10 @@
 """fetch from a folder and from a stand-in of the hub that speaks its HTTP protocol on the loopback."""
 
 import hashlib
-import http.server
-import json
 import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +15,8 @@ from natix_lib.backbones.loading import weights_sha256
 from natix_lib.contracts import read_manifest
 from natix_lib.errors import ConfigError, ContractError
 from natix_lib.steps import fetch
+from tests.cloud_storage import BUCKET, Cloud
+from tests.loopback import Handler, serving
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SECRET = "hf_secretsecretsecret"
@@ -34,6 +33,15 @@ def test_a_local_folder_becomes_a_described_backbone(tiny_backbone: Path, tmp_pa
     assert manifest["weights_sha256"] == weights_sha256(tiny_backbone)
     assert manifest["licence"]["files"] == ["LICENSE.md"]
     assert metrics["parameters_millions"] == pytest.approx(manifest["parameters"] / 1e6, abs=1e-3)
+
+
+def test_a_bucket_gives_the_same_backbone(tiny_backbone: Path, tmp_path: Path, cloud: Cloud) -> None:
+    from natix_lib import storage
+
+    for path in tiny_backbone.iterdir():
+        storage._client().bucket(BUCKET).blob(f"backbones/tiny/{path.name}").upload_from_filename(path)
+    fetch.run(settings(f"gs://{BUCKET}/backbones/tiny"), str(tmp_path / "out"))
+    assert weights_sha256(tmp_path / "out") == weights_sha256(tiny_backbone)
 
 
 def test_a_pickle_in_the_folder_is_left_behind(tiny_backbone: Path, tmp_path: Path) -> None:
@@ -76,15 +84,7 @@ class Hub:
 def hub(tiny_backbone: Path) -> Iterator[Hub]:
     names = [path.name for path in tiny_backbone.iterdir()]
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def answer(self, status: int, body: bytes, **headers: str) -> None:
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                self.send_header(name.replace("_", "-"), value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
+    class Models(Handler):
         def do_GET(self) -> None:
             found.tokens.append(self.headers.get("Authorization"))
             if self.path.startswith("/api/models/owner/vit"):
@@ -94,31 +94,23 @@ def hub(tiny_backbone: Path) -> Iterator[Hub]:
                         {"type": "file", "path": name, "size": (tiny_backbone / name).stat().st_size, "oid": "0" * 40}
                         for name in names
                     ]
-                    return self.answer(200, json.dumps(entries).encode(), Content_Type="application/json")
+                    return self.answer_json(entries)
                 body = {"id": "owner/vit", "sha": COMMIT, "siblings": entries, "private": False, "gated": False}
-                return self.answer(200, json.dumps(body).encode(), Content_Type="application/json")
+                return self.answer_json(body)
             name = self.path.rsplit("/", 1)[-1]
             if found.gated:
-                return self.answer(403, b"gated", X_Error_Code="GatedRepo")
+                return self.answer(403, b"gated", {"X-Error-Code": "GatedRepo"})
             if self.path.startswith("/owner/vit/resolve/") and name in names:
                 content = (tiny_backbone / name).read_bytes()
                 etag = hashlib.sha256(content).hexdigest()
-                return self.answer(200, content, ETag=f'"{etag}"', X_Repo_Commit=COMMIT)
-            return self.answer(404, b"", X_Error_Code="RepoNotFound")
+                return self.answer(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT})
+            return self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})
 
         do_HEAD = do_GET
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found = Hub(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield found
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Models) as url:
+        found = Hub(url)
+        yield found
 
 
 def fetch_from(hub: Hub, name: str, out: Path) -> subprocess.CompletedProcess[str]:
