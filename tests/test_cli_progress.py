@@ -1,0 +1,29 @@
+import io
+
+from rich.console import Console
+
+from natix_lib.cli_progress import RunDisplay
+
+
+def shown(terminal: bool) -> str:
+    text = io.StringIO()
+    with RunDisplay(Console(file=text, force_terminal=terminal, width=80, color_system=None)) as display:
+        display.started("ingest")
+        display.line("ingest", "images: 3/7")
+        display.finished("ingest", cached=False)
+        display.started("split")
+        display.finished("split", cached=True)
+        display.started("train")
+        display.failed("train")
+    return text.getvalue()
+
+
+def test_a_log_gets_a_line_for_each_step_and_no_animation() -> None:
+    first, second, third = shown(terminal=False).splitlines()
+    assert first.startswith("done    ingest") and first.endswith(" s")
+    assert second.split() == ["done", "split", "unchanged,", "taken", "from", "the", "cache"]
+    assert third == "failed  train"
+
+
+def test_a_terminal_sees_the_progress_of_the_step_at_work() -> None:
+    assert "done    ingest" in shown(terminal=True) and "\x1b[" in shown(terminal=True)
