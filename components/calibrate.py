@@ -17,7 +17,8 @@ def calibrate(
 ):
     """Fit the temperature and certify the accept rule."""
     from natix_lib.steps import calibrate
+    from natix_lib.steps.shown import record
 
-    metrics.metadata.update(
-        calibrate.run(settings, val_calib_logits.path, val_calib_labels.path, scrcparams.path, scrc_curve.path)
+    record(
+        metrics, calibrate.run(settings, val_calib_logits.path, val_calib_labels.path, scrcparams.path, scrc_curve.path)
     )

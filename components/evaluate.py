@@ -19,8 +19,7 @@ def evaluate(
 ):
     """Measure the bundle on TEST and show metrics, confusion matrix, ROC and report in the pipelines UI."""
     from natix_lib.steps import evaluate
+    from natix_lib.steps.shown import record
 
-    metrics.metadata.update(
-        evaluate.run(settings, dataset.path, splits.path, bundle.path, evaluation.path, report.path)
-    )
+    record(metrics, evaluate.run(settings, dataset.path, splits.path, bundle.path, evaluation.path, report.path))
     evaluate.show(evaluation.path, classification)

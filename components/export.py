@@ -20,8 +20,10 @@ def export(
 ):
     """Check the chain of hashes, write and reload the bundle, and publish it where the config says."""
     from natix_lib.steps import export
+    from natix_lib.steps.shown import record
 
-    metrics.metadata.update(
+    record(
+        metrics,
         export.run(
             settings,
             dataset.path,
@@ -31,5 +33,5 @@ def export(
             thresholds.path,
             scrcparams.path,
             bundle.path,
-        )
+        ),
     )

@@ -10,5 +10,6 @@ from components.images import CPU_IMAGE
 def fetch(settings: dict, backbone_version: str, backbone: Output[Model], metrics: Output[Metrics]):
     """Copy a backbone and load it strictly; `backbone_version` only tells the cache that the source has changed."""
     from natix_lib.steps import fetch
+    from natix_lib.steps.shown import record
 
-    metrics.metadata.update(fetch.run(settings, backbone.path))
+    record(metrics, fetch.run(settings, backbone.path))

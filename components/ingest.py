@@ -10,5 +10,6 @@ from components.images import CPU_IMAGE
 def ingest(settings: dict, data_version: str, dataset: Output[Dataset], metrics: Output[Metrics]):
     """Read images and labels; `data_version` only tells the cache that the source has changed."""
     from natix_lib.steps import ingest
+    from natix_lib.steps.shown import record
 
-    metrics.metadata.update(ingest.run(settings, dataset.path))
+    record(metrics, ingest.run(settings, dataset.path))

@@ -10,5 +10,6 @@ from components.images import CPU_IMAGE
 def split(settings: dict, dataset: Input[Dataset], splits: Output[Artifact], metrics: Output[Metrics]):
     """Divide the dataset into TRAIN, VAL_SELECT, VAL_CALIB and TEST without leaks."""
     from natix_lib.steps import split
+    from natix_lib.steps.shown import record
 
-    metrics.metadata.update(split.run(settings, dataset.path, splits.path))
+    record(metrics, split.run(settings, dataset.path, splits.path))

@@ -17,7 +17,8 @@ def sweep(
 ):
     """Choose the rejection threshold on the exact curve over all thresholds."""
     from natix_lib.steps import sweep
+    from natix_lib.steps.shown import record
 
-    metrics.metadata.update(
-        sweep.run(settings, val_calib_logits.path, val_calib_labels.path, thresholds.path, sweep_curve.path)
+    record(
+        metrics, sweep.run(settings, val_calib_logits.path, val_calib_labels.path, thresholds.path, sweep_curve.path)
     )

@@ -20,8 +20,10 @@ def train(
 ):
     """Train the classifier, keep the epoch with the best val_select/acc, and give VAL_CALIB logits."""
     from natix_lib.steps import train
+    from natix_lib.steps.shown import record
 
-    metrics.metadata.update(
+    record(
+        metrics,
         train.run(
             settings,
             dataset.path,
@@ -31,5 +33,5 @@ def train(
             training_curve.path,
             val_calib_logits.path,
             val_calib_labels.path,
-        )
+        ),
     )

@@ -15,6 +15,7 @@ from natix_lib.evaluation import evaluate as measure
 from natix_lib.files import JsonDict, read_json, sha256_file, write_bytes, write_json
 from natix_lib.reports.render import render_report
 from natix_lib.steps.progress import Lines
+from natix_lib.steps.shown import record
 
 
 def run(
@@ -101,3 +102,4 @@ def show(evaluation: str, classification: Any) -> None:
     if document["roc"]:
         columns = ([point[key] for point in document["roc"]] for key in ("fpr", "tpr", "threshold"))
         classification.log_roc_curve(*columns)
+    record(classification, {})

@@ -29,7 +29,8 @@ def write_classifier(folder: str | Path, classifier: Classifier, description: Js
     content = save({name: value.contiguous() for name, value in sorted(classifier.state_dict().items())})
     write_bytes(root / WEIGHTS, content)
     config: Any = classifier.backbone.config
-    write_json(root / "config.json", config.to_dict())
+    placeless = {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
+    write_json(root / "config.json", placeless)
     head = classifier.head
     kind = "linear" if isinstance(head.hidden, torch.nn.Identity) else "mlp"
     return write_manifest(

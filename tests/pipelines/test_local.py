@@ -46,6 +46,17 @@ def test_a_failed_step_gives_its_own_error_back_and_leaves_no_output(tmp_path: P
     assert display.events[:2] == ["started check", "finished check"]
 
 
+def test_a_step_that_has_finished_is_not_repeated_after_another_has_failed(tmp_path: Path, tiny_backbone: Path) -> None:
+    root = write_images(tmp_path / "source", groups=2)
+    events = []
+    for _ in range(2):
+        display = Recorder()
+        with pytest.raises(DataError, match="class None has 1 groups, 4 splits need"):
+            local.run(settings(root, tiny_backbone, num_classes=2), tmp_path / "out", tmp_path / "cache", display)
+        events.append(display.events)
+    assert "finished ingest" in events[0] and "cached ingest" in events[1] and "failed split" in events[1]
+
+
 def test_an_existing_output_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "bundle.json").touch()

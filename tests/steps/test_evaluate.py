@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,10 +21,10 @@ def test_test_is_evaluated_through_the_bundle(chain: Chain) -> None:
     assert np.sum(document["confusion"]) == len(view)
 
 
-def test_the_pipelines_ui_gets_the_confusion_matrix_and_the_roc(chain: Chain) -> None:
+def test_the_pipelines_ui_gets_the_confusion_matrix_and_the_roc(chain: Chain, tmp_path: Path) -> None:
     from kfp.dsl import ClassificationMetrics
 
-    metrics = ClassificationMetrics()
+    metrics = ClassificationMetrics(uri=str(tmp_path / "classification"))
     evaluate.show(chain.paths["evaluation"], metrics)
     assert [row["displayName"] for row in metrics.metadata["confusionMatrix"]["annotationSpecs"]] == [
         "None",
@@ -31,3 +32,4 @@ def test_the_pipelines_ui_gets_the_confusion_matrix_and_the_roc(chain: Chain) ->
     ]
     assert len(metrics.metadata["confidenceMetrics"]) > 2
     json.dumps(metrics.metadata, allow_nan=False)
+    assert read_json(tmp_path / "classification") == metrics.metadata

@@ -22,6 +22,11 @@ def test_a_bundle_holds_one_policy_its_model_splits_and_golden_images(chain: Cha
     assert set(manifest["files"]) == names - {"bundle.json"}
 
 
+def test_no_file_of_a_bundle_names_a_place_on_the_machine_that_made_it(chain: Chain) -> None:
+    place = str(Path(chain.paths["bundle"]).parent).encode()
+    assert [path.name for path in Path(chain.paths["bundle"]).rglob("*.*") if place in path.read_bytes()] == []
+
+
 def test_the_same_inputs_give_the_same_bundle(chain: Chain, tmp_path: Path) -> None:
     chain.export(tmp_path / "again")
     first, second = (read_manifest(folder, "bundle") for folder in (chain.paths["bundle"], tmp_path / "again"))
