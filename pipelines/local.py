@@ -8,6 +8,7 @@ is opened; single files are copied.
 
 import contextlib
 import io
+import logging
 import os
 import re
 import shutil
@@ -72,7 +73,7 @@ def run(config: Config, output: Path, cache: Path | None, display: Display) -> N
     place = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "natix"
     log = _Log(display)
     try:
-        with _quiet_kfp(), contextlib.redirect_stdout(log), _importable():
+        with _listening(log), _importable():
             local.init(
                 local.SubprocessRunner(use_venv=False), pipeline_root=str(place / "artifacts"), enable_caching=True
             )
@@ -117,11 +118,19 @@ def _importable() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet_kfp() -> Iterator[None]:
-    """KFP warns of its own deprecations."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def _listening(log: "_Log") -> Iterator[None]:
+    """Take what KFP says: most of it on stdout, its cache hits through the root logger; its own deprecations not."""
+    root, handler = logging.getLogger(), logging.StreamHandler(log)
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(log):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)
 
 
 class _Log(io.TextIOBase):
