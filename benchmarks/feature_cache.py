@@ -24,7 +24,7 @@ from natix_lib.data.synthetic import draw_dataset
 from natix_lib.training.fit import best_epoch
 from natix_lib.training.run import train_classifier
 
-SIZE = 96
+SIZE, LAYERS = 96, 6
 
 
 class Drawn:
@@ -54,11 +54,10 @@ def main() -> None:
 def compare(folder: Path, epochs: int, images: int) -> None:
     """Time both sides and print the table."""
     draw_dataset(folder / "data", images=images, seed=0)
-    write_untrained_backbone(folder / "backbone", image_size=SIZE)
+    write_untrained_backbone(folder / "backbone", layers=LAYERS, image_size=SIZE)
     rows = pd.read_csv(folder / "data" / "manifest.csv", keep_default_na=False)
-    groups = rows["group"].unique()
-    np.random.default_rng(0).shuffle(groups)
-    first, second = int(0.5 * len(groups)), int(0.7 * len(groups))
+    groups = np.random.default_rng(0).permutation(rows["group"].unique().tolist())
+    first, second = int(0.6 * len(groups)), int(0.75 * len(groups))
     roles = [
         Drawn(folder / "data", rows[rows["group"].isin(chosen)])
         for chosen in (groups[:first], groups[first:second], groups[second:])
