@@ -10,10 +10,10 @@ IMAGE_CPU ?= natix-cpu:latest
 IMAGE_GPU ?= natix-gpu:latest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check format compile bench lock clean
+.PHONY: help install demo test test-slow check format compile bench bench-explora lock clean
 
 help: ## This list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv and install natix with its locked dependencies
 
@@ -53,6 +53,10 @@ compile: install ## Compile the pipeline for Kubeflow and Vertex, and refresh th
 bench: install ## Feature cache against backbone in every epoch; local runner against direct calls
 	$(BIN)/python -m benchmarks.feature_cache
 	$(BIN)/python -m benchmarks.local_runner
+
+bench-explora: install ## Adaptation on corrupted CIFAR-10 over three seeds; throughput and memory when a GPU is there
+	$(BIN)/python -m benchmarks.explora
+	$(BIN)/python -m benchmarks.explora_throughput
 
 lock: ## Write requirements.lock anew from what pyproject.toml allows
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

@@ -11,19 +11,16 @@ that KFP's cache key for a step changes only when something that the step reads 
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -31,18 +28,14 @@ from pydantic import (
 
 from natix_lib.errors import ConfigError
 from natix_lib.files import JsonDict
+from natix_lib.section import Section
+from natix_lib.section import parse as parse
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 OpenFraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 DINOV3_HUB_NAMES = ("vits16", "vits16plus", "vitb16", "vitl16", "vith16plus", "vit7b16")
 ROLE_RATIO_NAMES = ("train", "val_select", "val_calib", "test")
-
-
-class Section(BaseModel):
-    """A strict section: unknown keys are errors, values are finite and frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
 
 def _whole(value: object) -> object:
@@ -78,8 +71,12 @@ class DataSource(Section):
     format: Literal["auto", "manifest", "parquet", "folder"] = "auto"
     manifest: str = ""  # file below data_root; "" finds manifest.csv or manifest.parquet
     columns: Columns = Columns()
-    class_names: list[str] = []  # names of integer labels in order; [] takes the sorted labels found
-    positive_classes: list[str] = []  # classes of the binary score; [] takes the last class of two
+    class_names: list[str] = Field(
+        default_factory=list
+    )  # names of integer labels in order; [] takes the sorted labels found
+    positive_classes: list[str] = Field(
+        default_factory=list
+    )  # classes of the binary score; [] takes the last class of two
     resize_shorter_side: PositiveInt = 256  # the usual evaluation resize of ViT at 224 (DINOv2, DINOv3)
     max_reject_fraction: Fraction = 0.01  # more undecodable images than this is an error
     max_pixels: PositiveInt = 178_956_970  # Pillow's limit against decompression bombs, 2 x MAX_IMAGE_PIXELS
@@ -152,7 +149,7 @@ class Model(Section):
     use_ema: bool = True
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
     use_multiview: bool = False  # average the logits of three square views along the longer side
-    init_from_explora: bool = False
+    init_from_explora: bool = False  # train on the backbone that phase 4 has adapted
 
     @field_validator("backbone_id")
     @classmethod
@@ -174,12 +171,55 @@ class Model(Section):
             raise ValueError("model.num_classes must be at least 2, got 1")
         return value
 
-    @field_validator("init_from_explora")
+
+class Explora(Section):
+    """Phase 4: ExPLoRA; the defaults are the paper's, arXiv 2406.10973, or else DINOv2's, arXiv 2304.07193."""
+
+    steps: PositiveInt = 6250  # optimiser steps
+    batch_size: PositiveInt = 1024  # images of an optimiser step
+    device_batch_size: PositiveInt = 32  # images at once on each GPU; gradients are accumulated up to batch_size
+    lr: NonNegativeFloat = 1e-3  # at 1,024 images; scaled by sqrt(batch_size / 1024)
+    weight_decay: NonNegativeFloat = 0.0
+    warmup: Fraction = 0.1  # share of the steps; DINOv2: 10 of 100 epochs
+    clip: PositiveFloat = 3.0  # norm of all gradients
+    rank: PositiveInt = 64  # of the LoRA matrices
+    alpha: PositiveFloat = 1.0  # LoRA is scaled by alpha / rank, 1/64 in the authors' code
+    unfrozen_blocks: NonNegativeInt = 1  # the last blocks, trained whole
+    prototypes: Annotated[int, Field(ge=2)] = 65536
+    head_hidden: PositiveInt = 2048
+    head_bottleneck: PositiveInt = 256
+    freeze_prototypes: Fraction = 0.01  # share of the steps; DINOv2: 1 of 100 epochs
+    teacher_momentum: Fraction = 0.994  # rises to 1
+    teacher_temperature: tuple[PositiveFloat, PositiveFloat] = (0.04, 0.07)
+    student_temperature: PositiveFloat = 0.1
+    koleo_weight: NonNegativeFloat = 0.1
+    local_crops: NonNegativeInt = 8
+    mask_share: Fraction = 0.5  # of the global crops
+    mask_ratio: tuple[Fraction, Fraction] = (0.1, 0.5)  # of their patches
+    precision: Literal["bfloat16", "float32"] = "bfloat16"  # of a GPU; a CPU computes in float32
+    gradient_checkpointing: bool = False  # less memory, a third more time
+    checkpoint_root: str = ""  # folder or gs:// prefix of checkpoints that a stopped run continues from; "" keeps none
+    checkpoint_every: PositiveInt = 250  # optimiser steps
+    promote: Literal["better", "always"] = "better"  # whether a backbone that probes worse is used all the same
+    seed: NonNegativeInt = 0
+
+    @field_validator("precision", mode="before")
     @classmethod
-    def _check_explora(cls, value: bool) -> bool:
-        if value:
-            raise ValueError("model.init_from_explora must be false: this version has no adapt step")
+    def _check_precision(cls, value: object) -> object:
+        if value in ("float16", "fp16", "16-mixed"):
+            raise ValueError(f"explora.precision {value} gives NaN with DINOv3: use bfloat16 or float32")
         return value
+
+    @model_validator(mode="after")
+    def _check(self) -> "Explora":
+        if self.batch_size % self.device_batch_size:
+            raise ValueError(
+                "explora.batch_size must be a multiple of explora.device_batch_size, "
+                f"got {self.batch_size} and {self.device_batch_size}"
+            )
+        if self.mask_ratio[0] > self.mask_ratio[1]:
+            raise ValueError(f"explora.mask_ratio must rise, got {list(self.mask_ratio)}")
+        return self
 
 
 class Optimizer(Section):
@@ -260,7 +300,7 @@ class Evaluate(Section):
 class Hardware(Section):
     """What GPU steps ask of the cluster; on a machine without a GPU they run on the CPU and say so."""
 
-    num_gpus: Annotated[int, Field(ge=0, le=1)] = 1
+    num_gpus: NonNegativeInt = 1  # adapt trains on all of them, train on one
     accelerator: str = "nvidia-l4"  # node-pool label on GKE; Vertex name derived from it
     cpu: str = "4"
     memory: str = "16Gi"
@@ -274,6 +314,7 @@ class Config(Section):
     data: Data
     split: Split = Split()
     model: Model
+    explora: Explora = Explora()
     training: Training = Training()
     sweep: Sweep = Sweep()
     scrc: Scrc = Scrc()
@@ -298,7 +339,6 @@ class Config(Section):
 
 
 SECTIONS = tuple(Config.model_fields)
-S = TypeVar("S", bound=Section)
 
 
 class IngestSettings(Section):
@@ -319,6 +359,15 @@ class FetchSettings(Section):
 
     backbone_id: str
     backbone_revision: str
+
+
+class AdaptSettings(Section):
+    """What adapt reads of the config."""
+
+    num_workers: NonNegativeInt
+    image_size: PositiveInt
+    num_gpus: NonNegativeInt
+    explora: Explora
 
 
 class TrainSettings(Section):
@@ -360,6 +409,12 @@ def step_settings(config: Config) -> dict[str, JsonDict]:
         "ingest": IngestSettings(data=data, num_classes=config.model.num_classes),
         "split": SplitSettings(split=config.split),
         "fetch": FetchSettings(backbone_id=config.model.backbone_id, backbone_revision=config.model.backbone_revision),
+        "adapt": AdaptSettings(
+            num_workers=config.data.dataloader.num_workers,
+            image_size=config.model.image_size,
+            num_gpus=config.hardware.num_gpus,
+            explora=config.explora,
+        ),
         "train": TrainSettings(dataloader=config.data.dataloader, model=config.model, training=config.training),
         "sweep": SweepSettings(sweep=config.sweep),
         "calibrate": CalibrateSettings(scrc=config.scrc),
@@ -367,49 +422,6 @@ def step_settings(config: Config) -> dict[str, JsonDict]:
         "evaluate": EvaluateSettings(evaluate=config.evaluate),
     }
     return {step: value.model_dump(mode="json", exclude_none=True) for step, value in settings.items()}
-
-
-def parse(model: type[S], values: Mapping[str, Any]) -> S:
-    """Validate `values` as `model`, reporting every mistake.
-
-    Raises:
-        ConfigError: One line with all mistakes, each as `key: rule, got value`.
-    """
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        mistakes = [_explain(model, item) for item in error.errors()]
-        count = f"{len(mistakes)} mistakes: " if len(mistakes) > 1 else ""
-        raise ConfigError(f"config: {count}{'; '.join(mistakes)}") from error
-
-
-def _explain(model: type[Section], item: Any) -> str:
-    """One mistake in one clause."""
-    path = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        known = _known_keys(model, item["loc"][:-1])
-        near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
-        hint = f", did you mean {near[0]}?" if near else f", known keys: {', '.join(known)}"
-        return f"{path} is not a known key{hint}"
-    if path == "export.policy" and item["type"] in ("missing", "literal_error"):
-        got = "" if item["type"] == "missing" else f", got {item['input']!r}"
-        return f"export.policy must name the one policy that ships, sweep or calibrate{got}"
-    if item["type"] == "missing":
-        return f"{path} is required"
-    message = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "value_error":
-        return str(message)
-    return f"{path}: {message[0].lower()}{message[1:]}, got {item['input']!r}"
-
-
-def _known_keys(model: type[Section], location: Iterable[str | int]) -> list[str]:
-    fields = model.model_fields
-    for part in location:
-        annotation = fields[str(part)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        fields = annotation.model_fields
-    return list(fields)
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:

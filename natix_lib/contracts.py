@@ -46,6 +46,9 @@ ARTIFACTS = {
         Artifact("dataset", "dataset", "dataset.json"),
         Artifact("splits", "splits.json"),
         Artifact("backbone", "backbone", "backbone.json"),
+        Artifact("adapted_backbone", "backbone", "backbone.json"),
+        Artifact("adaptation_curve", "metrics.csv"),
+        Artifact("adaptation_report", "report.html"),
         Artifact("classifier", "classifier", "classifier.json"),
         Artifact("training_curve", "metrics.csv"),
         Artifact("val_calib_logits", "val_calib_logits.safetensors"),
@@ -64,6 +67,12 @@ STEPS = {
     "ingest": Step((), ("dataset",), reads=ROLES),
     "split": Step(("dataset",), ("splits",), reads=ROLES),
     "fetch": Step((), ("backbone",)),
+    "adapt": Step(
+        ("dataset", "splits", "backbone"),
+        ("adapted_backbone", "adaptation_curve", "adaptation_report"),
+        reads=(TRAIN,),
+        gpu=True,
+    ),
     "train": Step(
         ("dataset", "splits", "backbone"),
         ("classifier", "training_curve", "val_calib_logits", "val_calib_labels"),
@@ -80,6 +89,9 @@ STEPS = {
     "evaluate": Step(("dataset", "splits", "bundle"), ("evaluation", "report"), reads=(TEST,)),
 }
 
+PROBE = "adapt.probe"  # labels that adaptation itself may not see
+READERS = {**{name: step.reads for name, step in STEPS.items()}, PROBE: (TRAIN, VAL_SELECT)}
+
 
 def parse_role(text: str) -> str:
     """The role a data owner's word means: any case, and the aliases of `ROLE_ALIASES`.
@@ -95,14 +107,14 @@ def parse_role(text: str) -> str:
 
 
 def require_may_read(step: str, role: str) -> None:
-    """Refuse a step that opens a split role it may not read.
+    """Refuse a step, or `PROBE`, that opens a split role it may not read.
 
     Raises:
         ContractError: If `step` is unknown or may not read `role`.
     """
-    if step not in STEPS:
-        raise ContractError(f"unknown step {step!r}: one of {', '.join(STEPS)}")
-    allowed = STEPS[step].reads
+    if step not in READERS:
+        raise ContractError(f"unknown step {step!r}: one of {', '.join(READERS)}")
+    allowed = READERS[step]
     if role not in allowed:
         raise ContractError(f"step {step} may not read split {role}: it may read {', '.join(allowed) or 'none'}")
 

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from natix_lib.errors import StorageError
-from natix_lib.files import canonical_json, sha256_bytes
+from natix_lib.files import canonical_json, sha256_bytes, write_bytes
 
 SCHEME = "gs://"
 CLAIM = ".publishing"
@@ -99,6 +99,41 @@ def fingerprint(uri: str) -> str:
             status = path.stat()
             facts.append([path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns])
     return sha256_bytes(canonical_json(facts))
+
+
+def write_file(uri: str, content: bytes) -> None:
+    """Write one file, whole or not at all, over what is there.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    if not is_remote(uri):
+        write_bytes(uri, content)
+        return
+    bucket, name = _bucket_and_name(uri)
+    blob = bucket.blob(name)
+    _answer(uri, lambda: blob.upload_from_string(content, checksum="crc32c", timeout=300, retry=_retry()))
+
+
+def file_names(uri: str) -> list[str]:
+    """Names of the files directly in a folder, sorted; none when it does not exist."""
+    if not is_remote(uri):
+        folder = Path(uri)
+        return sorted(path.name for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+    bucket, name = _bucket_and_name(uri)
+    prefix = name.rstrip("/") + "/"
+    blobs = _answer(uri, lambda: list(bucket.list_blobs(prefix=prefix, delimiter="/", retry=_retry())))
+    return sorted(blob.name.removeprefix(prefix) for blob in blobs if blob.name != prefix)
+
+
+def remove_file(uri: str) -> None:
+    """Remove one file; it is no error when it is not there."""
+    if not is_remote(uri):
+        Path(uri).unlink(missing_ok=True)
+        return
+    bucket, name = _bucket_and_name(uri)
+    if blob := _answer(uri, lambda: bucket.get_blob(name, timeout=60, retry=_retry())):
+        _answer(uri, lambda: blob.delete(timeout=60, retry=_retry()))
 
 
 def publish_folder(folder: str | Path, uri: str, manifest_name: str) -> str:

@@ -1,7 +1,7 @@
 """`make compile`: the pipeline as YAML for Kubeflow and Vertex, the same bytes for the same config.
 
-KFP heads the file with a comment that lists the defaults in an order that changes from process to process; it is
-replaced by the pipeline's name. File names leave room for the variant with ExPLoRA, which comes with its step.
+Each target gets two files from one definition, without and with ExPLoRA. KFP heads a file with a comment that lists the
+defaults in an order that changes from process to process; it is replaced by the pipeline's name.
 """
 
 import argparse
@@ -15,23 +15,24 @@ from natix_lib import config
 from natix_lib.errors import NatixError
 from natix_lib.files import write_bytes
 from pipelines.targets import KUBEFLOW, VERTEX, Target
-from pipelines.training import NAME, build
-
-FILE = "training.yaml"
+from pipelines.training import build, pipeline_name
 
 
-def compiled(target: Target, settings: config.Config) -> str:
-    """The pipeline's YAML for a target."""
+def compiled(target: Target, settings: config.Config, with_explora: bool) -> str:
+    """The YAML of a variant of the pipeline for a target."""
+    model = settings.model.model_copy(update={"init_from_explora": with_explora})
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / FILE
-        compiler.Compiler().compile(build(target, settings), str(path))
+        path = Path(scratch) / "pipeline.yaml"
+        compiler.Compiler().compile(build(target, settings.model_copy(update={"model": model})), str(path))
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     body = next(i for i, line in enumerate(lines) if not line.startswith("#"))
-    return f"# {NAME} for {target.name}; written by `make compile`\n" + "".join(lines[body:])
+    return f"# natix-{pipeline_name(with_explora)} for {target.name}; written by `make compile`\n" + "".join(
+        lines[body:]
+    )
 
 
 def main() -> None:
-    """Write `OUTPUT/<target>/training.yaml` for each target."""
+    """Write `OUTPUT/<target>/training.yaml` and `training-explora.yaml` for each target."""
     parser = argparse.ArgumentParser(description="Compile the pipeline.")
     parser.add_argument("--config", type=Path, required=True, help="YAML whose values become the defaults")
     parser.add_argument("--target", choices=(KUBEFLOW, VERTEX, "all"), default="all")
@@ -42,9 +43,11 @@ def main() -> None:
     try:
         settings = config.load(arguments.config)
         for name in (KUBEFLOW, VERTEX) if arguments.target == "all" else (arguments.target,):
-            path = arguments.output / name / FILE
-            write_bytes(path, compiled(Target(name, arguments.image_cpu, arguments.image_gpu), settings).encode())
-            print(path)
+            target = Target(name, arguments.image_cpu, arguments.image_gpu)
+            for with_explora in (False, True):
+                path = arguments.output / name / f"{pipeline_name(with_explora)}.yaml"
+                write_bytes(path, compiled(target, settings, with_explora).encode())
+                print(path)
     except NatixError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -186,7 +186,7 @@ def _publish(outputs: dict[str, dsl.Artifact], output: Path, texts: dict[str, st
     partial = output.with_name(f".{output.name}.{os.getpid()}.part")
     try:
         for name, step in STEPS.items():
-            for artifact in step.outputs:
+            for artifact in set(step.outputs) & set(outputs):
                 file = ARTIFACTS[artifact].file
                 target = partial / file if artifact in AT_TOP else partial / name / file
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Model
 
+from components.adapt import adapt as adapt_op
 from components.calibrate import calibrate as calibrate_op
 from components.check import check as check_op
 from components.evaluate import evaluate as evaluate_op
@@ -15,28 +16,39 @@ from components.split import split as split_op
 from components.sweep import sweep as sweep_op
 from components.train import train as train_op
 from natix_lib.config import Config
+from natix_lib.contracts import STEPS
 from pipelines.targets import Target
 
-NAME = "natix-training"
+TYPES: dict[str, Any] = {
+    "dataset": Dataset,
+    "splits": Artifact,
+    "backbone": Model,
+    "adapted_backbone": Model,
+    "adaptation_curve": Artifact,
+    "adaptation_report": HTML,
+    "classifier": Model,
+    "training_curve": Artifact,
+    "val_calib_logits": Artifact,
+    "val_calib_labels": Artifact,
+    "thresholds": Artifact,
+    "sweep_curve": Artifact,
+    "scrcparams": Artifact,
+    "scrc_curve": Artifact,
+    "bundle": Model,
+    "evaluation": Artifact,
+    "report": HTML,
+}
 
 
-class Outputs(NamedTuple):
-    """The artifacts of a run, by the names of `contracts.ARTIFACTS`."""
+def outputs_of(with_explora: bool) -> Any:
+    """The artifacts of a run, by the names of `contracts.ARTIFACTS`, as the type a pipeline returns."""
+    left_out = () if with_explora else STEPS["adapt"].outputs
+    return NamedTuple("Outputs", [(name, kind) for name, kind in TYPES.items() if name not in left_out])
 
-    dataset: Dataset
-    splits: Artifact
-    backbone: Model
-    classifier: Model
-    training_curve: Artifact
-    val_calib_logits: Artifact
-    val_calib_labels: Artifact
-    thresholds: Artifact
-    sweep_curve: Artifact
-    scrcparams: Artifact
-    scrc_curve: Artifact
-    bundle: Model
-    evaluation: Artifact
-    report: HTML
+
+def pipeline_name(with_explora: bool) -> str:
+    """The name of a variant, which is also the stem of its file."""
+    return "training-explora" if with_explora else "training"
 
 
 def build(target: Target, config: Config) -> Any:
@@ -46,12 +58,18 @@ def build(target: Target, config: Config) -> Any:
     of what is read from outside; `num_gpus` is a text.
     """
     default = config.model_dump(mode="json", exclude_none=True)  # KFP knows no null
+    with_explora = config.model.init_from_explora
+    Outputs = outputs_of(with_explora)
 
-    @dsl.pipeline(name=NAME, description="Labelled street images to a roadwork classifier that can be trusted.")
+    @dsl.pipeline(
+        name=f"natix-{pipeline_name(with_explora)}",
+        description="Labelled street images to a roadwork classifier that can be trusted.",
+    )
     def training(
         data: dict = default["data"],
         split: dict = default["split"],
         model: dict = default["model"],
+        explora: dict = default["explora"],
         training: dict = default["training"],
         sweep: dict = default["sweep"],
         scrc: dict = default["scrc"],
@@ -70,23 +88,37 @@ def build(target: Target, config: Config) -> Any:
                 data=data,
                 split=split,
                 model=model,
+                explora=explora,
                 training=training,
                 sweep=sweep,
                 scrc=scrc,
                 export=export,
                 evaluate=evaluate,
+                with_explora=with_explora,
             ),
         )
         images = place("ingest", ingest_op(settings=checked["ingest"], data_version=data_version))
         parts = place("split", split_op(settings=checked["split"], dataset=images["dataset"]))
         base = place("fetch", fetch_op(settings=checked["fetch"], backbone_version=backbone_version))
+        adapted: dict[str, Any] = {}
+        if with_explora:
+            adapted = place(
+                "adapt",
+                adapt_op(
+                    settings=checked["adapt"],
+                    num_gpus=num_gpus,
+                    dataset=images["dataset"],
+                    splits=parts["splits"],
+                    backbone=base["backbone"],
+                ),
+            )
         trained = place(
             "train",
             train_op(
                 settings=checked["train"],
                 dataset=images["dataset"],
                 splits=parts["splits"],
-                backbone=base["backbone"],
+                backbone=adapted["adapted_backbone"] if with_explora else base["backbone"],
             ),
         )
         logits = {name: trained[name] for name in ("val_calib_logits", "val_calib_labels")}
@@ -113,7 +145,7 @@ def build(target: Target, config: Config) -> Any:
                 bundle=exported["bundle"],
             ),
         )
-        everything = {**images, **parts, **base, **trained, **swept, **calibrated, **exported, **evaluated}
+        everything = {**images, **parts, **base, **adapted, **trained, **swept, **calibrated, **exported, **evaluated}
         return Outputs(**{name: everything[name] for name in Outputs._fields})
 
     return training

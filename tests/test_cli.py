@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 
 def natix(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "natix_lib.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
+    return subprocess.run(command, capture_output=True, text=True, timeout=1200, cwd=ROOT)
 
 
 def invoke(*arguments: object) -> Result:

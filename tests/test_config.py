@@ -5,6 +5,7 @@ import yaml
 
 from natix_lib import config
 from natix_lib.errors import ConfigError
+from natix_lib.steps import check
 
 MINIMAL = {"data": {"data_root": "images"}, "model": {"backbone_id": "vit"}, "export": {"policy": "sweep"}}
 
@@ -80,8 +81,24 @@ def test_an_empty_config_names_every_key_that_it_needs() -> None:
         assert key in message
 
 
-def test_explora_is_refused_before_any_work_while_there_is_no_adapt_step() -> None:
-    assert "model.init_from_explora must be false" in refusal(with_values(model={"init_from_explora": True}))
+def test_half_precision_is_refused_with_its_reason() -> None:
+    assert "explora.precision fp16 gives NaN with DINOv3: use bfloat16 or float32" in refusal(
+        with_values(explora={"precision": "fp16"})
+    )
+
+
+def test_a_batch_that_is_no_multiple_and_a_range_that_falls_are_refused() -> None:
+    assert "explora.batch_size must be a multiple of explora.device_batch_size, got 100 and 32" in refusal(
+        with_values(explora={"batch_size": 100})
+    )
+    assert "explora.mask_ratio must rise, got [0.5, 0.1]" in refusal(with_values(explora={"mask_ratio": [0.5, 0.1]}))
+
+
+def test_the_variant_of_the_pipeline_must_be_the_one_that_the_config_wants() -> None:
+    with pytest.raises(ConfigError, match="init_from_explora is true but this pipeline was compiled without ExPLoRA"):
+        check.run(with_values(model={"init_from_explora": True}), False)
+    with pytest.raises(ConfigError, match="init_from_explora is false but this pipeline was compiled with ExPLoRA"):
+        check.run(MINIMAL, True)
 
 
 def test_class_names_and_their_number_must_agree() -> None:

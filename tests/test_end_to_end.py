@@ -23,6 +23,18 @@ from tests.test_cli import natix, write_config
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
+SMALL_EXPLORA = (
+    "model.init_from_explora=true",
+    "explora.steps=4",
+    "explora.batch_size=16",
+    "explora.device_batch_size=16",
+    "explora.prototypes=64",
+    "explora.head_hidden=32",
+    "explora.head_bottleneck=16",
+    "explora.local_crops=2",
+    "explora.rank=4",
+    "explora.promote=always",
+)
 STEPS_AFTER_CHECK = ["calibrate", "evaluate", "export", "fetch", "ingest", "split", "sweep", "train"]
 
 
@@ -144,6 +156,17 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(tmp_path: Path, tin
     display = run(path, tmp_path / "out", tmp_path / "cache")
     assert "cached split" in display.events and "finished train" in display.events
     assert Bundle.load(tmp_path / "out" / "bundle").manifest["policy"]["step"] == "calibrate"
+
+
+def test_the_variant_with_explora_trains_on_what_adapt_made(street: tuple[Path, Path]) -> None:
+    folder, path = street
+    display = run(path, folder / "explora", folder / "cache", *SMALL_EXPLORA)
+    assert "cached ingest" in display.events and "finished adapt" in display.events
+    adapted = read_manifest(folder / "explora" / "adapt" / "backbone", "backbone")
+    made = Bundle.load(folder / "explora" / "bundle").manifest
+    assert made["provenance"]["backbone_sha256"] == adapted["weights_sha256"] != adapted["adaptation"]["base_sha256"]
+    assert (folder / "explora" / "adapt" / "report.html").is_file()
+    assert (folder / "explora" / "adapt" / "metrics.csv").read_text().startswith("step,lr,momentum")
 
 
 def test_thirteen_classes_run_through_the_same_pipeline(tmp_path: Path, tiny_backbone: Path) -> None:

@@ -165,3 +165,18 @@ def test_a_local_folder_is_used_where_it_lies(tmp_path: Path) -> None:
     assert storage.fetch_folder(str(tmp_path), tmp_path / "copy") == tmp_path
     with pytest.raises(StorageError, match="does not exist"):
         storage.fetch_folder(str(tmp_path / "absent"), tmp_path / "copy")
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_file_is_written_over_listed_and_removed(bucket: Any, tmp_path: Path, remote: bool) -> None:
+    folder = "gs://street/checkpoints" if remote else str(tmp_path / "checkpoints")
+    assert storage.file_names(folder) == []
+    storage.write_file(f"{folder}/b", b"one")
+    storage.write_file(f"{folder}/b", b"two")
+    storage.write_file(f"{folder}/a", b"")
+    storage.write_file(f"{folder}/deeper/c", b"")
+    assert storage.file_names(folder) == ["a", "b"]
+    assert storage.fetch_file(f"{folder}/b", tmp_path).read_bytes() == b"two"
+    storage.remove_file(f"{folder}/b")
+    storage.remove_file(f"{folder}/b")
+    assert storage.file_names(folder) == ["a"]

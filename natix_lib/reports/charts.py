@@ -56,6 +56,14 @@ def roc(points: Sequence[dict[str, float]]) -> str:
         return _svg(figure)
 
 
+def curve(x: Sequence[float], y: Sequence[float], x_title: str, y_title: str) -> str:
+    """One line."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(x_title, y_title)
+        axes.plot(x, y, color=BLUE, linewidth=1)
+        return _svg(figure)
+
+
 def _axes(x: str, y: str) -> tuple[Figure, Any]:
     figure = Figure(figsize=(3.4, 2.6), layout="constrained")
     figure.patch.set_alpha(0)

@@ -3,6 +3,7 @@
 Class names, tags and licence notes are other people's text and are escaped.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -43,14 +44,6 @@ def render_report(evaluation: JsonDict, bundle: JsonDict, policy: JsonDict, spli
         splits: splits.json.
         dataset: dataset.json.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("natix_lib.reports", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=_number, share=_share, interval=_interval, interval_share=_interval_share)
     metrics = evaluation["metrics"]
     guarantee = policy.get("guarantee")
     pictures = {
@@ -64,21 +57,67 @@ def render_report(evaluation: JsonDict, bundle: JsonDict, policy: JsonDict, spli
     }
     if evaluation["roc"]:
         pictures["ROC of the binary score"] = charts.roc(evaluation["roc"])
-    return environment.get_template("report.html.j2").render(
-        evaluation=evaluation,
-        metrics=metrics,
-        titles=METRICS,
-        modes=MODES,
-        bundle=bundle,
-        policy=policy,
-        guarantee=guarantee,
-        splits=splits,
-        dataset=dataset,
-        roles=ROLES,
-        pictures={title: Markup(svg) for title, svg in pictures.items()},
-        slices=_worst_first(evaluation["slices"]),
-        largest=max(max(row) for row in evaluation["confusion"]) or 1,
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            evaluation=evaluation,
+            metrics=metrics,
+            titles=METRICS,
+            modes=MODES,
+            bundle=bundle,
+            policy=policy,
+            guarantee=guarantee,
+            splits=splits,
+            dataset=dataset,
+            roles=ROLES,
+            pictures={title: Markup(svg) for title, svg in pictures.items()},
+            slices=_worst_first(evaluation["slices"]),
+            largest=max(max(row) for row in evaluation["confusion"]) or 1,
+        )
     )
+
+
+def render_adaptation(
+    backbone: JsonDict, adaptation: JsonDict, history: Sequence[Mapping[str, float]], counts: Sequence[int]
+) -> str:
+    """What adapt did, as HTML.
+
+    Args:
+        backbone: backbone.json of the backbone that came.
+        adaptation: Its record in the new backbone.json.
+        history: One row an optimiser step.
+        counts: Trained parameters, and all.
+    """
+    steps = [row["step"] for row in history]
+    pictures = {
+        name: charts.curve(steps, [row[name] for row in history], "optimiser step", name)
+        for name in ("loss", "dino", "ibot", "koleo", "lr", "momentum")
+    }
+    return (
+        _environment()
+        .get_template("adaptation.html.j2")
+        .render(
+            backbone=backbone,
+            adaptation=adaptation,
+            settings=adaptation["settings"],
+            history=history,
+            counts=counts,
+            pictures={title: Markup(svg) for title, svg in pictures.items()},
+        )
+    )
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("natix_lib.reports", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=_number, share=_share, interval=_interval, interval_share=_interval_share)
+    return environment
 
 
 def _worst_first(slices: JsonDict) -> list[tuple[str, str, JsonDict]]:

@@ -5,20 +5,28 @@ from typing import Any
 
 from natix_lib import config
 from natix_lib.contracts import STEPS
+from natix_lib.errors import ConfigError
 from natix_lib.files import JsonDict
 
 
-def run(sections: Mapping[str, Any]) -> tuple[JsonDict, ...]:
+def run(sections: Mapping[str, Any], with_explora: bool) -> tuple[JsonDict, ...]:
     """Validate the sections together.
 
     Args:
         sections: Section name to its values.
+        with_explora: Whether the pipeline has an adapt step.
 
     Returns:
         The settings of each step, in the order of `contracts.STEPS`.
 
     Raises:
-        ConfigError: Naming every mistake in all sections.
+        ConfigError: Naming every mistake in all sections, or that the pipeline is the other variant.
     """
-    settings = config.step_settings(config.parse(config.Config, sections))
+    parsed = config.parse(config.Config, sections)
+    if parsed.model.init_from_explora != with_explora:
+        raise ConfigError(
+            f"model.init_from_explora is {str(not with_explora).lower()} but this pipeline was compiled "
+            f"{'with' if with_explora else 'without'} ExPLoRA: submit the other one"
+        )
+    settings = config.step_settings(parsed)
     return tuple(settings[step] for step in STEPS)

@@ -50,6 +50,12 @@ def run(
     """
     wanted = config.parse(config.TrainSettings, settings)
     facts = read_manifest(backbone, "backbone")
+    if wanted.model.init_from_explora != ("adaptation" in facts):
+        raise ConfigError(
+            "model.init_from_explora is true but the backbone has not been through adapt"
+            if wanted.model.init_from_explora
+            else "model.init_from_explora is false but the backbone is one that adapt has made"
+        )
     if wanted.model.image_size % facts["patch_size"]:
         raise ConfigError(
             f"model.image_size must be a multiple of the backbone's patch {facts['patch_size']}, "

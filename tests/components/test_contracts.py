@@ -11,7 +11,7 @@ import pytest
 from natix_lib import config
 from natix_lib.contracts import STEPS
 from natix_lib.steps import check
-from pipelines.training import Outputs
+from pipelines.training import outputs_of
 
 ROOT = Path(__file__).parent.parent.parent
 SHOWN = {"metrics", "classification"}  # what only the pipelines UI reads
@@ -24,7 +24,7 @@ def component(step: str) -> Any:
 @pytest.mark.parametrize("step", STEPS)
 def test_a_component_takes_and_gives_what_the_contract_says(step: str) -> None:
     spec = component(step)
-    inputs = {name for name in spec.inputs if name not in ("settings", "data_version", "backbone_version")}
+    inputs = {name for name in spec.inputs if name not in ("settings", "data_version", "backbone_version", "num_gpus")}
     assert inputs == set(STEPS[step].inputs) and spec.inputs["settings"].type == "Dict"
     assert set(spec.outputs) - SHOWN == set(STEPS[step].outputs) and "metrics" in spec.outputs
 
@@ -58,11 +58,13 @@ def test_nothing_is_installed_when_a_component_starts() -> None:
 def test_the_check_component_has_an_output_for_each_step_and_an_input_for_each_section() -> None:
     spec = component("check")
     assert list(spec.outputs) == list(STEPS)
-    assert set(spec.inputs) == set(config.SECTIONS) - {"hardware"}
+    assert set(spec.inputs) == set(config.SECTIONS) - {"hardware"} | {"with_explora"}
 
 
 def test_the_pipeline_gives_every_artifact_of_the_contract() -> None:
-    assert set(Outputs._fields) == {artifact for step in STEPS.values() for artifact in step.outputs}
+    every = {artifact for step in STEPS.values() for artifact in step.outputs}
+    assert set(outputs_of(True)._fields) == every
+    assert set(outputs_of(False)._fields) == every - set(STEPS["adapt"].outputs)
 
 
 def test_checked_settings_survive_kfps_floats_and_leave_out_null() -> None:
@@ -71,7 +73,7 @@ def test_checked_settings_survive_kfps_floats_and_leave_out_null() -> None:
         "model": {"backbone_id": "a/b", "image_size": 224.0},
         "export": {"policy": "sweep"},
     }
-    settings = dict(zip(STEPS, check.run(sections), strict=True))
+    settings = dict(zip(STEPS, check.run(sections, False), strict=True))
     assert settings["train"]["dataloader"]["batch_size"] == 32
     assert isinstance(settings["train"]["model"]["image_size"], int)
     assert "None" not in str(settings)

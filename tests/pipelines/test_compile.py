@@ -17,14 +17,22 @@ from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError
 from pipelines.compile import compiled
 from pipelines.targets import Target, local_target
+from pipelines.training import pipeline_name
 
 ROOT = Path(__file__).parent.parent.parent
 GOLDEN = Path(__file__).parent / "golden"
 DEFAULT = config.load(ROOT / "pipelines" / "configs" / "default.yaml")
 
 
-def documents(name: str) -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all((GOLDEN / name / "training.yaml").read_text()))
+VARIANTS = [(name, explora) for name in ("kubeflow", "vertex") for explora in (False, True)]
+
+
+def golden(name: str, with_explora: bool = True) -> Path:
+    return GOLDEN / name / f"{pipeline_name(with_explora)}.yaml"
+
+
+def documents(name: str, with_explora: bool = True) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(golden(name, with_explora).read_text()))
 
 
 def compile_command(config_file: Path, output: Path) -> list[str]:
@@ -36,9 +44,9 @@ def executor_config(values: dict[str, Any]) -> Any:
     return json_format.ParseDict(values, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
 
 
-@pytest.mark.parametrize("name", ["kubeflow", "vertex"])
-def test_the_golden_file_is_what_compiling_gives(name: str) -> None:
-    assert compiled(Target(name), DEFAULT) == (GOLDEN / name / "training.yaml").read_text(), "run `make compile`"
+@pytest.mark.parametrize(("name", "with_explora"), VARIANTS)
+def test_the_golden_file_is_what_compiling_gives(name: str, with_explora: bool) -> None:
+    assert compiled(Target(name), DEFAULT, with_explora) == golden(name, with_explora).read_text(), "run `make compile`"
 
 
 def test_compiling_gives_the_same_bytes_in_another_process(tmp_path: Path) -> None:
@@ -49,22 +57,32 @@ def test_compiling_gives_the_same_bytes_in_another_process(tmp_path: Path) -> No
         text=True,
         check=True,
     )
-    assert len(done.stdout.splitlines()) == 2
-    for name in ("kubeflow", "vertex"):
-        assert (tmp_path / name / "training.yaml").read_bytes() == (GOLDEN / name / "training.yaml").read_bytes()
+    assert len(done.stdout.splitlines()) == 4
+    for name, with_explora in VARIANTS:
+        file = golden(name, with_explora)
+        assert (tmp_path / name / file.name).read_bytes() == file.read_bytes()
 
 
-@pytest.mark.parametrize("name", ["kubeflow", "vertex"])
-def test_the_specification_parses_strictly_and_loads(name: str) -> None:
-    spec = documents(name)[0]
+@pytest.mark.parametrize(("name", "with_explora"), VARIANTS)
+def test_the_specification_parses_strictly_and_loads(name: str, with_explora: bool) -> None:
+    spec = documents(name, with_explora)[0]
     parsed = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec(), ignore_unknown_fields=False)
-    assert parsed.pipeline_info.name == "natix-training"
-    loaded = components.load_component_from_file(str(GOLDEN / name / "training.yaml"))
+    assert parsed.pipeline_info.name == f"natix-{pipeline_name(with_explora)}"
+    loaded = components.load_component_from_file(str(golden(name, with_explora)))
     assert set(loaded.component_spec.inputs) == set(config.SECTIONS) - {"hardware"} | {
         "data_version",
         "backbone_version",
         "num_gpus",
     }
+
+
+def test_train_takes_what_adapt_gives_in_one_variant_and_what_fetch_gives_in_the_other() -> None:
+    for with_explora, producer in ((False, "fetch"), (True, "adapt")):
+        tasks = documents("kubeflow", with_explora)[0]["root"]["dag"]["tasks"]
+        source = tasks["train"]["inputs"]["artifacts"]["backbone"]["taskOutputArtifact"]["producerTask"]
+        assert source == producer and ("adapt" in tasks) == with_explora
+        constant = tasks["check"]["inputs"]["parameters"]["with_explora"]["runtimeValue"]["constant"]
+        assert constant is with_explora
 
 
 def test_every_executor_of_the_platform_document_parses_strictly() -> None:
@@ -92,17 +110,18 @@ def test_only_fetch_sees_the_token_and_no_secret_is_in_the_file() -> None:
     executors = documents("kubeflow")[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert [name for name, values in executors.items() if "secretAsEnv" in values] == ["exec-fetch"]
     for name in ("kubeflow", "vertex"):
-        text = (GOLDEN / name / "training.yaml").read_text()
+        text = golden(name).read_text()
         assert "hf_" not in text.replace("hf_token", "") and "BEGIN" not in text
 
 
-def test_the_vertex_file_is_one_document_and_makes_a_pipeline_job() -> None:
+@pytest.mark.parametrize("with_explora", [False, True])
+def test_the_vertex_file_is_one_document_and_makes_a_pipeline_job(with_explora: bool) -> None:
     from google.cloud import aiplatform
 
-    assert len(documents("vertex")) == 1
+    assert len(documents("vertex", with_explora)) == 1
     job = aiplatform.PipelineJob(
         display_name="natix",
-        template_path=str(GOLDEN / "vertex" / "training.yaml"),
+        template_path=str(golden("vertex", with_explora)),
         pipeline_root="gs://bucket/root",
         parameter_values={"num_gpus": "1", "data_version": "v2"},
         project="project",
@@ -113,7 +132,7 @@ def test_the_vertex_file_is_one_document_and_makes_a_pipeline_job() -> None:
     with pytest.raises(ValueError, match="not found in the pipeline job input definitions"):
         aiplatform.PipelineJob(
             display_name="natix",
-            template_path=str(GOLDEN / "vertex" / "training.yaml"),
+            template_path=str(golden("vertex", with_explora)),
             pipeline_root="gs://bucket/root",
             parameter_values={"gpus": "1"},
             project="project",
@@ -142,19 +161,19 @@ def test_a_gpu_count_that_is_a_number_is_refused() -> None:
 def test_an_accelerator_that_vertex_does_not_know_is_refused() -> None:
     settings = config.load(ROOT / "pipelines" / "configs" / "default.yaml", ["hardware.accelerator=tpu"])
     with pytest.raises(ConfigError, match="hardware.accelerator for vertex must be one of nvidia-l4.*got tpu"):
-        compiled(Target("vertex"), settings)
+        compiled(Target("vertex"), settings, False)
     with pytest.raises(ConfigError, match="target must be kubeflow, vertex or local, got 'moon'"):
         Target("moon")
 
 
 def test_no_gpu_is_asked_for_when_the_config_wants_none() -> None:
     settings = config.load(ROOT / "pipelines" / "configs" / "default.yaml", ["hardware.num_gpus=0"])
-    assert "accelerator" not in compiled(Target("kubeflow"), settings).replace("hardware.accelerator", "")
+    assert "accelerator" not in compiled(Target("kubeflow"), settings, True).replace("hardware.accelerator", "")
 
 
 def test_the_images_of_a_target_reach_every_task() -> None:
-    text = compiled(Target("kubeflow", "registry/cpu@sha256:1", "registry/gpu@sha256:2"), DEFAULT)
-    assert text.count("image: registry/cpu@sha256:1") == 8 and text.count("image: registry/gpu@sha256:2") == 1
+    text = compiled(Target("kubeflow", "registry/cpu@sha256:1", "registry/gpu@sha256:2"), DEFAULT, True)
+    assert text.count("image: registry/cpu@sha256:1") == 8 and text.count("image: registry/gpu@sha256:2") == 2
 
 
 def test_the_local_image_is_named_by_the_code() -> None:

@@ -70,8 +70,9 @@ def kfp(api: Api, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_run_is_submitted_with_its_specification_and_parameters(api: Api) -> None:
-    package = str(GOLDEN / "kubeflow" / "training.yaml")
+@pytest.mark.parametrize("variant", ["training", "training-explora"])
+def test_a_run_is_submitted_with_its_specification_and_parameters(api: Api, variant: str) -> None:
+    package = str(GOLDEN / "kubeflow" / f"{variant}.yaml")
     scrc = {"alpha": 0.02, "delta": 0.05, "on_infeasible": "abstain"}
     done = kfp(
         api, "run", "submit", "-e", "street", "-r", "first", "-f", package, 'num_gpus="2"', f"scrc={json.dumps(scrc)}"
@@ -82,7 +83,7 @@ def test_a_run_is_submitted_with_its_specification_and_parameters(api: Api) -> N
     assert run["runtime_config"]["parameters"]["scrc"] == scrc
     assert run["runtime_config"]["parameters"]["num_gpus"] == "2"  # quoted: kfp parses values as JSON
     specification = run["pipeline_spec"]["pipeline_spec"]
-    assert specification["pipelineInfo"]["name"] == "natix-training"
+    assert specification["pipelineInfo"]["name"] == f"natix-{variant}"
     assert (
         "exec-train" in run["pipeline_spec"]["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     )

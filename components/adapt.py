@@ -1,0 +1,36 @@
+"""adapt, phase 4: backbone + TRAIN images -> merged ExPLoRA teacher, curve, probe before and after."""
+
+from kfp import dsl
+from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
+
+from components.images import GPU_IMAGE
+
+
+@dsl.component(base_image=GPU_IMAGE, install_kfp_package=False)
+def adapt(
+    settings: dict,
+    num_gpus: str,
+    dataset: Input[Dataset],
+    splits: Input[Artifact],
+    backbone: Input[Model],
+    adapted_backbone: Output[Model],
+    adaptation_curve: Output[Artifact],
+    adaptation_report: Output[HTML],
+    metrics: Output[Metrics],
+):
+    """Adapt the backbone to the TRAIN images, without labels, on all the GPUs that the task has."""
+    from natix_lib.steps import adapt
+    from natix_lib.steps.shown import record
+
+    record(
+        metrics,
+        adapt.run(
+            {**settings, "num_gpus": num_gpus},
+            dataset.path,
+            splits.path,
+            backbone.path,
+            adapted_backbone.path,
+            adaptation_curve.path,
+            adaptation_report.path,
+        ),
+    )

@@ -1,0 +1,108 @@
+"""Checkpoints that a stopped run continues from, on disk or in a bucket.
+
+A checkpoint is one safetensors file: the trainable parameters of student and teacher, AdamW's moments, the step, and
+the curve so far. Frozen weights are not in it, they come from the backbone; nor is any generator's state, because a
+micro-batch depends on its number alone. Lightning's own checkpoints were rejected: they are pickles, and they hold
+the whole module.
+
+The folder below the root is named by everything the run depends on, so the same command finds its own checkpoints and
+another one never does.
+"""
+
+import json
+import re
+import tempfile
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from natix_lib import storage
+from natix_lib.errors import ContractError
+from natix_lib.explora.adapters import trainable_names
+from natix_lib.explora.learner import Learner
+from natix_lib.files import canonical_json, sha256_bytes
+
+NAME = re.compile(r"step-(\d{8})\.safetensors")
+KEPT = 2  # the newest ones
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    def __init__(self, root: str, identity: dict[str, Any]) -> None:
+        """Keep them below `root`, a folder or gs:// prefix, for the run with this identity (JSON)."""
+        self.folder = f"{root.rstrip('/')}/{sha256_bytes(canonical_json(identity))[:16]}"
+
+    def save(self, learner: Learner, optimizer: torch.optim.Optimizer) -> str:
+        """Write a checkpoint of the state between two optimiser steps, and drop old ones; where it is."""
+        place = f"{self.folder}/step-{learner.step_number:08d}.safetensors"
+        storage.write_file(place, _content(learner, optimizer))
+        for name in self._names()[:-KEPT]:
+            storage.remove_file(f"{self.folder}/{name}")
+        return place
+
+    def newest(self) -> str | None:
+        """Where the newest checkpoint is, or None."""
+        names = self._names()
+        return f"{self.folder}/{names[-1]}" if names else None
+
+    def _names(self) -> list[str]:
+        return [name for name in storage.file_names(self.folder) if NAME.fullmatch(name)]
+
+
+def _content(learner: Learner, optimizer: torch.optim.Optimizer) -> bytes:
+    names = trainable_names(learner.student)
+    student, teacher = (dict(m.named_parameters()) for m in (learner.student, learner.teacher))
+    tensors: dict[str, Tensor] = {}
+    for name in names:
+        tensors[f"student.{name}"], tensors[f"teacher.{name}"] = student[name].detach(), teacher[name]
+        for moment, value in optimizer.state.get(student[name], {}).items():
+            tensors[f"{moment}.{name}"] = value
+    facts = {
+        "artifact": "explora_checkpoint",
+        "step": str(learner.step_number),
+        "history": json.dumps(learner.history),
+    }
+    content: bytes = save({name: value.cpu().contiguous() for name, value in tensors.items()}, facts)
+    return content
+
+
+def restore(place: str, learner: Learner) -> None:
+    """Put a checkpoint into a learner that has not started.
+
+    Raises:
+        ContractError: If it is no checkpoint, or not of exactly these trainable parameters.
+    """
+    names = trainable_names(learner.student)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = storage.fetch_file(place, scratch)
+        try:
+            with safe_open(path, framework="pt") as file:
+                facts = dict(file.metadata() or {})
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        except SafetensorError as error:
+            raise ContractError(f"checkpoint {place} cannot be read: {error}") from error
+    if facts.get("artifact") != "explora_checkpoint":
+        raise ContractError(f"{place} is no ExPLoRA checkpoint")
+    wanted = {f"{part}.{name}" for part in ("student", "teacher") for name in names}
+    optional = {f"{part}.{name}" for part in MOMENTS for name in names}
+    wrong = sorted((wanted - set(tensors)) | (set(tensors) - wanted - optional))
+    if wrong:
+        raise ContractError(f"checkpoint {place} is not of these trainable parameters: {', '.join(wrong[:3])}")
+    with torch.no_grad():
+        for part, module in (("student", learner.student), ("teacher", learner.teacher)):
+            parameters = dict(module.named_parameters())
+            for name in names:
+                if parameters[name].shape != tensors[f"{part}.{name}"].shape:
+                    raise ContractError(f"checkpoint {place}: {name} has another shape")
+                parameters[name].copy_(tensors[f"{part}.{name}"])
+    learner.step_number = int(facts["step"])
+    learner.history = json.loads(facts["history"])
+    for name in names:
+        moments_of = {moment: tensors[f"{moment}.{name}"] for moment in MOMENTS if f"{moment}.{name}" in tensors}
+        if moments_of:  # none: no gradient yet
+            learner.moments[name] = moments_of

@@ -1,0 +1,203 @@
+"""Multi-crop and colour augmentation, batched on the device.
+
+What is drawn and what is done are apart: `draw` makes the numbers of every crop with numpy from (seed, micro-batch),
+for the images of all processes, and each process takes its rows; `apply` is pure tensor work. So a crop depends on
+nothing but the seed and its place, whatever the number of processes, and training can be continued bit for bit without
+any saved generator state.
+
+DINOv2's recipe (arXiv 2304.07193): random resized crops, mirroring, colour jitter, grey, blur, solarisation on the
+second global crop. Crops are sampled straight from the stored image by `grid_sample`, bilinear; where a crop shrinks
+it is sampled more densely and averaged, so that it does not alias. Hue is turned in YIQ, which is one 3 x 3 matrix,
+rather than in HSV. torchvision is not needed.
+"""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, conv2d, grid_sample, pad
+
+RATIO = (3 / 4, 4 / 3)
+JITTER, BRIGHTNESS, CONTRAST, SATURATION, HUE = 0.8, 0.4, 0.4, 0.2, 0.1
+GREY, SOLARIZE, SOLARIZE_ABOVE = 0.2, 0.2, 0.5
+BLUR_GLOBAL, BLUR_LOCAL, SIGMA = (1.0, 0.1), 0.5, (0.1, 2.0)
+BLUR_RADIUS = 4  # pixels at 224, the 9-pixel kernel of DINO
+LUMA = (0.299, 0.587, 0.114)
+YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+DENSEST = 4  # samples a pixel and axis
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The numbers of one crop of each of n images.
+
+    Attributes:
+        area: Share of the image's area, (n,).
+        ratio: Width / height in pixels, (n,).
+        place: Where the crop lies in what room there is, x and y in [0, 1), (n, 2).
+        flip: Mirrored, (n,).
+        colour: Brightness, contrast and saturation factors and the turn of the hue in radians, (n, 4).
+        grey: (n,).
+        sigma: Of the blur in pixels at 224, 0 for none, (n,).
+        solarize: (n,).
+    """
+
+    area: NDArray[np.float32]
+    ratio: NDArray[np.float32]
+    place: NDArray[np.float32]
+    flip: NDArray[np.bool_]
+    colour: NDArray[np.float32]
+    grey: NDArray[np.bool_]
+    sigma: NDArray[np.float32]
+    solarize: NDArray[np.bool_]
+
+    def rows(self, chosen: slice) -> "Draws":
+        """The numbers of some images."""
+        return Draws(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+
+
+def draw(n: int, scale: tuple[float, float], blur: float, solarize: float, generator: np.random.Generator) -> Draws:
+    """The numbers of one crop of each image.
+
+    Args:
+        n: Images.
+        scale: Range of the crop's share of the image's area.
+        blur: Probability.
+        solarize: Probability.
+        generator: Source of the numbers.
+    """
+    area = generator.uniform(*scale, n)
+    ratio = np.exp(generator.uniform(math.log(RATIO[0]), math.log(RATIO[1]), n))
+    place = generator.random((n, 2))
+    flip = generator.random(n) < 0.5
+    jittered = generator.random(n) < JITTER
+    spread = np.array([BRIGHTNESS, CONTRAST, SATURATION, 2 * math.pi * HUE])
+    colour = np.array([1.0, 1.0, 1.0, 0.0]) + jittered[:, None] * generator.uniform(-1, 1, (n, 4)) * spread
+    grey = generator.random(n) < GREY
+    sigma = (generator.random(n) < blur) * generator.uniform(*SIGMA, n)
+    solarized = generator.random(n) < solarize
+    return Draws(
+        area.astype(np.float32),
+        ratio.astype(np.float32),
+        place.astype(np.float32),
+        flip,
+        colour.astype(np.float32),
+        grey,
+        sigma.astype(np.float32),
+        solarized,
+    )
+
+
+def draw_crops(
+    n: int,
+    local_crops: int,
+    global_scale: tuple[float, float],
+    local_scale: tuple[float, float],
+    generator: np.random.Generator,
+) -> list[Draws]:
+    """Two global crops, then the local ones, of each of n images."""
+    first = draw(n, global_scale, BLUR_GLOBAL[0], 0.0, generator)
+    second = draw(n, global_scale, BLUR_GLOBAL[1], SOLARIZE, generator)
+    return [first, second, *(draw(n, local_scale, BLUR_LOCAL, 0.0, generator) for _ in range(local_crops))]
+
+
+def apply(images: Tensor, sizes: Tensor, draws: Draws, size: int, mean: Tensor, std: Tensor) -> Tensor:
+    """One crop of each image.
+
+    Args:
+        images: uint8 (n, 3, H, W); image i fills the top left `sizes[i]`, the rest is padding.
+        sizes: Height and width of each image in pixels, (n, 2).
+        draws: Of these images.
+        size: Side of the crops in pixels.
+        mean: Of the normalisation, (3,), RGB in [0, 1].
+        std: Of the normalisation, (3,).
+
+    Returns:
+        Float32 (n, 3, size, size), normalised, on the device of `images`.
+    """
+    device = images.device
+
+    def moved(values: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+
+    extent = sizes.to(device).float()
+    box = boxes(moved(draws.area), moved(draws.ratio), moved(draws.place), extent)
+    pixels = _sample(images.float() / 255, extent, box, moved(draws.flip), size)
+    pixels = _colour(pixels, moved(draws.colour), moved(draws.grey))
+    pixels = _blur(pixels, moved(draws.sigma) * size / 224, math.ceil(BLUR_RADIUS * size / 224))
+    solarized = moved(draws.solarize)[:, None, None, None] & (pixels >= SOLARIZE_ABOVE)
+    pixels = torch.where(solarized, 1 - pixels, pixels)
+    return (pixels - mean.to(device)[:, None, None]) / std.to(device)[:, None, None]
+
+
+def boxes(area: Tensor, ratio: Tensor, place: Tensor, sizes: Tensor) -> Tensor:
+    """Crops as left, top, width, height in pixels, inside images of `sizes` (height, width), each (n, 4)."""
+    height, width = sizes[:, 0], sizes[:, 1]
+    pixels = area * height * width
+    w, h = torch.minimum((pixels * ratio).sqrt(), width), torch.minimum((pixels / ratio).sqrt(), height)
+    return torch.stack([place[:, 0] * (width - w), place[:, 1] * (height - h), w, h], dim=1)
+
+
+def _sample(images: Tensor, sizes: Tensor, box: Tensor, flip: Tensor, size: int) -> Tensor:
+    """Crops of `size` pixels; each is sampled as densely as it shrinks, whatever the others in its batch do."""
+    dense = (box[:, 2:].amax(dim=1) / size).round().clamp(1, DENSEST).long()
+    found = images.new_empty(len(images), images.shape[1], size, size)
+    for factor in sorted(set(dense.tolist())):
+        rows = torch.nonzero(dense == factor)[:, 0]
+        part = _resampled(images[rows], sizes[rows], box[rows], flip[rows], size * factor)
+        found[rows] = avg_pool2d(part, factor) if factor > 1 else part
+    return found
+
+
+def _resampled(images: Tensor, sizes: Tensor, box: Tensor, flip: Tensor, size: int) -> Tensor:
+    """Bilinear crops; coordinates stay inside each image, so padding is never seen."""
+    height, width = sizes[:, 0], sizes[:, 1]
+    steps = (torch.arange(size, device=images.device) + 0.5) / size
+    x = box[:, 0:1] + steps * box[:, 2:3] - 0.5
+    y = box[:, 1:2] + steps * box[:, 3:4] - 0.5
+    x = torch.where(flip[:, None], x.flip(1), x)
+    x = torch.minimum(x.clamp_min(0), width[:, None] - 1) / max(images.shape[3] - 1, 1) * 2 - 1
+    y = torch.minimum(y.clamp_min(0), height[:, None] - 1) / max(images.shape[2] - 1, 1) * 2 - 1
+    grid = torch.stack([x[:, None, :].expand(-1, size, -1), y[:, :, None].expand(-1, -1, size)], dim=-1)
+    return grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=True)
+
+
+def _colour(pixels: Tensor, colour: Tensor, grey: Tensor) -> Tensor:
+    """Brightness, contrast, saturation, hue, then grey, each clipped to [0, 1]."""
+    luma = pixels.new_tensor(LUMA)
+    brightness, contrast, saturation = (colour[:, i, None, None, None] for i in range(3))
+    pixels = (pixels * brightness).clamp(0, 1)
+    middle = torch.einsum("nchw,c->nhw", pixels, luma).mean(dim=(1, 2))[:, None, None, None]
+    pixels = (middle + contrast * (pixels - middle)).clamp(0, 1)
+    shade = torch.einsum("nchw,c->nhw", pixels, luma)[:, None]
+    pixels = (shade + saturation * (pixels - shade)).clamp(0, 1)
+    pixels = torch.einsum("nij,njhw->nihw", _hue(colour[:, 3]), pixels).clamp(0, 1)
+    shade = torch.einsum("nchw,c->nhw", pixels, luma)[:, None]
+    return torch.where(grey[:, None, None, None], shade, pixels)
+
+
+def _hue(angle: Tensor) -> Tensor:
+    """Matrices that turn the hue by `angle` in YIQ, (n, 3, 3)."""
+    to_yiq = angle.new_tensor(YIQ)
+    cos, sin, zero, one = torch.cos(angle), torch.sin(angle), torch.zeros_like(angle), torch.ones_like(angle)
+    turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], dim=-1).reshape(-1, 3, 3)
+    result: Tensor = torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    return result
+
+
+def _blur(pixels: Tensor, sigma: Tensor, radius: int) -> Tensor:
+    """Gaussian blur with a deviation for each image, 0 for none; edges repeated."""
+    n, channels = pixels.shape[:2]
+    offset = torch.arange(-radius, radius + 1, device=pixels.device, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (offset / sigma.clamp_min(1e-3)[:, None]) ** 2)
+    kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)
+    flat = pad(pixels, (radius, radius, radius, radius), mode="replicate").reshape(
+        1, n * channels, *[side + 2 * radius for side in pixels.shape[2:]]
+    )
+    flat = conv2d(flat, kernel[:, None, :, None], groups=n * channels)
+    flat = conv2d(flat, kernel[:, None, None, :], groups=n * channels)
+    return flat.reshape(pixels.shape)

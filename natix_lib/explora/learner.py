@@ -1,0 +1,231 @@
+"""Student, teacher and their loss, as Lightning trains them.
+
+The student is in train mode, in which DINOv3 rescales its rotary positions at random; the teacher is in eval mode. A
+micro-batch is a function of its number and the seed: crops, masks and torch's generator are all seeded by it, so a
+run that is continued from a checkpoint is the run that was never interrupted.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from natix_lib.config import Explora
+from natix_lib.errors import TrainingError
+from natix_lib.explora.adapters import teacher_of, update_teacher
+from natix_lib.explora.crops import apply, draw_crops
+from natix_lib.explora.head import ProjectionHead
+from natix_lib.explora.losses import all_sum, dino_loss, ibot_loss, koleo_loss, processes, sinkhorn_knopp
+from natix_lib.explora.masks import batch_masks
+from natix_lib.explora.schedules import at
+
+GLOBAL_CROPS = 2
+GLOBAL_SCALE, LOCAL_SCALE = (0.32, 1.0), (0.05, 0.32)  # DINOv2
+LOSSES = ("loss", "dino", "ibot", "koleo")
+COLUMNS = ("step", "lr", "momentum", "temperature", *LOSSES)  # of the curve
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is cut: sides of the global and local crops and of a patch in pixels, tokens before the patches."""
+
+    globally: int
+    locally: int
+    patch: int
+    prefix: int
+
+
+class Network(nn.Module):
+    """A backbone with its projection head; the student trains it, the teacher is its average."""
+
+    def __init__(self, backbone: nn.Module, head: ProjectionHead) -> None:
+        """Put a head on a backbone that already has its adapters."""
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def tokens(self, pixels: Tensor, masks: Tensor | None = None) -> Tensor:
+        """Tokens after the final norm (n, T, F); `masks` (n, patches) replaces patches by the mask token."""
+        found: Tensor = self.backbone(pixels, bool_masked_pos=masks).last_hidden_state
+        return found
+
+
+class Learner(lightning.LightningModule):
+    """ExPLoRA's student and teacher.
+
+    Attributes:
+        step_number: Optimiser steps done.
+        moments: AdamW's state by parameter name, to start from.
+        history: One dict for each optimiser step: step, lr, momentum, temperature and the losses.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        settings: Explora,
+        sizes: Sizes,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        on_step: Callable[["Learner"], None] = lambda learner: None,
+    ) -> None:
+        """Make a student of a backbone with adapters, and its teacher.
+
+        Args:
+            backbone: From `add_adapters`.
+            settings: Of the run.
+            sizes: Of crops and patches.
+            mean: Of the backbone's normalisation.
+            std: Of the backbone's normalisation.
+            on_step: Called after each optimiser step.
+        """
+        super().__init__()
+        features = int(backbone.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        head = ProjectionHead(features, settings.head_hidden, settings.head_bottleneck, settings.prototypes)
+        self.student = Network(backbone, head)
+        self.teacher = teacher_of(self.student)
+        self.settings, self.sizes, self.on_step = settings, sizes, on_step
+        self.mean, self.std = torch.tensor(mean), torch.tensor(std)
+        self.step_number = 0
+        self.moments: dict[str, dict[str, Tensor]] = {}
+        self.history: list[dict[str, float]] = []
+        self._sums: dict[str, Tensor] = {}
+        self._micro_batches = 0
+
+    def train(self, mode: bool = True) -> "Learner":
+        """The student changes mode, the teacher never leaves eval."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW on what the student trains; the learning rate is set at every step."""
+        trained = {name: p for name, p in self.student.named_parameters() if p.requires_grad}
+        optimizer = torch.optim.AdamW(trained.values(), lr=0.0, weight_decay=self.settings.weight_decay)
+        for name, state in self.moments.items():
+            optimizer.state[trained[name]] = {
+                key: value if key == "step" else value.to(self.device) for key, value in state.items()
+            }
+        return optimizer
+
+    def on_train_start(self) -> None:
+        """A loaded backbone is in eval mode."""
+        self.train()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        """The loss of a micro-batch of this process: images uint8 (B, 3, H, W) and their sizes (B, 2)."""
+        at_once = len(batch[0]) * processes()
+        number = self.step_number * (self.settings.batch_size // at_once) + self._micro_batches
+        torch.manual_seed(self.settings.seed * 1_000_003 + number)  # the same on every process
+        with torch.autocast(self.device.type, enabled=False):
+            global_crops, local_crops, masks = self.cut(*batch, number)
+        losses = self.losses(global_crops, local_crops, masks)
+        for name in LOSSES:
+            self._sums[name] = self._sums.get(name, torch.zeros((), device=self.device)) + losses[name].detach()
+        self._micro_batches += 1
+        return losses["loss"]
+
+    def cut(self, images: Tensor, sizes: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Global crops (2B, ...), local crops (LB, ...), crop after crop, and the global ones' masks (2B, patches)."""
+        mine = len(images)
+        world, rank = processes(), self.global_rank if processes() > 1 else 0
+        generator = np.random.default_rng((self.settings.seed, number))
+        draws = draw_crops(mine * world, self.settings.local_crops, GLOBAL_SCALE, LOCAL_SCALE, generator)
+        side = self.sizes.globally // self.sizes.patch
+        masks = batch_masks(
+            GLOBAL_CROPS * mine * world,
+            side,
+            side,
+            self.settings.mask_share,
+            self.settings.mask_ratio,
+            generator,
+        ).reshape(GLOBAL_CROPS, mine * world, side * side)
+        rows = slice(rank * mine, (rank + 1) * mine)
+        crops = [
+            apply(
+                images,
+                sizes,
+                each.rows(rows),
+                self.sizes.globally if i < GLOBAL_CROPS else self.sizes.locally,
+                self.mean,
+                self.std,
+            )
+            for i, each in enumerate(draws)
+        ]
+        local = torch.cat(crops[GLOBAL_CROPS:]) if len(crops) > GLOBAL_CROPS else crops[0][:0]
+        mask = torch.from_numpy(np.ascontiguousarray(masks[:, rows])).flatten(0, 1).to(images.device)
+        return torch.cat(crops[:GLOBAL_CROPS]), local, mask
+
+    def losses(self, global_crops: Tensor, local_crops: Tensor, masks: Tensor) -> dict[str, Tensor]:
+        """DINO, iBOT, KoLeo and their weighted sum `loss`, scalars."""
+        settings, prefix = self.settings, self.sizes.prefix
+        images = len(global_crops) // GLOBAL_CROPS
+        crop, _ = torch.nonzero(masks, as_tuple=True)
+        with torch.no_grad():
+            seen = self.teacher.tokens(global_crops)
+            of_cls = self.teacher.head(seen[:, 0])
+            of_patches = self.teacher.head(seen[:, prefix:][masks])
+        wanted = self.student.tokens(global_crops, masks)
+        cls = wanted[:, 0]
+        every_cls = cls
+        if len(local_crops):
+            every_cls = torch.cat([cls, self.student.tokens(local_crops)[:, 0]])
+        student_cls = self.student.head(every_cls)
+        student_patches = self.student.head(wanted[:, prefix:][masks])
+        with torch.autocast(self.device.type, enabled=False):
+            temperature = at(min(self.step_number, settings.steps - 1), settings).teacher_temperature
+            target = sinkhorn_knopp(of_cls, temperature).reshape(GLOBAL_CROPS, images, -1)
+            dino = dino_loss(
+                student_cls.reshape(-1, images, student_cls.shape[-1]),
+                target,
+                GLOBAL_CROPS,
+                settings.student_temperature,
+            )
+            ibot = ibot_loss(
+                student_patches,
+                sinkhorn_knopp(of_patches, temperature),
+                crop,
+                len(global_crops),
+                settings.student_temperature,
+            )
+            koleo = sum((koleo_loss(part) for part in cls.chunk(GLOBAL_CROPS)), torch.zeros((), device=cls.device))
+            loss = dino + ibot + settings.koleo_weight * koleo
+        return {"loss": loss, "dino": dino, "ibot": ibot, "koleo": koleo}
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """Step at this step's learning rate, move the teacher, note the losses.
+
+        Raises:
+            TrainingError: If the loss or a gradient was not finite, before anything has changed.
+        """
+        now = at(self.step_number, self.settings)
+        for group in optimizer.param_groups:
+            group["lr"] = now.lr
+        optimizer.step(closure=optimizer_closure)
+        update_teacher(self.teacher, self.student, now.momentum)
+        self.step_number += 1
+        self._note(now.lr, now.momentum, now.teacher_temperature)
+        self.on_step(self)
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        """Stop on what is not finite, hold the prototypes still at first, and clip the norm of all gradients."""
+        loss = float(self._sums["loss"])
+        parameters = [p for p in self.student.parameters() if p.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            what = f"loss is {loss / self._micro_batches}" if not math.isfinite(loss) else f"gradient norm is {norm}"
+            raise TrainingError(f"ExPLoRA's {what} at step {self.step_number}: lower explora.lr")
+        if not at(self.step_number, self.settings).prototypes_train:
+            self.student.head.prototypes.grad = None
+        torch.nn.utils.clip_grads_with_norm_(parameters, self.settings.clip, torch.tensor(norm))
+
+    def _note(self, lr: float, momentum: float, temperature: float) -> None:
+        count = float(self._micro_batches * processes())
+        means = {name: float(all_sum(self._sums[name])) / count for name in LOSSES}
+        self._sums, self._micro_batches = {}, 0
+        row = {"step": float(self.step_number), "lr": lr, "momentum": momentum, "temperature": temperature, **means}
+        self.history.append(row)

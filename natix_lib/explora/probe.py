@@ -1,0 +1,98 @@
+"""Before and after: how well frozen features tell classes that adaptation never saw the labels of.
+
+Weighted k nearest neighbours (k = 20, temperature .07; Wu et al. 2018, as DINO and DINOv2 report) and a linear probe
+(logistic regression on standardised features). Labelled TRAIN images are the reference, VAL_SELECT the question. The
+features are the classifier's: CLS token beside the mean patch token.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from natix_lib.bundle.transform import Transform
+from natix_lib.config import Dataloader
+from natix_lib.training.classifier import Classifier
+from natix_lib.training.features import Progress, extract, silent
+from natix_lib.training.views import Images, Views
+
+NEIGHBOURS, TEMPERATURE = 20, 0.07
+BLOCK = 1024  # queries at once
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Accuracies in [0, 1] on the query images."""
+
+    knn: float
+    linear: float
+
+    @property
+    def mean(self) -> float:
+        """What decides which of two backbones probes better."""
+        return (self.knn + self.linear) / 2
+
+
+def features_of(
+    backbone: nn.Module,
+    images: Images,
+    transform: Transform,
+    dataloader: Dataloader,
+    progress: Progress = silent,
+    what: str = "features",
+) -> Floats:
+    """Features of the evaluation views, averaged over views, float32 (n, F), on the backbone's device."""
+    classifier = Classifier(backbone, 2).to(next(backbone.parameters()).device).eval()
+    found = extract(classifier, Views(images, transform, 0), dataloader, None, progress, what)
+    result: Floats = found.mean(dim=1).numpy()
+    return result
+
+
+def probe(reference: Floats, labels: Ints, query: Floats, truth: Ints) -> Probe:
+    """Probe features.
+
+    Args:
+        reference: (n, F).
+        labels: Of the reference, (n,), at least two classes.
+        query: (m, F).
+        truth: Of the query, (m,).
+    """
+    return Probe(knn_accuracy(reference, labels, query, truth), linear_accuracy(reference, labels, query, truth))
+
+
+def knn_accuracy(reference: Floats, labels: Ints, query: Floats, truth: Ints, k: int = NEIGHBOURS) -> float:
+    """Accuracy of votes of the k nearest by cosine, weighted by exp(cosine / temperature)."""
+    bank, asked = (_normalised(values) for values in (reference, query))
+    k = min(k, len(bank))
+    votes = np.eye(int(max(labels.max(), truth.max())) + 1)[labels]
+    said = []
+    for start in range(0, len(asked), BLOCK):
+        cosine = asked[start : start + BLOCK] @ bank.T
+        nearest = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
+        weight = np.exp((np.take_along_axis(cosine, nearest, axis=1) - 1) / TEMPERATURE)
+        said.append(np.einsum("qk,qkc->qc", weight, votes[nearest]).argmax(axis=1))
+    return float((np.concatenate(said) == truth).mean())
+
+
+def linear_accuracy(reference: Floats, labels: Ints, query: Floats, truth: Ints) -> float:
+    """Accuracy of a logistic regression on standardised features."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the same limit holds before and after
+        model.fit(reference, labels)
+    return float((model.predict(query) == truth).mean())
+
+
+def _normalised(values: Floats) -> Floats:
+    result: Floats = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
+    return result

@@ -1,0 +1,201 @@
+"""From a backbone and unlabelled images to a merged teacher: the run of ExPLoRA, by Lightning.
+
+Works in one process and in each of several that torchrun has started; then every process holds the result.
+"""
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor, nn
+
+from natix_lib.backbones.loading import prefix_tokens
+from natix_lib.config import Explora
+from natix_lib.errors import ConfigError, TrainingError
+from natix_lib.explora.adapters import add_adapters, merged_state
+from natix_lib.explora.checkpoint import Checkpoints, restore
+from natix_lib.explora.learner import Learner, Sizes
+from natix_lib.explora.stream import Stream, stream_loader
+from natix_lib.training.views import Images
+
+LOCAL_SHARE = 3 / 7  # of the side of a global crop: 96 of 224 pixels, 98 with a patch of 14
+PROTOTYPES_AN_IMAGE = 2048  # most that Sinkhorn is given to balance: 65,536 at 32 images
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What a run gives.
+
+    Attributes:
+        state: Of the merged teacher, with the keys and shapes of the backbone before.
+        trained: Names of the parameters that were trained, LoRA's among them.
+        counts: How many parameters were trained, and of how many, without the projection head.
+        history: One dict for each optimiser step.
+    """
+
+    state: dict[str, Tensor]
+    trained: list[str]
+    counts: tuple[int, int]
+    history: list[dict[str, float]]
+
+
+def crop_sizes(config: Any, image_size: int) -> Sizes:
+    """Sides of the crops for a backbone's config.
+
+    Raises:
+        ConfigError: If the image size is no multiple of the patch.
+    """
+    patch = int(config.patch_size)
+    if image_size % patch:
+        raise ConfigError(f"model.image_size must be a multiple of the backbone's patch {patch}, got {image_size}")
+    local = max(2, round(image_size * LOCAL_SHARE / patch)) * patch
+    return Sizes(image_size, min(local, image_size), patch, prefix_tokens(config))
+
+
+def require_batch(settings: Explora, processes: int) -> None:
+    """Refuse a batch that the prototypes or the processes do not allow.
+
+    Raises:
+        ConfigError: Naming the rule and the value.
+    """
+    at_once = settings.device_batch_size * processes
+    if settings.batch_size % at_once:
+        raise ConfigError(
+            f"explora.batch_size must be a multiple of explora.device_batch_size x {processes} processes, "
+            f"got {settings.batch_size} and {settings.device_batch_size}"
+        )
+    if at_once < 2 or settings.prototypes > PROTOTYPES_AN_IMAGE * at_once:
+        least = max(2, -(-settings.prototypes // PROTOTYPES_AN_IMAGE))
+        raise ConfigError(
+            f"explora.prototypes {settings.prototypes} need at least {least} images at once, "
+            f"explora.device_batch_size x {processes} processes is {at_once}"
+        )
+
+
+def adapt_backbone(
+    backbone: nn.Module,
+    images: Images,
+    settings: Explora,
+    image_size: int,
+    normalisation: tuple[tuple[float, float, float], tuple[float, float, float]],
+    workers: int = 0,
+    processes: int = 1,
+    identity: dict[str, Any] | None = None,
+    on_step: Callable[[Learner], None] = lambda learner: None,
+) -> Adapted:
+    """Adapt a backbone to images.
+
+    Args:
+        backbone: Loaded, float32; changed in place.
+        images: Of the domain; labels are not read.
+        settings: Of the run.
+        image_size: Side of the global crops in pixels.
+        normalisation: Mean and deviation of the channels.
+        workers: Decoding processes of each training process.
+        processes: Training processes, started by torchrun when more than one.
+        identity: What the run depends on beside its settings, for its checkpoints; None keeps none.
+        on_step: Called after each optimiser step, on every process.
+
+    Raises:
+        ConfigError: If a setting does not fit the backbone or the processes.
+        TrainingError: If the loss or a gradient is not finite; it names the step and the checkpoint that is kept.
+    """
+    config: Any = backbone.config
+    sizes = crop_sizes(config, image_size)
+    require_batch(settings, processes)
+    torch.manual_seed(settings.seed)
+    total = sum(p.numel() for p in backbone.parameters())
+    trained = add_adapters(backbone, settings.rank, settings.alpha, settings.unfrozen_blocks)
+    count = sum(p.numel() for p in backbone.parameters() if p.requires_grad)
+    if settings.gradient_checkpointing:
+        backbone.activation_checkpointing_enable()  # type: ignore[operator]
+    checkpoints = None
+    if settings.checkpoint_root and identity is not None:
+        stays = settings.model_dump(mode="json", exclude={"checkpoint_root", "checkpoint_every", "promote"})
+        checkpoints = Checkpoints(settings.checkpoint_root, {**identity, "explora": stays})
+    learner = Learner(backbone, settings, sizes, *normalisation, on_step=on_step)
+    if checkpoints and (place := checkpoints.newest()):
+        restore(place, learner)
+    at_once = settings.device_batch_size * processes
+    accumulated = settings.batch_size // at_once
+    if learner.step_number < settings.steps:
+        with quiet_lightning():
+            trainer = _trainer(settings, accumulated, processes, checkpoints)
+            stream = Stream(
+                len(images),
+                settings.device_batch_size,
+                settings.seed,
+                learner.step_number * accumulated,
+                settings.steps * accumulated,
+                trainer.global_rank,
+                processes,
+            )
+            try:
+                trainer.fit(learner, stream_loader(images, stream, workers))
+            except TrainingError as error:
+                kept = checkpoints.newest() if checkpoints else None
+                raise TrainingError(f"{error}; the last checkpoint is {kept or 'none'}") from error
+    return Adapted(merged_state(learner.teacher.backbone), trained, (count, total), learner.history)
+
+
+class _Save(lightning.Callback):
+    """Saves a checkpoint every so many steps, at the end, and when the process is told to stop."""
+
+    def __init__(self, checkpoints: Checkpoints, every: int) -> None:
+        self.checkpoints, self.every = checkpoints, every
+        self._saved = -1
+
+    def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+        if module.step_number % self.every == 0 or module.step_number == module.settings.steps:
+            self._save(trainer, module)
+
+    def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:
+        if isinstance(exception, SIGTERMException | KeyboardInterrupt):
+            self._save(trainer, module)
+
+    def _save(self, trainer: Any, module: Any) -> None:
+        if trainer.is_global_zero and module.step_number not in (0, self._saved):
+            self.checkpoints.save(module, trainer.optimizers[0])
+            self._saved = module.step_number
+
+
+def _trainer(settings: Explora, accumulated: int, processes: int, checkpoints: Checkpoints | None) -> lightning.Trainer:
+    gpu = torch.cuda.is_available()
+    return lightning.Trainer(
+        accelerator="gpu" if gpu else "cpu",
+        devices=processes,
+        strategy="ddp" if processes > 1 else "auto",
+        precision="bf16-mixed" if gpu and settings.precision == "bfloat16" else "32-true",
+        max_epochs=1,
+        accumulate_grad_batches=accumulated,
+        gradient_clip_val=settings.clip,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=sys.stderr.isatty(),
+        use_distributed_sampler=False,
+        callbacks=[_Save(checkpoints, settings.checkpoint_every)] if checkpoints else [],
+    )
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Lightning's advice is for whoever writes a loop; its errors still come through."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

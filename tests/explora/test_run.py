@@ -1,0 +1,206 @@
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from natix_lib.backbones.loading import load_backbone
+from natix_lib.config import Explora
+from natix_lib.errors import ConfigError, ContractError, TrainingError
+from natix_lib.explora.learner import Learner
+from natix_lib.explora.run import Adapted, adapt_backbone, crop_sizes, require_batch
+from natix_lib.explora.schedules import at
+from natix_lib.explora.stream import Stream, padded
+from tests.cloud_storage import BUCKET, Cloud
+from tests.explora.small import NORMAL, Pictures, adapt, small
+
+
+def same(first: Adapted, second: Adapted) -> bool:
+    return first.history == second.history and all(torch.equal(first.state[k], second.state[k]) for k in first.state)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_backbone: Path) -> Adapted:
+    """A run that nothing interrupts."""
+    return adapt(tiny_backbone, small())
+
+
+def test_only_intended_parameters_change_and_all_of_them_do(tiny_backbone: Path, whole: Adapted) -> None:
+    before = load_backbone(tiny_backbone).state_dict()
+    changed = {name for name in before if not torch.equal(before[name], whole.state[name])}
+    intended = {name.split(".lora_")[0] + ".weight" if ".lora_" in name else name for name in whole.trained}
+    assert list(before) == list(whole.state) and changed == intended
+    assert whole.counts[0] < whole.counts[1] and len(whole.history) == 4
+
+
+def test_a_learning_rate_of_zero_changes_nothing(tiny_backbone: Path) -> None:
+    before = load_backbone(tiny_backbone).state_dict()
+    after = adapt(tiny_backbone, small(lr=0.0)).state
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_same_seed_gives_the_same_and_another_does_not(tiny_backbone: Path, whole: Adapted) -> None:
+    assert same(adapt(tiny_backbone, small(), workers=1), whole)
+    assert not same(adapt(tiny_backbone, small(seed=1)), whole)
+
+
+def test_prototypes_stand_still_at_first(tiny_backbone: Path) -> None:
+    seen: list[torch.Tensor] = []
+    adapt(tiny_backbone, small(), on_step=lambda learner: seen.append(learner.student.head.prototypes.detach().clone()))
+    assert not torch.equal(seen[0], seen[1])
+    fresh: list[torch.Tensor] = []
+    adapt(
+        tiny_backbone,
+        small(freeze_prototypes=0.5),
+        on_step=lambda learner: fresh.append(learner.student.head.prototypes.detach().clone()),
+    )
+    assert torch.equal(fresh[0], fresh[1]) and torch.equal(fresh[0], seen[0]) and not torch.equal(fresh[1], fresh[2])
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("root", ["local", "gs://"])
+def test_interrupted_and_continued_equals_uninterrupted(
+    tiny_backbone: Path, tmp_path: Path, whole: Adapted, cloud: Cloud, root: str
+) -> None:
+    settings = small(checkpoint_root=str(tmp_path) if root == "local" else f"gs://{BUCKET}/checkpoints")
+    seen: list[int] = []
+
+    def stop(learner: Learner) -> None:
+        seen.append(learner.step_number)
+        if seen == [1, 2, 3]:
+            raise Stopped  # step 3 is done and its checkpoint is not written
+
+    with pytest.raises(Stopped):
+        adapt(tiny_backbone, settings, identity={"data": "x"}, on_step=stop)
+    assert same(adapt(tiny_backbone, settings, identity={"data": "x"}, on_step=stop), whole)
+    assert seen == [1, 2, 3, 3, 4]
+    assert same(adapt(tiny_backbone, settings, identity={"data": "x"}, on_step=stop), whole) and len(seen) == 5
+
+
+def test_a_process_that_is_told_to_stop_saves_first(tiny_backbone: Path, tmp_path: Path, whole: Adapted) -> None:
+    settings = small(checkpoint_root=str(tmp_path), checkpoint_every=100)
+
+    def terminate(learner: Learner) -> None:
+        if learner.step_number == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(BaseException, match=r".*") as stopped:
+        adapt(tiny_backbone, settings, identity={}, on_step=terminate)
+    assert isinstance(stopped.value, SystemExit | KeyboardInterrupt)
+    steps: list[int] = []
+    assert same(adapt(tiny_backbone, settings, identity={}, on_step=lambda x: steps.append(x.step_number)), whole)
+    assert steps == [3, 4]
+
+
+def test_other_settings_or_data_never_find_the_checkpoints(tiny_backbone: Path, tmp_path: Path) -> None:
+    settings = small(checkpoint_root=str(tmp_path))
+    adapt(tiny_backbone, settings, identity={"data": "x"})
+    steps: list[int] = []
+    adapt(tiny_backbone, settings, identity={"data": "y"}, on_step=lambda learner: steps.append(learner.step_number))
+    assert steps == [1, 2, 3, 4] and len(list(tmp_path.iterdir())) == 2
+    assert [len(list(folder.iterdir())) for folder in tmp_path.iterdir()] == [2, 2]  # the newest two
+
+
+def test_a_checkpoint_holds_what_trains_and_a_broken_one_is_refused(tiny_backbone: Path, tmp_path: Path) -> None:
+    settings = small(checkpoint_root=str(tmp_path))
+    adapt(tiny_backbone, settings, identity={})
+    newest = max(tmp_path.rglob("*.safetensors"))
+    weights = (tiny_backbone / "model.safetensors").stat().st_size
+    trainable = adapt(tiny_backbone, small(steps=1)).counts[0]
+    head = 128 * 32 + 64 * 64 + 10000
+    assert newest.stat().st_size < 4 * 4 * (trainable + head) + 40_000 and weights > 0
+    newest.write_bytes(newest.read_bytes()[:-100])
+    with pytest.raises(ContractError, match=r"checkpoint .*step-00000004.safetensors cannot be read"):
+        adapt(tiny_backbone, settings, identity={})
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_step_and_the_checkpoint(
+    tiny_backbone: Path, tmp_path: Path
+) -> None:
+    settings = small(lr=1e30, checkpoint_root=str(tmp_path))
+    with pytest.raises(
+        TrainingError, match=r"is (nan|inf) at step 1: lower explora.lr; the last checkpoint is .*step-00000001"
+    ):
+        adapt(tiny_backbone, settings, identity={})
+    with pytest.raises(TrainingError, match="the last checkpoint is none"):
+        adapt(tiny_backbone, small(lr=1e30))
+
+
+def test_schedules_count_optimiser_steps(tiny_backbone: Path) -> None:
+    one, two = (adapt(tiny_backbone, small(device_batch_size=size)).history for size in (16, 8))
+    for key in ("step", "lr", "momentum", "temperature"):
+        assert [row[key] for row in one] == [row[key] for row in two]
+
+
+def test_schedules_start_and_end_where_the_paper_says() -> None:
+    settings = Explora()
+    assert at(624, settings).lr == pytest.approx(1e-3) and at(0, settings).lr == pytest.approx(1e-3 / 625)
+    assert at(6249, settings).lr == pytest.approx(1e-6, rel=0.01)
+    assert at(0, settings).momentum == pytest.approx(0.994) and at(6249, settings).momentum == pytest.approx(
+        1, abs=1e-6
+    )
+    assert at(0, settings).teacher_temperature == 0.04 and at(3000, settings).teacher_temperature == 0.07
+    assert not at(61, settings).prototypes_train and at(62, settings).prototypes_train
+    assert at(624, Explora(batch_size=256)).lr == pytest.approx(0.5e-3)
+
+
+def test_gradient_checkpointing_gives_the_same_losses(tiny_backbone: Path, whole: Adapted) -> None:
+    saved = adapt(tiny_backbone, small(gradient_checkpointing=True))
+    for key in ("loss", "dino", "ibot", "koleo"):
+        np.testing.assert_allclose([r[key] for r in saved.history], [r[key] for r in whole.history], rtol=1e-4)
+
+
+def test_processes_divide_the_stream_and_it_can_start_anywhere() -> None:
+    one = list(Stream(10, 4, 0, 0, 6, 0, 1))
+    first, second = (list(Stream(10, 2, 0, 0, 6, rank, 2)) for rank in (0, 1))
+    assert [a + b for a, b in zip(first, second, strict=True)] == one
+    assert list(Stream(10, 4, 0, 4, 6, 0, 1)) == one[4:] and len(Stream(10, 4, 0, 4, 6, 0, 1)) == 2
+    flat = [i for batch in one for i in batch]
+    assert sorted(flat[:10]) == sorted(flat[10:20]) == list(range(10)) and flat[:10] != flat[10:20]
+
+
+def test_images_of_several_sizes_share_a_batch() -> None:
+    small_one, large = torch.ones(3, 2, 5, dtype=torch.uint8), torch.ones(3, 4, 3, dtype=torch.uint8)
+    batch, sizes = padded([small_one, large])
+    assert batch.shape == (2, 3, 4, 5) and sizes.tolist() == [[2, 5], [4, 3]] and int(batch.sum()) == 30 + 36
+
+
+def test_crops_fit_the_patch(tiny_backbone: Path) -> None:
+    config: Any = load_backbone(tiny_backbone).config
+    assert (crop_sizes(config, 32).locally, crop_sizes(config, 32).prefix) == (16, 5)
+    for patch, local in ((16, 96), (14, 98)):
+        config.patch_size = patch
+        assert crop_sizes(config, 224).locally == local
+    with pytest.raises(ConfigError, match="image_size must be a multiple of the backbone's patch 14, got 225"):
+        crop_sizes(config, 225)
+
+
+def test_a_batch_that_the_prototypes_or_processes_do_not_allow_is_refused(tiny_backbone: Path) -> None:
+    with pytest.raises(
+        ConfigError, match="explora.prototypes 65536 need at least 32 images at once, .* 2 processes is 16"
+    ):
+        require_batch(Explora(device_batch_size=8), 2)
+    with pytest.raises(ConfigError, match="need at least 2 images at once"):
+        adapt(tiny_backbone, small(batch_size=1, device_batch_size=1))
+    with pytest.raises(ConfigError, match="multiple of explora.device_batch_size x 3 processes, got 1024 and 32"):
+        require_batch(Explora(), 3)
+    require_batch(Explora(), 1)
+
+
+def test_dinov2_is_adapted_by_the_same_run() -> None:
+    from transformers import Dinov2Config, Dinov2Model
+
+    torch.manual_seed(0)
+    config = Dinov2Config(
+        hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128, patch_size=8, image_size=32
+    )
+    model = Dinov2Model(config).eval()
+    keys = list(model.state_dict())
+    adapted = adapt_backbone(model, Pictures(), small(steps=2), 32, NORMAL)
+    assert list(adapted.state) == keys and np.isfinite([row["loss"] for row in adapted.history]).all()

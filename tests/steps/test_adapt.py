@@ -1,0 +1,117 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from natix_lib.backbones.loading import load_backbone
+from natix_lib.contracts import STEPS, read_manifest
+from natix_lib.data.dataset import open_role
+from natix_lib.errors import ConfigError, ContractError, TrainingError
+from natix_lib.files import sha256_file
+from natix_lib.steps import adapt, train
+from tests.explora.small import small
+from tests.small_run import TRAIN, Chain
+
+
+def run(chain: Chain, folder: Path, image_size: int = 32, **changes: Any) -> tuple[dict[str, Path], dict[str, float]]:
+    settings = {
+        "num_workers": 0,
+        "image_size": image_size,
+        "num_gpus": 1,
+        "explora": small(**changes).model_dump(mode="json"),
+    }
+    folder.mkdir(parents=True)
+    paths = {name: folder / name for name in STEPS["adapt"].outputs}
+    return paths, adapt.run(settings, *chain.inputs("adapt"), *map(str, paths.values()))
+
+
+@pytest.fixture(scope="module")
+def adapted(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], dict[str, float]]:
+    return run(chain, tmp_path_factory.mktemp("adapt") / "always", promote="always")
+
+
+def test_an_adapted_backbone_has_the_format_of_its_base(chain: Chain, adapted: Any) -> None:
+    paths, metrics = adapted
+    base = read_manifest(chain.paths["backbone"], "backbone")
+    made = read_manifest(paths["adapted_backbone"], "backbone")
+    assert set(made) == set(base) | {"adaptation"} and set(made["files"]) == set(base["files"])
+    assert made["files"]["config.json"] == base["files"]["config.json"]
+    assert made["weights_sha256"] != base["weights_sha256"] == made["adaptation"]["base_sha256"]
+    assert made["licence"] == base["licence"]
+    before, after = (
+        load_backbone(folder).state_dict() for folder in (chain.paths["backbone"], paths["adapted_backbone"])
+    )
+    assert list(before) == list(after)
+    frozen = "embeddings.patch_embeddings.weight"
+    assert before[frozen].equal(after[frozen]) and not before["norm.weight"].equal(after["norm.weight"])
+    assert metrics["promoted"] == 1.0 and metrics["trained_millions"] > 0
+
+
+def test_it_tells_where_it_comes_from(chain: Chain, adapted: Any) -> None:
+    told = read_manifest(adapted[0]["adapted_backbone"], "backbone")["adaptation"]
+    view = open_role("adapt", "TRAIN", chain.paths["dataset"], chain.paths["splits"])
+    assert (told["images"], told["splits_sha256"]) == (len(view), sha256_file(chain.paths["splits"]))
+    assert told["settings"]["rank"] == 4 and "embeddings.cls_token" in told["trained"]
+    assert set(told["probe"]) == {"before", "after"}
+
+
+def test_curve_and_report_are_there(adapted: Any) -> None:
+    header, *rows = adapted[0]["adaptation_curve"].read_text().splitlines()
+    assert header == "step,lr,momentum,temperature,loss,dino,ibot,koleo" and len(rows) == 4
+    report = adapted[0]["adaptation_report"].read_text()
+    assert (
+        "20 nearest neighbours" in report and report.count("<svg") == 6 and not re.search(r"(src|href)=.http", report)
+    )
+
+
+def test_adaptation_itself_may_open_train_alone(chain: Chain) -> None:
+    for role in ("VAL_SELECT", "VAL_CALIB", "TEST"):
+        with pytest.raises(ContractError, match=f"step adapt may not read split {role}: it may read TRAIN"):
+            open_role("adapt", role, chain.paths["dataset"], chain.paths["splits"])
+    with pytest.raises(ContractError, match="may not read split TEST: it may read TRAIN, VAL_SELECT"):
+        open_role("adapt.probe", "TEST", chain.paths["dataset"], chain.paths["splits"])
+
+
+def test_a_worse_backbone_is_not_promoted(chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from natix_lib.explora.probe import Probe
+
+    answers = iter([Probe(0.9, 0.9), Probe(0.95, 0.8)])
+    monkeypatch.setattr(adapt, "probe", lambda *_: next(answers))
+    paths, metrics = run(chain, tmp_path / "worse")
+    made, base = (read_manifest(p, "backbone") for p in (paths["adapted_backbone"], chain.paths["backbone"]))
+    assert metrics["promoted"] == 0.0 and made["weights_sha256"] == base["weights_sha256"]
+    assert not made["adaptation"]["promoted"] and "probes worse" in paths["adaptation_report"].read_text()
+
+
+def test_train_takes_an_adapted_backbone_when_the_config_says_so(chain: Chain, adapted: Any, tmp_path: Path) -> None:
+    backbone = str(adapted[0]["adapted_backbone"])
+    settings = {**TRAIN, "model": {**TRAIN["model"], "init_from_explora": True}}
+    outputs = [str(tmp_path / name) for name in STEPS["train"].outputs]
+    train.run(settings, *chain.inputs("train", backbone=backbone), *outputs)
+    made = read_manifest(tmp_path / "classifier", "classifier")
+    assert made["provenance"]["backbone_sha256"] == read_manifest(backbone, "backbone")["weights_sha256"]
+
+
+def test_train_refuses_the_other_kind_of_backbone_before_any_work(chain: Chain, adapted: Any, tmp_path: Path) -> None:
+    outputs = [str(tmp_path / name) for name in STEPS["train"].outputs]
+    wanted = {**TRAIN, "model": {**TRAIN["model"], "init_from_explora": True}}
+    with pytest.raises(ConfigError, match="init_from_explora is true but the backbone has not been through adapt"):
+        train.run(wanted, *chain.inputs("train"), *outputs)
+    with pytest.raises(ConfigError, match="init_from_explora is false but the backbone is one that adapt has made"):
+        train.run(TRAIN, *chain.inputs("train", backbone=adapted[0]["adapted_backbone"]), *outputs)
+
+
+def test_what_does_not_fit_is_refused_before_any_work(chain: Chain, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="image_size must be a multiple of the backbone's patch 8, got 30"):
+        run(chain, tmp_path / "size", image_size=30)
+    with pytest.raises(ConfigError, match="explora.prototypes 99999 need at least 49 images at once"):
+        run(chain, tmp_path / "prototypes", prototypes=99999)
+    with pytest.raises(ConfigError, match="explora.unfrozen_blocks must be in"):
+        run(chain, tmp_path / "blocks", unfrozen_blocks=9)
+
+
+def test_a_loss_that_is_not_finite_leaves_no_backbone(chain: Chain, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="at step 1: lower explora.lr"):
+        run(chain, tmp_path / "nan", lr=1e30)
+    assert not list((tmp_path / "nan").iterdir())
