@@ -1,8 +1,9 @@
 """Thresholds, temperature and guarantees: numpy and scipy only, so that a CPU pod starts in a second."""
 
+from natix_lib.decisions.binomial import upper_risk_bound
 from natix_lib.decisions.policy import Decisions, Policy
 from natix_lib.decisions.score import log_odds
-from natix_lib.decisions.selection import Certificate, certify_selection, upper_risk_bound
+from natix_lib.decisions.selection import Certificate, certify_selection
 from natix_lib.decisions.sweep import ThresholdSweep, sweep_thresholds
 from natix_lib.decisions.temperature import TemperatureFit, fit_temperature
 

@@ -13,17 +13,15 @@ from natix_lib.decisions.score import Bools, Floats, Ints
 
 @dataclass(frozen=True)
 class Ranking:
-    """Rows by falling score.
+    """Reachable numbers of accepted rows, rising, and what goes with each, all (g,).
 
     Attributes:
-        order: Row numbers, most confident first, (n,).
-        ends: Reachable numbers of accepted rows, rising, last is n, (g,).
-        scores: Score of each tie group, falling, (g,).
-        thresholds: The t at which exactly `ends` rows have score > t, -inf for all rows, (g,).
-        errors: Errors among the accepted, (g,).
+        ends: Accepted rows m; the last is n.
+        scores: Score of the tie group that ends there, falling.
+        thresholds: The t at which exactly m rows have score > t: the score of the next group, -inf for all rows.
+        errors: Errors among the m.
     """
 
-    order: Ints
     ends: Ints
     scores: Floats
     thresholds: Floats
@@ -31,13 +29,23 @@ class Ranking:
 
 
 def rank(scores: Floats, errors: Bools) -> Ranking:
-    """Rank rows by score."""
-    order = np.argsort(-scores, kind="stable")
-    ordered = scores[order]
-    last = np.flatnonzero(np.append(ordered[1:] < ordered[:-1], True))
-    levels = ordered[last]
-    thresholds = np.append(levels[1:], -np.inf)
-    return Ranking(order, last + 1, levels, thresholds, np.cumsum(errors[order], dtype=np.int64)[last])
+    """Rank rows by score. Only values are sorted, of all rows and of the wrong ones: no row has to keep its place."""
+    falling = np.sort(scores)[::-1]
+    last = _tie_ends(falling)
+    levels = falling[last]
+    wrong = np.sort(scores[errors])
+    counts = len(wrong) - np.searchsorted(wrong, levels, side="left")
+    return Ranking(last + 1, levels, np.append(levels[1:], -np.inf), counts)
+
+
+def order_and_ends(scores: Floats) -> tuple[Ints, Ints]:
+    """Row numbers by falling score, (n,), and the last position of each tie group in them, (g,)."""
+    order = np.argsort(-scores)
+    return order, _tie_ends(scores[order])
+
+
+def _tie_ends(falling: Floats) -> Ints:
+    return np.flatnonzero(np.append(falling[1:] < falling[:-1], True))
 
 
 def risk_coverage_areas(ranking: Ranking) -> tuple[float, float]:

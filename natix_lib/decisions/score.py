@@ -2,31 +2,37 @@
 
 The score is the log-odds of the predicted class in float64. The largest softmax probability was rejected: in float32
 it reads exactly 1.0 for many over-confident rows, which makes false ties, and log-odds order the rows in the same way.
+It is computed from differences of logits alone, so a constant added to a row changes no bit of it where the sum is
+exact, and it is the same for a row alone as for the row among a million: the runtime decides as the fit did.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from natix_lib.decisions.blocks import columns, over_blocks, sum_columns
 from natix_lib.errors import CalibrationError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Logits = NDArray[np.float32] | NDArray[np.float64]
 
 
-def check_logits(logits: ArrayLike) -> Floats:
-    """Logits as finite float64 (n, C), C >= 2.
+def check_logits(logits: ArrayLike) -> Logits:
+    """Logits as finite float32 or float64 (n, C), C >= 2; other types become float64.
 
     Raises:
         CalibrationError: If the shape is another, no row is there, or a row is not finite (rows are named).
     """
-    values = np.asarray(logits, dtype=np.float64)
+    values: Logits = np.asarray(logits)
+    if values.dtype not in (np.float32, np.float64):
+        values = np.asarray(logits, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] < 2:
         raise CalibrationError(f"logits must have the shape (n, C) with C at least 2, got {values.shape}")
     if not len(values):
         raise CalibrationError("logits must have at least one row, got none: the split is empty")
-    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    if len(bad):
+    if not all(over_blocks(lambda block: bool(np.isfinite(values[block]).all()), *values.shape)):
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         rows = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
         raise CalibrationError(f"logits must be finite, {len(bad)} of {len(values)} rows are not: {rows}")
     return values
@@ -50,14 +56,14 @@ def check_labels(labels: ArrayLike, rows: int, classes: int) -> Ints:
     return result
 
 
-def predictions(logits: Floats) -> Ints:
+def predictions(logits: Logits) -> Ints:
     """The class of the largest logit, the lowest index on ties: int64 (n,)."""
     result: Ints = logits.argmax(axis=1).astype(np.int64)
     return result
 
 
 def log_odds(logits: ArrayLike) -> Floats:
-    """Log-odds of the predicted class, `z_top - log sum_{j != top} exp(z_j)`.
+    """Log-odds of the predicted class, `-log sum_{j != top} exp(z_j - z_top)`.
 
     Args:
         logits: (n, C), C >= 2.
@@ -68,27 +74,63 @@ def log_odds(logits: ArrayLike) -> Floats:
     Raises:
         CalibrationError: As `check_logits`.
     """
-    values = check_logits(logits).copy()
-    rows = np.arange(len(values))
-    top = predictions(values)
-    highest = values[rows, top]
-    values[rows, top] = -np.inf
-    return highest - _log_sum_exp(values)
+    values = check_logits(logits)
+    return predictions_and_log_odds(values)[1]
 
 
-def group_log_odds(logits: Floats, members: Bools) -> Floats:
+def predictions_and_log_odds(values: Logits) -> tuple[Ints, Floats]:
+    """Both, in one pass over logits that were checked."""
+    n, classes = values.shape
+    predicted, score = np.empty(n, dtype=np.int64), np.empty(n)
+
+    def work(block: slice) -> None:
+        predicted[block] = top = values[block].argmax(axis=1)
+        z = columns(values, block)
+        rows = np.arange(z.shape[1])
+        highest = z[top, rows]
+        z[top, rows] = -np.inf
+        second = z.max(axis=0)
+        z -= second
+        np.exp(z, out=z)
+        score[block] = (highest - second) - np.log(sum_columns(z))
+
+    over_blocks(work, n, classes)
+    return predicted, score
+
+
+def group_log_odds(logits: Logits, members: Bools, temperature: float = 1.0) -> Floats:
     """Log-odds of a group of classes against all others, (n,); `members` (C,) is neither empty nor full."""
-    return _log_sum_exp(logits[:, members]) - _log_sum_exp(logits[:, ~members])
+    n, classes = logits.shape
+    result = np.empty(n)
+
+    def work(block: slice) -> None:
+        z = columns(logits, block)
+        z -= z.max(axis=0)
+        z /= temperature
+        result[block] = _log_sum_exp(z[members]) - _log_sum_exp(z[~members])
+
+    over_blocks(work, n, classes)
+    return result
 
 
-def softmax(logits: Floats) -> Floats:
-    """Probabilities (n, C) in float64."""
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    result: Floats = shifted / shifted.sum(axis=1, keepdims=True)
+def softmax(logits: Logits, temperature: float = 1.0) -> Floats:
+    """softmax(logits / temperature) in float64, (n, C)."""
+    n, classes = logits.shape
+    result = np.empty((n, classes))
+
+    def work(block: slice) -> None:
+        z = columns(logits, block)
+        z -= z.max(axis=0)
+        z /= temperature
+        np.exp(z, out=z)
+        z /= sum_columns(z)
+        result[block] = z.T
+
+    over_blocks(work, n, classes)
     return result
 
 
 def _log_sum_exp(values: Floats) -> Floats:
-    highest = values.max(axis=1)
-    result: Floats = highest + np.log(np.exp(values - highest[:, None]).sum(axis=1))
+    highest = values.max(axis=0)
+    result: Floats = highest + np.log(sum_columns(np.exp(values - highest)))
     return result

@@ -2,9 +2,12 @@
 
 `ltt`: fixed-sequence testing over ranks (Learn Then Test, arXiv 2110.01052). Four chains start at accepted counts
 fixed before the errors are seen, each with delta/4, and walk towards more coverage while the binomial test passes;
-starting from the confident end is the direction in which the test is most likely to pass. `sgr`: the binary search of
-Geifman & El-Yaniv (2017), which keeps the best certified rank, not the last tried. Bounding the expected risk and
-calling it a high-probability guarantee was rejected: in simulation it fails in a third of the trials.
+starting from the confident end is the direction in which the test is most likely to pass. The chain tests every rank,
+but computes few: the errors that m rows may hold never become fewer as m grows, so all ranks up to the next error too
+many pass with it. `sgr`: the binary search of Geifman & El-Yaniv (2017), which keeps the best certified rank, not the
+last tried. `grid`: thresholds fixed before VAL_CALIB is seen, each with delta/J; unlike a chain it finds a good
+threshold behind a bad one. Bounding the expected risk and calling it a high-probability guarantee was rejected: in
+simulation it fails in a third of the trials.
 
 Frames of one drive are not independent and void the guarantee, so with groups one row of each is drawn, by a fixed
 seed, and the statement is about groups.
@@ -14,14 +17,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import beta, binom
 
+from natix_lib.decisions.binomial import is_certified, least_accepted, most_errors, require_open, upper_risk_bound
 from natix_lib.decisions.curve import Ranking, rank
 from natix_lib.decisions.score import Ints
 from natix_lib.errors import CalibrationError
 
+PROCEDURES = ("ltt", "sgr", "grid")
 CHAINS = 4
-BLOCK = 4096  # ranks tested at once; a chain usually ends early
+GRID = (*(round(0.10 + 0.05 * i, 2) for i in range(17)), 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)
+"""Probabilities that `grid` tries unless told others: the first trainer's, and finer ones at the confident end."""
+
+Found = tuple[int | None, float]  # index into the ranking, or None; the delta spent on a test
 
 
 @dataclass(frozen=True)
@@ -50,35 +57,26 @@ class Certificate:
     reason: str
 
 
-def upper_risk_bound(errors: int, accepted: int, delta: float) -> float:
-    """Clopper-Pearson upper bound on the error rate of the accepted images.
-
-    Args:
-        errors: Wrong predictions among the accepted, 0 <= errors <= accepted.
-        accepted: Accepted images, at least 1.
-        delta: Probability that the bound is too low, in (0, 1).
-
-    Returns:
-        The bound in (0, 1]; 1.0 when every accepted prediction is wrong.
-
-    Raises:
-        CalibrationError: If an argument is outside its range.
-
-    References:
-        Clopper & Pearson (1934), Biometrika 26(4).
-    """
-    _require_open("delta", delta)
-    if not 0 <= errors <= accepted or accepted < 1:
-        raise CalibrationError(f"errors must be in 0..accepted and accepted at least 1, got {errors} of {accepted}")
-    return 1.0 if errors == accepted else float(beta.ppf(1 - delta, errors + 1, accepted - errors))
-
-
 def one_of_each_group(groups: ArrayLike, seed: int) -> Ints:
     """A row number of each group, drawn by `seed`, in rising order."""
     names = np.asarray(groups)
     shuffled = np.random.default_rng(seed).permutation(len(names))
     _, first = np.unique(names[shuffled], return_index=True)
     return np.sort(shuffled[first]).astype(np.int64)
+
+
+def independent_rows(rows: int, groups: ArrayLike | None, seed: int) -> tuple[Ints | slice, str]:
+    """The rows that a test may count as independent, and their unit, `image` or `group`.
+
+    Raises:
+        CalibrationError: If `groups` has another length.
+    """
+    if groups is None:
+        return slice(None), "image"
+    names = np.asarray(groups)
+    if names.shape != (rows,):
+        raise CalibrationError(f"groups must have the length of the scores, {rows}, got shape {names.shape}")
+    return one_of_each_group(names, seed), "group"
 
 
 def certify_selection(
@@ -89,6 +87,7 @@ def certify_selection(
     groups: ArrayLike | None = None,
     procedure: str = "ltt",
     seed: int = 0,
+    grid: ArrayLike | None = None,
 ) -> Certificate:
     """The lowest threshold at which the risk of the accepted is certified.
 
@@ -98,8 +97,9 @@ def certify_selection(
         alpha: Bound on the risk, in (0, 1).
         delta: Probability that the bound does not hold, in (0, 1).
         groups: Group of each row, (n,); None takes rows as independent.
-        procedure: `ltt` or `sgr`.
+        procedure: `ltt`, `sgr` or `grid`.
         seed: Of the row drawn from each group.
+        grid: For `grid`: J thresholds on the score, chosen without these rows; None takes the log-odds of `GRID`.
 
     Returns:
         A certificate; not certified is an answer, with its reason, and no error.
@@ -107,79 +107,96 @@ def certify_selection(
     Raises:
         CalibrationError: If an argument breaks its rule.
     """
-    _require_open("alpha", alpha)
-    _require_open("delta", delta)
+    require_open("alpha", alpha)
+    require_open("delta", delta)
     s, e = np.asarray(scores, dtype=np.float64), np.asarray(errors)
     if s.ndim != 1 or not len(s) or e.shape != s.shape:
         raise CalibrationError(f"scores and errors must be of one length, at least 1, got {s.shape} and {e.shape}")
     if not np.isfinite(s).all():
         raise CalibrationError(f"scores must be finite, row {np.flatnonzero(~np.isfinite(s))[0]} is not")
-    e = e.astype(np.bool_)
-    if groups is not None:
-        names = np.asarray(groups)
-        if names.shape != s.shape:
-            raise CalibrationError(f"groups must have the length of the scores, {len(s)}, got shape {names.shape}")
-        rows = one_of_each_group(names, seed)
-        s, e = s[rows], e[rows]
-    if procedure not in ("ltt", "sgr"):
-        raise CalibrationError(f"scrc procedure must be ltt or sgr, got {procedure!r}")
+    if not np.isin(e, (0, 1)).all():
+        raise CalibrationError(f"errors must be 0 or 1, row {np.flatnonzero(~np.isin(e, (0, 1)))[0]} is not")
+    if procedure not in PROCEDURES:
+        raise CalibrationError(f"scrc.procedure must be one of {', '.join(PROCEDURES)}, got {procedure!r}")
+    rows, unit = independent_rows(len(s), groups, seed)
+    s, e = s[rows], e[rows].astype(np.bool_)
     ranking = rank(s, e)
-    index, spent, needed = (_ltt if procedure == "ltt" else _sgr)(ranking, alpha, delta)
-    n, unit = len(s), "image" if groups is None else "group"
+    if procedure == "grid":
+        thresholds = _thresholds(grid)
+        index, spent = _grid(ranking, thresholds, alpha, delta)
+    else:
+        index, spent = {"ltt": _ltt, "sgr": _sgr}[procedure](ranking, alpha, delta)
+    n = len(s)
     if index is None:
-        if n < needed:
-            reason = f"needs at least {needed} {unit}s at alpha {alpha:g}, delta {delta:g} ({procedure}), has {n}"
-        else:
-            first = int(np.searchsorted(ranking.ends, needed))
-            reason = (
-                f"no threshold is certified at alpha {alpha:g}, delta {delta:g} ({procedure}): of the "
-                f"{ranking.ends[first]} most confident {unit}s {ranking.errors[first]} are wrong"
-            )
+        reason = _reason(ranking, alpha, delta, spent, procedure, unit)
         return Certificate(None, False, n, 0, 0, None, unit, reason)
     m, k = int(ranking.ends[index]), int(ranking.errors[index])
-    bound = upper_risk_bound(k, m, spent)
-    return Certificate(float(ranking.thresholds[index]), True, n, m, k, bound, unit, "")
+    threshold = float(ranking.thresholds[index])
+    if procedure == "grid":  # the fixed threshold itself, not the next row's score
+        threshold = float(min(t for t in thresholds if threshold <= t < ranking.scores[index]))
+    return Certificate(threshold, True, n, m, k, upper_risk_bound(k, m, spent), unit, "")
 
 
-def _require_open(name: str, value: float) -> None:
-    if not 0 < value < 1:
-        raise CalibrationError(f"{name} must be in (0, 1), got {value:g}")
+def _reason(ranking: Ranking, alpha: float, delta: float, spent: float, procedure: str, unit: str) -> str:
+    """Why nothing is certified."""
+    n, needed = int(ranking.ends[-1]), least_accepted(alpha, spent)
+    if n < needed:
+        return f"needs at least {needed} {unit}s at alpha {alpha:g}, delta {delta:g} ({procedure}), has {n}"
+    first = int(np.searchsorted(ranking.ends, needed))
+    return (
+        f"no threshold is certified at alpha {alpha:g}, delta {delta:g} ({procedure}): of the "
+        f"{ranking.ends[first]} most confident {unit}s {ranking.errors[first]} are wrong"
+    )
 
 
-def _least_accepted(alpha: float, delta: float) -> int:
-    """The fewest accepted rows that can be certified, all of them right: ln delta / ln(1 - alpha)."""
-    return int(np.ceil(np.log(delta) / np.log1p(-alpha)))
-
-
-def _ltt(ranking: Ranking, alpha: float, delta: float) -> tuple[int | None, float, int]:
-    """Index of the largest certified tie-group end, the delta spent on its chain, and the least accepted count."""
+def _ltt(ranking: Ranking, alpha: float, delta: float) -> Found:
+    """Index of the largest certified tie-group end, and the delta spent on each chain."""
     spent = delta / CHAINS
-    n, needed = int(ranking.ends[-1]), _least_accepted(alpha, spent)
+    n, needed = int(ranking.ends[-1]), least_accepted(alpha, spent)
     best: int | None = None
     for start in (needed, n // 8, n // 4, n // 2):
         index = int(np.searchsorted(ranking.ends, max(start, 1)))
         while index < len(ranking.ends):
-            block = slice(index, index + BLOCK)
-            passed = np.asarray(binom.cdf(ranking.errors[block], ranking.ends[block], alpha)) <= spent
-            run = len(passed) if passed.all() else int(passed.argmin())
-            if run:
-                best = max(best or 0, index + run - 1)
-            if run < len(passed):
+            allowed = most_errors(int(ranking.ends[index]), alpha, spent)
+            if ranking.errors[index] > allowed:
                 break
-            index += run
-    return best, spent, needed
+            passed = int(np.searchsorted(ranking.errors, allowed, side="right")) - 1
+            best = max(best or 0, passed)
+            index = passed + 1
+    return best, spent
 
 
-def _sgr(ranking: Ranking, alpha: float, delta: float) -> tuple[int | None, float, int]:
+def _sgr(ranking: Ranking, alpha: float, delta: float) -> Found:
     """As `_ltt`, by binary search over the tie-group ends with delta shared among its steps."""
-    steps = max(1, int(np.ceil(np.log2(len(ranking.ends) + 1))))
-    spent = delta / steps
+    spent = delta / max(1, int(np.ceil(np.log2(len(ranking.ends) + 1))))
     low, high = 0, len(ranking.ends) - 1
     best: int | None = None
     while low <= high:
         middle = (low + high) // 2
-        if binom.cdf(ranking.errors[middle], ranking.ends[middle], alpha) <= spent:
+        if is_certified(int(ranking.errors[middle]), int(ranking.ends[middle]), alpha, spent):
             best, low = max(best or 0, middle), middle + 1
         else:
             high = middle - 1
-    return best, spent, _least_accepted(alpha, spent)
+    return best, spent
+
+
+def _thresholds(grid: ArrayLike | None) -> list[float]:
+    if grid is None:
+        p = np.array(GRID)
+        return [-np.inf, *(np.log(p) - np.log1p(-p)).tolist()]
+    values = np.asarray(grid, dtype=np.float64)
+    if values.ndim != 1 or not len(values) or np.isnan(values).any():
+        raise CalibrationError(f"grid must hold thresholds, at least one and none NaN, got {values.tolist()}")
+    return sorted(set(values.tolist()))
+
+
+def _grid(ranking: Ranking, thresholds: list[float], alpha: float, delta: float) -> Found:
+    """Index of the largest accepted count among the certified thresholds, each tested with delta/J."""
+    spent = delta / len(thresholds)
+    accepted = np.searchsorted(-ranking.scores, [-t for t in thresholds], side="left")  # tie groups above each
+    passed = [
+        int(count) - 1
+        for count in accepted
+        if count and is_certified(int(ranking.errors[count - 1]), int(ranking.ends[count - 1]), alpha, spent)
+    ]
+    return max(passed, default=None), spent

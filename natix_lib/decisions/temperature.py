@@ -1,9 +1,14 @@
 """Temperature scaling by a solver that finds the minimum.
 
-The mean negative log-likelihood is convex in beta = 1/T, so its derivative has one root: safeguarded Newton on
-log(beta), in float64, on logits from which the row's maximum is taken, divided by their root-mean-square gap. LBFGS on
-T with a fixed rate and 50 iterations, as in most published code, was rejected: it stops far from the minimum for true
-temperatures of .5 or 30 and can return a negative T.
+The mean negative log-likelihood is convex in beta = 1/T, so its derivative has one root. A pass over the rows gives
+the first four derivatives (the cumulants of the logits under the row's probabilities); the step solves the Taylor
+series, so a start that is right to half a percent is right to one in 10^9 after one pass. The start comes from a
+thirty-second part of the rows. Everything is float64 on logits from which the row's maximum is taken; far from the
+root the step is Newton's in log(beta), and bisection where that leaves the bracket.
+
+LBFGS on T with a fixed rate and 50 iterations, as in most published code, was rejected: it stops far from the minimum
+for true temperatures of .5 or 30 and can return a negative T. Reading all rows in every pass of plain Newton was
+rejected too: four to six passes in place of two.
 
 Reference: Guo, Pleiss, Sun & Weinberger (2017), On Calibration of Modern Neural Networks, ICML.
 """
@@ -13,11 +18,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from natix_lib.decisions.score import Floats, Ints, check_labels, check_logits
+from natix_lib.decisions.blocks import columns, over_blocks, sum_columns
+from natix_lib.decisions.score import Floats, Ints, Logits, check_labels, check_logits
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 1e5
-SAMPLE = 20_000  # rows that warm-start a larger fit
-TOLERANCE = 1e-10  # on the derivative, in units of the gap
+PART = 32  # a larger fit starts from every 32nd row, and that one from every 1024th
+LEAST = 1000  # rows of a part that is worth it
+TOLERANCE = 1e-9  # on d nll / d log(beta), nats: T is then right to about one in 10^8
+SERIES = 0.05  # relative step up to which the Taylor series is trusted
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,7 @@ class TemperatureFit:
             uniform probabilities and T is 1; `constant`, all logits of each row are equal and T is 1; `clamped`, the
             minimum lies outside the allowed range.
         nll: Mean negative log-likelihood at T, nats.
-        passes: Passes over the data.
+        passes: Passes over all the rows.
         gradient: d nll / d log(1/T) at T.
     """
 
@@ -53,63 +61,115 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> TemperatureFit:
     """
     values = check_logits(logits)
     y = check_labels(labels, *values.shape)
-    gaps = values - values.max(axis=1, keepdims=True)
-    own = gaps[np.arange(len(y)), y]
-    scale = float(np.sqrt(np.mean(gaps**2)))
-    if scale == 0.0:
-        return TemperatureFit(1.0, "constant", float(np.log(values.shape[1])), 1, 0.0)
-    gaps, own = gaps / scale, own / scale
+    uniform = float(np.log(values.shape[1]))
+    slope, wrong, spread = _ends(values, y)
 
-    def finish(temperature: float, status: str, passes: int) -> TemperatureFit:
-        beta = scale / temperature
-        nll, slope, _ = _derivatives(gaps, own, beta)
-        return TemperatureFit(temperature, status, nll, passes + 1, slope * beta)
+    def finish(temperature: float, status: str) -> TemperatureFit:
+        series = _series(values, y, 1.0 / temperature)
+        return TemperatureFit(temperature, status, series[0], 2, series[1] / temperature)
 
-    if float(np.mean(gaps.mean(axis=1) - own)) >= 0.0:  # the slope at beta = 0
-        return finish(1.0, "worse_than_uniform", 1)
-    if not own.any():
-        return finish(MIN_TEMPERATURE, "separable", 1)
-    low, high = np.log(scale / MAX_TEMPERATURE), np.log(scale / MIN_TEMPERATURE)
-    start = float(np.clip(np.log(scale), low, high))  # T = 1
-    if len(y) > 4 * SAMPLE:
-        rows = np.linspace(0, len(y) - 1, SAMPLE).astype(np.int64)
-        start, _ = _root(gaps[rows], own[rows], low, high, start)
-    root, passes = _root(gaps, own, low, high, start)
-    fitted = finish(float(scale / np.exp(root)), "ok" if low < root < high else "clamped", passes)
-    unscaled = finish(1.0, "ok", passes)
-    return fitted if fitted.nll <= unscaled.nll else unscaled
-
-
-def _derivatives(gaps: Floats, own: Floats, beta: float) -> tuple[float, float, float]:
-    """Mean nll and its first and second derivative in beta."""
-    weights = np.exp(beta * gaps)
-    total = weights.sum(axis=1)
-    first = (weights * gaps).sum(axis=1) / total
-    second = (weights * gaps**2).sum(axis=1) / total - first**2
-    return float(np.mean(np.log(total) - beta * own)), float(np.mean(first - own)), float(np.mean(second))
+    if not spread:
+        return TemperatureFit(1.0, "constant", uniform, 1, 0.0)
+    if slope >= 0.0:
+        return finish(1.0, "worse_than_uniform")
+    if not wrong:
+        return finish(MIN_TEMPERATURE, "separable")
+    beta = 1.0
+    for step in (PART * PART, PART):
+        if len(y) // step >= LEAST:
+            beta, *_ = _minimum(values[::step], y[::step], beta)
+    beta, nll, gradient, passes = _minimum(values, y, beta)
+    if abs(beta - 1.0) < 1e-6:  # convex: anywhere else the minimum is below T = 1 by more than rounding
+        unscaled = finish(1.0, "ok")
+        if unscaled.nll <= nll:
+            return unscaled
+    inside = 1 / MAX_TEMPERATURE < beta < 1 / MIN_TEMPERATURE
+    return TemperatureFit(1 / beta, "ok" if inside else "clamped", nll, passes + 1, gradient)
 
 
-def _root(gaps: Floats, own: Floats, low: float, high: float, start: float) -> tuple[float, int]:
-    """Root of the slope in log(beta) within [low, high]: Newton, bisection where Newton leaves the bracket."""
-    u, passes = start, 0
-    while passes < 100:
-        passes += 1
-        beta = float(np.exp(u))
-        _, slope, curvature = _derivatives(gaps, own, beta)
-        if abs(slope) * beta <= TOLERANCE:
+def _ends(values: Logits, labels: Ints) -> tuple[float, bool, bool]:
+    """The slope of the nll at beta = 0, whether any row is wrong, and whether any row's logits differ."""
+
+    def work(block: slice) -> tuple[float, bool, bool]:
+        z = columns(values, block)
+        z -= z.max(axis=0)
+        own = z[labels[block], np.arange(z.shape[1])]
+        return float((sum_columns(z) / len(z) - own).sum()), bool(own.any()), bool(z.any())
+
+    slopes, wrong, spread = zip(*over_blocks(work, *values.shape), strict=True)
+    return sum(slopes) / len(labels), any(wrong), any(spread)
+
+
+def _series(values: Logits, labels: Ints, beta: float) -> Floats:
+    """Mean nll at beta and its first four derivatives in beta, (5,)."""
+
+    def work(block: slice) -> Floats:
+        z = columns(values, block)
+        z -= z.max(axis=0)
+        own = z[labels[block], np.arange(z.shape[1])]
+        weights = beta * z
+        np.exp(weights, out=weights)
+        total = sum_columns(weights)
+        moments = []
+        for _ in range(4):
+            weights *= z
+            moments.append(sum_columns(weights) / total)
+        m1, m2, m3, m4 = moments
+        square = m1 * m1
+        second = m2 - square
+        third = m3 - 3 * m2 * m1 + 2 * m1 * square
+        fourth = m4 - 4 * m3 * m1 - 3 * m2 * m2 + 12 * m2 * square - 6 * square * square
+        nll = np.log(total) - beta * own
+        return np.array([part.sum() for part in (nll, m1 - own, second, third, fourth)])
+
+    result: Floats = np.sum(over_blocks(work, *values.shape), axis=0) / len(labels)
+    return result
+
+
+def _minimum(values: Logits, labels: Ints, beta: float) -> tuple[float, float, float, int]:
+    """The minimising beta within the allowed range, its nll, the slope in log(beta) there, and the passes made."""
+    least, most = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
+    low, high = 0.0, np.inf  # where the slope was seen to be below and above 0
+    for passes in range(1, 101):
+        series = _series(values, labels, beta)
+        nll, slope = float(series[0]), float(series[1])
+        if abs(slope) * beta <= TOLERANCE or beta == (most if slope < 0 else least):
             break
-        low, high = (u, high) if slope < 0 else (low, u)
-        step = u - slope / (beta * curvature) if beta * curvature > 0 else np.inf
-        following = step if low < step < high else 0.5 * (low + high)
-        if abs(following - u) < 1e-12:
+        low, high = (beta, high) if slope < 0 else (low, beta)
+        following = min(max(beta + _step(series, beta), least), most)
+        if not low < following < high:
+            following = float(np.sqrt(max(low, least) * min(high, most)))
+        if abs(following - beta) <= 1e-15 * beta:
             break
-        u = float(following)
-    return u, passes
+        beta = following
+    return beta, nll, slope * beta, passes
 
 
-def negative_log_likelihood(logits: Floats, labels: Ints, temperature: float = 1.0) -> Floats:
+def _step(series: Floats, beta: float) -> float:
+    """From beta to the root of the slope; without end where the curvature does not say how far."""
+    _, slope, second, third, fourth = map(float, series)
+    if second <= 0:
+        return -slope * np.inf
+    step = -slope / second
+    if abs(step) > SERIES * beta:
+        in_log = slope + beta * second  # second derivative in log(beta), over beta
+        return float(beta * np.expm1(min(-slope / in_log, 50.0))) if in_log > 0 else -slope * np.inf
+    newton = step
+    for _ in range(8):
+        step = newton - (third * step**2 / 2 + fourth * step**3 / 6) / second
+    return step
+
+
+def negative_log_likelihood(logits: Logits, labels: Ints, temperature: float = 1.0) -> Floats:
     """-log softmax(logits / temperature)[label] of each row, nats, (n,)."""
-    scaled = logits / temperature
-    scaled = scaled - scaled.max(axis=1, keepdims=True)
-    result: Floats = np.log(np.exp(scaled).sum(axis=1)) - scaled[np.arange(len(labels)), labels]
+    result = np.empty(len(labels))
+
+    def work(block: slice) -> None:
+        z = columns(logits, block)
+        z -= z.max(axis=0)
+        z /= temperature
+        own = z[labels[block], np.arange(z.shape[1])]
+        result[block] = np.log(sum_columns(np.exp(z))) - own
+
+    over_blocks(work, *logits.shape)
     return result
