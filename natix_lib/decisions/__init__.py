@@ -4,6 +4,7 @@ from natix_lib.decisions.binomial import upper_risk_bound
 from natix_lib.decisions.policy import Decisions, Policy
 from natix_lib.decisions.score import log_odds
 from natix_lib.decisions.selection import Certificate, certify_selection
+from natix_lib.decisions.sets import PredictionSets, fit_prediction_sets
 from natix_lib.decisions.sweep import ThresholdSweep, sweep_thresholds
 from natix_lib.decisions.temperature import TemperatureFit, fit_temperature
 
@@ -11,9 +12,11 @@ __all__ = [
     "Certificate",
     "Decisions",
     "Policy",
+    "PredictionSets",
     "TemperatureFit",
     "ThresholdSweep",
     "certify_selection",
+    "fit_prediction_sets",
     "fit_temperature",
     "log_odds",
     "sweep_thresholds",

@@ -24,12 +24,15 @@ class EceTest:
         null_mean: Mean under perfect calibration.
         null_high: 95 % quantile under perfect calibration.
         p_value: Share of the null at or above `value`.
+        reliability: The bins that hold rows, by rising confidence: `n`, mean `confidence`, `accuracy`, and `null_low`
+            and `null_high`, between which the accuracy of a calibrated model lies in 95 % of the resamples.
     """
 
     value: float
     null_mean: float
     null_high: float
     p_value: float
+    reliability: list[dict[str, float]]
 
 
 def brier(probabilities: Floats, labels: Ints) -> Floats:
@@ -55,17 +58,30 @@ def classwise_ece(probabilities: Floats, labels: Ints, bins: int = BINS) -> floa
 def ece_with_null(
     confidence: Floats, correct: Bools, resamples: int = 1000, seed: int = 0, bins: int = BINS
 ) -> EceTest:
-    """Equal-width ECE and its consistency-resampling null."""
+    """Equal-width ECE, its consistency-resampling null, and the reliability diagram with its null band."""
     generator = np.random.default_rng(seed)
+    n = len(confidence)
     which = _bins(confidence, bins, False)
-    value = ece(confidence, correct, bins)
-    null = np.empty(resamples)
+    held = np.bincount(which, minlength=bins)
+    expected, hits = np.bincount(which, confidence, bins), np.bincount(which, correct, bins)
+    value = float(np.abs(hits - expected).sum() / n)
+    draws = np.empty((resamples, bins))
     for i in range(resamples):
-        drawn = generator.random(len(confidence)) < confidence
-        null[i] = np.abs(np.bincount(which, drawn - confidence, bins)).sum() / len(confidence)
-    return EceTest(
-        value, float(null.mean()), float(np.quantile(null, 0.95)), float((1 + (null >= value).sum()) / (1 + resamples))
-    )
+        draws[i] = np.bincount(which[generator.random(n) < confidence], minlength=bins)
+    null = np.abs(draws - expected).sum(axis=1) / n
+    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+    reliability = [
+        {
+            "n": int(held[b]),
+            "confidence": float(expected[b] / held[b]),
+            "accuracy": float(hits[b] / held[b]),
+            "null_low": float(low[b] / held[b]),
+            "null_high": float(high[b] / held[b]),
+        }
+        for b in np.flatnonzero(held)
+    ]
+    p_value = float((1 + (null >= value).sum()) / (1 + resamples))
+    return EceTest(value, float(null.mean()), float(np.quantile(null, 0.95)), p_value, reliability)
 
 
 def group_weights(groups: ArrayLike, resamples: int, seed: int) -> tuple[Ints, NDArray[np.int64]]:

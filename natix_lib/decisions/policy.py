@@ -2,7 +2,8 @@
 
 sweep and calibrate each write one; export ships exactly one; evaluation and the runtime apply it. The label is always
 the argmax, the threshold only rejects, and the threshold is compared with the log-odds at temperature 1 in float64:
-a fitted temperature serves the probabilities and cannot change a decision.
+a fitted temperature serves the probabilities and cannot change a decision. `to_document` and `from_document` are the
+one place that knows how a policy stands in thresholds.json and scrcparams.json; the files hold more, for people.
 """
 
 from collections.abc import Mapping
@@ -12,12 +13,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from natix_lib.decisions.score import Bools, Floats, Ints, check_logits, group_log_odds, log_odds, predictions, softmax
+from natix_lib.contracts import SCHEMA_VERSION
+from natix_lib.decisions.score import (
+    Bools,
+    Floats,
+    Ints,
+    Logits,
+    check_logits,
+    group_log_odds,
+    predictions_and_log_odds,
+    probability,
+    softmax,
+)
+from natix_lib.decisions.sets import lac_scores
 from natix_lib.errors import CalibrationError, ContractError
 
 THRESHOLD, ACCEPT_ALL, ABSTAIN_ALL = MODES = ("threshold", "accept_all", "abstain_all")
 SWEEP_METHOD, CALIBRATE_METHOD = "global_threshold", "temperature_scaling"
-SCORE, COMPARATOR = "log_odds", ">"
+ARTIFACT_OF = {SWEEP_METHOD: "thresholds", CALIBRATE_METHOD: "scrcparams"}
+SCORE, COMPARATOR, SETS_SCORE = "log_odds", ">", "lac"
 
 
 @dataclass(frozen=True)
@@ -30,6 +44,7 @@ class Decisions:
         confidence: Log-odds of the prediction at temperature 1, (n,).
         probabilities: (n, C), at the policy's temperature.
         score: In [0, 1], (n,): the positive classes with the cut at 0.5, or the prediction's probability.
+        sets: Which classes are in the prediction set, (n, C); None when the policy has no sets.
     """
 
     prediction: Ints
@@ -37,106 +52,165 @@ class Decisions:
     confidence: Floats
     probabilities: Floats
     score: Floats
+    sets: Bools | None = None
+
+    def take(self, rows: Bools | Ints) -> "Decisions":
+        """The decisions on some rows."""
+        sets = None if self.sets is None else self.sets[rows]
+        return Decisions(
+            self.prediction[rows],
+            self.accepted[rows],
+            self.confidence[rows],
+            self.probabilities[rows],
+            self.score[rows],
+            sets,
+        )
 
 
 @dataclass(frozen=True)
 class Policy:
-    """An accept rule, a temperature and a cut.
+    """An accept rule, a temperature, a cut and a threshold for prediction sets.
 
     Attributes:
         class_names: Of the logits' columns.
         positive_classes: Classes of the binary score; may be empty.
+        method: `global_threshold` (sweep) or `temperature_scaling` (calibrate): which file it stands in.
         mode: `threshold`, `accept_all` or `abstain_all`.
         threshold: Log-odds that an accepted image must exceed; None unless mode is `threshold`.
         temperature: Of the probabilities, above 0.
-        cut: Log-odds of the positive classes at which the score is 0.5, at `temperature`.
+        cut: Log-odds of the positive classes at which the score is 0.5, at `temperature`; None is 0.
+        sets_threshold: Largest 1 - probability of a class in the prediction set; None gives no sets.
     """
 
     class_names: tuple[str, ...]
     positive_classes: tuple[str, ...] = ()
+    method: str = CALIBRATE_METHOD
     mode: str = ACCEPT_ALL
     threshold: float | None = None
     temperature: float = 1.0
-    cut: float = 0.0
+    cut: float | None = None
+    sets_threshold: float | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit each other."""
+        if self.method not in ARTIFACT_OF:
+            raise CalibrationError(f"policy method must be one of {', '.join(ARTIFACT_OF)}, got {self.method!r}")
         if self.mode not in MODES:
             raise CalibrationError(f"policy mode must be one of {', '.join(MODES)}, got {self.mode!r}")
         if (self.threshold is not None) != (self.mode == THRESHOLD):
             raise CalibrationError(f"policy mode {self.mode} does not go with threshold {self.threshold}")
-        numbers = (self.temperature, self.cut, self.threshold or 0.0)
+        numbers = (self.temperature, self.cut or 0.0, self.threshold or 0.0, self.sets_threshold or 0.0)
         if not all(np.isfinite(numbers)) or self.temperature <= 0:
             raise CalibrationError(f"policy numbers must be finite and temperature above 0, got {numbers}")
+        if self.method == SWEEP_METHOD and (
+            self.mode == ABSTAIN_ALL or self.temperature != 1 or self.sets_threshold is not None
+        ):
+            raise CalibrationError(f"a {SWEEP_METHOD} policy cannot abstain from all, nor have a temperature or sets")
         unknown = set(self.positive_classes) - set(self.class_names)
         if unknown or len(self.class_names) < 2:
             raise CalibrationError(f"policy classes {self.class_names} and positive {self.positive_classes} do not fit")
 
     def apply(self, logits: ArrayLike) -> Decisions:
-        """Decide on logits (n, C); n may be 0.
+        """Decide on logits (n, C); n may be 0. A row is decided alike alone and among others.
 
         Raises:
             CalibrationError: If logits are not finite or C is not the number of classes.
         """
-        values = np.asarray(logits, dtype=np.float64).reshape(-1, np.shape(logits)[-1])
+        values = np.asarray(logits)
+        values = values.reshape(-1, values.shape[-1])
         if values.shape[1] != len(self.class_names):
             raise CalibrationError(
                 f"logits have {values.shape[1]} columns, the policy knows {len(self.class_names)} classes"
             )
-        if not len(values):
-            nothing = np.empty(0)
-            return Decisions(np.empty(0, np.int64), np.empty(0, np.bool_), nothing, values, nothing)
-        values = check_logits(values)
-        confidence = log_odds(values)
-        probabilities = softmax(values / self.temperature)
-        if self.mode == THRESHOLD:
-            assert self.threshold is not None
-            accepted = confidence > self.threshold
+        if len(values):
+            return self._decide(check_logits(values))
+        return self._decide(np.zeros((1, values.shape[1]))).take(np.empty(0, dtype=np.int64))
+
+    def _decide(self, values: Logits) -> Decisions:
+        prediction, confidence = predictions_and_log_odds(values)
+        probabilities = softmax(values, self.temperature)
+        if self.threshold is not None:
+            accepted: Bools = confidence > self.threshold
         else:
             accepted = np.full(len(values), self.mode == ACCEPT_ALL)
         score = probabilities.max(axis=1)
         positive = self.positive_mask()
         if positive.any() and not positive.all():
-            distance = group_log_odds(values / self.temperature, positive) - self.cut
+            distance = group_log_odds(values, positive, self.temperature) - (self.cut or 0.0)
             score = 0.5 * (1.0 + np.tanh(0.5 * distance))  # the sigmoid, without overflow
-        return Decisions(predictions(values), accepted, confidence, probabilities, score)
+        sets = None
+        if self.sets_threshold is not None:
+            sets = lac_scores(probabilities) <= self.sets_threshold
+            sets[np.arange(len(values)), prediction] = True
+        return Decisions(prediction, accepted, confidence, probabilities, score, sets)
 
     def positive_mask(self) -> Bools:
         """Which columns are positive classes, (C,)."""
         return np.array([name in self.positive_classes for name in self.class_names], dtype=np.bool_)
+
+    def to_document(self) -> dict[str, Any]:
+        """What `from_document` reads, as JSON: the part of thresholds.json or scrcparams.json that decides.
+
+        Numbers are written so that reading gives the same bits.
+        """
+        rule = {"score": SCORE, "comparator": COMPARATOR}
+        document: dict[str, Any] = {
+            "artifact": ARTIFACT_OF[self.method],
+            "schema_version": SCHEMA_VERSION,
+            "method": self.method,
+            "class_names": list(self.class_names),
+            "positive_classes": list(self.positive_classes),
+            "decision": None if self.cut is None else {"cut": probability(self.cut), "cut_logodds": self.cut},
+        }
+        if self.method == SWEEP_METHOD:
+            shown = 0.0 if self.threshold is None else probability(self.threshold)
+            return {**document, **rule, "threshold": shown, "threshold_logodds": self.threshold}
+        sets = None if self.sets_threshold is None else {"score": SETS_SCORE, "threshold": self.sets_threshold}
+        accept = {**rule, "score_temperature": 1, "mode": self.mode, "threshold": self.threshold}
+        return {**document, "temperature": self.temperature, "accept": accept, "sets": sets}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> "Policy":
         """The policy of a thresholds.json or scrcparams.json.
 
         Raises:
-            ContractError: If the document is neither, or lacks a part.
+            ContractError: If the document is neither, of another schema, or lacks a part.
         """
         try:
             method = document["method"]
-            if method == SWEEP_METHOD:
-                accept, temperature = document, 1.0
-                threshold = document["threshold_logodds"]
-                mode = ACCEPT_ALL if threshold is None else THRESHOLD
-            elif method == CALIBRATE_METHOD:
-                accept, temperature = document["accept"], float(document["temperature"])
-                threshold, mode = accept["threshold"], accept["mode"]
-            else:
+            if method not in ARTIFACT_OF:
                 raise ContractError(f"policy method must be {SWEEP_METHOD} or {CALIBRATE_METHOD}, got {method!r}")
+            found = (document["artifact"], document["schema_version"])
+            if found != (ARTIFACT_OF[method], SCHEMA_VERSION):
+                raise ContractError(
+                    f"a {method} policy must be a {ARTIFACT_OF[method]} document of schema {SCHEMA_VERSION}, "
+                    f"got {found[0]!r}, {found[1]!r}"
+                )
+            sets, temperature = None, 1.0
+            if method == SWEEP_METHOD:
+                accept, threshold = document, document["threshold_logodds"]
+                mode = ACCEPT_ALL if threshold is None else THRESHOLD
+            else:
+                accept, temperature, sets = document["accept"], float(document["temperature"]), document["sets"]
+                threshold, mode = accept["threshold"], accept["mode"]
             if (accept["score"], accept["comparator"]) != (SCORE, COMPARATOR):
                 raise ContractError(
                     f"policy must compare {SCORE} by {COMPARATOR}, got {accept['score']!r} and {accept['comparator']!r}"
                 )
             if accept.get("score_temperature", 1) != 1:
                 raise ContractError(f"policy score_temperature must be 1, got {accept['score_temperature']}")
+            if sets is not None and sets["score"] != SETS_SCORE:
+                raise ContractError(f"policy sets must use the score {SETS_SCORE}, got {sets['score']!r}")
             decision = document["decision"]
             return cls(
                 class_names=tuple(document["class_names"]),
                 positive_classes=tuple(document["positive_classes"]),
+                method=method,
                 mode=mode,
                 threshold=None if threshold is None else float(threshold),
                 temperature=temperature,
-                cut=0.0 if decision is None else float(decision["cut_logodds"]),
+                cut=None if decision is None else float(decision["cut_logodds"]),
+                sets_threshold=None if sets is None else float(sets["threshold"]),
             )
         except (KeyError, TypeError, ValueError, CalibrationError) as error:
             raise ContractError(f"policy document is malformed: {error!r}") from error

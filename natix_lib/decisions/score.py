@@ -114,7 +114,7 @@ def group_log_odds(logits: Logits, members: Bools, temperature: float = 1.0) -> 
 
 
 def softmax(logits: Logits, temperature: float = 1.0) -> Floats:
-    """softmax(logits / temperature) in float64, (n, C)."""
+    """Probabilities in float64, the softmax of logits / temperature, (n, C)."""
     n, classes = logits.shape
     result = np.empty((n, classes))
 
@@ -128,6 +128,11 @@ def softmax(logits: Logits, temperature: float = 1.0) -> Floats:
 
     over_blocks(work, n, classes)
     return result
+
+
+def probability(log_odds_value: float) -> float:
+    """The probability of log-odds, in [0, 1]."""
+    return float(1.0 / (1.0 + np.exp(-log_odds_value))) if log_odds_value > -700 else 0.0
 
 
 def _log_sum_exp(values: Floats) -> Floats:

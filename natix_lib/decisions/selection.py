@@ -43,6 +43,7 @@ class Certificate:
         errors: Wrong among the accepted.
         upper_bound: Clopper-Pearson bound on the risk at the confidence spent on this test; None if nothing is
             certified.
+        delta_spent: The share of delta that each test may use.
         unit: `image` or `group`.
         reason: Why nothing is certified; empty otherwise.
     """
@@ -53,6 +54,7 @@ class Certificate:
     accepted: int
     errors: int
     upper_bound: float | None
+    delta_spent: float
     unit: str
     reason: str
 
@@ -129,12 +131,12 @@ def certify_selection(
     n = len(s)
     if index is None:
         reason = _reason(ranking, alpha, delta, spent, procedure, unit)
-        return Certificate(None, False, n, 0, 0, None, unit, reason)
+        return Certificate(None, False, n, 0, 0, None, spent, unit, reason)
     m, k = int(ranking.ends[index]), int(ranking.errors[index])
     threshold = float(ranking.thresholds[index])
     if procedure == "grid":  # the fixed threshold itself, not the next row's score
         threshold = float(min(t for t in thresholds if threshold <= t < ranking.scores[index]))
-    return Certificate(threshold, True, n, m, k, upper_risk_bound(k, m, spent), unit, "")
+    return Certificate(threshold, True, n, m, k, upper_risk_bound(k, m, spent), spent, unit, "")
 
 
 def _reason(ranking: Ranking, alpha: float, delta: float, spent: float, procedure: str, unit: str) -> str:

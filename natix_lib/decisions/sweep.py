@@ -17,7 +17,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from natix_lib.decisions.curve import Ranking, order_and_ends, risk_coverage_areas
-from natix_lib.decisions.score import Bools, Floats, Ints, check_labels, check_logits, predictions_and_log_odds
+from natix_lib.decisions.score import (
+    Bools,
+    Floats,
+    Ints,
+    check_labels,
+    check_logits,
+    predictions_and_log_odds,
+    probability,
+)
 from natix_lib.errors import CalibrationError
 
 OBJECTIVES = ("macro_f1", "coverage_at_risk", "f1_at_coverage", "mcc")
@@ -162,11 +170,6 @@ def require_two_classes(labels: Ints, predicted: Ints) -> None:
         )
 
 
-def probability(log_odds_value: float) -> float:
-    """The probability of log-odds, in [0, 1]."""
-    return float(1.0 / (1.0 + np.exp(-log_odds_value))) if log_odds_value > -700 else 0.0
-
-
 def _curve(scores: Floats, labels: Ints, predicted: Ints, classes: int) -> tuple[Curve, Ranking]:
     order, last = order_and_ends(scores)
     small = np.min_scalar_type(classes)
@@ -222,7 +225,8 @@ def _mcc(y: Ints, p: Ints, last: Ints) -> Floats:
     m = (last + 1).astype(np.float64)
     true, said, both = (np.cumsum(kind)[last].astype(np.float64) for kind in (y == 1, p == 1, (y == 1) & (p == 1)))
     product = np.sqrt((m - said) * said) * np.sqrt((m - true) * true)
-    return np.divide(both * m - said * true, product, out=np.zeros(len(m)), where=product > 0)
+    result: Floats = np.divide(both * m - said * true, product, out=np.zeros(len(m)), where=product > 0)
+    return result
 
 
 def _counted_f1(labels: Ints, predicted: Ints, accepted: Bools, classes: int) -> float:

@@ -129,8 +129,10 @@ def _series(values: Logits, labels: Ints, beta: float) -> Floats:
 def _minimum(values: Logits, labels: Ints, beta: float) -> tuple[float, float, float, int]:
     """The minimising beta within the allowed range, its nll, the slope in log(beta) there, and the passes made."""
     least, most = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
+    passes = 0
     low, high = 0.0, np.inf  # where the slope was seen to be below and above 0
-    for passes in range(1, 101):
+    while passes < 100:
+        passes += 1
         series = _series(values, labels, beta)
         nll, slope = float(series[0]), float(series[1])
         if abs(slope) * beta <= TOLERANCE or beta == (most if slope < 0 else least):
