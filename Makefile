@@ -10,10 +10,10 @@ IMAGE_CPU ?= natix-cpu:latest
 IMAGE_GPU ?= natix-gpu:latest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check format compile bench bench-explora lock clean
+.PHONY: help install demo test test-slow test-long check format compile bench bench-explora bench-decisions lock clean
 
 help: ## This list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv and install natix with its locked dependencies
 
@@ -30,10 +30,13 @@ demo: install ## The main job on drawn street images: data, backbone, whole pipe
 	$(BIN)/natix demo --output demo --classes $(CLASSES)
 
 test: install ## The fast tests
-	$(BIN)/python -m pytest -m "not slow" -n auto
+	$(BIN)/python -m pytest -m "not slow and not long" -n auto
 
 test-slow: install ## Whole pipelines, real photographs, both data sets
 	$(BIN)/python -m pytest -m slow
+
+test-long: install ## The guarantees in 2,000 simulated trials each
+	$(BIN)/python -m pytest -m long -n auto
 
 check: install ## Format, lint, types
 	$(BIN)/ruff format --check .
@@ -57,6 +60,9 @@ bench: install ## Feature cache against backbone in every epoch; local runner ag
 bench-explora: install ## Adaptation on corrupted CIFAR-10 over three seeds; throughput and memory when a GPU is there
 	$(BIN)/python -m benchmarks.explora
 	$(BIN)/python -m benchmarks.explora_throughput
+
+bench-decisions: install ## Temperature, sweep and certification against sklearn, torch and MAPIE
+	$(BIN)/python -m benchmarks.decisions
 
 lock: ## Write requirements.lock anew from what pyproject.toml allows
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

@@ -1,7 +1,7 @@
 """calibrate, phase 5: VAL_CALIB logits -> scrcparams.json."""
 
 from kfp import dsl
-from kfp.dsl import Artifact, Input, Metrics, Output
+from kfp.dsl import HTML, Artifact, Input, Metrics, Output
 
 from components.images import CPU_IMAGE
 
@@ -13,6 +13,7 @@ def calibrate(
     val_calib_labels: Input[Artifact],
     scrcparams: Output[Artifact],
     scrc_curve: Output[Artifact],
+    calibration_report: Output[HTML],
     metrics: Output[Metrics],
 ):
     """Fit the temperature and certify the accept rule."""
@@ -20,5 +21,13 @@ def calibrate(
     from natix_lib.steps.shown import record
 
     record(
-        metrics, calibrate.run(settings, val_calib_logits.path, val_calib_labels.path, scrcparams.path, scrc_curve.path)
+        metrics,
+        calibrate.run(
+            settings,
+            val_calib_logits.path,
+            val_calib_labels.path,
+            scrcparams.path,
+            scrc_curve.path,
+            calibration_report.path,
+        ),
     )

@@ -1,7 +1,7 @@
 """sweep, phase 2: VAL_CALIB logits -> thresholds.json."""
 
 from kfp import dsl
-from kfp.dsl import Artifact, Input, Metrics, Output
+from kfp.dsl import HTML, Artifact, Input, Metrics, Output
 
 from components.images import CPU_IMAGE
 
@@ -13,6 +13,7 @@ def sweep(
     val_calib_labels: Input[Artifact],
     thresholds: Output[Artifact],
     sweep_curve: Output[Artifact],
+    sweep_report: Output[HTML],
     metrics: Output[Metrics],
 ):
     """Choose the rejection threshold on the exact curve over all thresholds."""
@@ -20,5 +21,8 @@ def sweep(
     from natix_lib.steps.shown import record
 
     record(
-        metrics, sweep.run(settings, val_calib_logits.path, val_calib_labels.path, thresholds.path, sweep_curve.path)
+        metrics,
+        sweep.run(
+            settings, val_calib_logits.path, val_calib_labels.path, thresholds.path, sweep_curve.path, sweep_report.path
+        ),
     )

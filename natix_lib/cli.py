@@ -102,7 +102,7 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files.", show_default=False)],
     bundle: Annotated[Path, typer.Option(help="Bundle folder.", show_default=False)],
 ) -> None:
-    """Print one JSON object a line for each image: image, label, probabilities, score, accepted."""
+    """Print one JSON object a line for each image: image, label, probabilities, score, accepted, and its set if any."""
     from natix_lib.bundle.runtime import BATCH, Bundle
     from natix_lib.data.images import open_image
 
@@ -123,6 +123,7 @@ def predict(
                 "probabilities": {name: round(value, 6) for name, value in found.probabilities.items()},
                 "score": round(found.score, 6),
                 "accepted": found.accepted,
+                **({} if found.classes is None else {"set": found.classes}),
             }
             typer.echo(json.dumps(line, ensure_ascii=False))
     if failures:

@@ -272,8 +272,13 @@ class Scrc(Section):
 
     alpha: OpenFraction = 0.05  # bound on the error rate of accepted images
     delta: OpenFraction = 0.1  # probability that the bound does not hold
-    procedure: Literal["ltt", "sgr"] = "ltt"
+    procedure: Literal["ltt", "sgr", "grid"] = "ltt"  # what accepts most where risk falls with confidence
+    grid: list[OpenFraction] = Field(
+        default_factory=list
+    )  # for grid: probabilities chosen without VAL_CALIB; [] takes 24 from .1 to .999
     on_infeasible: Literal["fail", "empirical", "abstain"] = "fail"  # zero coverage must not look green
+    sets: Literal["none", "pac", "scrc_i"] = "none"  # prediction sets; they take half of VAL_CALIB for themselves
+    sets_alpha: OpenFraction = 0.05  # bound on the share of accepted images whose set misses the label; as alpha
     tune_cut: bool = True  # as sweep.tune_cut: the binary score that the bundle emits
     bootstrap: PositiveInt = 1000
     seed: NonNegativeInt = 0

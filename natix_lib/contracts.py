@@ -55,8 +55,10 @@ ARTIFACTS = {
         Artifact("val_calib_labels", "val_calib_labels.safetensors"),
         Artifact("thresholds", "thresholds.json"),
         Artifact("sweep_curve", "sweep_curve.parquet"),
+        Artifact("sweep_report", "sweep.html"),
         Artifact("scrcparams", "scrcparams.json"),
         Artifact("scrc_curve", "scrc_curve.parquet"),
+        Artifact("calibration_report", "calibration.html"),
         Artifact("bundle", "bundle", "bundle.json"),
         Artifact("evaluation", "evaluation.json"),
         Artifact("report", "report.html"),
@@ -79,8 +81,14 @@ STEPS = {
         reads=(TRAIN, VAL_SELECT, VAL_CALIB),
         gpu=True,
     ),
-    "sweep": Step(("val_calib_logits", "val_calib_labels"), ("thresholds", "sweep_curve"), reads=(VAL_CALIB,)),
-    "calibrate": Step(("val_calib_logits", "val_calib_labels"), ("scrcparams", "scrc_curve"), reads=(VAL_CALIB,)),
+    "sweep": Step(
+        ("val_calib_logits", "val_calib_labels"), ("thresholds", "sweep_curve", "sweep_report"), reads=(VAL_CALIB,)
+    ),
+    "calibrate": Step(
+        ("val_calib_logits", "val_calib_labels"),
+        ("scrcparams", "scrc_curve", "calibration_report"),
+        reads=(VAL_CALIB,),
+    ),
     "export": Step(
         ("dataset", "splits", "classifier", "val_calib_logits", "thresholds", "scrcparams"),
         ("bundle",),

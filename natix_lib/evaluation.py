@@ -11,14 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from natix_lib.decisions.curve import rank
-from natix_lib.decisions.metrics import brier, ece_with_null, group_weights
+from natix_lib.decisions.curve import rank, thin
+from natix_lib.decisions.metrics import EceTest, brier, ece_with_null, group_weights
 from natix_lib.decisions.policy import Decisions
 from natix_lib.decisions.score import Bools, Floats, Ints
 from natix_lib.files import JsonDict
-
-CURVE_POINTS = 100
-RELIABILITY_BINS = 15
 
 
 @dataclass(frozen=True)
@@ -39,9 +36,7 @@ class Scored:
 
     def take(self, rows: Bools) -> "Scored":
         """Some rows."""
-        d = self.decisions
-        part = Decisions(d.prediction[rows], d.accepted[rows], d.confidence[rows], d.probabilities[rows], d.score[rows])
-        return Scored(self.labels[rows], self.groups[rows], part, self.positive)
+        return Scored(self.labels[rows], self.groups[rows], self.decisions.take(rows), self.positive)
 
 
 def evaluate(
@@ -78,6 +73,7 @@ def evaluate(
         "groups": int(draws.shape[1]),
         "confidence": confidence,
         "metrics": metrics(scored, resamples, confidence, seed),
+        "reliability": _calibration(scored, resamples, seed).reliability,
         "baseline": {
             "class": class_names[majority],
             "accuracy": _interval(sums[:, 1] / sums[:, 0], confidence),
@@ -88,7 +84,6 @@ def evaluate(
         "slices": _slices(scored, tags, resamples, confidence, seed, min_slice),
         "roc": _roc(scored),
         "risk_coverage": _risk_coverage(scored),
-        "reliability": _reliability(scored),
     }
 
 
@@ -97,7 +92,8 @@ def metrics(scored: Scored, resamples: int, confidence: float, seed: int) -> Jso
 
     `accuracy`, `macro_f1` (over classes with a label or a prediction), `mcc` (Gorodkin's R_K), `auroc` (of the binary
     score, else macro one-against-rest), `nll` (nats), `brier`, `ece` (with `null_high` and `p_value`), `coverage`,
-    `selective_risk`; with positive classes also `score_accuracy` and `score_mcc` of the score rounded at 0.5.
+    `selective_risk`; with positive classes also `score_accuracy` and `score_mcc` of the score rounded at 0.5; with
+    prediction sets also, of the accepted, `set_coverage` (the set holds the label) and `set_size` (mean classes in it).
     """
     labels, d = scored.labels, scored.decisions
     n, classes = d.probabilities.shape
@@ -105,6 +101,7 @@ def metrics(scored: Scored, resamples: int, confidence: float, seed: int) -> Jso
     eye = np.eye(classes)
     wrong = d.prediction != labels
     true, said = eye[labels], eye[d.prediction]
+    sets = np.zeros((n, classes), dtype=np.bool_) if d.sets is None else d.sets
     own = np.maximum(d.probabilities[np.arange(n), labels], np.finfo(np.float64).tiny)
     columns = [
         np.ones((n, 1)),
@@ -112,13 +109,15 @@ def metrics(scored: Scored, resamples: int, confidence: float, seed: int) -> Jso
         brier(d.probabilities, labels)[:, None],
         d.accepted[:, None],
         (d.accepted & wrong)[:, None],
+        (d.accepted & sets[np.arange(n), labels])[:, None],
+        (d.accepted * sets.sum(axis=1))[:, None],
         true * said,
         true,
         said,
     ]
     sums = _group_sums(np.concatenate(columns, axis=1).astype(np.float64), number, draws)
-    total, nll, squared, accepted, accepted_wrong = sums[:, :5].T
-    hit, true_sum, said_sum = (sums[:, 5 + i * classes : 5 + (i + 1) * classes] for i in range(3))
+    total, nll, squared, accepted, accepted_wrong, set_hits, set_sizes = sums[:, :7].T
+    hit, true_sum, said_sum = (sums[:, 7 + i * classes : 7 + (i + 1) * classes] for i in range(3))
     with np.errstate(invalid="ignore", divide="ignore"):
         f1 = np.nanmean(np.where(true_sum + said_sum > 0, 2 * hit / (true_sum + said_sum), np.nan), axis=1)
         found: JsonDict = {
@@ -132,6 +131,9 @@ def metrics(scored: Scored, resamples: int, confidence: float, seed: int) -> Jso
             "coverage": _interval(accepted / total, confidence),
             "selective_risk": _interval(accepted_wrong / accepted, confidence),
         }
+        if d.sets is not None:
+            found["set_coverage"] = _interval(set_hits / accepted, confidence)
+            found["set_size"] = _interval(set_sizes / accepted, confidence)
     if scored.positive.any() and not scored.positive.all():
         truth, rounded = scored.positive[labels], d.score > 0.5
         pairs = np.stack([~truth & ~rounded, truth & rounded, ~truth, truth, ~rounded, rounded], axis=1)
@@ -195,9 +197,13 @@ def _auroc_draws(score: Floats, truth: Bools, number: Ints, draws: NDArray[np.in
     return result
 
 
-def _ece(scored: Scored, resamples: int, seed: int) -> JsonDict:
+def _calibration(scored: Scored, resamples: int, seed: int) -> EceTest:
     d = scored.decisions
-    test = ece_with_null(d.probabilities.max(axis=1), d.prediction == scored.labels, max(resamples, 1), seed)
+    return ece_with_null(d.probabilities.max(axis=1), d.prediction == scored.labels, max(resamples, 1), seed)
+
+
+def _ece(scored: Scored, resamples: int, seed: int) -> JsonDict:
+    test = _calibration(scored, resamples, seed)
     return {"value": test.value, "low": None, "high": None, "null_high": test.null_high, "p_value": test.p_value}
 
 
@@ -233,11 +239,6 @@ def _slices(
     return found
 
 
-def _thin(count: int) -> Ints:
-    """At most CURVE_POINTS of `count` positions, ends kept."""
-    return np.unique(np.linspace(0, count - 1, min(count, CURVE_POINTS)).round().astype(np.int64))
-
-
 def _roc(scored: Scored) -> list[dict[str, float]]:
     """ROC of the binary score: threshold falling from 1, finite."""
     if not scored.positive.any() or scored.positive.all():
@@ -249,7 +250,7 @@ def _roc(scored: Scored) -> list[dict[str, float]]:
     ends = np.flatnonzero(np.append(score[order][1:] < score[order][:-1], True))
     tpr, fpr = (np.cumsum(kind[order])[ends] / kind.sum() for kind in (truth, ~truth))
     points = [{"threshold": 1.0, "fpr": 0.0, "tpr": 0.0}]
-    for i in _thin(len(ends)):
+    for i in thin(len(ends)):
         points.append({"threshold": float(score[order][ends[i]]), "fpr": float(fpr[i]), "tpr": float(tpr[i])})
     return points
 
@@ -260,20 +261,5 @@ def _risk_coverage(scored: Scored) -> list[dict[str, float]]:
     n = len(scored.labels)
     return [
         {"coverage": float(ranking.ends[i] / n), "risk": float(ranking.errors[i] / ranking.ends[i])}
-        for i in _thin(len(ranking.ends))
-    ]
-
-
-def _reliability(scored: Scored) -> list[dict[str, float]]:
-    """Mean confidence and accuracy of equal-width bins that hold images."""
-    top = scored.decisions.probabilities.max(axis=1)
-    right = scored.decisions.prediction == scored.labels
-    which = np.minimum((top * RELIABILITY_BINS).astype(np.int64), RELIABILITY_BINS - 1)
-    return [
-        {
-            "n": int((which == b).sum()),
-            "confidence": float(top[which == b].mean()),
-            "accuracy": float(right[which == b].mean()),
-        }
-        for b in np.unique(which)
+        for i in thin(len(ranking.ends))
     ]

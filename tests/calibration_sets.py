@@ -19,16 +19,31 @@ HEADER = {
 
 
 def write_set(
-    folder: Path, n: int = 600, strength: float = 3.0, seed: int = 0, frames: int = 1, constant: bool = False
+    folder: Path,
+    n: int = 600,
+    strength: float = 3.0,
+    seed: int = 0,
+    frames: int = 1,
+    constant: bool = False,
+    names: tuple[str, ...] = ("None", "Roadwork"),
 ) -> tuple[str, str]:
-    """Logits whose argmax is right for most of n images, `frames` of them in each group; paths of both files."""
+    """Logits whose argmax is right for most of n images, `frames` of them in each group; paths of both files.
+
+    With two names the second is the positive class.
+    """
+    positive = names[1:] if len(names) == 2 else ()
+    header = {
+        **HEADER,
+        "class_names": canonical_json(list(names)).decode(),
+        "positive_classes": canonical_json(list(positive)).decode(),
+    }
     generator = np.random.default_rng(seed)
-    labels = generator.integers(0, 2, n)
-    logits = generator.normal(0, 1, (n, 2))
+    labels = generator.integers(0, len(names), n)
+    logits = generator.normal(0, 1, (n, len(names)))
     logits[np.arange(n), labels] += strength
     if constant:
         logits[:, 0] = 50
     paths = str(folder / "logits"), str(folder / "labels")
-    write_logits(paths[0], logits.astype(np.float32), HEADER)
-    write_labels(paths[1], labels, np.arange(n) // frames, HEADER)
+    write_logits(paths[0], logits.astype(np.float32), header)
+    write_labels(paths[1], labels, np.arange(n) // frames, header)
     return paths

@@ -35,12 +35,14 @@ class Prediction:
         score: In [0, 1]: the positive classes' probability with the tuned cut at 0.5, or, without positive classes,
             the probability of `label`.
         accepted: Whether the policy stands by the label; a rejected image wants a person.
+        classes: The classes of the prediction set, the label among them; None when the policy has no sets.
     """
 
     label: str
     probabilities: dict[str, float]
     score: float
     accepted: bool
+    classes: list[str] | None
 
 
 class Bundle:
@@ -108,6 +110,9 @@ class Bundle:
                 probabilities=dict(zip(self.class_names, map(float, decisions.probabilities[i]), strict=True)),
                 score=float(decisions.score[i]),
                 accepted=bool(decisions.accepted[i]),
+                classes=None
+                if decisions.sets is None
+                else [name for name, held in zip(self.class_names, decisions.sets[i], strict=True) if held],
             )
             for i in range(len(decisions.prediction))
         ]

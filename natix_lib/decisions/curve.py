@@ -10,6 +10,8 @@ import numpy as np
 
 from natix_lib.decisions.score import Bools, Floats, Ints
 
+PLOTTED = 100  # points of a curve that a person looks at
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -46,6 +48,11 @@ def order_and_ends(scores: Floats) -> tuple[Ints, Ints]:
 
 def _tie_ends(falling: Floats) -> Ints:
     return np.flatnonzero(np.append(falling[1:] < falling[:-1], True))
+
+
+def thin(count: int, points: int = PLOTTED) -> Ints:
+    """At most `points` of `count` positions, evenly, ends kept."""
+    return np.unique(np.linspace(0, count - 1, min(count, points)).round().astype(np.int64))
 
 
 def risk_coverage_areas(ranking: Ranking) -> tuple[float, float]:

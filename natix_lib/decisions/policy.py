@@ -74,22 +74,22 @@ class Policy:
     Attributes:
         class_names: Of the logits' columns.
         positive_classes: Classes of the binary score; may be empty.
-        method: `global_threshold` (sweep) or `temperature_scaling` (calibrate): which file it stands in.
         mode: `threshold`, `accept_all` or `abstain_all`.
         threshold: Log-odds that an accepted image must exceed; None unless mode is `threshold`.
         temperature: Of the probabilities, above 0.
         cut: Log-odds of the positive classes at which the score is 0.5, at `temperature`; None is 0.
         sets_threshold: Largest 1 - probability of a class in the prediction set; None gives no sets.
+        method: `global_threshold` (sweep) or `temperature_scaling` (calibrate): which file it stands in.
     """
 
     class_names: tuple[str, ...]
     positive_classes: tuple[str, ...] = ()
-    method: str = CALIBRATE_METHOD
     mode: str = ACCEPT_ALL
     threshold: float | None = None
     temperature: float = 1.0
     cut: float | None = None
     sets_threshold: float | None = None
+    method: str = CALIBRATE_METHOD
 
     def __post_init__(self) -> None:
         """Check that the parts fit each other."""

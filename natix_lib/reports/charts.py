@@ -1,28 +1,34 @@
 """Charts of the report as inline SVG: the same bytes for the same numbers, colours that work on light and dark."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
+MOST_BARS = 40  # classes in the chart of acceptance
 BLUE, ORANGE, GREY = "#3b7dd8", "#d9741a", "#8a8f98"
 STYLE = {"svg.hashsalt": "natix", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}
 
 
 def reliability(bins: Sequence[dict[str, float]]) -> str:
-    """Accuracy against confidence; a calibrated model lies on the diagonal."""
+    """Accuracy against confidence; a calibrated model lies on the diagonal, 95 % of the time within the bars."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes("confidence", "accuracy")
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
+        x = [b["confidence"] for b in bins]
+        axes.vlines(
+            x, [b["null_low"] for b in bins], [b["null_high"] for b in bins], color=GREY, linewidth=5, alpha=0.4
+        )
         largest = max(b["n"] for b in bins)
         axes.scatter(
-            [b["confidence"] for b in bins],
+            x,
             [b["accuracy"] for b in bins],
             s=[12 + 120 * b["n"] / largest for b in bins],
             color=BLUE,
             clip_on=False,
+            zorder=3,
         )
         axes.set_xlim(0, 1.02)
         axes.set_ylim(0, 1.02)
@@ -30,10 +36,16 @@ def reliability(bins: Sequence[dict[str, float]]) -> str:
 
 
 def risk_coverage(points: Sequence[dict[str, float]], coverage: float, risk: float | None, alpha: float | None) -> str:
-    """Error rate of the accepted against coverage, with the policy's place and the promised bound."""
+    """Error rate of the accepted against coverage, its upper bound if known, the policy's place, and alpha."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes("coverage", "error rate of the accepted")
-        axes.plot([p["coverage"] for p in points], [p["risk"] for p in points], color=BLUE)
+        x = [p["coverage"] for p in points]
+        axes.plot(x, [p["risk"] for p in points], color=BLUE, label="seen")
+        if "bound" in points[0]:
+            axes.plot(x, [p["bound"] for p in points], color=BLUE, linewidth=1, linestyle=":", label="upper bound")
+            axes.legend(frameon=False)
+            most = max(max(p["risk"] for p in points), alpha or 0.0)
+            axes.set_ylim(top=min(1.02, 2 * most + 0.02))  # the bound of a handful of images is 1
         if alpha is not None:
             axes.axhline(alpha, color=GREY, linewidth=1, linestyle="--")
             axes.annotate("alpha", (0.01, alpha), xytext=(0, 3), textcoords="offset points", color=GREY)
@@ -42,6 +54,47 @@ def risk_coverage(points: Sequence[dict[str, float]], coverage: float, risk: flo
             axes.annotate("policy", (coverage, risk), xytext=(-6, 7), textcoords="offset points", ha="right")
         axes.set_xlim(0, 1.02)
         axes.set_ylim(bottom=0)
+        return _svg(figure)
+
+
+def thresholds(points: Sequence[dict[str, float]], chosen: float) -> str:
+    """Coverage and macro-F1 against the threshold on the probability, and the chosen one."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes("threshold, as a probability", "")
+        x = [p["threshold"] for p in points]
+        axes.plot(x, [p["coverage"] for p in points], color=BLUE, label="coverage")
+        axes.plot(x, [p["macro_f1"] for p in points], color=ORANGE, label="macro-F1")
+        axes.axvline(chosen, color=GREY, linewidth=1, linestyle="--", label="chosen")
+        axes.legend(frameon=False)
+        axes.set_xlim(min([*x, chosen]) - 0.01, 1.01)
+        axes.set_ylim(0, 1.02)
+        return _svg(figure)
+
+
+def temperature(points: Sequence[dict[str, float]], fitted: float) -> str:
+    """NLL against the temperature, the fitted one marked."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes("temperature", "NLL, nats")
+        axes.plot([p["temperature"] for p in points], [p["nll"] for p in points], color=BLUE)
+        axes.axvline(fitted, color=ORANGE, linewidth=1, label=f"fitted, {fitted:.3g}")
+        axes.axvline(1.0, color=GREY, linewidth=1, linestyle="--", label="1")
+        axes.set_xscale("log")
+        axes.minorticks_off()
+        ticks = [points[0]["temperature"], fitted, points[-1]["temperature"]]
+        axes.set_xticks(ticks, [f"{t:.3g}" for t in ticks])
+        axes.legend(frameon=False)
+        return _svg(figure)
+
+
+def acceptance(classes: Mapping[str, dict[str, float]]) -> str:
+    """Share of each true class that is accepted."""
+    with matplotlib.rc_context(STYLE):
+        shown = list(classes)[:MOST_BARS]
+        figure, axes = _axes("accepted", "", height=max(1.2, 0.5 + 0.22 * len(shown)))
+        axes.barh(range(len(shown)), [classes[name]["accepted"] for name in shown], color=BLUE, height=0.7)
+        axes.set_yticks(range(len(shown)), [name.replace("$", r"\$") for name in shown])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.02)
         return _svg(figure)
 
 
@@ -64,8 +117,8 @@ def curve(x: Sequence[float], y: Sequence[float], x_title: str, y_title: str) ->
         return _svg(figure)
 
 
-def _axes(x: str, y: str) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(3.4, 2.6), layout="constrained")
+def _axes(x: str, y: str, height: float = 2.6) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(3.4, height), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
     axes.patch.set_alpha(0)

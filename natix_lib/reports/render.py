@@ -23,6 +23,8 @@ METRICS = {
     "ece": "ECE",
     "coverage": "Coverage",
     "selective_risk": "Error rate of the accepted",
+    "set_coverage": "Sets of the accepted that hold the label",
+    "set_size": "Classes in a set of the accepted",
     "score_accuracy": "Accuracy of the rounded score",
     "score_mcc": "MCC of the rounded score",
 }
@@ -72,10 +74,48 @@ def render_report(evaluation: JsonDict, bundle: JsonDict, policy: JsonDict, spli
             dataset=dataset,
             roles=ROLES,
             pictures={title: Markup(svg) for title, svg in pictures.items()},
+            policy_pictures=_policy_pictures(policy),
             slices=_worst_first(evaluation["slices"]),
             largest=max(max(row) for row in evaluation["confusion"]) or 1,
         )
     )
+
+
+def render_policy(policy: JsonDict) -> str:
+    """What sweep or calibrate fitted on VAL_CALIB, as HTML.
+
+    Args:
+        policy: thresholds.json or scrcparams.json.
+    """
+    return (
+        _environment()
+        .get_template("policy.html.j2")
+        .render(policy=policy, guarantee=policy.get("guarantee"), pictures=_policy_pictures(policy))
+    )
+
+
+def _policy_pictures(policy: JsonDict) -> dict[str, Markup]:
+    """The plots of a policy, all of VAL_CALIB."""
+    curves = policy["curves"]
+    coverage, risk = policy["coverage"], policy["selective_risk"]
+    if "guarantee" in policy:
+        pictures = {
+            "Reliability before": charts.reliability(curves["reliability_before"]),
+            "Reliability after the temperature": charts.reliability(curves["reliability_after"]),
+            "Risk and coverage of the rows tested": charts.risk_coverage(
+                curves["risk_coverage"], coverage, risk, policy["guarantee"]["alpha"]
+            ),
+            "NLL against the temperature": charts.temperature(curves["nll"], policy["temperature"]),
+        }
+    else:
+        pictures = {
+            "Coverage and macro-F1": charts.thresholds(curves["threshold"], policy["threshold"]),
+            "Risk and coverage": charts.risk_coverage(
+                curves["threshold"], coverage, risk, policy["objective"].get("max_risk")
+            ),
+        }
+    pictures["Accepted of each class"] = charts.acceptance(curves["acceptance"])
+    return {title: Markup(svg) for title, svg in pictures.items()}
 
 
 def render_adaptation(

@@ -1,4 +1,8 @@
-"""calibrate, phase 5: VAL_CALIB logits -> scrcparams.json, a temperature and an accept rule with its guarantee."""
+"""calibrate, phase 5: VAL_CALIB logits -> scrcparams.json, a temperature and an accept rule with its guarantee.
+
+Prediction sets (`scrc.sets`) need rows that neither the temperature nor the accept rule has seen, so with them half of
+the groups of VAL_CALIB goes to each; without them both use all of it.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,22 +10,32 @@ from typing import Any
 import numpy as np
 
 from natix_lib import config
-from natix_lib.contracts import SCHEMA_VERSION
-from natix_lib.decisions import Certificate, certify_selection, fit_temperature, log_odds
-from natix_lib.decisions.curve import rank
+from natix_lib.decisions import Certificate, Policy, certify_selection, fit_prediction_sets, fit_temperature
+from natix_lib.decisions.binomial import upper_risk_bound
+from natix_lib.decisions.curve import Ranking, rank, thin
 from natix_lib.decisions.metrics import bootstrap_mean, brier, classwise_ece, ece, ece_with_null
-from natix_lib.decisions.policy import ABSTAIN_ALL, ACCEPT_ALL, CALIBRATE_METHOD, THRESHOLD
-from natix_lib.decisions.score import Bools, Floats, Ints, predictions, softmax
+from natix_lib.decisions.policy import ABSTAIN_ALL, ACCEPT_ALL, CALIBRATE_METHOD, SETS_SCORE, THRESHOLD
+from natix_lib.decisions.score import Floats, Ints, predictions_and_log_odds, softmax
+from natix_lib.decisions.selection import independent_rows
+from natix_lib.decisions.sets import PAC, first_half
 from natix_lib.decisions.sweep import require_two_classes
 from natix_lib.decisions.temperature import negative_log_likelihood
 from natix_lib.errors import CalibrationError
-from natix_lib.files import JsonDict, write_json
+from natix_lib.files import JsonDict, write_bytes, write_json
 from natix_lib.logits import CalibrationSet, read_pair
-from natix_lib.steps.policies import ACCEPT_RULE, decision, origin, write_curve
+from natix_lib.reports.render import render_policy
+from natix_lib.steps.policies import acceptance, document_of, provenance, tuned_cut, write_curve
+
+NLL_SPAN, NLL_POINTS = 4.0, 25  # the plotted temperatures: T/4 to 4 T, and 1
 
 
 def run(
-    settings: Mapping[str, Any], val_calib_logits: str, val_calib_labels: str, scrcparams: str, scrc_curve: str
+    settings: Mapping[str, Any],
+    val_calib_logits: str,
+    val_calib_labels: str,
+    scrcparams: str,
+    scrc_curve: str,
+    calibration_report: str,
 ) -> dict[str, float]:
     """Fit the temperature and certify the accept rule.
 
@@ -31,6 +45,7 @@ def run(
         val_calib_labels: Labels file.
         scrcparams: scrcparams.json to write.
         scrc_curve: Parquet to write.
+        calibration_report: HTML to write.
 
     Returns:
         Temperature, coverage and risk on VAL_CALIB, whether the rule is certified, and NLL and ECE before and after.
@@ -40,27 +55,50 @@ def run(
     """
     wanted = config.parse(config.CalibrateSettings, settings).scrc
     data = read_pair("calibrate", val_calib_logits, val_calib_labels)
-    values, labels = data.logits.astype(np.float64), data.labels
-    predicted = predictions(values)
-    require_two_classes(labels, predicted)
-    wrong = predicted != labels
-    fit = fit_temperature(values, labels)
-    scores = log_odds(values)
+    predicted, scores = predictions_and_log_odds(data.logits)
+    require_two_classes(data.labels, predicted)
+    wrong = predicted != data.labels
+    n = len(scores)
+    fitting = np.ones(n, dtype=np.bool_) if wanted.sets == "none" else first_half(n, data.groups, wanted.seed)
+    groups = None if data.groups is None else data.groups[fitting]
+    fit = fit_temperature(data.logits[fitting], data.labels[fitting])
     certificate = certify_selection(
-        scores, wrong, wanted.alpha, wanted.delta, data.groups, wanted.procedure, wanted.seed
+        scores[fitting],
+        wrong[fitting],
+        wanted.alpha,
+        wanted.delta,
+        groups,
+        wanted.procedure,
+        wanted.seed,
+        [float(np.log(p) - np.log1p(-p)) for p in wanted.grid] or None,
     )
-    mode, threshold = _accept_rule(certificate, scores, wrong, wanted)
-    accepted = np.full(len(scores), mode == ACCEPT_ALL) if threshold is None else scores > threshold
-    before, after = (_metrics(values / t, labels, wanted) for t in (1.0, fit.temperature))
+    tested, _ = independent_rows(int(fitting.sum()), groups, wanted.seed)
+    ranking = rank(scores[fitting][tested], wrong[fitting][tested])
+    mode, threshold = _accept_rule(certificate, rank(scores[fitting], wrong[fitting]), wanted)
+    cut = tuned_cut(data, fit.temperature, wanted.tune_cut)
+    policy = Policy(
+        class_names=tuple(data.class_names),
+        positive_classes=tuple(data.positive_classes),
+        method=CALIBRATE_METHOD,
+        mode=mode,
+        threshold=threshold,
+        temperature=fit.temperature,
+        cut=None if cut is None else cut.logodds,
+    )
+    accepted = policy.apply(data.logits).accepted
+    probabilities = {name: softmax(data.logits, t) for name, t in (("before", 1.0), ("after", fit.temperature))}
+    nll = {
+        name: negative_log_likelihood(data.logits, data.labels, t)
+        for name, t in (("before", 1.0), ("after", fit.temperature))
+    }
+    figures, reliability = {}, {}
+    for name, p in probabilities.items():
+        figures[name], reliability[f"reliability_{name}"] = _metrics(p, nll[name], predicted, data.labels, wanted)
     risk = float(wrong[accepted].mean()) if accepted.any() else None
     document = {
-        "artifact": "scrcparams",
-        "schema_version": SCHEMA_VERSION,
-        "method": CALIBRATE_METHOD,
-        "temperature": fit.temperature,
+        **document_of(policy, cut),
         "calibration_loss": fit.nll,
-        "accept": {**ACCEPT_RULE, "score_temperature": 1, "mode": mode, "threshold": threshold},
-        "sets": None,
+        "sets": _sets(data, probabilities["after"], accepted, ~fitting, wanted),
         "guarantee": {
             "kind": "selective_risk",
             "procedure": wanted.procedure,
@@ -75,38 +113,42 @@ def run(
             "reason": certificate.reason,
         },
         "fit": {"status": fit.status, "passes": fit.passes, "gradient": fit.gradient},
+        "n": n,
         "coverage": float(accepted.mean()),
         "selective_risk": risk,
-        "metrics": {"before": before, "after": after, "intervals": _intervals(data, fit.temperature, wanted)},
-        "decision": decision(data, fit.temperature, wanted.tune_cut),
-        **origin(data, val_calib_logits, val_calib_labels),
+        "metrics": {**figures, "intervals": _intervals(data, probabilities, nll, wanted)},
+        "curves": {
+            **reliability,
+            "risk_coverage": _risk_coverage(ranking, certificate.delta_spent),
+            "nll": _nll_curve(data, fit.temperature),
+            "acceptance": acceptance(data, accepted),
+        },
+        "provenance": provenance(data, val_calib_logits, val_calib_labels),
     }
-    ranking = rank(scores, wrong)
     write_curve(
         scrc_curve,
         {
             "threshold_logodds": ranking.thresholds,
             "accepted": ranking.ends,
-            "coverage": ranking.ends / len(scores),
+            "coverage": ranking.ends / ranking.ends[-1],
             "selective_risk": ranking.errors / ranking.ends,
         },
     )
+    write_bytes(calibration_report, render_policy(document).encode())
     write_json(scrcparams, document)
     return {
         "temperature": fit.temperature,
         "coverage": float(accepted.mean()),
         **({} if risk is None else {"selective_risk": risk}),
         "certified": float(certificate.certified),
-        "nll_before": before["nll"],
-        "nll_after": after["nll"],
-        "ece_before": before["ece"],
-        "ece_after": after["ece"],
+        "nll_before": figures["before"]["nll"],
+        "nll_after": figures["after"]["nll"],
+        "ece_before": figures["before"]["ece"],
+        "ece_after": figures["after"]["ece"],
     }
 
 
-def _accept_rule(
-    certificate: Certificate, scores: Floats, wrong: Bools, wanted: config.Scrc
-) -> tuple[str, float | None]:
+def _accept_rule(certificate: Certificate, ranking: Ranking, wanted: config.Scrc) -> tuple[str, float | None]:
     """Mode and threshold: the certified rule, or what `on_infeasible` says."""
     threshold = certificate.threshold
     if threshold is None:
@@ -117,7 +159,6 @@ def _accept_rule(
             )
         if wanted.on_infeasible == "abstain":
             return ABSTAIN_ALL, None
-        ranking = rank(scores, wrong)
         allowed = np.flatnonzero(ranking.errors / ranking.ends <= wanted.alpha)
         if not len(allowed):
             raise CalibrationError(
@@ -127,12 +168,46 @@ def _accept_rule(
     return (ACCEPT_ALL, None) if threshold == -np.inf else (THRESHOLD, threshold)
 
 
-def _metrics(scaled: Floats, labels: Ints, wanted: config.Scrc) -> JsonDict:
-    probabilities = softmax(scaled)
-    confidence, right = probabilities.max(axis=1), predictions(scaled) == labels
-    test = ece_with_null(confidence, right, wanted.bootstrap, wanted.seed)
+def _sets(
+    data: CalibrationSet, probabilities: Floats, accepted: Any, rows: Any, wanted: config.Scrc
+) -> JsonDict | None:
+    """The prediction sets, fitted on the half that nothing else has seen."""
+    if wanted.sets == "none":
+        return None
+    found = fit_prediction_sets(
+        probabilities[rows],
+        data.labels[rows],
+        accepted[rows],
+        wanted.sets_alpha,
+        wanted.delta,
+        None if data.groups is None else data.groups[rows],
+        wanted.sets,
+        wanted.seed,
+    )
     return {
-        "nll": float(negative_log_likelihood(scaled, labels).mean()),
+        "score": SETS_SCORE,
+        "threshold": found.threshold,
+        "procedure": found.procedure,
+        "alpha": wanted.sets_alpha,
+        "delta": wanted.delta if found.procedure == PAC else None,
+        "m": found.m,
+        "k": found.k,
+        "upper_bound": found.upper_bound,
+        "certified": found.certified,
+        "unit": found.unit,
+        "reason": found.reason,
+        "promise": found.promise,
+    }
+
+
+def _metrics(
+    probabilities: Floats, nll: Floats, predicted: Ints, labels: Ints, wanted: config.Scrc
+) -> tuple[JsonDict, list[dict[str, float]]]:
+    """Figures of calibration, and the reliability diagram."""
+    confidence, right = probabilities.max(axis=1), predicted == labels
+    test = ece_with_null(confidence, right, wanted.bootstrap, wanted.seed)
+    figures = {
+        "nll": float(nll.mean()),
         "brier": float(brier(probabilities, labels).mean()),
         "ece": test.value,
         "ece_null_mean": test.null_mean,
@@ -141,17 +216,39 @@ def _metrics(scaled: Floats, labels: Ints, wanted: config.Scrc) -> JsonDict:
         "ece_equal_mass": ece(confidence, right, equal_mass=True),
         "ece_classwise": classwise_ece(probabilities, labels),
     }
+    return figures, test.reliability
 
 
-def _intervals(data: CalibrationSet, temperature: float, wanted: config.Scrc) -> JsonDict:
+def _intervals(
+    data: CalibrationSet, probabilities: Mapping[str, Floats], nll: Mapping[str, Floats], wanted: config.Scrc
+) -> JsonDict:
     """95 % intervals of after minus before, paired, whole groups resampled."""
     groups = np.arange(len(data.labels)) if data.groups is None else data.groups
-    values = data.logits.astype(np.float64)
-    differences = {
-        "nll_difference": negative_log_likelihood(values, data.labels, temperature)
-        - negative_log_likelihood(values, data.labels),
-        "brier_difference": brier(softmax(values / temperature), data.labels) - brier(softmax(values), data.labels),
-    }
+    squared = {name: brier(p, data.labels) for name, p in probabilities.items()}
     return {
-        name: list(bootstrap_mean(rows, groups, wanted.bootstrap, wanted.seed)) for name, rows in differences.items()
+        f"{name}_difference": list(
+            bootstrap_mean(rows["after"] - rows["before"], groups, wanted.bootstrap, wanted.seed)
+        )
+        for name, rows in (("nll", nll), ("brier", squared))
     }
+
+
+def _risk_coverage(ranking: Ranking, delta: float) -> list[JsonDict]:
+    """Points of the tested curve: the risk seen, and its upper bound at the confidence spent on one test."""
+    return [
+        {
+            "coverage": float(ranking.ends[i] / ranking.ends[-1]),
+            "risk": float(ranking.errors[i] / ranking.ends[i]),
+            "bound": upper_risk_bound(int(ranking.errors[i]), int(ranking.ends[i]), delta),
+        }
+        for i in thin(len(ranking.ends))
+    ]
+
+
+def _nll_curve(data: CalibrationSet, temperature: float) -> list[JsonDict]:
+    """Mean NLL around the fitted temperature and at 1."""
+    around = temperature * np.geomspace(1 / NLL_SPAN, NLL_SPAN, NLL_POINTS)
+    return [
+        {"temperature": float(t), "nll": float(negative_log_likelihood(data.logits, data.labels, t).mean())}
+        for t in np.unique(np.append(around, 1.0))
+    ]

@@ -1,19 +1,26 @@
-"""sweep, phase 2: VAL_CALIB logits -> thresholds.json and the whole threshold curve."""
+"""sweep, phase 2: VAL_CALIB logits -> thresholds.json, the whole threshold curve and its plots."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from natix_lib import config
-from natix_lib.contracts import SCHEMA_VERSION
-from natix_lib.decisions import sweep_thresholds
-from natix_lib.decisions.policy import SWEEP_METHOD
-from natix_lib.files import write_json
+from natix_lib.decisions import Policy, ThresholdSweep, sweep_thresholds
+from natix_lib.decisions.curve import thin
+from natix_lib.decisions.policy import ACCEPT_ALL, SWEEP_METHOD, THRESHOLD
+from natix_lib.decisions.score import probability
+from natix_lib.files import JsonDict, write_bytes, write_json
 from natix_lib.logits import read_pair
-from natix_lib.steps.policies import ACCEPT_RULE, decision, origin, write_curve
+from natix_lib.reports.render import render_policy
+from natix_lib.steps.policies import acceptance, document_of, provenance, tuned_cut, write_curve
 
 
 def run(
-    settings: Mapping[str, Any], val_calib_logits: str, val_calib_labels: str, thresholds: str, sweep_curve: str
+    settings: Mapping[str, Any],
+    val_calib_logits: str,
+    val_calib_labels: str,
+    thresholds: str,
+    sweep_curve: str,
+    sweep_report: str,
 ) -> dict[str, float]:
     """Choose the rejection threshold.
 
@@ -23,6 +30,7 @@ def run(
         val_calib_labels: Labels file.
         thresholds: thresholds.json to write.
         sweep_curve: Parquet to write.
+        sweep_report: HTML to write.
 
     Returns:
         Threshold, coverage, selective risk, macro-F1 and the areas under the risk curves.
@@ -33,23 +41,17 @@ def run(
     wanted = config.parse(config.SweepSettings, settings).sweep
     data = read_pair("sweep", val_calib_logits, val_calib_labels)
     found = sweep_thresholds(data.logits, data.labels, wanted.objective, wanted.max_risk, wanted.min_coverage)
-    curve = found.curve
-    columns: dict[str, Any] = {
-        "threshold_logodds": curve.threshold_logodds,
-        "accepted": curve.accepted,
-        "coverage": curve.coverage,
-        "selective_risk": curve.selective_risk,
-        "macro_f1": curve.macro_f1,
-        "f1_accepted": curve.f1_accepted,
-    }
-    write_curve(sweep_curve, columns if curve.mcc is None else {**columns, "mcc": curve.mcc})
+    cut = tuned_cut(data, 1.0, wanted.tune_cut)
+    policy = Policy(
+        class_names=tuple(data.class_names),
+        positive_classes=tuple(data.positive_classes),
+        method=SWEEP_METHOD,
+        mode=ACCEPT_ALL if found.threshold_logodds is None else THRESHOLD,
+        threshold=found.threshold_logodds,
+        cut=None if cut is None else cut.logodds,
+    )
     document = {
-        "artifact": "thresholds",
-        "schema_version": SCHEMA_VERSION,
-        "method": SWEEP_METHOD,
-        **ACCEPT_RULE,
-        "threshold": found.threshold,
-        "threshold_logodds": found.threshold_logodds,
+        **document_of(policy, cut),
         "f1_score": found.f1_score,
         "objective": {
             "name": found.objective,
@@ -66,9 +68,20 @@ def run(
         "aurc": found.aurc,
         "augrc": found.augrc,
         "table": found.table,
-        "decision": decision(data, 1.0, wanted.tune_cut),
-        **origin(data, val_calib_logits, val_calib_labels),
+        "curves": {"threshold": _plotted(found), "acceptance": acceptance(data, policy.apply(data.logits).accepted)},
+        "provenance": provenance(data, val_calib_logits, val_calib_labels),
     }
+    curve = found.curve
+    columns: dict[str, Any] = {
+        "threshold_logodds": curve.threshold_logodds,
+        "accepted": curve.accepted,
+        "coverage": curve.coverage,
+        "selective_risk": curve.selective_risk,
+        "macro_f1": curve.macro_f1,
+        "f1_accepted": curve.f1_accepted,
+    }
+    write_curve(sweep_curve, columns if curve.mcc is None else {**columns, "mcc": curve.mcc})
+    write_bytes(sweep_report, render_policy(document).encode())
     write_json(thresholds, document)
     return {
         "threshold": found.threshold,
@@ -78,3 +91,17 @@ def run(
         "aurc": found.aurc,
         "augrc": found.augrc,
     }
+
+
+def _plotted(found: ThresholdSweep) -> list[JsonDict]:
+    """Points of the curve that a person looks at, the threshold as a probability."""
+    curve = found.curve
+    return [
+        {
+            "threshold": probability(float(curve.threshold_logodds[i])),
+            "coverage": float(curve.coverage[i]),
+            "risk": float(curve.selective_risk[i]),
+            "macro_f1": float(curve.macro_f1[i]),
+        }
+        for i in thin(len(curve.accepted))
+    ]

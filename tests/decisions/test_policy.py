@@ -9,6 +9,8 @@ from natix_lib.errors import CalibrationError, ContractError
 
 LOGITS = np.array([[2.0, 0.0], [0.0, 0.5], [0.0, 4.0], [1.0, 1.0]])
 SWEPT = {
+    "artifact": "thresholds",
+    "schema_version": 1,
     "method": "global_threshold",
     "score": "log_odds",
     "comparator": ">",
@@ -18,6 +20,8 @@ SWEPT = {
     "decision": {"cut": 0.7, "cut_logodds": 0.8},
 }
 CALIBRATED = {
+    "artifact": "scrcparams",
+    "schema_version": 1,
     "method": "temperature_scaling",
     "temperature": 1.7,
     "accept": {
@@ -29,6 +33,7 @@ CALIBRATED = {
     },
     "class_names": ["None", "Roadwork"],
     "positive_classes": [],
+    "sets": None,
     "decision": None,
 }
 
@@ -84,6 +89,8 @@ def test_numbers_survive_json_exactly() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"artifact": "scrcparams"}, "must be a thresholds document of schema 1, got 'scrcparams', 1"),
+        ({"schema_version": 2}, "must be a thresholds document of schema 1, got 'thresholds', 2"),
         ({"method": "magic"}, "method must be global_threshold or temperature_scaling, got 'magic'"),
         ({"comparator": ">="}, "must compare log_odds by >, got 'log_odds' and '>='"),
         ({"score": "max_probability"}, "must compare log_odds"),
@@ -95,6 +102,42 @@ def test_numbers_survive_json_exactly() -> None:
 def test_a_document_that_is_no_policy_is_refused(change: dict, message: str) -> None:
     with pytest.raises(ContractError, match=message):
         Policy.from_document({**SWEPT, **change})
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Policy(("a", "b")),
+        Policy(("a", "b"), mode="abstain_all", temperature=0.1 + 0.2),
+        Policy(("a", "b", "c"), ("c",), "threshold", -0.1 / 3, 1 / 3, 0.0, 2 / 3),
+        Policy(("a", "b"), ("b",), "threshold", 1e-300, cut=-5e300, method="global_threshold"),
+    ],
+)
+def test_a_policy_survives_json_bit_for_bit(policy: Policy) -> None:
+    text = json.dumps(policy.to_document(), allow_nan=False)
+    assert Policy.from_document(json.loads(text)) == policy
+
+
+def test_a_set_holds_the_prediction_and_every_class_that_is_probable_enough() -> None:
+    policy = Policy(("a", "b", "c"), temperature=2.0, sets_threshold=0.7)
+    logits = np.array([[8.0, 0, 0], [1.0, 1.0, 0], [0.2, 0.1, 0]])
+    decisions = policy.apply(logits)
+    assert decisions.sets is not None
+    assert decisions.sets.tolist() == [[True, False, False], [True, True, False], [True, True, True]]
+    narrow = Policy(("a", "b", "c"), sets_threshold=0.1).apply(logits).sets
+    assert narrow is not None and narrow.sum(axis=1).tolist() == [1, 1, 1]
+    assert Policy(("a", "b", "c")).apply(logits).sets is None
+
+
+def test_a_sweep_policy_has_neither_temperature_nor_sets() -> None:
+    for wrong in ({"temperature": 2.0}, {"sets_threshold": 0.5}, {"mode": "abstain_all"}):
+        with pytest.raises(CalibrationError, match="cannot abstain from all, nor have a temperature or sets"):
+            Policy(("a", "b"), method="global_threshold", **wrong)
+
+
+def test_sets_by_another_score_are_refused() -> None:
+    with pytest.raises(ContractError, match="sets must use the score lac, got 'aps'"):
+        Policy.from_document({**CALIBRATED, "sets": {"score": "aps", "threshold": 0.5}})
 
 
 def test_a_missing_part_is_refused() -> None:

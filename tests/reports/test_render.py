@@ -1,4 +1,6 @@
 import re
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,61 +9,60 @@ import pytest
 from natix_lib.contracts import ROLES
 from natix_lib.decisions import Policy
 from natix_lib.evaluation import Scored, evaluate
-from natix_lib.reports.render import render_report
+from natix_lib.files import read_json
+from natix_lib.reports.render import render_policy, render_report
+from natix_lib.steps import calibrate, sweep
+from tests.calibration_sets import write_set
 
 EVIL = "<script>alert('x')</script>"
 
 
-def documents(names: tuple[str, str] = ("None", "Roadwork"), certified: bool = True) -> tuple[dict[str, Any], ...]:
+def fitted(step: str, names: tuple[str, ...] = ("None", "Roadwork"), **settings: object) -> dict[str, Any]:
+    """The policy document that a step fits on 600 images, 4 of each group."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_set(Path(folder), strength=4.0, frames=4, names=names)
+        out = [str(Path(folder) / name) for name in ("policy", "curve", "report")]
+        if step == "sweep":
+            sweep.run({"sweep": settings}, *paths, *out)
+        else:
+            wanted = {"alpha": 0.1, "bootstrap": 50, **settings}
+            calibrate.run({"scrc": wanted}, *paths, *out)
+        return read_json(out[0])
+
+
+def documents(names: tuple[str, str] = ("None", "Roadwork"), step: str = "calibrate", **settings: object) -> list[Any]:
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 2, 200)
     logits = generator.normal(0, 1, (200, 2))
     logits[np.arange(200), labels] += 2
-    policy = Policy(names, names[1:], "threshold", 0.4, 1.3)
+    document = fitted(step, names, **settings)
+    policy = Policy.from_document(document)
     scored = Scored(labels, (np.arange(200) // 4).astype(str), policy.apply(logits), policy.positive_mask())
     found = evaluate(scored, names, {"city": ["Arden", EVIL] * 100}, 100, 0.95, 0, 20)
-    guarantee = {
-        "certified": certified,
-        "alpha": 0.1,
-        "delta": 0.1,
-        "m": 60,
-        "n": 80,
-        "k": 2,
-        "unit": "group",
-        "reason": "too few",
-    }
-    document = {
+    evaluation = {
         **found,
         "class_names": list(names),
-        "warnings": [] if certified else ["The accept rule carries no guarantee: too few."],
-        "policy": {"mode": "threshold"},
+        "warnings": ["The accept rule carries no guarantee: too few."],
+        "policy": {"mode": policy.mode},
         "provenance": {"model_sha256": "abc"},
     }
     bundle = {
         "backbone_source": "backbone",
-        "policy": {"step": "calibrate", "file": "scrcparams.json"},
+        "policy": {"step": step, "file": "policy.json"},
         "licence": {"name": "Apache-2.0", "note": EVIL},
-    }
-    fitted = {
-        "method": "temperature_scaling",
-        "temperature": 1.3,
-        "accept": {"threshold": 0.4},
-        "fit": {"status": "ok"},
-        "guarantee": guarantee,
-        "decision": None,
     }
     shares = dict.fromkeys(ROLES, 0.25)
     splits = {
         "ratios": {"achieved": shares, "target": shares},
         "counts": {role: dict.fromkeys(names, 3) for role in ROLES},
     }
-    return document, bundle, fitted, splits, {"rows": 200, "rejected": 1}
+    return [evaluation, bundle, document, splits, {"rows": 200, "rejected": 1}]
 
 
 def test_the_report_holds_everything_and_refers_to_nothing_outside() -> None:
     html = render_report(*documents())
     assert not re.search(r"""(src|href)\s*=\s*["'](?!#)""", html) and "@import" not in html and "url(http" not in html
-    for text in ("Accuracy", "Confusion matrix", "Slices, worst first", "<svg", "certified on 60"):
+    for text in ("Accuracy", "Confusion matrix", "Slices, worst first", "<svg", "certified on 150"):
         assert text in html
 
 
@@ -75,20 +76,50 @@ def test_equal_numbers_give_equal_bytes() -> None:
 
 
 def test_a_rule_without_a_guarantee_promises_nothing() -> None:
-    html = render_report(*documents(certified=False))
+    html = render_report(*documents(alpha=0.001, on_infeasible="empirical"))
     assert "with a confidence of" not in html and "carries no guarantee: too few" in html
 
 
 def test_a_sweep_policy_says_that_it_promises_no_error_rate() -> None:
-    document, bundle, _, splits, dataset = documents()
-    fitted = {
-        "method": "global_threshold",
-        "threshold_logodds": 0.4,
-        "objective": {"name": "macro_f1"},
-        "decision": {"cut": 0.6},
-    }
-    html = render_report(document, bundle, fitted, splits, dataset)
+    html = render_report(*documents(step="sweep"))
     assert "it promises no error rate" in html and "shipped at 0.5" in html
+
+
+def test_prediction_sets_are_shown_with_what_they_promise() -> None:
+    evaluation, *others = documents(sets="pac", sets_alpha=0.1)
+    assert evaluation["metrics"]["set_coverage"]["value"] > 0.8
+    html = render_report(evaluation, *others)
+    assert "Sets of the accepted that hold the label" in html and "with confidence 1 - delta" in html
+
+
+@pytest.mark.parametrize(
+    ("step", "pictures"),
+    [
+        (
+            "calibrate",
+            ["Reliability before", "Reliability after", "Risk and coverage", "NLL against", "Accepted of each class"],
+        ),
+        ("sweep", ["Coverage and macro-F1", "Risk and coverage", "Accepted of each class"]),
+    ],
+)
+def test_the_plots_of_a_policy_stand_in_its_own_page_and_in_the_report(step: str, pictures: list[str]) -> None:
+    document = fitted(step)
+    for html in (render_policy(document), render_report(*documents(step=step))):
+        for title in pictures:
+            assert f"<figcaption>{title}" in html
+    page = render_policy(document)
+    assert page == render_policy(document) and page.count("<svg") == len(pictures) and "http://www.w3.org" in page
+
+
+def test_the_page_of_many_classes_shows_those_that_are_there() -> None:
+    names = tuple(f"class {i}" for i in range(13))
+    html = render_policy(fitted("calibrate", names, alpha=0.3))
+    assert "class 12" in html and "Certified: of the accepted at most 30.0 %" in html
+
+
+def test_a_rule_that_is_not_certified_says_why_on_its_page() -> None:
+    html = render_policy(fitted("calibrate", alpha=0.001, on_infeasible="abstain"))
+    assert "carries no guarantee: needs at least" in html
 
 
 def test_numbers_stand_as_they_were_measured() -> None:

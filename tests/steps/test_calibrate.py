@@ -1,5 +1,8 @@
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
@@ -12,9 +15,12 @@ from natix_lib.steps import calibrate
 from tests.calibration_sets import write_set
 
 
+STEPS = {"sweep": "sweep", "calibrate": "scrc"}
+
+
 def run(folder: Path, paths: tuple[str, str], **settings: object) -> dict:
     wanted = {"bootstrap": 100, **settings}
-    calibrate.run({"scrc": wanted}, *paths, str(folder / "scrcparams"), str(folder / "curve"))
+    calibrate.run({"scrc": wanted}, *paths, *(str(folder / name) for name in ("scrcparams", "curve", "report")))
     return read_json(folder / "scrcparams")
 
 
@@ -71,3 +77,52 @@ def test_a_constant_prediction_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match="constant prediction"):
         run(tmp_path, write_set(tmp_path, constant=True))
     assert not (tmp_path / "scrcparams").exists()
+
+
+def test_prediction_sets_use_the_half_that_the_rule_has_not_seen(tmp_path: Path) -> None:
+    paths = write_set(tmp_path, n=2000, strength=2.0, frames=2)
+    document = run(tmp_path, paths, alpha=0.1, sets="pac", sets_alpha=0.1)
+    assert document["guarantee"]["n"] == 500 and document["sets"]["unit"] == "group"
+    assert document["sets"]["certified"] and document["sets"]["upper_bound"] <= 0.1
+    assert document["sets"]["m"] <= 500 and "confidence 1 - delta" in document["sets"]["promise"]
+    decisions = Policy.from_document(document).apply(read_logits(paths[0]).values)
+    labels = read_labels(paths[1]).values
+    assert decisions.sets is not None
+    missed = ~decisions.sets[np.arange(len(labels)), labels]
+    assert missed[decisions.accepted].mean() < 0.1
+
+
+def test_scrc_i_promises_an_average_and_says_so(tmp_path: Path) -> None:
+    sets = run(tmp_path, write_set(tmp_path, n=2000, strength=2.0), alpha=0.1, sets="scrc_i")["sets"]
+    assert not sets["certified"] and sets["delta"] is None and "for this one it may be more" in sets["promise"]
+
+
+def test_too_few_images_for_sets_admit_every_class_and_say_why(tmp_path: Path) -> None:
+    paths = write_set(tmp_path, n=400, strength=3.0)
+    document = run(tmp_path, paths, alpha=0.1, sets="pac", sets_alpha=0.001)
+    assert document["sets"]["threshold"] == 1.0 and "needs at least 2302 accepted" in document["sets"]["reason"]
+    sets = Policy.from_document(document).apply(read_logits(paths[0]).values).sets
+    assert sets is not None and sets.all()
+
+
+def test_a_grid_of_the_config_is_the_one_that_is_tested(tmp_path: Path) -> None:
+    document = run(tmp_path, write_set(tmp_path, strength=2.0), alpha=0.1, procedure="grid", grid=[0.7, 0.95])
+    assert document["accept"]["threshold"] in (pytest.approx(np.log(0.7 / 0.3)), pytest.approx(np.log(0.95 / 0.05)))
+
+
+def test_the_page_shows_the_plots(tmp_path: Path) -> None:
+    run(tmp_path, write_set(tmp_path, strength=2.0))
+    html = (tmp_path / "report").read_text()
+    assert html.count("<svg") == 5 and "Reliability after the temperature" in html
+
+
+@pytest.mark.parametrize("step", ["sweep", "calibrate"])
+def test_a_step_on_the_cpu_imports_neither_torch_nor_sklearn_nor_pandas(tmp_path: Path, step: str) -> None:
+    paths = write_set(tmp_path, n=1000, strength=2.0)
+    code = (
+        f"import sys; from natix_lib.steps import {step}; {step}.run({{'{STEPS[step]}': {{}}}}, *sys.argv[1:]);"
+        "print([m for m in ('torch', 'sklearn', 'pandas', 'transformers') if m in sys.modules])"
+    )
+    outputs = [str(tmp_path / name) for name in ("policy", "curve", "report")]
+    done = subprocess.run([sys.executable, "-c", code, *paths, *outputs], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -13,7 +13,7 @@ from tests.calibration_sets import write_set
 
 
 def run(folder: Path, paths: tuple[str, str], **settings: object) -> dict:
-    sweep.run({"sweep": settings}, *paths, str(folder / "thresholds"), str(folder / "curve"))
+    sweep.run({"sweep": settings}, *paths, *(str(folder / name) for name in ("thresholds", "curve", "report")))
     return read_json(folder / "thresholds")
 
 
