@@ -47,6 +47,20 @@ def test_the_metrics_are_those_of_sklearn(classes: int) -> None:
     assert value(found, "score_mcc") == pytest.approx(sk.matthews_corrcoef(labels > 0, d.score > 0.5))
 
 
+def test_prediction_sets_are_measured_on_the_accepted() -> None:
+    data, logits = scored()
+    decisions = Policy(NAMES, (), "threshold", 0.5, sets_threshold=0.8).apply(logits)
+    found = metrics(Scored(data.labels, data.groups, decisions, data.positive), 50, 0.95, 0)
+    assert decisions.sets is not None
+    rows = decisions.accepted
+    held = [data.labels[i] in np.flatnonzero(decisions.sets[i]) for i in np.flatnonzero(rows)]
+    assert value(found, "set_coverage") == pytest.approx(np.mean(held))
+    assert value(found, "set_size") == pytest.approx(decisions.sets[rows].sum(axis=1).mean()) and 1 < value(
+        found, "set_size"
+    )
+    assert "set_size" not in metrics(data, 5, 0.95, 0)
+
+
 def test_without_positive_classes_auroc_is_the_mean_of_one_against_the_rest() -> None:
     data, _ = scored()
     found = metrics(data, 10, 0.95, 0)

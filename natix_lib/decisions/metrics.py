@@ -5,6 +5,7 @@ calibrated model of 200 images shows .05. Instead its null is drawn: labels resa
 (consistency resampling, Bröcker & Smith 2007), which says how much error a calibrated model would show.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,20 +97,33 @@ def group_weights(groups: ArrayLike, resamples: int, seed: int) -> tuple[Ints, N
         The group number of each row (n,), and how often each of the G groups is drawn, (B, G).
     """
     names, number = np.unique(np.asarray(groups), return_inverse=True)
-    generator = np.random.default_rng(seed)
-    draws = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-    return number.astype(np.int64), draws.astype(np.int64)
+    draws = np.empty((resamples, len(names)), dtype=np.int64)
+    for i, counts in enumerate(_drawn(len(names), resamples, seed)):
+        draws[i] = counts
+    return number.astype(np.int64), draws
 
 
-def bootstrap_mean(
+def bootstrap_means(
     values: Floats, groups: ArrayLike, resamples: int, seed: int, confidence: float = 0.95
-) -> tuple[float, float]:
-    """Percentile interval of the mean of `values` (n,), whole groups resampled."""
-    number, draws = group_weights(groups, resamples, seed)
-    sums, sizes = np.bincount(number, values), np.bincount(number)
-    means = (draws @ sums) / (draws @ sizes)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+) -> list[tuple[float, float]]:
+    """Percentile interval of the mean of each column of `values` (n, K), whole groups resampled.
+
+    The columns share their draws, and one draw at a time is held: a million groups need no table of a thousand times
+    as many counts.
+    """
+    names, number = np.unique(np.asarray(groups), return_inverse=True)
+    columns = [np.bincount(number, column) for column in values.T]
+    table = np.stack([*columns, np.bincount(number).astype(np.float64)])
+    sums = np.stack([table @ counts for counts in _drawn(len(names), resamples, seed)])
+    low, high = np.quantile(sums[:, :-1] / sums[:, -1:], [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def _drawn(count: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """How often each of `count` groups is drawn, for each resample."""
+    generator = np.random.default_rng(seed)
+    for _ in range(resamples):
+        yield np.bincount(generator.integers(0, count, count), minlength=count)
 
 
 def _bins(confidence: Floats, bins: int, equal_mass: bool) -> Ints:

@@ -13,7 +13,7 @@ from natix_lib import config
 from natix_lib.decisions import Certificate, Policy, certify_selection, fit_prediction_sets, fit_temperature
 from natix_lib.decisions.binomial import upper_risk_bound
 from natix_lib.decisions.curve import Ranking, rank, thin
-from natix_lib.decisions.metrics import bootstrap_mean, brier, classwise_ece, ece, ece_with_null
+from natix_lib.decisions.metrics import bootstrap_means, brier, classwise_ece, ece, ece_with_null
 from natix_lib.decisions.policy import ABSTAIN_ALL, ACCEPT_ALL, CALIBRATE_METHOD, SETS_SCORE, THRESHOLD
 from natix_lib.decisions.score import Floats, Ints, predictions_and_log_odds, softmax
 from natix_lib.decisions.selection import independent_rows
@@ -225,12 +225,9 @@ def _intervals(
     """95 % intervals of after minus before, paired, whole groups resampled."""
     groups = np.arange(len(data.labels)) if data.groups is None else data.groups
     squared = {name: brier(p, data.labels) for name, p in probabilities.items()}
-    return {
-        f"{name}_difference": list(
-            bootstrap_mean(rows["after"] - rows["before"], groups, wanted.bootstrap, wanted.seed)
-        )
-        for name, rows in (("nll", nll), ("brier", squared))
-    }
+    differences = np.stack([rows["after"] - rows["before"] for rows in (nll, squared)], axis=1)
+    nll_range, brier_range = bootstrap_means(differences, groups, wanted.bootstrap, wanted.seed)
+    return {"nll_difference": list(nll_range), "brier_difference": list(brier_range)}
 
 
 def _risk_coverage(ranking: Ranking, delta: float) -> list[JsonDict]:

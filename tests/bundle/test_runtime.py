@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from natix_lib.bundle.runtime import Bundle
 from natix_lib.contracts import write_manifest
@@ -39,6 +40,17 @@ def test_a_runtime_that_computes_something_else_is_found_by_the_golden_images(ch
     write_manifest(copy, "bundle", read_json(copy / "bundle.json"))
     with pytest.raises(BundleError, match="golden images give logits that differ by"):
         Bundle.load(copy).check_golden()
+
+
+def test_a_prediction_carries_its_set_when_the_policy_has_sets(chain: Chain, tmp_path: Path) -> None:
+    image = Image.new("RGB", (50, 40))
+    assert Bundle.load(chain.paths["bundle"]).predict([image])[0].classes is None
+    copy = Path(shutil.copytree(chain.paths["bundle"], tmp_path / "b"))
+    policy = read_json(copy / "scrcparams.json")
+    write_json(copy / "scrcparams.json", {**policy, "sets": {"score": "lac", "threshold": 1.0}})
+    write_manifest(copy, "bundle", read_json(copy / "bundle.json"))
+    (found,) = Bundle.load(copy).predict([image])
+    assert found.classes == ["None", "Roadwork"]
 
 
 def test_the_runtime_needs_neither_torch_nor_transformers(chain: Chain) -> None:

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+from scipy.stats import binom
 from sklearn.metrics import brier_score_loss
 
-from natix_lib.decisions.metrics import bootstrap_mean, brier, classwise_ece, ece, ece_with_null, group_weights
+from natix_lib.decisions.metrics import bootstrap_means, brier, classwise_ece, ece, ece_with_null, group_weights
 
 
 def test_brier_is_the_squared_distance_to_the_label() -> None:
@@ -50,8 +51,8 @@ def test_groups_are_drawn_whole() -> None:
 
 def test_the_interval_is_wider_when_rows_of_a_group_agree() -> None:
     values = np.repeat(np.random.default_rng(0).normal(0, 1, 40), 10)
-    low, high = bootstrap_mean(values, np.repeat(np.arange(40), 10), 500, 0)
-    row_low, row_high = bootstrap_mean(values, np.arange(400), 500, 0)
+    ((low, high),) = bootstrap_means(values[:, None], np.repeat(np.arange(40), 10), 500, 0)
+    ((row_low, row_high),) = bootstrap_means(values[:, None], np.arange(400), 500, 0)
     assert high - low > 2 * (row_high - row_low)
 
 
@@ -60,6 +61,22 @@ def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
     for seed in range(200):
         generator = np.random.default_rng(seed)
         values = np.repeat(generator.normal(0, 1, 60), 3) + generator.normal(0, 0.3, 180)
-        low, high = bootstrap_mean(values, np.repeat(np.arange(60), 3), 300, seed, confidence=0.9)
+        ((low, high),) = bootstrap_means(values[:, None], np.repeat(np.arange(60), 3), 300, seed, confidence=0.9)
         hits += low <= 0 <= high
     assert 0.83 < hits / 200 < 0.96
+
+
+def test_columns_share_their_draws_so_that_differences_are_paired() -> None:
+    generator = np.random.default_rng(0)
+    a = generator.normal(0, 1, 200)
+    columns = np.stack([a, 2 * a, a + 3], axis=1)
+    one, double, moved = bootstrap_means(columns, np.arange(200) // 2, 200, 0)
+    assert double == pytest.approx((2 * one[0], 2 * one[1])) and moved == pytest.approx((one[0] + 3, one[1] + 3))
+
+
+def test_the_null_band_is_the_spread_of_a_binomial() -> None:
+    found = ece_with_null(np.full(400, 0.8), np.arange(400) < 320, 4000)
+    (only,) = found.reliability
+    assert (only["n"], only["confidence"], only["accuracy"]) == (400, pytest.approx(0.8), 0.8)
+    low, high = binom.ppf([0.025, 0.975], 400, 0.8) / 400
+    assert only["null_low"] == pytest.approx(low, abs=0.0051) and only["null_high"] == pytest.approx(high, abs=0.0051)
