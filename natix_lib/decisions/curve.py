@@ -55,14 +55,20 @@ def thin(count: int, points: int = PLOTTED) -> Ints:
     return np.unique(np.linspace(0, count - 1, min(count, points)).round().astype(np.int64))
 
 
-def risk_coverage_areas(ranking: Ranking) -> tuple[float, float]:
+def risk_coverage_areas(ends: Ints, errors: Ints) -> tuple[float, float]:
     """AURC and AUGRC, errors of a tie group spread evenly over it.
 
     AURC is the mean selective risk over the n coverages; AUGRC the area under joint risk P(accepted and wrong) against
     coverage (Traub et al. 2024, arXiv 2407.01032).
+
+    Args:
+        ends: Reachable numbers of accepted rows, rising to n, (g,).
+        errors: Errors among them, (g,).
     """
-    n = int(ranking.ends[-1])
-    expected = np.interp(np.arange(n + 1), np.append(0, ranking.ends), np.append(0, ranking.errors))
-    aurc = float(np.mean(expected[1:] / np.arange(1, n + 1)))
-    augrc = float(np.mean(0.5 * (expected[1:] + expected[:-1])) / n)
-    return aurc, augrc
+    n = int(ends[-1])
+    counts = np.arange(1, n + 1)
+    expected = np.interp(counts, ends, errors) if len(ends) < n else errors.astype(np.float64)
+    if len(ends) < n and ends[0] > 1:
+        expected[: ends[0]] = counts[: ends[0]] * (errors[0] / ends[0])
+    augrc = (expected.sum() - 0.5 * expected[-1]) / n**2
+    return float(np.mean(expected / counts)), float(augrc)

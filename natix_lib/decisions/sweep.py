@@ -14,13 +14,14 @@ chosen point is the largest coverage within 1e-12 of the best, and its figures a
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from natix_lib.decisions.curve import Ranking, order_and_ends, risk_coverage_areas
+from natix_lib.decisions.curve import order_and_ends, risk_coverage_areas
 from natix_lib.decisions.score import (
     Bools,
     Floats,
     Ints,
+    Logits,
     check_labels,
     check_logits,
     predictions_and_log_odds,
@@ -30,6 +31,7 @@ from natix_lib.errors import CalibrationError
 
 OBJECTIVES = ("macro_f1", "coverage_at_risk", "f1_at_coverage", "mcc")
 ROUNDING = 1e-12  # of sums along the ranking
+Classes = NDArray[np.unsignedinteger]
 TABLE = tuple(round(0.10 + 0.05 * i, 2) for i in range(17))  # the first trainer's thresholds
 
 
@@ -118,9 +120,8 @@ def sweep_thresholds(
         raise CalibrationError(f"sweep max_risk must be in (0, 1), got {max_risk:g}")
     if not 0 < min_coverage <= 1:
         raise CalibrationError(f"sweep min_coverage must be in (0, 1], got {min_coverage:g}")
-    predicted, scores = predictions_and_log_odds(values)
-    require_two_classes(y, predicted)
-    curve, ranking = _curve(scores, y, predicted, classes)
+    true, said, levels, last = _ranked(values, y)
+    curve, errors, areas = _curve(true, said, levels, last, classes)
     allowed, goal = None, curve.macro_f1
     if objective == "coverage_at_risk":
         allowed, goal = curve.selective_risk <= max_risk, curve.coverage
@@ -134,24 +135,23 @@ def sweep_thresholds(
         goal = curve.f1_accepted if curve.mcc is None or objective == "f1_at_coverage" else curve.mcc
     best = goal if allowed is None else np.where(allowed, goal, -np.inf)
     chosen = int(np.flatnonzero(best >= best.max() - ROUNDING)[-1])
-    threshold = float(ranking.thresholds[chosen])
+    threshold, accepted = float(curve.threshold_logodds[chosen]), int(curve.accepted[chosen])
     accept_all = threshold == -np.inf
-    aurc, augrc = risk_coverage_areas(ranking)
     return ThresholdSweep(
         threshold_logodds=None if accept_all else threshold,
         threshold=0.0 if accept_all else probability(threshold),
         objective=objective,
         value=float(goal[chosen]),
-        f1_score=_counted_f1(y, predicted, scores > threshold, classes),
+        f1_score=_counted_f1(true, said, accepted, classes),
         coverage=float(curve.coverage[chosen]),
         selective_risk=float(curve.selective_risk[chosen]),
         n=n,
-        n_accepted=int(ranking.ends[chosen]),
-        n_errors=int(ranking.errors[chosen]),
+        n_accepted=accepted,
+        n_errors=int(errors[chosen]),
         absent_classes=[int(c) for c in np.flatnonzero(np.bincount(y, minlength=classes) == 0)],
-        aurc=aurc,
-        augrc=augrc,
-        table=[_table_row(curve, ranking.scores, point) for point in TABLE],
+        aurc=areas[0],
+        augrc=areas[1],
+        table=[_table_row(curve, levels, point) for point in TABLE],
         curve=curve,
     )
 
@@ -170,41 +170,49 @@ def require_two_classes(labels: Ints, predicted: Ints) -> None:
         )
 
 
-def _curve(scores: Floats, labels: Ints, predicted: Ints, classes: int) -> tuple[Curve, Ranking]:
+def _ranked(values: Logits, labels: Ints) -> tuple[Classes, Classes, Floats, Ints]:
+    """Labels and predictions by falling score, (n,) each; score and last position of each tie group, (g,) each."""
+    predicted, scores = predictions_and_log_odds(values)
+    require_two_classes(labels, predicted)
     order, last = order_and_ends(scores)
-    small = np.min_scalar_type(classes)
-    y, p = labels[order].astype(small), predicted[order].astype(small)
-    right = y == p
-    errors = np.cumsum(~right)[last]
-    levels = scores[order[last]]
-    ranking = Ranking(last + 1, levels, np.append(levels[1:], -np.inf), errors)
-    totals = np.bincount(labels, minlength=classes)
+    small = np.min_scalar_type(values.shape[1])
+    return labels.astype(small)[order], predicted.astype(small)[order], scores[order[last]], last
+
+
+def _curve(
+    true: Classes, said: Classes, levels: Floats, last: Ints, classes: int
+) -> tuple[Curve, Ints, tuple[float, float]]:
+    """The curve, the errors among the accepted at each of its points, and the areas."""
+    right = true == said
+    totals = np.bincount(true, minlength=classes)
     present = int(np.count_nonzero(totals))
-    macro, inner = _f1_curves(y, p, right, totals)
-    ends = ranking.ends
+    errors = np.cumsum(~right)[last]
+    ends = last + 1
+    areas = risk_coverage_areas(ends, errors)
+    macro, inner = _f1_curves(true, said, right, totals)
     curve = Curve(
-        threshold_logodds=ranking.thresholds,
+        threshold_logodds=np.append(levels[1:], -np.inf),
         accepted=ends,
-        coverage=ends / len(labels),
+        coverage=ends / len(true),
         selective_risk=errors / ends,
         macro_f1=macro[last] / present,
         f1_accepted=inner[last] / present,
-        mcc=_mcc(y, p, last) if classes == 2 else None,
+        mcc=_mcc(true, said, last) if classes == 2 else None,
     )
-    return curve, ranking
+    return curve, errors, areas
 
 
-def _f1_curves(y: Ints, p: Ints, right: Bools, totals: Ints) -> tuple[Floats, Floats]:
+def _f1_curves(true: Classes, said: Classes, right: Bools, totals: Ints) -> tuple[Floats, Floats]:
     """Sums over the classes present of F1 after each row of the ranking, (n,) each.
 
     First with the rejected counted as missed, `2 hits / (said + all of the class)`, then of the accepted alone,
     `2 hits / (said + true)`.
     """
-    macro, inner = np.zeros(len(y)), np.zeros(len(y))
+    macro, inner = np.zeros(len(true)), np.zeros(len(true))
     # An event is a row at the class it is said to be and, where that is wrong, a second one at the class it is.
-    row = np.repeat(np.arange(len(y)), 2 - right)
+    row = np.repeat(np.arange(len(true), dtype=np.int32), 2 - right)
     second = np.append(False, row[1:] == row[:-1])
-    event_class = np.where(second, y[row], p[row])
+    event_class = np.where(second, true[row], said[row])
     by_class = np.argsort(event_class, kind="stable")  # a radix sort: classes are small integers
     start = 0
     for total, count in zip(totals, np.bincount(event_class, minlength=len(totals)), strict=True):
@@ -212,30 +220,30 @@ def _f1_curves(y: Ints, p: Ints, right: Bools, totals: Ints) -> tuple[Floats, Fl
         start += count
         if not total or not count:
             continue
-        rows, said = row[events], ~second[events]
-        hit = said & right[rows]
-        hits, saids, trues = 2 * np.cumsum(hit), np.cumsum(said), np.cumsum(hit | ~said)
+        rows, is_said = row[events], ~second[events]
+        hit = is_said & right[rows]
+        hits, saids, trues = 2 * np.cumsum(hit), np.cumsum(is_said), np.cumsum(hit | ~is_said)
         macro[rows] += np.diff(hits / (saids + total), prepend=0.0)
         inner[rows] += np.diff(hits / (saids + trues), prepend=0.0)
-    return np.cumsum(macro), np.cumsum(inner)
+    return np.cumsum(macro, out=macro), np.cumsum(inner, out=inner)
 
 
-def _mcc(y: Ints, p: Ints, last: Ints) -> Floats:
+def _mcc(true: Classes, said: Classes, last: Ints) -> Floats:
     """Matthews correlation of two classes among the accepted; 0 where labels or predictions are constant."""
     m = (last + 1).astype(np.float64)
-    true, said, both = (np.cumsum(kind)[last].astype(np.float64) for kind in (y == 1, p == 1, (y == 1) & (p == 1)))
-    product = np.sqrt((m - said) * said) * np.sqrt((m - true) * true)
-    result: Floats = np.divide(both * m - said * true, product, out=np.zeros(len(m)), where=product > 0)
+    y, p, both = (np.cumsum(kind)[last].astype(np.float64) for kind in (true == 1, said == 1, (true & said) == 1))
+    product = np.sqrt((m - p) * p) * np.sqrt((m - y) * y)
+    result: Floats = np.divide(both * m - p * y, product, out=np.zeros(len(m)), where=product > 0)
     return result
 
 
-def _counted_f1(labels: Ints, predicted: Ints, accepted: Bools, classes: int) -> float:
-    """Macro-F1 with the rejected counted as missed, over the classes present."""
-    true = np.bincount(labels, minlength=classes)
-    said = np.bincount(predicted[accepted], minlength=classes)
-    hits = np.bincount(predicted[accepted & (predicted == labels)], minlength=classes)
-    present = true > 0
-    return float(np.mean(2 * hits[present] / (said + true)[present]))
+def _counted_f1(true: Classes, said: Classes, accepted: int, classes: int) -> float:
+    """Macro-F1 of the first `accepted` rows with the rest counted as missed, over the classes present."""
+    y, p = true[:accepted], said[:accepted]
+    totals, saids = np.bincount(true, minlength=classes), np.bincount(p, minlength=classes)
+    hits = np.bincount(p[p == y], minlength=classes)
+    present = totals > 0
+    return float(np.mean(2 * hits[present] / (saids + totals)[present]))
 
 
 def _table_row(curve: Curve, scores: Floats, point: float) -> dict[str, float | None]:
