@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-NUMBERS = 1 << 16  # of a block: half a megabyte in float64
+NUMBERS = 1 << 17  # of a block: a megabyte in float64; smaller ones leave the threads waiting for each other
 R = TypeVar("R")
 
 

@@ -209,23 +209,32 @@ def _f1_curves(true: Classes, said: Classes, right: Bools, totals: Ints) -> tupl
     `2 hits / (said + true)`.
     """
     macro, inner = np.zeros(len(true)), np.zeros(len(true))
-    # An event is a row at the class it is said to be and, where that is wrong, a second one at the class it is.
-    row = np.repeat(np.arange(len(true), dtype=np.int32), 2 - right)
-    second = np.append(False, row[1:] == row[:-1])
-    event_class = np.where(second, true[row], said[row])
-    by_class = np.argsort(event_class, kind="stable")  # a radix sort: classes are small integers
-    start = 0
-    for total, count in zip(totals, np.bincount(event_class, minlength=len(totals)), strict=True):
-        events = by_class[start : start + count]
-        start += count
-        if not total or not count:
+    wrong = np.flatnonzero(~right)
+    missing = np.zeros(len(wrong))  # what a wrong row changes at the class that it is
+    said_rows, missed_rows = _rows_of(said, len(totals)), _rows_of(true[wrong], len(totals))
+    for total, rows, missed in zip(totals, said_rows, missed_rows, strict=True):
+        if not total or not len(rows):
             continue
-        rows, is_said = row[events], ~second[events]
-        hit = is_said & right[rows]
-        hits, saids, trues = 2 * np.cumsum(hit), np.cumsum(is_said), np.cumsum(hit | ~is_said)
-        macro[rows] += np.diff(hits / (saids + total), prepend=0.0)
-        inner[rows] += np.diff(hits / (saids + trues), prepend=0.0)
+        hit = right[rows]
+        hits, saids = 2 * np.cumsum(hit), np.arange(1, len(rows) + 1)
+        macro[rows] = np.diff(hits / (saids + total), prepend=0.0)
+        # The class's events in the order of the ranking: rows said to be it, and among them those that it missed.
+        is_said = np.ones(len(rows) + len(missed), dtype=np.bool_)
+        is_said[np.searchsorted(rows, wrong[missed]) + np.arange(len(missed))] = False
+        is_hit = np.zeros(len(is_said), dtype=np.bool_)
+        is_hit[is_said] = hit
+        hits, saids, trues = 2 * np.cumsum(is_hit), np.cumsum(is_said), np.cumsum(is_hit | ~is_said)
+        change = np.diff(hits / (saids + trues), prepend=0.0)
+        inner[rows] = change[is_said]
+        missing[missed] = change[~is_said]
+    inner[wrong] += missing
     return np.cumsum(macro, out=macro), np.cumsum(inner, out=inner)
+
+
+def _rows_of(classes: Classes, count: int) -> list[Ints]:
+    """The rows of each class, rising; the sort is a radix sort, because classes are small integers."""
+    ends = np.cumsum(np.bincount(classes, minlength=count))
+    return np.split(np.argsort(classes, kind="stable"), ends[:-1])
 
 
 def _mcc(true: Classes, said: Classes, last: Ints) -> Floats:

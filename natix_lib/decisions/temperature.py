@@ -21,7 +21,11 @@ from numpy.typing import ArrayLike
 from natix_lib.decisions.blocks import columns, over_blocks, sum_columns
 from natix_lib.decisions.score import Floats, Ints, Logits, check_labels, check_logits
 
-MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 1e5
+LEAST_SHARE, MOST_SHARE = (
+    0.01,
+    1e4,
+)  # the temperatures allowed, in root-mean-square gaps below the row's maximum; 1 always is
+SLOPE_ROUNDING = 1e-14  # in the same unit: a slope at beta = 0 that cannot be told from 0
 PART = 32  # a larger fit starts from every 32nd row, and that one from every 1024th
 LEAST = 1000  # rows of a part that is worth it
 TOLERANCE = 1e-9  # on d nll / d log(beta), nats: T is then right to about one in 10^8
@@ -34,7 +38,7 @@ class TemperatureFit:
 
     Attributes:
         temperature: T > 0; probabilities are softmax(logits / T).
-        status: `ok`; `separable`, every row is right and T is the lower bound; `worse_than_uniform`, no finite T beats
+        status: `ok`; `separable`, every row is right and T is the least allowed; `worse_than_uniform`, no finite T beats
             uniform probabilities and T is 1; `constant`, all logits of each row are equal and T is 1; `clamped`, the
             minimum lies outside the allowed range.
         nll: Mean negative log-likelihood at T, nats.
@@ -52,6 +56,8 @@ class TemperatureFit:
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> TemperatureFit:
     """The temperature that minimises the mean negative log-likelihood; never one worse than T = 1.
 
+    The range allowed scales with the logits and holds 1.
+
     Args:
         logits: (n, C).
         labels: (n,) in 0..C-1.
@@ -62,42 +68,43 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> TemperatureFit:
     values = check_logits(logits)
     y = check_labels(labels, *values.shape)
     uniform = float(np.log(values.shape[1]))
-    slope, wrong, spread = _ends(values, y)
+    slope, wrong, gap = _ends(values, y)
 
     def finish(temperature: float, status: str) -> TemperatureFit:
         series = _series(values, y, 1.0 / temperature)
         return TemperatureFit(temperature, status, series[0], 2, series[1] / temperature)
 
-    if not spread:
+    if not gap:
         return TemperatureFit(1.0, "constant", uniform, 1, 0.0)
-    if slope >= 0.0:
+    if slope >= -SLOPE_ROUNDING * gap:
         return finish(1.0, "worse_than_uniform")
     if not wrong:
-        return finish(MIN_TEMPERATURE, "separable")
+        return finish(min(LEAST_SHARE * gap, 1.0), "separable")
+    least, most = min(1 / (MOST_SHARE * gap), 1.0), max(1 / (LEAST_SHARE * gap), 1.0)
     beta = 1.0
     for step in (PART * PART, PART):
         if len(y) // step >= LEAST:
-            beta, *_ = _minimum(values[::step], y[::step], beta)
-    beta, nll, gradient, passes = _minimum(values, y, beta)
+            beta, *_ = _minimum(values[::step], y[::step], beta, least, most)
+    beta, nll, gradient, passes = _minimum(values, y, beta, least, most)
     if abs(beta - 1.0) < 1e-6:  # convex: anywhere else the minimum is below T = 1 by more than rounding
         unscaled = finish(1.0, "ok")
         if unscaled.nll <= nll:
             return unscaled
-    inside = 1 / MAX_TEMPERATURE < beta < 1 / MIN_TEMPERATURE
-    return TemperatureFit(1 / beta, "ok" if inside else "clamped", nll, passes + 1, gradient)
+    return TemperatureFit(1 / beta, "ok" if least < beta < most else "clamped", nll, passes + 1, gradient)
 
 
-def _ends(values: Logits, labels: Ints) -> tuple[float, bool, bool]:
-    """The slope of the nll at beta = 0, whether any row is wrong, and whether any row's logits differ."""
+def _ends(values: Logits, labels: Ints) -> tuple[float, bool, float]:
+    """The slope of the nll at beta = 0, whether any row is wrong, and the root-mean-square gap of the logits."""
 
-    def work(block: slice) -> tuple[float, bool, bool]:
+    def work(block: slice) -> tuple[float, bool, float]:
         z = columns(values, block)
         z -= z.max(axis=0)
         own = z[labels[block], np.arange(z.shape[1])]
-        return float((sum_columns(z) / len(z) - own).sum()), bool(own.any()), bool(z.any())
+        slope = float((sum_columns(z) / len(z) - own).sum())
+        return slope, bool(own.any()), float(np.einsum("cb,cb->", z, z))
 
-    slopes, wrong, spread = zip(*over_blocks(work, *values.shape), strict=True)
-    return sum(slopes) / len(labels), any(wrong), any(spread)
+    slopes, wrong, squares = zip(*over_blocks(work, *values.shape), strict=True)
+    return sum(slopes) / len(labels), any(wrong), float(np.sqrt(sum(squares) / values.size))
 
 
 def _series(values: Logits, labels: Ints, beta: float) -> Floats:
@@ -126,9 +133,8 @@ def _series(values: Logits, labels: Ints, beta: float) -> Floats:
     return result
 
 
-def _minimum(values: Logits, labels: Ints, beta: float) -> tuple[float, float, float, int]:
-    """The minimising beta within the allowed range, its nll, the slope in log(beta) there, and the passes made."""
-    least, most = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
+def _minimum(values: Logits, labels: Ints, beta: float, least: float, most: float) -> tuple[float, float, float, int]:
+    """The minimising beta in [least, most], its nll, the slope in log(beta) there, and the passes made."""
     passes = 0
     low, high = 0.0, np.inf  # where the slope was seen to be below and above 0
     while passes < 100:

@@ -133,16 +133,16 @@ def test_the_naive_rule_breaks_the_promise_in_every_cell(cell: str, n: int) -> N
 
 
 @pytest.mark.parametrize("procedure", PROCEDURES)
-@pytest.mark.parametrize("cell", [BALANCED, ZIPF, OVERCONFIDENT, TIES])
+@pytest.mark.parametrize("cell", [BALANCED, ZIPF, TIES])
 def test_the_promise_is_not_kept_by_accepting_nothing(cell: str, procedure: str) -> None:
-    """Of 3,000 rows all trials accept, and on average most of what a threshold that knows the pool accepts."""
+    """On 3,000 rows every trial accepts most of what a threshold that knows the pool accepts."""
     cases = pool(cell)
-    best = max((cases.scores > t).mean() for t in np.unique(cases.scores)[:: 100 if cell != TIES else 1] if risk_above(cell, t) <= ALPHA)
+    levels = np.unique(cases.scores.round(1))
+    best = max((cases.scores > t).mean() for t in levels if risk_above(cell, t) <= ALPHA)
     rule = certified(procedure, 0.1)
     found = [rule(cases.scores[rows], cases.errors[rows]) for rows in draws(3000, 20)]
     coverage = [0.0 if threshold is None else (cases.scores > threshold).mean() for threshold in found]
-    assert min(coverage) > 0.2 * best and np.mean(coverage) > 0.6 * best
-    print(cell, procedure, np.array(coverage)/best)
+    assert min(coverage) > 0.8 * best
 
 
 def near_duplicates(cell: str, trial: int) -> tuple[Pool, np.ndarray]:

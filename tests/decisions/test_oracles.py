@@ -232,7 +232,8 @@ def test_the_mean_nll_is_sklearns_log_loss(temperature: float) -> None:
 def test_random_points_of_the_curve_of_13_classes_are_sklearns_f1() -> None:
     logits, labels = drawn(1.5, n=3000)
     logits, labels = logits[labels != 5].round(1), labels[labels != 5]
-    curve, scores, said = sweep_thresholds(logits, labels).curve, log_odds(logits), logits.argmax(axis=1)
+    sweep, scores, said = sweep_thresholds(logits, labels), log_odds(logits), logits.argmax(axis=1)
+    curve = sweep.curve
     options = {"labels": np.unique(labels), "average": "macro", "zero_division": 0}
     for i in np.random.default_rng(0).integers(0, len(curve.accepted), 60):
         accepted = scores > curve.threshold_logodds[i]
@@ -240,6 +241,8 @@ def test_random_points_of_the_curve_of_13_classes_are_sklearns_f1() -> None:
         shown = np.where(accepted, said, -1)
         assert curve.macro_f1[i] == pytest.approx(f1_score(labels, shown, **options), abs=1e-12)
         assert curve.f1_accepted[i] == pytest.approx(f1_score(labels[accepted], said[accepted], **options), abs=1e-12)
+    lowest = -np.inf if sweep.threshold_logodds is None else sweep.threshold_logodds
+    assert sweep.f1_score == pytest.approx(f1_score(labels, np.where(scores > lowest, said, -1), **options), abs=1e-12)
 
 
 def test_random_points_of_the_curve_of_two_classes_are_sklearns_matthews_correlation() -> None:

@@ -5,7 +5,7 @@ from sklearn.metrics import log_loss
 
 from natix_lib.decisions import fit_temperature
 from natix_lib.decisions.score import softmax
-from natix_lib.decisions.temperature import MIN_TEMPERATURE, negative_log_likelihood
+from natix_lib.decisions.temperature import LEAST_SHARE, MOST_SHARE, negative_log_likelihood
 
 
 def drawn(temperature: float, n: int, classes: int, seed: int = 0, scale: float = 3.0) -> tuple:
@@ -55,10 +55,28 @@ def test_a_large_fit_that_is_warm_started_equals_a_small_one() -> None:
     assert values[1] < min(values[0], values[2])
 
 
-def test_separable_rows_give_the_lower_bound() -> None:
+def test_separable_rows_give_the_least_temperature_allowed() -> None:
     logits = np.array([[3.0, 0], [0, 2.0], [5.0, 1]])
     fit = fit_temperature(logits, [0, 1, 0])
-    assert (fit.status, fit.temperature) == ("separable", MIN_TEMPERATURE)
+    gap = np.sqrt(np.mean([9, 0, 0, 4, 0, 16]))
+    assert (fit.status, fit.temperature) == ("separable", pytest.approx(LEAST_SHARE * gap))
+    assert fit_temperature(1000 * logits, [0, 1, 0]).temperature == 1.0  # never worse than T = 1
+
+
+@pytest.mark.parametrize("factor", [1e-4, 1e-2, 1e2, 1e4])
+def test_c_times_the_logits_have_c_times_the_temperature(factor: float) -> None:
+    logits, labels = drawn(1.7, 3_000, 4)
+    one, scaled = fit_temperature(logits, labels), fit_temperature(factor * logits, labels)
+    assert scaled.status == "ok" and scaled.temperature == pytest.approx(factor * one.temperature, rel=1e-7)
+    assert scaled.nll == pytest.approx(one.nll)
+
+
+def test_a_minimum_beyond_the_range_is_clamped_to_its_end() -> None:
+    logits, labels = np.zeros((1_000_000, 2)), np.zeros(1_000_000, dtype=int)
+    logits[:, 0] = 3.0
+    labels[500_001:] = 1  # T = 3 / ln(500,001 / 499,999), three quarters of a million
+    fit = fit_temperature(logits, labels)
+    assert (fit.status, fit.temperature) == ("clamped", pytest.approx(MOST_SHARE * 3 / np.sqrt(2)))
 
 
 def test_a_model_worse_than_uniform_keeps_temperature_one() -> None:

@@ -14,7 +14,6 @@ from natix_lib.logits import read_labels, read_logits
 from natix_lib.steps import calibrate
 from tests.calibration_sets import write_set
 
-
 STEPS = {"sweep": "sweep", "calibrate": "scrc"}
 
 
