@@ -38,9 +38,9 @@ class TemperatureFit:
 
     Attributes:
         temperature: T > 0; probabilities are softmax(logits / T).
-        status: `ok`; `separable`, every row is right and T is the least allowed; `worse_than_uniform`, no finite T beats
-            uniform probabilities and T is 1; `constant`, all logits of each row are equal and T is 1; `clamped`, the
-            minimum lies outside the allowed range.
+        status: `ok`; `separable`, every row is right and T is the least allowed; `worse_than_uniform`, no finite T
+            beats uniform probabilities and T is 1; `constant`, all logits of each row are equal and T is 1; `clamped`,
+            the minimum lies outside the allowed range.
         nll: Mean negative log-likelihood at T, nats.
         passes: Passes over all the rows.
         gradient: d nll / d log(1/T) at T.

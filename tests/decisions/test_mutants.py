@@ -15,6 +15,7 @@ import pytest
 
 import natix_lib
 
+pytestmark = pytest.mark.slow  # each is a process of its own
 ROOT = Path(natix_lib.__file__).parent.parent
 GUARANTEE, POLICY, SELECTION, SWEEP, TEMPERATURE, PROPERTIES = (
     f"tests/decisions/test_{name}.py"
@@ -144,7 +145,7 @@ MUTANTS = {
         f"{POLICY}::test_a_temperature_serves_probabilities_and_never_changes_a_decision",
     ),
     "rejected are not missed": Mutant(
-        "sweep.py", "np.diff(hits / (saids + total)", "np.diff(hits / (saids + trues)", CURVE
+        "sweep.py", "np.diff(hits / (saids + total)", "np.diff(hits / (saids + np.cumsum(hit))", CURVE
     ),
     "rejected are not missed in the chosen F1": Mutant(
         "sweep.py",
