@@ -1,7 +1,7 @@
 """The cut of a binary score: positive iff the log-odds of the positive classes are above it.
 
 A consumer that rounds at 0.5 must round to the tuned decision, so the score is `sigmoid(log-odds - cut)`: monotone,
-and 0.5 exactly at the cut.
+and 0.5 exactly at the cut. Rows nearer than `APART` in log-odds count as one: the score could not tell them apart.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,8 @@ import numpy as np
 
 from natix_lib.decisions.score import Bools, Floats
 from natix_lib.errors import CalibrationError
+
+APART = 1e-12
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,15 @@ def tune_cut(positive_logodds: Floats, is_positive: Bools) -> Cut:
         raise CalibrationError(f"a cut needs positive and negative labels, {positives} of {n} are positive")
     order = np.argsort(positive_logodds, kind="stable")
     scores, truth = positive_logodds[order], is_positive[order]
-    below = np.flatnonzero(scores[1:] > scores[:-1]) + 1  # rows at or below the cut
+    below = np.flatnonzero(scores[1:] - scores[:-1] > APART) + 1  # rows at or below the cut
     if not len(below):
         raise CalibrationError("a cut needs scores that differ, all are equal")
     missed = np.cumsum(truth)[below - 1].astype(np.float64)
     said, hit = (n - below).astype(np.float64), positives - missed
     mcc = (hit * n - said * positives) / np.sqrt(said * below * float(positives) * (n - positives))
-    cuts = 0.5 * (scores[below] + scores[below - 1])
+    lower, upper = scores[below - 1], scores[below]
+    middle = lower + 0.5 * (upper - lower)
+    cuts = np.where(middle < upper, middle, lower)  # the middle of two neighbouring floats may round to the upper
     ties = np.flatnonzero(mcc >= mcc.max() - 1e-12)
     best = ties[np.abs(cuts[ties]).argmin()]
     return Cut(float(cuts[best]), float(mcc[best]))

@@ -15,7 +15,7 @@ from natix_lib.decisions.binomial import upper_risk_bound
 from natix_lib.decisions.curve import Ranking, rank, thin
 from natix_lib.decisions.metrics import bootstrap_means, brier, classwise_ece, ece, ece_with_null
 from natix_lib.decisions.policy import ABSTAIN_ALL, ACCEPT_ALL, CALIBRATE_METHOD, SETS_SCORE, THRESHOLD
-from natix_lib.decisions.score import Floats, Ints, predictions_and_log_odds, softmax
+from natix_lib.decisions.score import Bools, Floats, Ints, predictions_and_log_odds, softmax
 from natix_lib.decisions.selection import independent_rows
 from natix_lib.decisions.sets import PAC, first_half
 from natix_lib.decisions.sweep import require_two_classes
@@ -85,8 +85,9 @@ def run(
         temperature=fit.temperature,
         cut=None if cut is None else cut.logodds,
     )
-    accepted = policy.apply(data.logits).accepted
-    probabilities = {name: softmax(data.logits, t) for name, t in (("before", 1.0), ("after", fit.temperature))}
+    decisions = policy.apply(data.logits)
+    accepted = decisions.accepted
+    probabilities = {"before": softmax(data.logits), "after": decisions.probabilities}
     nll = {
         name: negative_log_likelihood(data.logits, data.labels, t)
         for name, t in (("before", 1.0), ("after", fit.temperature))
@@ -169,7 +170,7 @@ def _accept_rule(certificate: Certificate, ranking: Ranking, wanted: config.Scrc
 
 
 def _sets(
-    data: CalibrationSet, probabilities: Floats, accepted: Any, rows: Any, wanted: config.Scrc
+    data: CalibrationSet, probabilities: Floats, accepted: Bools, rows: Bools, wanted: config.Scrc
 ) -> JsonDict | None:
     """The prediction sets, fitted on the half that nothing else has seen."""
     if wanted.sets == "none":
