@@ -8,9 +8,14 @@ TARGET ?= all
 CLASSES ?= 2
 IMAGE_CPU ?= natix-cpu:latest
 IMAGE_GPU ?= natix-gpu:latest
+BASE_IMAGE ?= python:3.11-slim-bookworm
+BUILD_IMAGE ?= $(BASE_IMAGE)
+GPU_BASE_IMAGE ?= $(BASE_IMAGE)
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+DOCKER_BUILD ?= docker build --network host
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-long check format compile bench bench-explora bench-decisions lock clean
+.PHONY: help install demo test test-slow test-long check format compile images image-cpu image-gpu bench bench-explora bench-decisions lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +57,16 @@ compile: install ## Compile the pipeline for Kubeflow and Vertex, and refresh th
 		--image-cpu $(IMAGE_CPU) --image-gpu $(IMAGE_GPU) --output build
 	$(BIN)/python -m pipelines.compile --config pipelines/configs/default.yaml \
 		--image-cpu natix-cpu:latest --image-gpu natix-gpu:latest --output tests/pipelines/golden
+
+images: image-cpu image-gpu ## Build both images, IMAGE_CPU and IMAGE_GPU
+
+image-cpu:
+	$(DOCKER_BUILD) -f images/Dockerfile --target cpu -t $(IMAGE_CPU) --build-arg BASE_IMAGE=$(BASE_IMAGE) \
+		--build-arg BUILD_IMAGE=$(BUILD_IMAGE) --build-arg TORCH_INDEX=$(TORCH_CPU_INDEX) .
+
+image-gpu:
+	$(DOCKER_BUILD) -f images/Dockerfile --target gpu -t $(IMAGE_GPU) --build-arg BASE_IMAGE=$(BASE_IMAGE) \
+		--build-arg BUILD_IMAGE=$(BUILD_IMAGE) --build-arg GPU_BASE_IMAGE=$(GPU_BASE_IMAGE) .
 
 bench: install ## Feature cache against backbone in every epoch; local runner against direct calls
 	$(BIN)/python -m benchmarks.feature_cache
