@@ -60,6 +60,7 @@ def evaluate(
         min_slice: Slices with fewer images get no interval.
     """
     labels, prediction = scored.labels, scored.decisions.prediction
+    calibration = _calibration(scored, resamples, seed)
     classes = len(class_names)
     counts = np.bincount(labels, minlength=classes)
     majority = int(counts.argmax())
@@ -72,8 +73,8 @@ def evaluate(
         "n": len(labels),
         "groups": int(draws.shape[1]),
         "confidence": confidence,
-        "metrics": metrics(scored, resamples, confidence, seed),
-        "reliability": _calibration(scored, resamples, seed).reliability,
+        "metrics": metrics(scored, resamples, confidence, seed, calibration),
+        "reliability": calibration.reliability,
         "baseline": {
             "class": class_names[majority],
             "accuracy": _interval(sums[:, 1] / sums[:, 0], confidence),
@@ -87,13 +88,16 @@ def evaluate(
     }
 
 
-def metrics(scored: Scored, resamples: int, confidence: float, seed: int) -> JsonDict:
+def metrics(
+    scored: Scored, resamples: int, confidence: float, seed: int, calibration: EceTest | None = None
+) -> JsonDict:
     """Metric name to `{value, low, high}`; a value that is not defined is None, an absent interval is None.
 
     `accuracy`, `macro_f1` (over classes with a label or a prediction), `mcc` (Gorodkin's R_K), `auroc` (of the binary
     score, else macro one-against-rest), `nll` (nats), `brier`, `ece` (with `null_high` and `p_value`), `coverage`,
     `selective_risk`; with positive classes also `score_accuracy` and `score_mcc` of the score rounded at 0.5; with
     prediction sets also, of the accepted, `set_coverage` (the set holds the label) and `set_size` (mean classes in it).
+    The test of calibration is made here unless it is given.
     """
     labels, d = scored.labels, scored.decisions
     n, classes = d.probabilities.shape
@@ -127,7 +131,7 @@ def metrics(scored: Scored, resamples: int, confidence: float, seed: int) -> Jso
             "auroc": _auroc(scored, number, draws, confidence),
             "nll": _interval(nll / total, confidence),
             "brier": _interval(squared / total, confidence),
-            "ece": _ece(scored, resamples, seed),
+            "ece": _ece(calibration or _calibration(scored, resamples, seed)),
             "coverage": _interval(accepted / total, confidence),
             "selective_risk": _interval(accepted_wrong / accepted, confidence),
         }
@@ -202,8 +206,7 @@ def _calibration(scored: Scored, resamples: int, seed: int) -> EceTest:
     return ece_with_null(d.probabilities.max(axis=1), d.prediction == scored.labels, max(resamples, 1), seed)
 
 
-def _ece(scored: Scored, resamples: int, seed: int) -> JsonDict:
-    test = _calibration(scored, resamples, seed)
+def _ece(test: EceTest) -> JsonDict:
     return {"value": test.value, "low": None, "high": None, "null_high": test.null_high, "p_value": test.p_value}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from natix_lib.decisions.score import Bools, Floats, Ints
 
+TABLE = tuple(round(0.10 + 0.05 * i, 2) for i in range(17))  # the first trainer's thresholds, as probabilities
 PLOTTED = 100  # points of a curve that a person looks at
 
 

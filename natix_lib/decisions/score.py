@@ -56,12 +56,6 @@ def check_labels(labels: ArrayLike, rows: int, classes: int) -> Ints:
     return result
 
 
-def predictions(logits: Logits) -> Ints:
-    """The class of the largest logit, the lowest index on ties: int64 (n,)."""
-    result: Ints = logits.argmax(axis=1).astype(np.int64)
-    return result
-
-
 def log_odds(logits: ArrayLike) -> Floats:
     """Log-odds of the predicted class, `-log sum_{j != top} exp(z_j - z_top)`.
 
@@ -79,7 +73,7 @@ def log_odds(logits: ArrayLike) -> Floats:
 
 
 def predictions_and_log_odds(values: Logits) -> tuple[Ints, Floats]:
-    """Both, in one pass over logits that were checked."""
+    """The class of the largest logit, the lowest index on ties, int64 (n,), and its log-odds; of checked logits."""
     n, classes = values.shape
     predicted, score = np.empty(n, dtype=np.int64), np.empty(n)
     from_the_end = np.arange(classes, 0, -1).astype(np.min_scalar_type(classes))[:, None]
@@ -135,6 +129,11 @@ def softmax(logits: Logits, temperature: float = 1.0) -> Floats:
 def probability(log_odds_value: float) -> float:
     """The probability of log-odds, in [0, 1]."""
     return float(1.0 / (1.0 + np.exp(-log_odds_value))) if log_odds_value > -700 else 0.0
+
+
+def log_odds_at(probability: float) -> float:
+    """The log-odds of a probability in (0, 1)."""
+    return float(np.log(probability) - np.log1p(-probability))
 
 
 def _log_sum_exp(values: Floats) -> Floats:

@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from natix_lib.decisions.binomial import is_certified, least_accepted, most_errors, require_open, upper_risk_bound
-from natix_lib.decisions.curve import Ranking, rank
-from natix_lib.decisions.score import Ints
+from natix_lib.decisions.curve import TABLE, Ranking, rank
+from natix_lib.decisions.score import Ints, log_odds_at
 from natix_lib.errors import CalibrationError
 
 PROCEDURES = ("ltt", "sgr", "grid")
 CHAINS = 4
-GRID = (*(round(0.10 + 0.05 * i, 2) for i in range(17)), 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)
+GRID = (*TABLE, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)
 """Probabilities that `grid` tries unless told others: the first trainer's, and finer ones at the confident end."""
 
 Found = tuple[int | None, float]  # index into the ranking, or None; the delta spent on a test
@@ -184,8 +184,7 @@ def _sgr(ranking: Ranking, alpha: float, delta: float) -> Found:
 
 def _thresholds(grid: ArrayLike | None) -> list[float]:
     if grid is None:
-        p = np.array(GRID)
-        return [-np.inf, *(np.log(p) - np.log1p(-p)).tolist()]
+        return [-np.inf, *map(log_odds_at, GRID)]
     values = np.asarray(grid, dtype=np.float64)
     if values.ndim != 1 or not len(values) or np.isnan(values).any():
         raise CalibrationError(f"grid must hold thresholds, at least one and none NaN, got {values.tolist()}")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from natix_lib.decisions.curve import order_and_ends, risk_coverage_areas
+from natix_lib.decisions.curve import TABLE, order_and_ends, risk_coverage_areas
 from natix_lib.decisions.score import (
     Bools,
     Floats,
@@ -24,6 +24,7 @@ from natix_lib.decisions.score import (
     Logits,
     check_labels,
     check_logits,
+    log_odds_at,
     predictions_and_log_odds,
     probability,
 )
@@ -32,7 +33,6 @@ from natix_lib.errors import CalibrationError
 OBJECTIVES = ("macro_f1", "coverage_at_risk", "f1_at_coverage", "mcc")
 ROUNDING = 1e-12  # of sums along the ranking
 Classes = NDArray[np.unsignedinteger]
-TABLE = tuple(round(0.10 + 0.05 * i, 2) for i in range(17))  # the first trainer's thresholds
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ def _counted_f1(true: Classes, said: Classes, accepted: int, classes: int) -> fl
 
 def _table_row(curve: Curve, scores: Floats, point: float) -> dict[str, float | None]:
     """The curve where the probability threshold is `point`."""
-    index = int(np.count_nonzero(scores > np.log(point) - np.log1p(-point))) - 1
+    index = int(np.count_nonzero(scores > log_odds_at(point))) - 1
     if index < 0:
         return {"threshold": point, "coverage": 0.0, "selective_risk": None, "f1_score": 0.0}
     return {

@@ -15,7 +15,7 @@ from natix_lib.decisions.binomial import upper_risk_bound
 from natix_lib.decisions.curve import Ranking, rank, thin
 from natix_lib.decisions.metrics import bootstrap_means, brier, classwise_ece, ece, ece_with_null
 from natix_lib.decisions.policy import ABSTAIN_ALL, ACCEPT_ALL, CALIBRATE_METHOD, SETS_SCORE, THRESHOLD
-from natix_lib.decisions.score import Bools, Floats, Ints, predictions_and_log_odds, softmax
+from natix_lib.decisions.score import Bools, Floats, Ints, log_odds_at, predictions_and_log_odds, softmax
 from natix_lib.decisions.selection import independent_rows
 from natix_lib.decisions.sets import PAC, first_half
 from natix_lib.decisions.sweep import require_two_classes
@@ -70,11 +70,11 @@ def run(
         groups,
         wanted.procedure,
         wanted.seed,
-        [float(np.log(p) - np.log1p(-p)) for p in wanted.grid] or None,
+        [log_odds_at(p) for p in wanted.grid] or None,
     )
     tested, _ = independent_rows(int(fitting.sum()), groups, wanted.seed)
     ranking = rank(scores[fitting][tested], wrong[fitting][tested])
-    mode, threshold = _accept_rule(certificate, rank(scores[fitting], wrong[fitting]), wanted)
+    mode, threshold = _accept_rule(certificate, scores[fitting], wrong[fitting], wanted)
     cut = tuned_cut(data, fit.temperature, wanted.tune_cut)
     policy = Policy(
         class_names=tuple(data.class_names),
@@ -100,19 +100,7 @@ def run(
         **document_of(policy, cut),
         "calibration_loss": fit.nll,
         "sets": _sets(data, probabilities["after"], accepted, ~fitting, wanted),
-        "guarantee": {
-            "kind": "selective_risk",
-            "procedure": wanted.procedure,
-            "alpha": wanted.alpha,
-            "delta": wanted.delta,
-            "n": certificate.n,
-            "m": certificate.accepted,
-            "k": certificate.errors,
-            "upper_bound": certificate.upper_bound,
-            "certified": certificate.certified,
-            "unit": certificate.unit,
-            "reason": certificate.reason,
-        },
+        "guarantee": _guarantee(certificate, wanted),
         "fit": {"status": fit.status, "passes": fit.passes, "gradient": fit.gradient},
         "n": n,
         "coverage": float(accepted.mean()),
@@ -149,7 +137,9 @@ def run(
     }
 
 
-def _accept_rule(certificate: Certificate, ranking: Ranking, wanted: config.Scrc) -> tuple[str, float | None]:
+def _accept_rule(
+    certificate: Certificate, scores: Floats, wrong: Bools, wanted: config.Scrc
+) -> tuple[str, float | None]:
     """Mode and threshold: the certified rule, or what `on_infeasible` says."""
     threshold = certificate.threshold
     if threshold is None:
@@ -160,6 +150,7 @@ def _accept_rule(certificate: Certificate, ranking: Ranking, wanted: config.Scrc
             )
         if wanted.on_infeasible == "abstain":
             return ABSTAIN_ALL, None
+        ranking = rank(scores, wrong)
         allowed = np.flatnonzero(ranking.errors / ranking.ends <= wanted.alpha)
         if not len(allowed):
             raise CalibrationError(
@@ -167,6 +158,22 @@ def _accept_rule(certificate: Certificate, ranking: Ranking, wanted: config.Scrc
             )
         threshold = float(ranking.thresholds[allowed[-1]])
     return (ACCEPT_ALL, None) if threshold == -np.inf else (THRESHOLD, threshold)
+
+
+def _guarantee(certificate: Certificate, wanted: config.Scrc) -> JsonDict:
+    return {
+        "kind": "selective_risk",
+        "procedure": wanted.procedure,
+        "alpha": wanted.alpha,
+        "delta": wanted.delta,
+        "n": certificate.n,
+        "m": certificate.accepted,
+        "k": certificate.errors,
+        "upper_bound": certificate.upper_bound,
+        "certified": certificate.certified,
+        "unit": certificate.unit,
+        "reason": certificate.reason,
+    }
 
 
 def _sets(
