@@ -28,6 +28,8 @@ from pydantic import (
 
 from natix_lib.errors import ConfigError
 from natix_lib.files import JsonDict
+from natix_lib.hardware import Hardware as Hardware
+from natix_lib.hardware import Nodes
 from natix_lib.section import Section
 from natix_lib.section import parse as parse
 
@@ -302,17 +304,6 @@ class Evaluate(Section):
     min_slice: PositiveInt = 20  # smaller slices are listed without an interval
 
 
-class Hardware(Section):
-    """What GPU steps ask of the cluster; on a machine without a GPU they run on the CPU and say so."""
-
-    num_gpus: NonNegativeInt = 1  # adapt trains on all of them, train on one
-    accelerator: str = "nvidia-l4"  # node-pool label on GKE; Vertex name derived from it
-    cpu: str = "4"
-    memory: str = "16Gi"
-    gpu_cpu: str = "8"
-    gpu_memory: str = "32Gi"
-
-
 class Config(Section):
     """The whole config."""
 
@@ -372,6 +363,7 @@ class AdaptSettings(Section):
     num_workers: NonNegativeInt
     image_size: PositiveInt
     num_gpus: NonNegativeInt
+    nodes: Annotated[Nodes | None, BeforeValidator(lambda value: value or None)] = None  # {} is one machine
     explora: Explora
 
 
@@ -381,6 +373,8 @@ class TrainSettings(Section):
     dataloader: Dataloader
     model: Model
     training: Training
+    num_gpus: NonNegativeInt = 1
+    nodes: Annotated[Nodes | None, BeforeValidator(lambda value: value or None)] = None
 
 
 class SweepSettings(Section):
@@ -420,7 +414,12 @@ def step_settings(config: Config) -> dict[str, JsonDict]:
             num_gpus=config.hardware.num_gpus,
             explora=config.explora,
         ),
-        "train": TrainSettings(dataloader=config.data.dataloader, model=config.model, training=config.training),
+        "train": TrainSettings(
+            dataloader=config.data.dataloader,
+            model=config.model,
+            training=config.training,
+            num_gpus=config.hardware.num_gpus,
+        ),
         "sweep": SweepSettings(sweep=config.sweep),
         "calibrate": CalibrateSettings(scrc=config.scrc),
         "export": ExportSettings(export=config.export),
