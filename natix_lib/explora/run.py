@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from natix_lib.backbones.loading import prefix_tokens
 from natix_lib.config import Explora
+from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import ConfigError, TrainingError
 from natix_lib.explora.adapters import add_adapters, merged_state
 from natix_lib.explora.checkpoint import Checkpoints, restore
@@ -86,7 +87,7 @@ def adapt_backbone(
     image_size: int,
     normalisation: tuple[tuple[float, float, float], tuple[float, float, float]],
     workers: int = 0,
-    processes: int = 1,
+    world: World = ALONE,
     identity: dict[str, Any] | None = None,
     on_step: Callable[[Learner], None] = lambda learner: None,
 ) -> Adapted:
@@ -99,7 +100,7 @@ def adapt_backbone(
         image_size: Side of the global crops in pixels.
         normalisation: Mean and deviation of the channels.
         workers: Decoding processes of each training process.
-        processes: Training processes, started by torchrun when more than one.
+        world: This process's place among those that train.
         identity: What the run depends on beside its settings, for its checkpoints; None keeps none.
         on_step: Called after each optimiser step, on every process.
 
@@ -109,7 +110,7 @@ def adapt_backbone(
     """
     config: Any = backbone.config
     sizes = crop_sizes(config, image_size)
-    require_batch(settings, processes)
+    require_batch(settings, world.size)
     torch.manual_seed(settings.seed)
     total = sum(p.numel() for p in backbone.parameters())
     trained = add_adapters(backbone, settings.rank, settings.alpha, settings.unfrozen_blocks)
@@ -123,19 +124,19 @@ def adapt_backbone(
     learner = Learner(backbone, settings, sizes, *normalisation, on_step=on_step)
     if checkpoints and (place := checkpoints.newest()):
         restore(place, learner)
-    at_once = settings.device_batch_size * processes
+    at_once = settings.device_batch_size * world.size
     accumulated = settings.batch_size // at_once
     if learner.step_number < settings.steps:
         with quiet_lightning():
-            trainer = _trainer(settings, accumulated, processes, checkpoints)
+            trainer = _trainer(settings, accumulated, world, checkpoints)
             stream = Stream(
                 len(images),
                 settings.device_batch_size,
                 settings.seed,
                 learner.step_number * accumulated,
                 settings.steps * accumulated,
-                trainer.global_rank,
-                processes,
+                world.rank,
+                world.size,
             )
             try:
                 trainer.fit(learner, stream_loader(images, stream, workers))
@@ -166,12 +167,13 @@ class _Save(lightning.Callback):
             self._saved = module.step_number
 
 
-def _trainer(settings: Explora, accumulated: int, processes: int, checkpoints: Checkpoints | None) -> lightning.Trainer:
+def _trainer(settings: Explora, accumulated: int, world: World, checkpoints: Checkpoints | None) -> lightning.Trainer:
     gpu = torch.cuda.is_available()
     return lightning.Trainer(
         accelerator="gpu" if gpu else "cpu",
-        devices=processes,
-        strategy="ddp" if processes > 1 else "auto",
+        devices=world.local_size,
+        num_nodes=world.nodes,
+        strategy="ddp" if world.size > 1 else "auto",
         precision="bf16-mixed" if gpu and settings.precision == "bfloat16" else "32-true",
         max_epochs=1,
         accumulate_grad_batches=accumulated,

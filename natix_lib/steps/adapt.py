@@ -16,17 +16,15 @@ import torch
 
 from natix_lib import config
 from natix_lib.backbones.loading import build_backbone, load_backbone, quiet_transformers, weights_sha256
-from natix_lib.bundle.transform import Transform
-from natix_lib.contracts import PROBE, TRAIN, VAL_SELECT, read_manifest, write_manifest
+from natix_lib.contracts import TRAIN, read_manifest, write_manifest
 from natix_lib.data.dataset import open_role
+from natix_lib.distributed.job import compute, processes_for
 from natix_lib.errors import ContractError
 from natix_lib.explora.learner import COLUMNS
-from natix_lib.explora.probe import Probe, features_of, probe
+from natix_lib.explora.probe import Probe
 from natix_lib.explora.run import crop_sizes, require_batch
-from natix_lib.explora.worker import adapt_in_processes
-from natix_lib.files import JsonDict, read_json, write_bytes
+from natix_lib.files import JsonDict, write_bytes
 from natix_lib.reports.render import render_adaptation
-from natix_lib.steps.progress import Lines
 
 
 def run(
@@ -58,17 +56,14 @@ def run(
     """
     wanted = config.parse(config.AdaptSettings, settings)
     facts = read_manifest(backbone, "backbone")
-    processes = max(1, wanted.num_gpus) if torch.cuda.is_available() else 1
-    before = load_backbone(backbone)
-    crop_sizes(before.config, wanted.image_size)
-    require_batch(wanted.explora, processes)
-    lines = Lines()
-    with tempfile.TemporaryDirectory() as scratch:
-        state, found = adapt_in_processes(settings, dataset, splits, backbone, Path(scratch), processes)
-    description: Any = before.config
-    after = build_backbone(description.to_dict())
+    base: Any = load_backbone(backbone)
+    crop_sizes(base.config, wanted.image_size)
+    require_batch(wanted.explora, processes_for(wanted.num_gpus, wanted.nodes))
+    inputs = {"dataset": dataset, "splits": splits, "backbone": backbone}
+    state, found = compute("adapt", settings, inputs, wanted.num_gpus, wanted.nodes)
+    after = build_backbone(base.config.to_dict())
     after.load_state_dict(state, strict=True)
-    figures = _probes({"before": before, "after": after}, dataset, splits, facts, wanted, lines)
+    figures = {name: Probe(**values) for name, values in found["probe"].items()}
     promoted = wanted.explora.promote == "always" or figures["after"].mean >= figures["before"].mean
     adaptation: JsonDict = {
         "method": "explora",
@@ -78,15 +73,16 @@ def run(
         "settings": wanted.explora.model_dump(mode="json"),
         "trained": found["trained"],
         "trained_parameters": found["counts"][0],
-        "probe": {name: {"knn": p.knn, "linear": p.linear} for name, p in figures.items()},
+        "probe": found["probe"],
     }
     _write(Path(adapted_backbone), Path(backbone), after if promoted else None, facts, adaptation)
     _write_curve(adaptation_curve, found["history"])
     write_bytes(adaptation_report, render_adaptation(facts, adaptation, found["history"], found["counts"]).encode())
-    lines.say(
+    print(
         f"VAL_SELECT: kNN {figures['before'].knn:.3f} -> {figures['after'].knn:.3f}, "
         f"linear {figures['before'].linear:.3f} -> {figures['after'].linear:.3f}; "
-        + ("the adapted backbone goes on" if promoted else "worse: the backbone goes on as it came")
+        + ("the adapted backbone goes on" if promoted else "worse: the backbone goes on as it came"),
+        flush=True,
     )
     return {
         **{f"{kind}_{name}": getattr(p, kind) for name, p in figures.items() for kind in ("knn", "linear")},
@@ -94,32 +90,6 @@ def run(
         "trained_millions": found["counts"][0] / 1e6,
         "steps": len(found["history"]),
     }
-
-
-def _probes(
-    backbones: Mapping[str, torch.nn.Module],
-    dataset: str,
-    splits: str,
-    facts: JsonDict,
-    wanted: config.AdaptSettings,
-    lines: Lines,
-) -> dict[str, Probe]:
-    """What each backbone's features tell of VAL_SELECT, with TRAIN's labels as the reference."""
-    train, select = (open_role(PROBE, role, dataset, splits) for role in (TRAIN, VAL_SELECT))
-    mean, std = (tuple(facts[key]) for key in ("image_mean", "image_std"))
-    stored = int(read_json(Path(dataset) / "dataset.json")["resize_shorter_side"])
-    transform = Transform(wanted.image_size, stored, False, mean, std)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    feed = config.Dataloader(batch_size=wanted.explora.device_batch_size, num_workers=wanted.num_workers)
-    found = {}
-    for name, backbone in backbones.items():
-        backbone.to(device)
-        reference, query = (
-            features_of(backbone, view, transform, feed, lines.progress, f"features {name}") for view in (train, select)
-        )
-        backbone.cpu()
-        found[name] = probe(reference, train.labels, query, select.labels)
-    return found
 
 
 def _provenance(dataset: str, splits: str) -> JsonDict:

@@ -13,8 +13,8 @@ from natix_lib.data.dataset import open_dataset, open_role
 from natix_lib.evaluation import Scored
 from natix_lib.evaluation import evaluate as measure
 from natix_lib.files import JsonDict, read_json, sha256_file, write_bytes, write_json
+from natix_lib.progress import Lines
 from natix_lib.reports.render import render_report
-from natix_lib.steps.progress import Lines
 from natix_lib.steps.shown import record
 
 

@@ -22,7 +22,7 @@ from natix_lib.decisions import Policy
 from natix_lib.errors import BundleError, ContractError
 from natix_lib.files import read_json, sha256_file, write_json
 from natix_lib.logits import read_logits
-from natix_lib.steps.progress import Lines
+from natix_lib.progress import Lines
 from natix_lib.training.artifact import WEIGHTS, load_classifier
 
 POLICY_OF = {"sweep": "thresholds", "calibrate": "scrcparams"}

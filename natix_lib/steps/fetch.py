@@ -11,12 +11,13 @@ from natix_lib.backbones.sources import copy_backbone, licence, normalisation
 from natix_lib.contracts import write_manifest
 
 
-def run(settings: Mapping[str, Any], backbone: str) -> dict[str, float]:
+def run(settings: Mapping[str, Any], backbone: str, token_secret: str = "") -> dict[str, float]:
     """Copy a backbone's files and describe them.
 
     Args:
         settings: `config.FetchSettings`.
         backbone: Folder to write.
+        token_secret: Secret in Secret Manager with the hub's token; "" leaves it to HF_TOKEN.
 
     Returns:
         `parameters`, in millions.
@@ -27,7 +28,7 @@ def run(settings: Mapping[str, Any], backbone: str) -> dict[str, float]:
     wanted = config.parse(config.FetchSettings, settings)
     folder = Path(backbone)
     with tempfile.TemporaryDirectory() as scratch:
-        copy_backbone(wanted.backbone_id, wanted.backbone_revision, folder, Path(scratch))
+        copy_backbone(wanted.backbone_id, wanted.backbone_revision, folder, Path(scratch), token_secret)
     model = load_backbone(folder)
     parameters = sum(p.numel() for p in model.parameters())
     mean, std = normalisation(folder)

@@ -19,7 +19,7 @@ from natix_lib.data.images import Prepared, prepare
 from natix_lib.data.sources import Source, open_source
 from natix_lib.errors import DataError, StorageError
 from natix_lib.files import canonical_json, sha256_bytes, write_bytes
-from natix_lib.steps.progress import Lines
+from natix_lib.progress import Lines
 
 WINDOW = 256  # images in memory at once
 

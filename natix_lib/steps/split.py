@@ -13,7 +13,7 @@ from natix_lib.data.groups import Linked, near_duplicates, same_value, within_me
 from natix_lib.data.partition import assign
 from natix_lib.errors import DataError
 from natix_lib.files import JsonDict, write_json
-from natix_lib.steps.progress import Lines
+from natix_lib.progress import Lines
 
 NEAR = "near_duplicate"
 

@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from natix_lib import config, logits
 from natix_lib.backbones.loading import load_backbone
-from natix_lib.bundle.transform import Transform
 from natix_lib.contracts import TRAIN, VAL_CALIB, VAL_SELECT, read_manifest
 from natix_lib.data.dataset import RoleView, open_role
+from natix_lib.distributed.job import compute
 from natix_lib.errors import ConfigError
-from natix_lib.files import canonical_json, read_json, sha256_bytes, write_bytes
-from natix_lib.steps.progress import Lines
+from natix_lib.files import canonical_json, sha256_bytes, write_bytes
 from natix_lib.training.artifact import write_classifier
-from natix_lib.training.fit import best_epoch, metrics_csv
-from natix_lib.training.run import Trained, train_classifier
+from natix_lib.training.classifier import Classifier
+from natix_lib.training.fit import Epoch, best_epoch, metrics_csv
+from natix_lib.training.worker import CLASSIFIER, LOGITS
 
 
 def run(
@@ -63,30 +64,14 @@ def run(
         )
     roles = {role: open_role("train", role, dataset, splits) for role in (TRAIN, VAL_SELECT, VAL_CALIB)}
     train = roles[TRAIN]
-    transform = Transform(
-        image_size=wanted.model.image_size,
-        resize_shorter_side=read_json(Path(dataset) / "dataset.json")["resize_shorter_side"],
-        multiview=wanted.model.use_multiview,
-        image_mean=tuple(facts["image_mean"]),
-        image_std=tuple(facts["image_std"]),
+    inputs = {"dataset": dataset, "splits": splits, "backbone": backbone}
+    tensors, found = compute("train", settings, inputs, wanted.num_gpus, wanted.nodes)
+    model = Classifier(
+        load_backbone(backbone), len(train.class_names), wanted.model.head_type, wanted.model.dropout_rate
     )
-    lines = Lines()
-    trained = train_classifier(
-        load_backbone(backbone),
-        train,
-        roles[VAL_SELECT],
-        roles[VAL_CALIB],
-        len(train.class_names),
-        transform,
-        wanted,
-        facts["weights_sha256"],
-        train.dataset_fingerprint,
-        progress=lines.progress,
-        on_epoch=lambda row: lines.say(
-            f"epoch {row.epoch}: train/loss {row.train_loss:.4f} val_select/acc {row.val_select_acc:.4f}"
-        ),
-    )
-    best = best_epoch(trained.history)
+    model.load_state_dict({name.removeprefix(CLASSIFIER): value for name, value in tensors.items() if name != LOGITS})
+    history = [Epoch(**row) for row in found["history"]]
+    best = best_epoch(history)
     provenance = {
         "dataset_fingerprint": train.dataset_fingerprint,
         "splits_sha256": train.splits_sha256,
@@ -98,15 +83,15 @@ def run(
             shutil.copyfile(path, Path(classifier) / path.name)
     manifest = write_classifier(
         classifier,
-        trained.classifier,
+        model.eval().requires_grad_(False),
         {
             "class_names": train.class_names,
             "positive_classes": train.positive_classes,
-            "transform": transform.document(),
+            "transform": found["transform"],
             "licence": facts["licence"],
             "backbone_source": facts["source"],
             "trained": {
-                "epochs": len(trained.history),
+                "epochs": len(history),
                 "best_epoch": best.epoch,
                 "val_select_acc": best.val_select_acc,
                 "val_select_loss": best.val_select_loss,
@@ -116,8 +101,8 @@ def run(
             "provenance": provenance,
         },
     )
-    write_bytes(training_curve, metrics_csv(trained.history))
-    _write_calibration_set(val_calib_logits, val_calib_labels, trained, roles[VAL_CALIB], manifest)
+    write_bytes(training_curve, metrics_csv(history))
+    _write_calibration_set(val_calib_logits, val_calib_labels, tensors[LOGITS].numpy(), roles[VAL_CALIB], manifest)
     return {
         "best_epoch": best.epoch,
         "val_select_acc": best.val_select_acc,
@@ -127,7 +112,7 @@ def run(
 
 
 def _write_calibration_set(
-    logits_path: str, labels_path: str, trained: Trained, view: RoleView, manifest: dict[str, Any]
+    logits_path: str, labels_path: str, values: NDArray[np.float32], view: RoleView, manifest: dict[str, Any]
 ) -> None:
     header = {
         "role": VAL_CALIB,
@@ -138,6 +123,6 @@ def _write_calibration_set(
         "dataset_fingerprint": view.dataset_fingerprint,
         "ids_sha256": sha256_bytes("\n".join(view.ids).encode()),
     }
-    logits.write_logits(logits_path, trained.val_calib_logits, header)
+    logits.write_logits(logits_path, values, header)
     _, groups = np.unique(view.groups, return_inverse=True)
     logits.write_labels(labels_path, view.labels, groups.astype(np.int64), header)

@@ -34,8 +34,9 @@ def extract(
     autocast: torch.dtype | None = None,
     progress: Progress = silent,
     what: str = "features",
+    rows: Sequence[int] | None = None,
 ) -> Tensor:
-    """Features of all views of all images.
+    """Features of all views of all images, or of some.
 
     Args:
         classifier: In eval mode, on the device to use.
@@ -44,20 +45,22 @@ def extract(
         autocast: Precision of the backbone on a GPU; None computes in float32.
         progress: Called with `what`, images done, and images in all.
         what: Name of the work in the progress.
+        rows: Which images; None takes all.
 
     Returns:
         float32 (n, views, F), on the CPU.
     """
     device = next(classifier.parameters()).device
-    parts: list[Tensor] = []
+    total = len(views) if rows is None else len(rows)
+    parts = [torch.empty(0, views.count, classifier.head.linear.in_features)]  # a share of images may be none
     done = 0
-    for batch in batches(views, dataloader):
+    for batch in batches(views, dataloader, rows):
         pixels = batch.to(device, non_blocking=True)
         with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
             features = classifier.features(pixels.flatten(0, 1))
         parts.append(features.reshape(*batch.shape[:2], -1).cpu())
         done += len(batch)
-        progress(what, done, len(views))
+        progress(what, done, total)
     return torch.cat(parts)
 
 
@@ -83,7 +86,7 @@ class FeatureCache:
 def cache_key(
     backbone_sha256: str, dataset_fingerprint: str, views: Views, ids: Sequence[str], precision: str
 ) -> dict[str, object]:
-    """Everything that the features of `views` depend on."""
+    """Everything that the features of the views of the images `ids` depend on."""
     return {
         "backbone": backbone_sha256,
         "dataset": dataset_fingerprint,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from natix_lib.config import Training
+from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import TrainingError
 
 
@@ -111,12 +112,14 @@ def fit(
     ema_decay: float | None,
     on_epoch: Callable[[Epoch], None] = lambda row: None,
     autocast: torch.dtype | None = None,
+    world: World = ALONE,
 ) -> list[Epoch]:
     """Train the trainable parameters of `model` and leave the best epoch's in it.
 
     Args:
         model: Maps the inputs of a batch to logits; parameters that must not change have `requires_grad` False.
-        train_batches: Epoch number to batches of inputs and labels, on the model's device.
+        train_batches: Epoch number to batches of inputs and labels, on the model's device; with several processes
+            each one's share of the batches, which may be empty.
         score: VAL_SELECT loss and accuracy of the model as it stands.
         steps_an_epoch: Batches that `train_batches` gives.
         training: Epochs, optimiser, early stopping.
@@ -124,6 +127,7 @@ def fit(
         ema_decay: None trains without EMA.
         on_epoch: Called after each epoch.
         autocast: Precision on a GPU.
+        world: The processes that train together, with the same start, labels and seed.
 
     Returns:
         One row an epoch. The best is the one with the highest val_select/acc, the lower loss breaking ties.
@@ -150,8 +154,9 @@ def fit(
         for inputs, labels in train_batches(epoch):
             with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
                 logits = model(inputs)
-            loss = cross_entropy(logits.float(), labels, weight=weights)
+            loss, count = _loss(logits.float(), labels, weights, world)
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            world.sum_gradients(parameters)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
@@ -159,19 +164,19 @@ def fit(
             step += 1
             if ema:
                 ema.update(model)
-            loss_sum += loss.detach() * len(labels)
+            loss_sum += loss.detach() * count
             correct += (logits.detach().argmax(1) == labels).sum()
-            seen += len(labels)
-        train_loss = float(loss_sum) / seen
+            seen += count
+        train_loss = float(world.summed(loss_sum)) / seen
         if not math.isfinite(train_loss):
             raise TrainingError(
                 f"training loss is {train_loss} in epoch {epoch} (step {step}): lower training.optimizer.lr"
             )
         with holding(model, ema.values if ema else None):
-            val_loss, val_acc = score()
+            val_loss, val_acc = world.of_first(score())
             if not math.isfinite(val_loss):
                 raise TrainingError(f"val_select loss is {val_loss} in epoch {epoch}: lower training.optimizer.lr")
-            row = Epoch(epoch, step, lr, train_loss, int(correct.item()) / seen, val_loss, val_acc)
+            row = Epoch(epoch, step, lr, train_loss, int(world.summed(correct)) / seen, val_loss, val_acc)
             if best is None or (val_acc, -val_loss) > (best.val_select_acc, -best.val_select_loss):
                 stale = 0 if best is None or val_acc > best.val_select_acc else stale + 1
                 best, best_state = row, trainable_state(model)
@@ -183,6 +188,15 @@ def fit(
             break
     set_trainable_state(model, best_state)
     return history
+
+
+def _loss(logits: Tensor, labels: Tensor, weights: Tensor | None, world: World) -> tuple[Tensor, int]:
+    """A process's part of the whole batch's weighted mean cross-entropy, and how many images the whole batch has."""
+    if world.size == 1:
+        return cross_entropy(logits, labels, weight=weights), len(labels)
+    each = torch.ones_like(labels, dtype=torch.float32) if weights is None else weights[labels]
+    weight, count = world.summed(torch.stack([each.sum(), torch.ones_like(each).sum()]))
+    return cross_entropy(logits, labels, weight=weights, reduction="sum") / weight, int(count)
 
 
 def best_epoch(history: list[Epoch]) -> Epoch:

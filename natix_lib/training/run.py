@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from natix_lib.bundle.transform import Transform
 from natix_lib.config import TrainSettings
+from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import TrainingError
 from natix_lib.training.classifier import Classifier
 from natix_lib.training.features import FeatureCache, Progress, cache_key, extract, silent
 from natix_lib.training.fit import Epoch, class_weights, fit, mean_loss_and_accuracy
-from natix_lib.training.views import Images, Views, batches
+from natix_lib.training.views import Images, Views, chosen_batches
 
 
 class LabelledImages(Images, Protocol):
@@ -51,14 +52,18 @@ def train_classifier(
     dataset_fingerprint: str,
     progress: Progress = silent,
     on_epoch: Callable[[Epoch], None] = lambda row: None,
+    world: World = ALONE,
 ) -> Trained:
     """Train on TRAIN, stop and choose on VAL_SELECT, give logits on VAL_CALIB.
+
+    Several processes divide the passes through the backbone and, when it is tuned, each batch; every one returns the
+    same.
 
     Raises:
         TrainingError: If a loss or logit is not finite.
     """
     model, training = settings.model, settings.training
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = world.device
     autocast = None
     if device.type == "cuda" and training.mixed_precision.enabled:
         autocast = getattr(torch, training.mixed_precision.dtype)
@@ -70,10 +75,13 @@ def train_classifier(
 
     def features(images: Images, numbers: tuple[int, ...], what: str) -> Tensor:
         views = Views(images, transform, training.seed, numbers)
-        key = cache_key(backbone_sha256, dataset_fingerprint, views, images.ids, str(autocast))
-        return cache.get_or_compute(
-            key, lambda: extract(classifier, views, settings.dataloader, autocast, progress, what)
+        rows = world.share(len(images))
+        ids = images.ids[rows.start : rows.stop]
+        part = cache.get_or_compute(
+            cache_key(backbone_sha256, dataset_fingerprint, views, ids, str(autocast)),
+            lambda: extract(classifier, views, settings.dataloader, autocast, progress, what, rows),
         )
+        return world.gathered(part, len(images))
 
     train_labels = torch.from_numpy(np.array(train.labels)).to(device)
     select_labels = torch.from_numpy(np.array(val_select.labels)).to(device)
@@ -100,12 +108,14 @@ def train_classifier(
         )
     else:
         classifier.backbone.requires_grad_(not model.freeze_backbone)
+        if world.size > 1:
+            torch.manual_seed(training.seed + world.rank)  # another dropout for each share
         history = fit(
             _TrainMode(classifier, tune=not model.freeze_backbone),
-            lambda epoch: _pixel_batches(train, train_labels, transform, settings, epoch, progress),
+            lambda epoch: _pixel_batches(train, train_labels, transform, settings, epoch, progress, world),
             lambda: _score(
                 classifier,
-                lambda: _pixel_logits(classifier, val_select, transform, settings, autocast),
+                lambda: _pixel_logits(classifier, val_select, transform, settings, world, autocast),
                 select_labels,
             ),
             _steps(len(train), settings),
@@ -114,9 +124,11 @@ def train_classifier(
             ema_decay,
             on_epoch,
             autocast,
+            world,
         )
     classifier.eval()
-    logits = _pixel_logits(classifier, val_calib, transform, settings, None, progress, "logits of VAL_CALIB")
+    world.copy_first(classifier)  # a head on cached features was trained by each process for itself
+    logits = _pixel_logits(classifier, val_calib, transform, settings, world, None, progress, "logits of VAL_CALIB")
     if not torch.isfinite(logits).all():
         raise TrainingError("the trained classifier gives a VAL_CALIB logit that is not finite")
     return Trained(classifier.cpu().requires_grad_(False), history, logits.float().cpu().numpy())
@@ -140,6 +152,9 @@ class _TrainMode(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         self.classifier.head.train()
         self.classifier.backbone.train(self.tune)
+        if not len(pixels):  # a share of the last batch may be none, which a ViT does not take
+            none: Tensor = self.classifier.head(pixels.new_zeros(0, self.classifier.head.linear.in_features))
+            return none
         logits: Tensor = self.classifier(pixels)
         return logits
 
@@ -183,19 +198,19 @@ def _pixel_batches(
     settings: TrainSettings,
     epoch: int,
     progress: Progress,
+    world: World,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """A fresh augmented view of each image, shuffled: pixels (n, 3, S, S) and labels."""
+    """A fresh augmented view of each image, shuffled: this process's share of pixels (n, 3, S, S) and labels."""
     order = _epoch_order(len(images), settings.training.seed, epoch)
     views = Views(images, transform, settings.training.seed, (epoch + 1,))
+    whole = torch.split(order, settings.dataloader.batch_size)
+    chosen = [rows[list(world.share(len(rows)))] for rows in whole]
     done = 0
-    for rows, pixels in zip(
-        torch.split(order, settings.dataloader.batch_size),
-        batches(views, settings.dataloader, order.tolist()),
-        strict=True,
-    ):
+    pixels_of = chosen_batches(views, settings.dataloader, [rows.tolist() for rows in chosen])
+    for rows, mine, pixels in zip(whole, chosen, pixels_of, strict=True):
         done += len(rows)
         progress(f"epoch {epoch}", done, len(images))
-        yield pixels[:, 0].to(labels.device), labels[rows.to(labels.device)]
+        yield pixels[:, 0].to(labels.device), labels[mine.to(labels.device)]
 
 
 @torch.no_grad()
@@ -204,12 +219,14 @@ def _pixel_logits(
     images: Images,
     transform: Transform,
     settings: TrainSettings,
+    world: World,
     autocast: torch.dtype | None,
     progress: Progress = silent,
     what: str = "logits",
 ) -> Tensor:
     """Logits of the evaluation views, averaged over views, (n, C), on the classifier's device."""
     views = Views(images, transform, settings.training.seed)
-    features = extract(classifier, views, settings.dataloader, autocast, progress, what)
+    rows = world.share(len(images))
+    features = extract(classifier, views, settings.dataloader, autocast, progress, what, rows)
     logits: Tensor = classifier.head(features.to(next(classifier.parameters()).device)).mean(dim=1)
-    return logits
+    return world.gathered(logits, len(images))

@@ -63,6 +63,11 @@ class Views(Dataset[Tensor]):
         self.seed = seed
         self.numbers = tuple(numbers)
 
+    @property
+    def count(self) -> int:
+        """Views of an image."""
+        return len(self.numbers) or self.transform.view_count
+
     def __len__(self) -> int:
         """Images."""
         return len(self.images)
@@ -82,11 +87,20 @@ class Views(Dataset[Tensor]):
 
 def batches(views: Views, settings: Dataloader, order: Sequence[int] | None = None) -> Iterator[Tensor]:
     """Batches of views, (n, views, 3, S, S), in the given order of images or in theirs."""
-    loader = DataLoader(
-        views,
-        batch_size=settings.batch_size,
-        sampler=None if order is None else list(order),
-        num_workers=settings.num_workers,
-        pin_memory=torch.cuda.is_available(),
+    every = torch.arange(len(views)) if order is None else torch.tensor(order, dtype=torch.long)
+    return chosen_batches(views, settings, [rows.tolist() for rows in torch.split(every, settings.batch_size)])
+
+
+def chosen_batches(views: Views, settings: Dataloader, chosen: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+    """The batches of views of the chosen images, (n, views, 3, S, S); a choice of none gives none."""
+    loader = iter(
+        DataLoader(
+            views,
+            batch_sampler=[list(rows) for rows in chosen if len(rows)],
+            num_workers=settings.num_workers,
+            pin_memory=torch.cuda.is_available(),
+        )
     )
-    return iter(loader)
+    side = views.transform.image_size
+    for rows in chosen:
+        yield next(loader) if len(rows) else torch.empty(0, views.count, 3, side, side)

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from natix_lib.contracts import STEPS
+from natix_lib.distributed.job import FACTS, REQUEST, TENSORS, compute, compute_in_processes
 from natix_lib.errors import TrainingError
-from natix_lib.explora.worker import adapt_in_processes
 from natix_lib.files import write_json
 from tests.explora.small import small
 from tests.small_run import Chain
@@ -26,9 +27,11 @@ def settings(**changes: Any) -> dict[str, Any]:
 
 
 def run(chain: Chain, folder: Path, processes: int, **changes: Any) -> tuple[dict, dict]:
+    inputs = {name: chain.paths[name] for name in STEPS["adapt"].inputs}
+    if processes == 1:
+        return compute("adapt", settings(**changes), inputs, 1, None)
     folder.mkdir()
-    paths = (chain.paths[name] for name in ("dataset", "splits", "backbone"))
-    return adapt_in_processes(settings(**changes), *paths, folder, processes)
+    return compute_in_processes("adapt", settings(**changes), inputs, folder, processes)
 
 
 def test_two_processes_give_what_one_gives_with_twice_the_batch(chain: Chain, tmp_path: Path) -> None:
@@ -52,15 +55,14 @@ def test_the_reason_of_a_process_that_fails_comes_back(chain: Chain, tmp_path: P
 def test_a_run_that_was_killed_continues_bit_for_bit(chain: Chain, tmp_path: Path) -> None:
     def request(name: str, root: str) -> Path:
         (tmp_path / name).mkdir()
-        asked = {key: chain.paths[key] for key in ("dataset", "splits", "backbone")}
+        inputs = {key: chain.paths[key] for key in STEPS["adapt"].inputs}
         wanted = settings(device_batch_size=8, checkpoint_every=1, checkpoint_root=root)
         wanted["explora"]["steps"] = 30
-        path = tmp_path / name / "request.json"
-        write_json(path, {**asked, "folder": str(tmp_path / name), "settings": wanted, "processes": 1})
-        return path
+        write_json(tmp_path / name / REQUEST, {"step": "adapt", "inputs": inputs, "settings": wanted})
+        return tmp_path / name
 
-    def start(path: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", "natix_lib.explora.worker", str(path)], cwd=ROOT)
+    def start(folder: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-m", "natix_lib.distributed.job", str(folder)], cwd=ROOT)
 
     assert start(request("whole", "")).wait() == 0
     killed = request("killed", str(tmp_path / "kept"))
@@ -70,7 +72,7 @@ def test_a_run_that_was_killed_continues_bit_for_bit(chain: Chain, tmp_path: Pat
         time.sleep(0.01)
     process.kill()
     process.wait()
-    assert not (tmp_path / "killed" / "state.safetensors").exists()
+    assert not (tmp_path / "killed" / FACTS).exists()
     assert start(killed).wait() == 0
-    for name in ("state.safetensors", "facts.json"):
+    for name in (TENSORS, FACTS):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

@@ -1,0 +1,122 @@
+"""What adapt and train compute, wherever they do: in this process, in one for each GPU, or on several nodes.
+
+The computing of a step is a function `compute(settings, inputs)` of its worker module, which every process calls; the
+first one's answer is the step's. With one process it is called directly. With more, the question is a folder with a
+`request.json` that torchrun's processes read, and the answer is tensors and facts in the same folder, or the reason
+of a failure, which is raised again as what it was. A TrainJob's nodes do the same with folders of their own
+(`natix_lib.distributed.node`).
+"""
+
+import importlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from natix_lib import errors
+from natix_lib.distributed.world import World
+from natix_lib.errors import NatixError, TrainingError
+from natix_lib.files import JsonDict, read_json, write_json
+from natix_lib.hardware import Nodes
+
+WORKERS = {"adapt": "natix_lib.explora.worker", "train": "natix_lib.training.worker"}
+REQUEST, TENSORS, FACTS, FAULT = "request.json", "tensors.safetensors", "facts.json", "fault.json"
+
+Answer = tuple[dict[str, Tensor], JsonDict]
+
+
+def compute(
+    step: str, settings: Mapping[str, Any], inputs: Mapping[str, str], num_gpus: int, nodes: Nodes | None
+) -> Answer:
+    """Compute for a step.
+
+    Args:
+        step: `adapt` or `train`.
+        settings: The step's, as JSON.
+        inputs: Paths of its input artifacts, by their names in `contracts.STEPS`.
+        num_gpus: Processes of a machine, one a GPU; a machine without a GPU takes one.
+        nodes: Compute as a TrainJob on these nodes; None computes on this machine.
+
+    Returns:
+        Tensors by name, on the CPU, and facts as JSON.
+
+    Raises:
+        NatixError: What a process has raised.
+        TrainingError: If a process ended without a reason.
+    """
+    if nodes:
+        from natix_lib.distributed.trainjob import compute_on_nodes
+
+        return compute_on_nodes(step, settings, inputs, num_gpus, nodes)
+    processes = processes_for(num_gpus, None)
+    if processes == 1:
+        return _worker(step).compute(settings, inputs)  # type: ignore[no-any-return]
+    with tempfile.TemporaryDirectory() as scratch:
+        return compute_in_processes(step, settings, inputs, Path(scratch), processes)
+
+
+def processes_for(num_gpus: int, nodes: Nodes | None) -> int:
+    """How many processes `compute` starts in all."""
+    if nodes:
+        return nodes.num_nodes * max(1, num_gpus)
+    return max(1, num_gpus) if torch.cuda.is_available() else 1
+
+
+def compute_in_processes(
+    step: str, settings: Mapping[str, Any], inputs: Mapping[str, str], folder: Path, processes: int
+) -> Answer:
+    """Compute in processes of this machine, with `folder` for the request and the answer; see `compute`."""
+    write_json(folder / REQUEST, {"step": step, "settings": dict(settings), "inputs": dict(inputs)})
+    return answer(folder, torchrun(folder, "--standalone", f"--nproc-per-node={processes}"))
+
+
+def torchrun(folder: Path, *options: str) -> int:
+    """Let torchrun's processes do what `folder` asks; gives the exit code."""
+    command = [sys.executable, "-m", "torch.distributed.run", *options, "-m", __name__, str(folder)]
+    return subprocess.run(command, check=False).returncode
+
+
+def answer(folder: Path, code: int) -> Answer:
+    """The answer in a folder, of processes that ended with `code`.
+
+    Raises:
+        NatixError: The reason that a process has left.
+        TrainingError: If none has.
+    """
+    if (folder / FAULT).is_file():
+        found = read_json(folder / FAULT)
+        kind: Any = getattr(errors, found["kind"], NatixError)
+        error: NatixError = kind(found["message"])
+        raise error
+    if code or not (folder / FACTS).is_file():
+        raise TrainingError(f"a training process ended with exit code {code} and gave no reason")
+    return load_file(folder / TENSORS), read_json(folder / FACTS)
+
+
+def _worker(step: str) -> Any:
+    return importlib.import_module(WORKERS[step])
+
+
+def main() -> None:
+    """Be one of the processes: compute, and leave the answer or the reason in the folder."""
+    folder = Path(sys.argv[1])
+    request = read_json(folder / REQUEST)
+    torch.set_flush_denormal(True)
+    try:
+        tensors, facts = _worker(request["step"]).compute(request["settings"], request["inputs"])
+    except NatixError as error:
+        write_json(folder / FAULT, {"kind": type(error).__name__, "message": str(error)})
+        sys.exit(2)
+    if World.from_environment().first:
+        save_file({name: value.contiguous() for name, value in tensors.items()}, folder / TENSORS)
+        write_json(folder / FACTS, facts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from natix_lib.distributed.world import ALONE, World
+
+ROOT = Path(__file__).parent.parent.parent
+EXCHANGES = """
+import torch
+from natix_lib.distributed.world import World
+
+world = World.from_environment()
+rows = torch.arange(7.0)[:, None] * torch.tensor([1.0, 10.0])
+layer = torch.nn.Linear(2, 1)
+with world.joined():
+    assert torch.equal(world.gathered(rows[list(world.share(7))], 7), rows)
+    assert torch.equal(world.gathered(rows[:1][list(world.share(1))], 1), rows[:1])
+    assert world.summed(torch.tensor(float(world.rank + 1))) == 6
+    assert world.of_first((world.rank + 0.5, 3)) == (0.5, 3.0)
+    torch.nn.init.constant_(layer.weight, world.rank)
+    world.copy_first(layer)
+    assert layer.weight.tolist() == [[0.0, 0.0]]
+    if world.rank != 1:
+        (layer(torch.ones(1, 2)).sum() * (world.rank + 1)).backward()
+    world.sum_gradients(layer.parameters())
+    assert layer.weight.grad.tolist() == [[4.0, 4.0]]
+"""
+
+
+def test_three_processes_exchange_rows_sums_and_decisions(tmp_path: Path) -> None:
+    script = tmp_path / "exchanges.py"
+    script.write_text(EXCHANGES)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3", str(script)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5, 64])
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_shares_are_all_rows_in_order_and_nearly_equal(rows: int, size: int) -> None:
+    shares = [World(rank, size).share(rows) for rank in range(size)]
+    assert [row for share in shares for row in share] == list(range(rows))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_alone_nothing_is_exchanged() -> None:
+    part = torch.ones(3)
+    with ALONE.joined():
+        assert ALONE.gathered(part, 3) is part and ALONE.summed(part) is part
+    assert ALONE.of_first([1.0]) == (1.0,) and ALONE.first and ALONE.nodes == 1
+
+
+def test_the_place_comes_from_torchruns_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    world = World.from_environment()
+    assert (world.rank, world.size, world.local_rank, world.local_size, world.nodes) == (5, 8, 1, 4, 2)
+    assert not world.first

@@ -1,0 +1,72 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from natix_lib.backbones.loading import load_backbone
+from natix_lib.contracts import STEPS
+from natix_lib.data.dataset import open_role
+from natix_lib.distributed.job import Answer, compute, compute_in_processes
+from natix_lib.training.worker import CLASSIFIER
+from tests.small_run import TRAIN, Chain
+
+
+def run(chain: Chain, folder: Path, processes: int, **changes: dict[str, Any]) -> Answer:
+    settings = {
+        **TRAIN,
+        "dataloader": {"batch_size": changes.get("batch", {}).get("size", 16), "num_workers": 0},
+        "model": {**TRAIN["model"], **changes.get("model", {})},
+        "training": {**TRAIN["training"], "epochs": 2, **changes.get("training", {})},
+    }
+    inputs = {name: chain.paths[name] for name in STEPS["train"].inputs}
+    if processes == 1:
+        return compute("train", settings, inputs, 1, None)
+    folder.mkdir()
+    return compute_in_processes("train", settings, inputs, folder, processes)
+
+
+def last_batch_of_one(chain: Chain) -> int:
+    """A batch size that leaves one image: of two processes, one then has none."""
+    images = len(open_role("train", "TRAIN", chain.paths["dataset"], chain.paths["splits"]))
+    return next(size for size in range(5, images) if images % size == 1)
+
+
+@pytest.mark.parametrize("cached", [True, False], ids=["on features", "on pixels"])
+def test_two_processes_train_what_one_trains(chain: Chain, tmp_path: Path, cached: bool) -> None:
+    changes: dict[str, Any] = {
+        "training": {"feature_cache": cached, "epochs": 2 if cached else 1},
+        "batch": {"size": last_batch_of_one(chain)},
+    }
+    alone, facts = run(chain, tmp_path / "one", 1, **changes)
+    together, others = run(chain, tmp_path / "two", 2, **changes)
+    assert alone.keys() == together.keys()
+    for name in alone:
+        torch.testing.assert_close(together[name], alone[name], rtol=1e-3, atol=1e-4, msg=name)
+    for mine, theirs in zip(facts["history"], others["history"], strict=True):
+        assert theirs == pytest.approx(mine, rel=1e-4)
+
+
+def test_two_processes_tune_a_backbone(chain: Chain, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {
+        "model": {"freeze_backbone": False},
+        "training": {"epochs": 2, "optimizer": {"lr": 1e-4}},
+        "batch": {"size": last_batch_of_one(chain)},
+    }
+    alone, facts = run(chain, tmp_path / "one", 1, **changes)
+    together, others = run(chain, tmp_path / "two", 2, **changes)
+    start = load_backbone(chain.paths["backbone"]).state_dict()
+    moved = {name: value - start[name] for name, value in _backbone(alone).items()}
+    apart = {name: value - _backbone(alone)[name] for name, value in _backbone(together).items()}
+    assert _norm(apart) < 0.5 * _norm(moved)  # positions are jittered at random in training, so not the same bits
+    for mine, theirs in zip(facts["history"], others["history"], strict=True):
+        assert theirs["train_loss"] == pytest.approx(mine["train_loss"], rel=0.05) and theirs["step"] == mine["step"]
+
+
+def _backbone(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    prefix = f"{CLASSIFIER}backbone."
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _norm(tensors: dict[str, torch.Tensor]) -> float:
+    return float(torch.cat([value.flatten() for value in tensors.values()]).norm())
