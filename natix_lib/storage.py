@@ -136,6 +136,36 @@ def remove_file(uri: str) -> None:
         _answer(uri, lambda: blob.delete(timeout=60, retry=_retry()))
 
 
+def mirror(path: str | Path, uri: str) -> None:
+    """Put a file, or all files of a folder, below `uri` over what is there; what is there already is not sent again.
+
+    For places that one run has to itself; see `publish_folder` for shared ones.
+
+    Raises:
+        StorageError: If a transfer fails.
+    """
+    root, prefix = Path(path), uri.rstrip("/")
+    files = [root] if root.is_file() else sorted(file for file in root.rglob("*") if file.is_file())
+    bucket, name = _bucket_and_name(prefix)
+
+    def send(file: Path) -> None:
+        place = name if file == root else f"{name}/{file.relative_to(root).as_posix()}"
+        blob = _answer(uri, lambda: bucket.get_blob(place, timeout=60, retry=_retry()))
+        if blob is None or blob.crc32c != _crc32c(file):
+            options: dict[str, Any] = {"checksum": "crc32c", "timeout": 300, "retry": _retry()}
+            _answer(uri, lambda: bucket.blob(place).upload_from_filename(str(file), **options))
+
+    _all(files, send)
+
+
+def remove_folder(uri: str) -> None:
+    """Remove all objects below a prefix; it is no error when there is none."""
+    bucket, name = _bucket_and_name(uri)
+    prefix = name.rstrip("/") + "/"
+    blobs = _answer(uri, lambda: list(bucket.list_blobs(prefix=prefix, retry=_retry())))
+    _all(blobs, lambda blob: _answer(uri, lambda: blob.delete(timeout=60, retry=_retry())))
+
+
 def publish_folder(folder: str | Path, uri: str, manifest_name: str) -> str:
     """Publish a finished folder where nothing is yet; the manifest is the last to appear.
 
@@ -283,14 +313,18 @@ def _download(uri: str, blob: Any, target: Path) -> None:
 
 def _check_crc32c(name: str, expected: str | None, path: Path) -> None:
     """Compare with the listing: the download's own check trusts a header that a proxy may drop."""
+    if _crc32c(path) != expected:
+        raise StorageError(f"{name} does not match its crc32c {expected}")
+
+
+def _crc32c(path: Path) -> str:
     import google_crc32c
 
     digest: Any = google_crc32c.Checksum()  # type: ignore[no-untyped-call]
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    if base64.b64encode(digest.digest()).decode() != expected:
-        raise StorageError(f"{name} does not match its crc32c {expected}")
+    return base64.b64encode(digest.digest()).decode()
 
 
 def _upload(uri: str, blob: Any, content: bytes | Path, taken: str) -> None:

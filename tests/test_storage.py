@@ -180,3 +180,27 @@ def test_a_file_is_written_over_listed_and_removed(bucket: Any, tmp_path: Path, 
     storage.remove_file(f"{folder}/b")
     storage.remove_file(f"{folder}/b")
     assert storage.file_names(folder) == ["a"]
+
+
+def test_a_folder_is_mirrored_and_what_is_there_is_not_sent_again(bucket: Any, tmp_path: Path) -> None:
+    (tmp_path / "set" / "deep").mkdir(parents=True)
+    (tmp_path / "set" / "a").write_bytes(b"first")
+    (tmp_path / "set" / "deep" / "b").write_bytes(b"second")
+    storage.mirror(tmp_path / "set", "gs://street/shared/set")
+    before = {blob.name: blob.generation for blob in bucket.list_blobs(prefix="shared/")}
+    assert set(before) == {"shared/set/a", "shared/set/deep/b"}
+    (tmp_path / "set" / "a").write_bytes(b"other")
+    storage.mirror(tmp_path / "set", "gs://street/shared/set")
+    after = {blob.name: blob.generation for blob in bucket.list_blobs(prefix="shared/")}
+    assert after["shared/set/deep/b"] == before["shared/set/deep/b"]
+    assert after["shared/set/a"] != before["shared/set/a"]
+    assert bucket.blob("shared/set/a").download_as_bytes() == b"other"
+    storage.mirror(tmp_path / "set" / "a", "gs://street/shared/one")
+    assert bucket.blob("shared/one").download_as_bytes() == b"other"
+
+
+def test_a_folder_is_removed_and_its_neighbour_is_not(bucket: Any) -> None:
+    put(bucket, {"shared/set/a": b"a", "shared/set/deep/b": b"b", "shared/set-2/c": b"c"})
+    storage.remove_folder("gs://street/shared/set")
+    storage.remove_folder("gs://street/shared/absent")
+    assert [blob.name for blob in bucket.list_blobs(prefix="shared/")] == ["shared/set-2/c"]

@@ -56,7 +56,8 @@ def compute(
         return compute_on_nodes(step, settings, inputs, num_gpus, nodes)
     processes = processes_for(num_gpus, None)
     if processes == 1:
-        return _worker(step).compute(settings, inputs)  # type: ignore[no-any-return]
+        found: Answer = _worker(step).compute(settings, inputs)
+        return found
     with tempfile.TemporaryDirectory() as scratch:
         return compute_in_processes(step, settings, inputs, Path(scratch), processes)
 
@@ -99,6 +100,11 @@ def answer(folder: Path, code: int) -> Answer:
     return load_file(folder / TENSORS), read_json(folder / FACTS)
 
 
+def leave_reason(folder: Path, error: NatixError) -> None:
+    """Leave why there is no answer, for `answer`."""
+    write_json(folder / FAULT, {"kind": type(error).__name__, "message": str(error)})
+
+
 def _worker(step: str) -> Any:
     return importlib.import_module(WORKERS[step])
 
@@ -111,7 +117,7 @@ def main() -> None:
     try:
         tensors, facts = _worker(request["step"]).compute(request["settings"], request["inputs"])
     except NatixError as error:
-        write_json(folder / FAULT, {"kind": type(error).__name__, "message": str(error)})
+        leave_reason(folder, error)
         sys.exit(2)
     if World.from_environment().first:
         save_file({name: value.contiguous() for name, value in tensors.items()}, folder / TENSORS)

@@ -1,0 +1,49 @@
+"""A node of a TrainJob: fetches the question once for all its processes, runs them, and brings the answer back.
+
+Kubeflow Trainer tells torchrun its place by `PET_...` variables: nodes, this node's number, the first node's address.
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from natix_lib import storage
+from natix_lib.contracts import ARTIFACTS
+from natix_lib.distributed.job import FACTS, FAULT, REQUEST, TENSORS, leave_reason, torchrun
+from natix_lib.errors import NatixError
+from natix_lib.files import read_json, write_json
+
+INPUTS = "inputs"  # the folder of input artifacts beside the request
+
+
+def serve(uri: str, folder: Path) -> int:
+    """Do what `uri`, a `gs://` folder with a request and its inputs, asks; gives the processes' exit code."""
+    code = 2
+    try:
+        request = read_json(storage.fetch_file(f"{uri}/{REQUEST}", folder))
+        inputs = {}
+        for name in request[INPUTS]:
+            fetch = storage.fetch_folder if ARTIFACTS[name].manifest else storage.fetch_file
+            place = folder / INPUTS / name if ARTIFACTS[name].manifest else folder / INPUTS
+            inputs[name] = str(fetch(f"{uri}/{INPUTS}/{name}", place))
+        write_json(folder / REQUEST, {**request, INPUTS: inputs})
+        code = torchrun(folder, f"--nproc-per-node={request['processes']}")
+    except NatixError as error:
+        leave_reason(folder, error)
+    for name in (FAULT, TENSORS, FACTS):  # facts last: they say that the answer is whole
+        if (folder / name).is_file():
+            storage.mirror(folder / name, f"{uri}/{name}")
+    return code
+
+
+def main() -> None:
+    """Serve the address that the command line names."""
+    print(f"node {os.environ.get('PET_NODE_RANK', '0')} of {os.environ.get('PET_NNODES', '1')}", flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        code = serve(sys.argv[1], Path(scratch))
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

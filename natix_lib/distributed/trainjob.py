@@ -1,0 +1,220 @@
+"""Computing on several nodes: the step's own pod starts a Kubeflow Trainer v2 TrainJob, waits, and takes the answer.
+
+The pod is a launcher on a CPU node. It puts the request and the inputs into `hardware.shared_root`, below a name made
+of what is asked, creates a TrainJob of that name with the kubeflow SDK, prints the first node's log, and removes both
+when it has the answer. The name makes it repeatable: a launcher that was killed and is tried again finds its job and
+waits on; another question gets another job. A launcher that is told to stop deletes its job, because nobody would
+stop paying for the GPUs otherwise, and the job has a deadline of its own. A job that failed is deleted and made anew
+by the next try, and adapt then goes on from its checkpoint.
+
+A volume that all nodes mount was rejected: it needs a storage class that few clusters have, and object storage is
+where the artifacts are.
+"""
+
+import logging
+import signal
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from natix_lib import storage
+from natix_lib.contracts import ARTIFACTS
+from natix_lib.distributed.job import FACTS, FAULT, REQUEST, TENSORS, Answer, answer
+from natix_lib.distributed.node import INPUTS
+from natix_lib.errors import ConfigError, StorageError, TrainingError
+from natix_lib.files import JsonDict, canonical_json, sha256_bytes, sha256_file, write_json
+from natix_lib.hardware import Nodes
+
+REPLICATED_JOB = CONTAINER = "node"  # of the training runtime `torch-distributed`
+POLL_SECONDS = 10.0
+GONE_SECONDS = 120.0  # within which a deleted job must be gone
+
+
+def compute_on_nodes(
+    step: str, settings: Mapping[str, Any], inputs: Mapping[str, str], num_gpus: int, nodes: Nodes
+) -> Answer:
+    """Compute for a step on several nodes; see `natix_lib.distributed.job.compute`.
+
+    Raises:
+        NatixError: What a process has raised.
+        TrainingError: If the job failed without a reason, or cannot be created or watched.
+        StorageError: If `hardware.shared_root` cannot be read or written.
+    """
+    request: JsonDict = {
+        "step": step,
+        "settings": {key: value for key, value in settings.items() if key != "nodes"},
+        INPUTS: sorted(inputs),
+        "processes": max(1, num_gpus),
+    }
+    name = job_name(request, inputs, nodes)
+    uri = f"{nodes.shared_root.rstrip('/')}/{name}"
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        jobs = _Jobs()
+        with _deleted_when_told_to_stop(jobs, name):
+            status = jobs.status(name)
+            if status == jobs.failed:
+                jobs.delete(name)
+            if status in (None, jobs.failed):
+                storage.remove_file(f"{uri}/{FAULT}")
+                storage.remove_file(f"{uri}/{FACTS}")
+                for artifact, path in inputs.items():
+                    storage.mirror(path, f"{uri}/{INPUTS}/{artifact}")
+                write_json(folder / REQUEST, request)
+                storage.mirror(folder / REQUEST, f"{uri}/{REQUEST}")
+                jobs.create(name, uri, num_gpus, nodes)
+            print(f"TrainJob {name}: {nodes.num_nodes} nodes, {max(1, num_gpus)} processes on each", flush=True)
+            failed = jobs.wait(name, nodes) == jobs.failed
+            for file in (FAULT,) if failed else (TENSORS, FACTS):
+                _fetch(f"{uri}/{file}", folder)
+            if failed and not (folder / FAULT).is_file():
+                raise TrainingError(f"TrainJob {name} failed and gave no reason: see the logs of its pods")
+            found = answer(folder, int(failed))
+            jobs.delete(name)
+    storage.remove_folder(uri)
+    return found
+
+
+def job_name(request: JsonDict, inputs: Mapping[str, str], nodes: Nodes) -> str:
+    """A name that is the same for the same question, inputs, image and nodes, and that Kubernetes takes."""
+    content = {
+        name: sha256_file(Path(path) / ARTIFACTS[name].manifest if ARTIFACTS[name].manifest else path)
+        for name, path in inputs.items()
+    }
+    asked = canonical_json({**request, INPUTS: content, "image": nodes.image, "nodes": nodes.num_nodes})
+    return f"natix-{request['step']}-{sha256_bytes(asked)[:16]}"
+
+
+def _fetch(uri: str, folder: Path) -> None:
+    try:
+        storage.fetch_file(uri, folder)
+    except StorageError as error:
+        if "does not exist" not in str(error):
+            raise
+
+
+class _Jobs:
+    """The few things that are asked of TrainJobs, with the SDK's errors as one line."""
+
+    def __init__(self) -> None:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of pydantic, for the SDK
+                from kubeflow.trainer import TrainerClient
+                from kubeflow.trainer.constants import constants
+        except ModuleNotFoundError as error:
+            raise ConfigError("hardware.num_nodes above 1 needs kubeflow: pip install 'natix[nodes]'") from error
+        logging.getLogger("kubeflow").setLevel(logging.ERROR)  # whether its control plane tells its version
+        self.failed, self.complete, self.running = (
+            constants.TRAINJOB_FAILED,
+            constants.TRAINJOB_COMPLETE,
+            constants.TRAINJOB_RUNNING,
+        )
+        try:
+            self._client: Any = TrainerClient()
+        except Exception as error:  # the SDK's and Kubernetes' own, of many classes
+            raise TrainingError(f"no Kubernetes API for a TrainJob: {error}") from error
+
+    def status(self, name: str) -> str | None:
+        """The status of a job; None when there is none."""
+        try:
+            found: str = self._client.get_job(name).status
+        except Exception as error:
+            if getattr(error.__cause__, "status", None) == 404:
+                return None
+            raise _line(f"TrainJob {name} cannot be read", error) from error
+        return found
+
+    def create(self, name: str, uri: str, num_gpus: int, nodes: Nodes) -> None:
+        from kubeflow.trainer import CustomTrainerContainer, options
+
+        pod = options.PodSpecPatch(
+            service_account_name=nodes.service_account,
+            node_selector=nodes.node_selector or None,
+            tolerations=[t.model_dump(exclude_defaults=True) | {"operator": t.operator} for t in nodes.tolerations],
+            volumes=[{"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": nodes.shared_memory}}],
+            containers=[
+                options.ContainerPatch(name=CONTAINER, volume_mounts=[{"name": "dshm", "mountPath": "/dev/shm"}])
+            ],
+        )
+        job = options.JobTemplatePatch(spec=options.JobSpecPatch(template=options.PodTemplatePatch(spec=pod)))
+        jobs = options.JobSetSpecPatch(replicated_jobs=[options.ReplicatedJobPatch(REPLICATED_JOB, job)])
+        patch = options.TrainingRuntimeSpecPatch(template=options.JobSetTemplatePatch(spec=jobs))
+        resources = {"cpu": nodes.cpu, "memory": nodes.memory, **({"gpu": num_gpus} if num_gpus else {})}
+        try:
+            self._client.train(
+                runtime=nodes.runtime,
+                trainer=CustomTrainerContainer(nodes.image, nodes.num_nodes, resources),
+                options=[
+                    options.Name(name),
+                    options.TrainerCommand(["python3", "-m", "natix_lib.distributed.node", uri]),
+                    options.ActiveDeadlineSeconds(round(nodes.timeout_hours * 3600)),
+                    options.RuntimePatch(patch),
+                ],
+            )
+        except Exception as error:
+            raise _line(f"TrainJob {name} cannot be created", error) from error
+
+    def wait(self, name: str, nodes: Nodes) -> str:
+        """Print the first node's log as it comes; gives the status at the end."""
+        until = time.monotonic() + nodes.timeout_hours * 3600
+        ends = {self.complete, self.failed}
+        followed = False
+        while time.monotonic() < until:
+            status = self.status(name)
+            if status is None:
+                raise TrainingError(f"TrainJob {name} was deleted while it ran")
+            if not followed and status in {self.running, *ends}:
+                followed = self._print_log(name)
+            elif status in ends:
+                return status
+            else:
+                time.sleep(POLL_SECONDS)
+        raise TrainingError(f"TrainJob {name} was not done in hardware.gpu_timeout_hours {nodes.timeout_hours:g}")
+
+    def _print_log(self, name: str) -> bool:
+        try:
+            for line in self._client.get_job_logs(name, follow=True):
+                print(line, flush=True)
+        except Exception as error:  # a log that breaks off must not end the run
+            print(f"the log of TrainJob {name} broke off: {error}", flush=True)
+        return True
+
+    def delete(self, name: str) -> None:
+        """Delete a job and wait until it is gone."""
+        try:
+            self._client.delete_job(name)
+        except Exception as error:
+            if getattr(error.__cause__, "status", None) != 404:
+                raise _line(f"TrainJob {name} cannot be deleted", error) from error
+        until = time.monotonic() + GONE_SECONDS
+        while self.status(name) is not None:
+            if time.monotonic() > until:
+                raise TrainingError(f"TrainJob {name} was deleted and is still there after {GONE_SECONDS:.0f} s")
+            time.sleep(1)
+
+
+def _line(what: str, error: Exception) -> TrainingError:
+    cause = error.__cause__
+    return TrainingError(f"{what}: {getattr(cause, 'reason', None) or cause or error}")
+
+
+@contextmanager
+def _deleted_when_told_to_stop(jobs: _Jobs, name: str) -> Iterator[None]:
+    """Delete the job when this process is told to stop, and when a person interrupts it."""
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except (SystemExit, KeyboardInterrupt):
+        jobs.delete(name)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)

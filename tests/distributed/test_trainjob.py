@@ -1,0 +1,202 @@
+"""adapt and train on two nodes: real processes, started by a stand-in of the Kubernetes API."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from natix_lib.contracts import STEPS, read_manifest
+from natix_lib.distributed import trainjob
+from natix_lib.distributed.job import compute
+from natix_lib.errors import ConfigError, TrainingError
+from natix_lib.files import write_json
+from natix_lib.hardware import Nodes, Toleration
+from natix_lib.steps import adapt, train
+from tests.cloud_storage import Cloud
+from tests.explora.small import small
+from tests.kubernetes_api import Cluster, cluster
+from tests.small_run import TRAIN, Chain
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def kubernetes(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    (tmp_path / "cluster").mkdir()
+    monkeypatch.setattr(trainjob, "POLL_SECONDS", 0.2)
+    with cluster(tmp_path / "cluster") as found:
+        use_kubeconfig(monkeypatch, found.kubeconfig)
+        yield found
+
+
+def use_kubeconfig(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))  # read at import
+
+
+def nodes(**changes: Any) -> Nodes:
+    values = {
+        "num_nodes": 2,
+        "image": "registry.example/natix-gpu@sha256:" + "0" * 64,
+        "cpu": "8",
+        "memory": "32Gi",
+        "shared_memory": "8Gi",
+        "node_selector": {"cloud.google.com/gke-accelerator": "nvidia-l4"},
+        "tolerations": [Toleration(key="nvidia.com/gpu", effect="NoSchedule")],
+        "timeout_hours": 1.5,
+        "shared_root": "gs://street/shared",
+        "runtime": "torch-distributed",
+        "service_account": "pipeline-runner",
+    }
+    return Nodes(**{**values, **changes})
+
+
+def train_settings(**training: Any) -> dict[str, Any]:
+    return {**TRAIN, "training": {**TRAIN["training"], "epochs": 2, **training}, "num_gpus": 1}
+
+
+def adapt_settings(**changes: Any) -> dict[str, Any]:
+    explora = small(**{"steps": 2, "batch_size": 16, "device_batch_size": 8, **changes}).model_dump(mode="json")
+    return {"num_workers": 0, "image_size": 32, "num_gpus": 1, "explora": explora}
+
+
+def inputs(chain: Chain, step: str) -> dict[str, str]:
+    return {name: chain.paths[name] for name in STEPS[step].inputs}
+
+
+@pytest.mark.slow
+def test_train_on_two_nodes_gives_what_one_machine_gives(
+    chain: Chain, kubernetes: Cluster, cloud: Cloud, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {**train_settings(), "nodes": nodes().model_dump(mode="json")}
+    outputs = [str(tmp_path / name) for name in STEPS["train"].outputs]
+    train.run(settings, *chain.inputs("train"), *outputs)
+    assert read_manifest(tmp_path / "classifier", "classifier")["trained"]["epochs"] == 2
+    said = capsys.readouterr().out
+    assert "2 nodes, 1 processes on each" in said and "node 0 of 2" in said and "epoch 1: train/loss" in said
+    (job,) = kubernetes.created
+    assert kubernetes.deleted == [job["metadata"]["name"]] and not cloud.holds(f"shared/{job['metadata']['name']}")
+    alone, _ = compute("train", train_settings(), inputs(chain, "train"), 1, None)
+    from natix_lib.training.artifact import load_classifier
+
+    together = load_classifier(tmp_path / "classifier")[0].state_dict()
+    for name, value in together.items():
+        torch.testing.assert_close(value, alone[f"classifier.{name}"], rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_the_job_asks_for_nodes_gpus_memory_and_place(chain: Chain, kubernetes: Cluster) -> None:
+    kubernetes.refusals.append((403, "Forbidden"))
+    with pytest.raises(TrainingError, match=r"TrainJob natix-train-\w{16} cannot be created: Forbidden"):
+        compute("train", train_settings(), inputs(chain, "train"), 4, nodes())
+    kubernetes.broken = True
+    with pytest.raises(TrainingError, match=r"TrainJob natix-train-\w{16} failed and gave no reason"):
+        compute("train", train_settings(), inputs(chain, "train"), 4, nodes())
+    (job,) = kubernetes.created
+    spec, trainer = job["spec"], job["spec"]["trainer"]
+    assert spec["activeDeadlineSeconds"] == 5400 and spec["runtimeRef"]["name"] == "torch-distributed"
+    assert trainer["numNodes"] == 2 and trainer["image"] == nodes().image
+    assert trainer["resourcesPerNode"]["limits"] == {"cpu": "8", "memory": "32Gi", "nvidia.com/gpu": 4}
+    (patch,) = spec["runtimePatches"]
+    (replicated,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    pod = replicated["template"]["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == nodes().node_selector and pod["serviceAccountName"] == "pipeline-runner"
+    assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert pod["volumes"] == [{"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}}]
+    assert pod["containers"] == [{"name": "node", "volumeMounts": [{"name": "dshm", "mountPath": "/dev/shm"}]}]
+
+
+@pytest.mark.slow
+def test_adapt_on_two_nodes_gives_what_one_machine_gives(chain: Chain, kubernetes: Cluster, tmp_path: Path) -> None:
+    settings = {**adapt_settings(promote="always"), "nodes": nodes().model_dump(mode="json")}
+    outputs = [str(tmp_path / name) for name in STEPS["adapt"].outputs]
+    figures = adapt.run(settings, *chain.inputs("adapt"), *outputs)
+    made = read_manifest(tmp_path / "adapted_backbone", "backbone")
+    assert made["adaptation"]["promoted"] and figures["steps"] == 2 and len(kubernetes.created) == 1
+    _, alone = compute("adapt", adapt_settings(device_batch_size=16), inputs(chain, "adapt"), 1, None)
+    curve = [line.split(",") for line in (tmp_path / "adaptation_curve").read_text().splitlines()[1:]]
+    assert [float(row[4]) for row in curve] == pytest.approx([row["loss"] for row in alone["history"]], rel=2e-3)
+
+
+@pytest.mark.slow
+def test_the_reason_of_a_node_that_fails_comes_back_and_the_next_try_gets_a_new_job(
+    chain: Chain, kubernetes: Cluster
+) -> None:
+    for tries in (1, 2):
+        with pytest.raises(TrainingError, match=r"is (nan|inf) at step 1: lower explora.lr"):
+            compute("adapt", adapt_settings(lr=1e30), inputs(chain, "adapt"), 1, nodes())
+        assert len(kubernetes.created) == tries and len(kubernetes.jobs) == 1
+
+
+@pytest.mark.slow
+def test_a_launcher_that_was_killed_finds_its_job_and_one_that_is_told_to_stop_deletes_it(
+    chain: Chain, kubernetes: Cluster, tmp_path: Path
+) -> None:
+    request = {
+        "settings": {**adapt_settings(), "nodes": nodes().model_dump(mode="json")},
+        "inputs": chain.inputs("adapt"),
+        "outputs": [str(tmp_path / name) for name in STEPS["adapt"].outputs],
+    }
+    write_json(tmp_path / "request.json", request)
+    script = (
+        "import json, sys; from natix_lib.steps import adapt; r = json.load(open(sys.argv[1]));"
+        "adapt.run(r['settings'], *r['inputs'], *r['outputs'])"
+    )
+
+    def launch() -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", script, str(tmp_path / "request.json")]
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def wait_for_job(launcher: subprocess.Popen[bytes]) -> None:
+        until = time.monotonic() + 60
+        while not kubernetes.jobs:
+            assert launcher.poll() is None and time.monotonic() < until
+            time.sleep(0.05)
+
+    killed = launch()
+    wait_for_job(killed)
+    killed.kill()
+    killed.wait()
+    assert len(kubernetes.jobs) == 1
+    second = launch()
+    time.sleep(0.5)
+    assert second.wait(timeout=120) == 0
+    assert len(kubernetes.created) == 1 and not kubernetes.jobs
+    assert (tmp_path / "adapted_backbone" / "backbone.json").is_file()
+
+    stopped = launch()
+    wait_for_job(stopped)
+    os.kill(stopped.pid, signal.SIGTERM)
+    assert stopped.wait(timeout=60) == 128 + signal.SIGTERM
+    assert not kubernetes.jobs and len(kubernetes.created) == 2
+
+
+def test_another_question_has_another_name(chain: Chain) -> None:
+    request = {"step": "train", "settings": train_settings(), "inputs": [], "processes": 1}
+    name = trainjob.job_name(request, inputs(chain, "train"), nodes())
+    assert name == trainjob.job_name(dict(request), inputs(chain, "train"), nodes()) and len(name) <= 63
+    assert name != trainjob.job_name({**request, "processes": 2}, inputs(chain, "train"), nodes())
+    assert name != trainjob.job_name(request, inputs(chain, "train"), nodes(num_nodes=3))
+    assert name != trainjob.job_name(request, {**inputs(chain, "train"), "splits": chain.paths["thresholds"]}, nodes())
+
+
+def test_a_batch_that_the_nodes_do_not_allow_is_refused_before_a_job_is_made(
+    chain: Chain, kubernetes: Cluster, tmp_path: Path
+) -> None:
+    settings = {**adapt_settings(), "nodes": nodes(num_nodes=3).model_dump(mode="json")}
+    outputs = [str(tmp_path / name) for name in STEPS["adapt"].outputs]
+    with pytest.raises(ConfigError, match="multiple of explora.device_batch_size x 3 processes"):
+        adapt.run(settings, *chain.inputs("adapt"), *outputs)
+    assert not kubernetes.created
+
+
+def test_no_cluster_is_one_line(chain: Chain, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    use_kubeconfig(monkeypatch, tmp_path / "absent")
+    with pytest.raises(TrainingError, match="no Kubernetes API for a TrainJob"):
+        compute("train", train_settings(), inputs(chain, "train"), 1, nodes())
