@@ -54,6 +54,7 @@ def compute(
         from natix_lib.distributed.trainjob import compute_on_nodes
 
         return compute_on_nodes(step, settings, inputs, num_gpus, nodes)
+    say_when_no_gpu(num_gpus)
     processes = processes_for(num_gpus, None)
     if processes == 1:
         found: Answer = _worker(step).compute(settings, inputs)
@@ -67,6 +68,12 @@ def processes_for(num_gpus: int, nodes: Nodes | None) -> int:
     if nodes:
         return nodes.num_nodes * max(1, num_gpus)
     return max(1, num_gpus) if torch.cuda.is_available() else 1
+
+
+def say_when_no_gpu(num_gpus: int) -> None:
+    """Say that a GPU was asked for and is not here: a driver or an image that lacks CUDA makes no other sign."""
+    if num_gpus and not torch.cuda.is_available():
+        print("no GPU found: computing on the CPU", flush=True)
 
 
 def compute_in_processes(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from natix_lib import storage
 from natix_lib.contracts import ARTIFACTS
-from natix_lib.distributed.job import FACTS, FAULT, REQUEST, TENSORS, leave_reason, torchrun
+from natix_lib.distributed.job import FACTS, FAULT, REQUEST, TENSORS, leave_reason, say_when_no_gpu, torchrun
 from natix_lib.errors import NatixError
 from natix_lib.files import read_json, write_json
 
@@ -22,6 +22,7 @@ def serve(uri: str, folder: Path) -> int:
     code = 2
     try:
         request = read_json(storage.fetch_file(f"{uri}/{REQUEST}", folder))
+        say_when_no_gpu(request["processes"])
         inputs = {}
         for name in request[INPUTS]:
             fetch = storage.fetch_folder if ARTIFACTS[name].manifest else storage.fetch_file
