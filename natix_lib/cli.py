@@ -1,4 +1,4 @@
-"""The command line: `natix run`, one command for each step, `predict`, `config`, and what a first try needs.
+"""The command line: `natix run`, one command for each step, `predict`, `serve`, `config`, and what a first try needs.
 
 The commands of the steps are made from `contracts.STEPS`, so their options are the artifacts' names and cannot drift
 from the components. Every error a person can cause is one line on stderr and exit code 2; a traceback is a bug.
@@ -117,17 +117,26 @@ def predict(
                 failures += 1
                 typer.echo(f"error: {error}", err=True)
         for (path, _), found in zip(opened, loaded.predict(image for _, image in opened), strict=True):
-            line = {
-                "image": str(path),
-                "label": found.label,
-                "probabilities": {name: round(value, 6) for name, value in found.probabilities.items()},
-                "score": round(found.score, 6),
-                "accepted": found.accepted,
-                **({} if found.classes is None else {"set": found.classes}),
-            }
-            typer.echo(json.dumps(line, ensure_ascii=False))
+            typer.echo(json.dumps({"image": str(path), **found.document()}, ensure_ascii=False))
     if failures:
         raise typer.Exit(2)
+
+
+@app.command()
+def serve(
+    bundle: Annotated[Path, typer.Option(help="Bundle folder.", show_default=False)],
+    name: Annotated[str, typer.Option(help="The model's name in the addresses.")] = "natix",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
+) -> None:
+    """Answer scoring requests with a bundle, in KServe's V1 protocol, until SIGTERM."""
+    try:
+        from natix_lib import serving
+    except ModuleNotFoundError as error:
+        if error.name not in ("anyio", "starlette", "uvicorn"):
+            raise
+        raise ConfigError("serving needs starlette and uvicorn: pip install 'natix[serve]'") from error
+    serving.serve(bundle, name, host, port)
 
 
 @app.command("config")

@@ -44,6 +44,16 @@ class Prediction:
     accepted: bool
     classes: list[str] | None
 
+    def document(self) -> dict[str, Any]:
+        """As JSON, what `natix predict` prints and `natix serve` answers; numbers have six decimals."""
+        return {
+            "label": self.label,
+            "probabilities": {name: round(value, 6) for name, value in self.probabilities.items()},
+            "score": round(self.score, 6),
+            "accepted": self.accepted,
+            **({} if self.classes is None else {"set": self.classes}),
+        }
+
 
 class Bundle:
     """A loaded bundle; make one with `Bundle.load`."""

@@ -68,7 +68,9 @@ def decode(content: bytes, max_pixels: int) -> Image.Image:
         image = Image.open(io.BytesIO(content))
         width, height = image.size
         if width * height > max_pixels:
-            raise DataError(f"{width} x {height} pixels are more than data.max_pixels {max_pixels}")
+            raise DataError(f"{width} x {height} pixels are more than max_pixels {max_pixels}")
+        if image.format == "EPS":
+            raise DataError("EPS is a program for Ghostscript, not an image")
         image.load()
         return image
     except UnidentifiedImageError as error:

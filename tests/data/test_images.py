@@ -82,7 +82,7 @@ def test_an_image_without_structure_has_no_perceptual_hash() -> None:
     [
         (b"", "the file is empty"),
         (b"not an image at all", "no image format is known"),
-        (huge_png(), "50000 x 50000 pixels are more than data.max_pixels 178956970"),
+        (huge_png(), "50000 x 50000 pixels are more than max_pixels 178956970"),
     ],
 )
 def test_what_is_no_image_has_a_reason(content: bytes, message: str) -> None:
@@ -115,3 +115,8 @@ def test_a_noise_image_has_the_hash_of_its_lowest_frequencies() -> None:
     low = (basis @ grey.astype(float) @ basis.T).ravel()
     expected = int("".join("1" if bit else "0" for bit in low > np.median(low[1:])), 2)
     assert perceptual_hash(Image.fromarray(grey)) == expected
+
+
+def test_a_program_for_ghostscript_is_refused_before_it_runs() -> None:
+    with pytest.raises(DataError, match="EPS is a program for Ghostscript"):
+        prepare(encoded(Image.new("RGB", (8, 8)), "EPS"), 8, MAX_PIXELS)
