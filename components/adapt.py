@@ -10,6 +10,7 @@ from components.images import GPU_IMAGE
 def adapt(
     settings: dict,
     num_gpus: str,
+    nodes: dict,
     dataset: Input[Dataset],
     splits: Input[Artifact],
     backbone: Input[Model],
@@ -18,14 +19,14 @@ def adapt(
     adaptation_report: Output[HTML],
     metrics: Output[Metrics],
 ):
-    """Adapt the backbone to the TRAIN images, without labels, on all the GPUs that the task has."""
+    """Adapt the backbone to the TRAIN images, without labels, on all GPUs of its task or of its nodes."""
     from natix_lib.steps import adapt
     from natix_lib.steps.shown import record
 
     record(
         metrics,
         adapt.run(
-            {**settings, "num_gpus": num_gpus},
+            {**settings, "num_gpus": num_gpus, "nodes": nodes},
             dataset.path,
             splits.path,
             backbone.path,

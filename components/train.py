@@ -9,6 +9,8 @@ from components.images import GPU_IMAGE
 @dsl.component(base_image=GPU_IMAGE, install_kfp_package=False)
 def train(
     settings: dict,
+    num_gpus: str,
+    nodes: dict,
     dataset: Input[Dataset],
     splits: Input[Artifact],
     backbone: Input[Model],
@@ -25,7 +27,7 @@ def train(
     record(
         metrics,
         train.run(
-            settings,
+            {**settings, "num_gpus": num_gpus, "nodes": nodes},
             dataset.path,
             splits.path,
             backbone.path,

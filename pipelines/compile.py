@@ -1,56 +1,108 @@
 """`make compile`: the pipeline as YAML for Kubeflow and Vertex, the same bytes for the same config.
 
 Each target gets two files from one definition, without and with ExPLoRA. KFP heads a file with a comment that lists the
-defaults in an order that changes from process to process; it is replaced by the pipeline's name.
+defaults in an order that changes from process to process; it is replaced by the file's name. Each component also gets a
+file of its own, for use in other pipelines; it is the same for all targets, because only a task has resources.
+
+With `--release` every image must be named by its digest. KFP's cache key holds the image's text, not its content: under
+a tag that moves, a new run would be served what an older image has made.
 """
 
 import argparse
+import copy
+import importlib
+import re
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from kfp import compiler
+from kfp.dsl.python_component import PythonComponent
 
 from natix_lib import config
-from natix_lib.errors import NatixError
+from natix_lib.contracts import STEPS
+from natix_lib.errors import ConfigError, NatixError
 from natix_lib.files import write_bytes
 from pipelines.targets import KUBEFLOW, VERTEX, Target
 from pipelines.training import build, pipeline_name
+
+COMPONENTS = ("check", *STEPS)
+DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 
 
 def compiled(target: Target, settings: config.Config, with_explora: bool) -> str:
     """The YAML of a variant of the pipeline for a target."""
     model = settings.model.model_copy(update={"init_from_explora": with_explora})
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "pipeline.yaml"
-        compiler.Compiler().compile(build(target, settings.model_copy(update={"model": model})), str(path))
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    body = next(i for i, line in enumerate(lines) if not line.startswith("#"))
-    return f"# natix-{pipeline_name(with_explora)} for {target.name}; written by `make compile`\n" + "".join(
-        lines[body:]
-    )
+    pipeline = build(target, settings.model_copy(update={"model": model}))
+    return _yaml(pipeline, f"natix-{pipeline_name(with_explora)} for {target.name}")
+
+
+def compiled_component(target: Target, step: str) -> str:
+    """The YAML of a component, with the target's image."""
+    component: Any = getattr(importlib.import_module(f"components.{step}"), step)
+    specification = copy.deepcopy(component.component_spec)
+    specification.implementation.container.image = target.image(step)
+    return _yaml(PythonComponent(specification, component.python_func), f"component {step} of natix")
+
+
+def require_digests(images: dict[str, str]) -> None:
+    """Refuse images of a release that are named by a tag.
+
+    Args:
+        images: The option that names an image, and the image.
+
+    Raises:
+        ConfigError: Naming every image that has no digest.
+    """
+    if wrong := [f"{option} {image}" for option, image in images.items() if not DIGEST.fullmatch(image)]:
+        raise ConfigError(
+            "a release needs images named by their digest, NAME@sha256:<64 hex digits>, because KFP's cache would "
+            f"serve what an older image under the same tag has made: got {', '.join(wrong)}"
+        )
 
 
 def main() -> None:
-    """Write `OUTPUT/<target>/training.yaml` and `training-explora.yaml` for each target."""
+    """Write `OUTPUT/<target>/training.yaml` and `training-explora.yaml` for each target, and the components."""
     parser = argparse.ArgumentParser(description="Compile the pipeline.")
     parser.add_argument("--config", type=Path, required=True, help="YAML whose values become the defaults")
     parser.add_argument("--target", choices=(KUBEFLOW, VERTEX, "all"), default="all")
     parser.add_argument("--image-cpu", required=True)
     parser.add_argument("--image-gpu", required=True)
+    parser.add_argument("--release", action="store_true", help="refuse images that are not named by their digest")
     parser.add_argument("--output", type=Path, default=Path("build"))
+    parser.add_argument("--components", type=Path, help="folder for a file of each component")
     arguments = parser.parse_args()
     try:
+        if arguments.release:
+            require_digests({"--image-cpu": arguments.image_cpu, "--image-gpu": arguments.image_gpu})
         settings = config.load(arguments.config)
-        for name in (KUBEFLOW, VERTEX) if arguments.target == "all" else (arguments.target,):
-            target = Target(name, arguments.image_cpu, arguments.image_gpu)
-            for with_explora in (False, True):
-                path = arguments.output / name / f"{pipeline_name(with_explora)}.yaml"
-                write_bytes(path, compiled(target, settings, with_explora).encode())
-                print(path)
+        names = (KUBEFLOW, VERTEX) if arguments.target == "all" else (arguments.target,)
+        targets = [Target(name, arguments.image_cpu, arguments.image_gpu) for name in names]
+        files = {
+            arguments.output / target.name / f"{pipeline_name(explora)}.yaml": compiled(target, settings, explora)
+            for target in targets
+            for explora in (False, True)
+        }
+        if arguments.components:
+            files |= {
+                arguments.components / f"{step}.yaml": compiled_component(targets[0], step) for step in COMPONENTS
+            }
+        for path, text in files.items():
+            write_bytes(path, text.encode())
+            print(path)
     except NatixError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _yaml(compilable: Any, title: str) -> str:
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "compiled.yaml"
+        compiler.Compiler().compile(compilable, str(path))
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    body = next(i for i, line in enumerate(lines) if not line.startswith("#"))
+    return f"# {title}; written by `make compile`\n" + "".join(lines[body:])
 
 
 if __name__ == "__main__":

@@ -1,12 +1,26 @@
-"""What differs between kubeflow, vertex and local, in one place: images, node pools, resources, secrets.
+"""What differs between kubeflow, vertex and local, in one place; every number comes from `config.Hardware`.
 
-`kubeflow` asks for GPUs as a device-plugin resource on labelled and tainted node pools, gives the data loader a
-`/dev/shm` in memory, and reads HF_TOKEN from a secret. `vertex` knows accelerators by its own names and takes one YAML
-document only, so nothing of kfp-kubernetes may be used; a gated backbone is given to it as a `gs://` folder. `local`
-sets no resource, and names an image after the hash of this project's code: KFP's local cache looks at the image's
-name and would otherwise serve what older code has made.
+`kubeflow` puts GPU steps on labelled and tainted node pools, gives the data loader a `/dev/shm` in memory, and fetch
+its HF_TOKEN from a secret. `vertex` takes one YAML document, so nothing of kfp-kubernetes may be used: it knows
+accelerators by its own names, has no timeout of a task, no `/dev/shm` to set, and fetch reads the token in code, from
+Secret Manager. `local` sets no resource, and names an image after the hash of this project's code: KFP's local cache
+looks at the image's name and would otherwise serve what older code has made.
+
+A failed step is tried again after a wait that doubles. A pod whose node is reclaimed ends as failed and is tried again
+like any other; one that is deleted, by a drain, is an error of Argo's, which KFP does not retry: submit the run again,
+its cache and `explora.checkpoint_root` go on from there. `backoff_max_duration` is set, because Argo counts it from the
+start of the first attempt: with KFP's default of an hour, a step that has run longer is not tried again, and a second
+attempt is killed at that hour. For Vertex the default stays. A timeout is one attempt's, from the start of its pod.
+
+With `num_nodes` above one, adapt and train become launchers on a CPU node: they make a TrainJob out of `nodes` and wait
+for it as long as a GPU step may take.
+
+No security context is set, although kfp-kubernetes has one. The images run as 65532 by themselves and KFP drops all
+capabilities; a KFP server that does not know the field yet refuses the whole task, because it parses strictly.
 """
 
+import math
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,16 +28,16 @@ from pathlib import Path
 from kfp.dsl import PipelineTask
 
 from components.images import CPU_IMAGE, GPU_IMAGE
-from natix_lib.config import Hardware
+from natix_lib import secrets
 from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError
-from natix_lib.files import sha256_bytes
+from natix_lib.files import JsonDict, sha256_bytes
+from natix_lib.hardware import Hardware, Nodes, Toleration
 
 KUBEFLOW, VERTEX, LOCAL = "kubeflow", "vertex", "local"
-HF_SECRET, HF_SECRET_KEY = "hf-token", "token"  # name and key, not the secret: kubectl create secret generic hf-token
+HF_SECRET_KEY = "token"  # the key, not the secret: kubectl create secret generic hf-token --from-literal=token=...
 GPU_RESOURCE, GPU_NODE_LABEL = "nvidia.com/gpu", "cloud.google.com/gke-accelerator"
-SHARED_MEMORY = "8Gi"
-RETRIES = 2  # preemptible node pools
+KUBERNETES_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 VERTEX_ACCELERATORS = {
     "nvidia-l4": "NVIDIA_L4",
     "nvidia-tesla-t4": "NVIDIA_TESLA_T4",
@@ -46,6 +60,10 @@ class Target:
         if self.name not in (KUBEFLOW, VERTEX, LOCAL):
             raise ConfigError(f"target must be {KUBEFLOW}, {VERTEX} or {LOCAL}, got {self.name!r}")
 
+    def image(self, step: str) -> str:
+        """The image of a step's component; `check` is a CPU step."""
+        return self.gpu_image if _is_gpu_step(step) else self.cpu_image
+
     def place(self, task: PipelineTask, step: str, hardware: Hardware, num_gpus: object) -> PipelineTask:
         """Give a step's task its image and resources.
 
@@ -56,19 +74,65 @@ class Target:
             num_gpus: The pipeline parameter with the GPU count, a text: the driver reads it as one, and a number
                 would give no GPU and no error.
         """
-        gpu = step in STEPS and STEPS[step].gpu and hardware.num_gpus > 0
-        task.set_container_image(self.gpu_image if step in STEPS and STEPS[step].gpu else self.cpu_image)
+        launcher = self.name != LOCAL and hardware.num_nodes > 1 and _is_gpu_step(step)
+        gpu = _is_gpu_step(step) and hardware.num_gpus > 0 and not launcher
+        task.set_container_image(self.cpu_image if launcher else self.image(step))
+        if step in hardware.uncached_steps:
+            task.set_caching_options(False)
         if self.name == LOCAL:
             return task
         task.set_cpu_limit(hardware.gpu_cpu if gpu else hardware.cpu)
         task.set_memory_limit(hardware.gpu_memory if gpu else hardware.memory)
-        task.set_retry(RETRIES, backoff_duration="60s", backoff_factor=2.0)
         if gpu:
             task.set_accelerator_type(self._accelerator(hardware))
             task.set_accelerator_limit(_as_text(num_gpus))
+        timeout = _seconds(hardware.gpu_timeout_hours if _is_gpu_step(step) else hardware.timeout_hours)
+        if hardware.retries:
+            waits = hardware.retry_wait_seconds * (2**hardware.retries - 1)
+            window = f"{(hardware.retries + 1) * timeout + waits}s" if self.name == KUBEFLOW else None
+            task.set_retry(hardware.retries, f"{hardware.retry_wait_seconds}s", 2.0, window)
         if self.name == KUBEFLOW:
-            self._place_on_kubernetes(task, step, hardware, gpu)
+            _place_on_kubernetes(task, step, hardware, gpu, timeout)
         return task
+
+    def nodes(self, hardware: Hardware) -> JsonDict:
+        """The TrainJob that computes for adapt and train, `hardware.Nodes`; {} when their own task does.
+
+        Raises:
+            ConfigError: If the target has no TrainJobs.
+        """
+        if hardware.num_nodes == 1 or self.name == LOCAL:
+            return {}
+        if self.name == VERTEX:
+            raise ConfigError(
+                f"hardware.num_nodes must be 1 for vertex, which has no TrainJobs, got {hardware.num_nodes}: "
+                "use hardware.num_gpus, or target kubeflow"
+            )
+        found = Nodes(
+            num_nodes=hardware.num_nodes,
+            image=self.gpu_image,
+            cpu=hardware.gpu_cpu,
+            memory=hardware.gpu_memory,
+            shared_memory=hardware.shared_memory,
+            node_selector=_gpu_node_selector(hardware),
+            tolerations=hardware.gpu_tolerations,
+            timeout_hours=hardware.gpu_timeout_hours,
+            shared_root=hardware.shared_root,
+            runtime=hardware.training_runtime,
+            service_account=hardware.service_account,
+        )
+        return found.model_dump(mode="json")
+
+    def token_secret(self, hardware: Hardware) -> str:
+        """The secret that fetch itself reads the hub's token from; "" where it comes as HF_TOKEN.
+
+        Raises:
+            ConfigError: If Secret Manager could hold no secret of that name.
+        """
+        if self.name != VERTEX or not hardware.hf_token_secret:
+            return ""
+        secrets.check_name(hardware.hf_token_secret)
+        return hardware.hf_token_secret
 
     def _accelerator(self, hardware: Hardware) -> str:
         if self.name == KUBEFLOW:
@@ -79,16 +143,43 @@ class Target:
             raise ConfigError(f"hardware.accelerator for vertex must be one of {known}, got {hardware.accelerator}")
         return name
 
-    @staticmethod
-    def _place_on_kubernetes(task: PipelineTask, step: str, hardware: Hardware, gpu: bool) -> None:
-        from kfp import kubernetes
 
-        if gpu:
-            kubernetes.add_node_selector(task, GPU_NODE_LABEL, hardware.accelerator)
-            kubernetes.add_toleration(task, key=GPU_RESOURCE, operator="Exists", effect="NoSchedule")
-            kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory", size_limit=SHARED_MEMORY)
-        if step == "fetch":
-            kubernetes.use_secret_as_env(task, HF_SECRET, {HF_SECRET_KEY: "HF_TOKEN"}, optional=True)
+def _is_gpu_step(step: str) -> bool:
+    return step in STEPS and STEPS[step].gpu
+
+
+def _seconds(hours: float) -> int:
+    return max(1, math.ceil(hours * 3600))
+
+
+def _gpu_node_selector(hardware: Hardware) -> dict[str, str]:
+    return hardware.gpu_node_selector or {GPU_NODE_LABEL: hardware.accelerator}
+
+
+def _place_on_kubernetes(task: PipelineTask, step: str, hardware: Hardware, gpu: bool, timeout: int) -> None:
+    from kfp import kubernetes
+
+    task.set_cpu_request(hardware.gpu_cpu if gpu else hardware.cpu)
+    task.set_memory_request(hardware.gpu_memory if gpu else hardware.memory)
+    kubernetes.set_timeout(task, timeout)
+    kubernetes.set_image_pull_policy(task, hardware.pull_policy)
+    for label, value in (_gpu_node_selector(hardware) if gpu else hardware.node_selector).items():
+        kubernetes.add_node_selector(task, label, value)
+    for toleration in hardware.gpu_tolerations if gpu else hardware.tolerations:
+        kubernetes.add_toleration(task, **_given(toleration))
+    if gpu:
+        kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory", size_limit=hardware.shared_memory)
+    if step == "fetch" and hardware.hf_token_secret:
+        if not KUBERNETES_NAME.fullmatch(hardware.hf_token_secret):
+            raise ConfigError(
+                "hardware.hf_token_secret for kubeflow must be the name of a Kubernetes secret, lower-case letters, "
+                f"digits, - and ., got {hardware.hf_token_secret!r}"
+            )
+        kubernetes.use_secret_as_env(task, hardware.hf_token_secret, {HF_SECRET_KEY: "HF_TOKEN"}, optional=True)
+
+
+def _given(toleration: Toleration) -> dict[str, str]:
+    return {name: value for name, value in toleration.model_dump().items() if value}
 
 
 def _as_text(num_gpus: object) -> object:

@@ -57,10 +57,12 @@ def build(target: Target, config: Config) -> Any:
     """The pipeline for a target, with the config's values as the defaults of its parameters.
 
     One parameter for each config section, so that a run can replace a section; the versions change the cache keys
-    of what is read from outside; `num_gpus` is a text.
+    of what is read from outside; `num_gpus` is a text. What is no parameter, nodes, secrets, retries and the like, is
+    the config's section `hardware` when the pipeline is compiled.
     """
     default = config.model_dump(mode="json", exclude_none=True)  # KFP knows no null
     with_explora = config.model.init_from_explora
+    nodes, token_secret = target.nodes(config.hardware), target.token_secret(config.hardware)
     Outputs = outputs_of(with_explora)
 
     @dsl.pipeline(
@@ -101,7 +103,10 @@ def build(target: Target, config: Config) -> Any:
         )
         images = place("ingest", ingest_op(settings=checked["ingest"], data_version=data_version))
         parts = place("split", split_op(settings=checked["split"], dataset=images["dataset"]))
-        base = place("fetch", fetch_op(settings=checked["fetch"], backbone_version=backbone_version))
+        base = place(
+            "fetch",
+            fetch_op(settings=checked["fetch"], backbone_version=backbone_version, token_secret=token_secret),
+        )
         adapted: dict[str, Any] = {}
         if with_explora:
             adapted = place(
@@ -109,6 +114,7 @@ def build(target: Target, config: Config) -> Any:
                 adapt_op(
                     settings=checked["adapt"],
                     num_gpus=num_gpus,
+                    nodes=nodes,
                     dataset=images["dataset"],
                     splits=parts["splits"],
                     backbone=base["backbone"],
@@ -118,6 +124,8 @@ def build(target: Target, config: Config) -> Any:
             "train",
             train_op(
                 settings=checked["train"],
+                num_gpus=num_gpus,
+                nodes=nodes,
                 dataset=images["dataset"],
                 splits=parts["splits"],
                 backbone=adapted["adapted_backbone"] if with_explora else base["backbone"],

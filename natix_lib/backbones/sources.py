@@ -1,15 +1,15 @@
 """Where backbones come from: a hub id, a local folder, or a `gs://` folder.
 
 Files are taken as they are, not saved again, so their hashes are the publisher's. Only config, safetensors, the
-preprocessor's config and licence files are taken: no pickle ever reaches the disk. `HF_TOKEN` is read here, by the
-hub's own client, and nowhere else.
+preprocessor's config and licence files are taken: no pickle ever reaches the disk. A token is used here and nowhere
+else: `HF_TOKEN`, which the hub's own client reads, or the value of a secret, asked for only when the hub is.
 """
 
 import shutil
 from pathlib import Path
 from typing import Any
 
-from natix_lib import storage
+from natix_lib import secrets, storage
 from natix_lib.backbones.loading import IMAGE_MEAN, IMAGE_STD
 from natix_lib.errors import ConfigError, ContractError, StorageError
 from natix_lib.files import read_json
@@ -32,7 +32,7 @@ LICENCES = {
 }
 
 
-def copy_backbone(source: str, revision: str, folder: Path, scratch: Path) -> None:
+def copy_backbone(source: str, revision: str, folder: Path, scratch: Path, token_secret: str = "") -> None:
     """Put a backbone's files into `folder`.
 
     Args:
@@ -40,10 +40,11 @@ def copy_backbone(source: str, revision: str, folder: Path, scratch: Path) -> No
         revision: Branch, tag or commit of a hub id.
         folder: Created.
         scratch: For downloads.
+        token_secret: Secret in Secret Manager with the hub's token; "" leaves it to HF_TOKEN.
 
     Raises:
         ConfigError: If a local path does not exist.
-        StorageError: If the hub or the bucket does not give it.
+        StorageError: If the hub or the bucket does not give it, or the secret cannot be read.
         ContractError: If it has no safetensors.
     """
     if storage.is_remote(source):
@@ -53,7 +54,7 @@ def copy_backbone(source: str, revision: str, folder: Path, scratch: Path) -> No
     elif source.startswith((".", "/", "~")) or source.count("/") != 1:
         raise ConfigError(f"model.backbone_id {source} is no folder, no gs:// address and no hub id (owner/name)")
     else:
-        origin = _from_hub(source, revision, scratch / "hub")
+        origin = _from_hub(source, revision, scratch / "hub", token_secret)
     folder.mkdir(parents=True, exist_ok=True)
     for pattern in PATTERNS:
         for path in sorted(origin.glob(pattern)):
@@ -66,7 +67,7 @@ def _names(folder: Path) -> str:
     return ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "no file"
 
 
-def _from_hub(repository: str, revision: str, folder: Path) -> Path:
+def _from_hub(repository: str, revision: str, folder: Path, token_secret: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -75,15 +76,25 @@ def _from_hub(repository: str, revision: str, folder: Path) -> Path:
         RepositoryNotFoundError,
     )
 
+    found = secrets.read(token_secret) if token_secret else None
+    holder = f"secret {token_secret}" if token_secret else "HF_TOKEN"
     try:
-        return Path(snapshot_download(repository, revision=revision, local_dir=folder, allow_patterns=list(PATTERNS)))
+        return Path(
+            snapshot_download(
+                repository,
+                revision=revision,
+                local_dir=folder,
+                allow_patterns=list(PATTERNS),
+                token=found.get_secret_value() if found else None,
+            )
+        )
     except GatedRepoError as error:
         raise StorageError(
-            f"model.backbone_id {repository} is gated: accept its licence on the hub and set HF_TOKEN"
+            f"model.backbone_id {repository} is gated: accept its licence on the hub and set {holder}"
         ) from error
     except RepositoryNotFoundError as error:
         raise StorageError(
-            f"model.backbone_id {repository} does not exist on the hub, or HF_TOKEN may not see it"
+            f"model.backbone_id {repository} does not exist on the hub, or {holder} may not see it"
         ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise StorageError(f"model.backbone_id {repository}: the hub cannot be read: {error}") from error

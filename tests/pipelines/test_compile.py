@@ -1,3 +1,5 @@
+import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,22 +9,21 @@ import pytest
 import yaml
 from google.auth.credentials import AnonymousCredentials
 from google.protobuf import json_format
-from kfp import components, dsl
-from kfp.kubernetes import kubernetes_executor_config_pb2
+from kfp import compiler, components, dsl
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from natix_lib import config
-from natix_lib.config import Hardware
 from natix_lib.contracts import STEPS
-from natix_lib.errors import ConfigError
-from pipelines.compile import compiled
-from pipelines.targets import Target, local_target
+from pipelines.compile import compiled, compiled_component
+from pipelines.targets import Target
 from pipelines.training import pipeline_name
 
 ROOT = Path(__file__).parent.parent.parent
 GOLDEN = Path(__file__).parent / "golden"
-DEFAULT = config.load(ROOT / "pipelines" / "configs" / "default.yaml")
-
+CONFIG = ROOT / "pipelines" / "configs" / "default.yaml"
+DEFAULT = config.load(CONFIG)
+TOKEN = "hf_tokentokentoken"
+DIGEST = "sha256:" + "0123456789abcdef" * 4
 
 VARIANTS = [(name, explora) for name in ("kubeflow", "vertex") for explora in (False, True)]
 
@@ -35,13 +36,13 @@ def documents(name: str, with_explora: bool = True) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(golden(name, with_explora).read_text()))
 
 
-def compile_command(config_file: Path, output: Path) -> list[str]:
-    images = ["--image-cpu", "natix-cpu:latest", "--image-gpu", "natix-gpu:latest"]
-    return [sys.executable, "-m", "pipelines.compile", "--config", str(config_file), *images, "--output", str(output)]
-
-
-def executor_config(values: dict[str, Any]) -> Any:
-    return json_format.ParseDict(values, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
+def compile_to(
+    output: Path, config_file: Path, *options: str, cpu: str = "natix-cpu:latest", gpu: str = "natix-gpu:latest"
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipelines.compile", "--config", str(config_file), "--output", str(output)]
+    command += ["--image-cpu", cpu, "--image-gpu", gpu, *options]
+    environment = {**os.environ, "HF_TOKEN": TOKEN}
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
 
 
 @pytest.mark.parametrize(("name", "with_explora"), VARIANTS)
@@ -49,18 +50,82 @@ def test_the_golden_file_is_what_compiling_gives(name: str, with_explora: bool) 
     assert compiled(Target(name), DEFAULT, with_explora) == golden(name, with_explora).read_text(), "run `make compile`"
 
 
-def test_compiling_gives_the_same_bytes_in_another_process(tmp_path: Path) -> None:
-    done = subprocess.run(
-        compile_command(Path("pipelines/configs/default.yaml"), tmp_path),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert len(done.stdout.splitlines()) == 4
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """What two processes have compiled, components too, with a token in their environment."""
+    folders = [tmp_path_factory.mktemp("compiled") for _ in range(2)]
+    for folder in folders:
+        done = compile_to(folder, CONFIG, "--components", str(folder / "components"))
+        assert done.returncode == 0, done.stderr
+        assert len(done.stdout.splitlines()) == len(VARIANTS) + len(STEPS) + 1
+    return folders
+
+
+def test_compiling_gives_the_same_bytes_in_every_process(twice: list[Path]) -> None:
+    first, second = ({p.relative_to(f): p.read_bytes() for p in f.rglob("*.yaml")} for f in twice)
+    assert first == second and len(first) == len(VARIANTS) + len(STEPS) + 1
     for name, with_explora in VARIANTS:
         file = golden(name, with_explora)
-        assert (tmp_path / name / file.name).read_bytes() == file.read_bytes()
+        assert first[file.relative_to(GOLDEN)] == file.read_bytes()
+
+
+def test_no_secret_of_the_environment_is_in_what_is_compiled(twice: list[Path]) -> None:
+    text = "".join(path.read_text() for path in twice[0].rglob("*.yaml"))
+    assert "HF_TOKEN" in text and TOKEN not in text and "BEGIN" not in text
+
+
+@pytest.mark.parametrize("step", ["check", *STEPS])
+def test_each_component_is_a_file_that_loads_with_its_image(twice: list[Path], step: str) -> None:
+    path = twice[0] / "components" / f"{step}.yaml"
+    loaded = components.load_component_from_file(str(path))
+    original = getattr(importlib.import_module(f"components.{step}"), step).component_spec
+    assert set(loaded.component_spec.inputs) == set(original.inputs)
+    assert set(loaded.component_spec.outputs) == set(original.outputs)
+    (executor,) = yaml.safe_load(path.read_text())["deploymentSpec"]["executors"].values()
+    gpu = step in STEPS and STEPS[step].gpu
+    assert executor["container"]["image"] == f"natix-{'gpu' if gpu else 'cpu'}:latest"
+
+
+def test_a_component_file_is_a_task_of_another_pipeline(twice: list[Path], tmp_path: Path) -> None:
+    ingest = components.load_component_from_file(str(twice[0] / "components" / "ingest.yaml"))
+
+    @dsl.pipeline
+    def another() -> None:
+        ingest(settings={"data": {"data_root": "x"}}, data_version="")
+
+    compiler.Compiler().compile(another, str(tmp_path / "another.yaml"))
+    assert "image: natix-cpu:latest" in (tmp_path / "another.yaml").read_text()
+
+
+def test_a_component_carries_the_image_of_a_target_and_leaves_the_original_alone() -> None:
+    assert "image: registry/gpu@sha256:1" in compiled_component(
+        Target("vertex", "cpu", "registry/gpu@sha256:1"), "adapt"
+    )
+    assert "image: natix-gpu:latest" in compiled_component(Target("vertex"), "adapt")
+
+
+@pytest.mark.parametrize(
+    ("cpu", "gpu", "refused"),
+    [
+        (f"registry/cpu@{DIGEST}", "registry/gpu:v1", "--image-gpu registry/gpu:v1"),
+        ("cpu", f"gpu@{DIGEST[:-1]}", f"--image-cpu cpu, --image-gpu gpu@{DIGEST[:-1]}"),
+        (f"cpu:v1@{DIGEST}x", f"gpu@{DIGEST}", f"--image-cpu cpu:v1@{DIGEST}x"),
+    ],
+)
+def test_a_release_needs_digests(tmp_path: Path, cpu: str, gpu: str, refused: str) -> None:
+    done = compile_to(tmp_path, CONFIG, "--release", cpu=cpu, gpu=gpu)
+    assert done.returncode == 2 and list(tmp_path.iterdir()) == []
+    assert done.stderr == (
+        "error: a release needs images named by their digest, NAME@sha256:<64 hex digits>, because KFP's cache would "
+        f"serve what an older image under the same tag has made: got {refused}\n"
+    )
+
+
+def test_a_release_with_digests_compiles(tmp_path: Path) -> None:
+    done = compile_to(tmp_path, CONFIG, "--release", "--target", "vertex", cpu=f"cpu@{DIGEST}", gpu=f"gpu:v1@{DIGEST}")
+    assert done.returncode == 0, done.stderr
+    assert f"image: gpu:v1@{DIGEST}" in (tmp_path / "vertex" / "training.yaml").read_text()
+    assert not (tmp_path / "kubeflow").exists()
 
 
 @pytest.mark.parametrize(("name", "with_explora"), VARIANTS)
@@ -83,35 +148,6 @@ def test_train_takes_what_adapt_gives_in_one_variant_and_what_fetch_gives_in_the
         assert source == producer and ("adapt" in tasks) == with_explora
         constant = tasks["check"]["inputs"]["parameters"]["with_explora"]["runtimeValue"]["constant"]
         assert constant is with_explora
-
-
-def test_every_executor_of_the_platform_document_parses_strictly() -> None:
-    executors = documents("kubeflow")[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    parsed = {name: executor_config(values) for name, values in executors.items()}
-    assert parsed["exec-train"].node_selector.labels["cloud.google.com/gke-accelerator"] == "nvidia-l4"
-    assert parsed["exec-fetch"].secret_as_env[0].secret_name == "hf-token"
-    typo = {"nodeSelectr": executors["exec-train"]["nodeSelector"]}
-    with pytest.raises(json_format.ParseError, match="nodeSelectr"):
-        executor_config(typo)
-
-
-def test_gpu_steps_alone_ask_for_gpus() -> None:
-    for name, kind in (("kubeflow", "nvidia.com/gpu"), ("vertex", "NVIDIA_L4")):
-        executors = documents(name)[0]["deploymentSpec"]["executors"]
-        for step in STEPS:
-            resources = executors[f"exec-{step}"]["container"]["resources"]
-            assert ("accelerator" in resources) == STEPS[step].gpu
-            if STEPS[step].gpu:
-                assert resources["accelerator"]["resourceType"] == kind
-                assert "num_gpus" in resources["accelerator"]["resourceCount"]
-
-
-def test_only_fetch_sees_the_token_and_no_secret_is_in_the_file() -> None:
-    executors = documents("kubeflow")[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert [name for name, values in executors.items() if "secretAsEnv" in values] == ["exec-fetch"]
-    for name in ("kubeflow", "vertex"):
-        text = golden(name).read_text()
-        assert "hf_" not in text.replace("hf_token", "") and "BEGIN" not in text
 
 
 @pytest.mark.parametrize("with_explora", [False, True])
@@ -141,48 +177,8 @@ def test_the_vertex_file_is_one_document_and_makes_a_pipeline_job(with_explora: 
         )
 
 
-def test_a_gpu_count_that_is_a_number_is_refused() -> None:
-    from components.train import train
-
-    @dsl.pipeline
-    def with_number(num_gpus: int = 1) -> None:
-        task = train(
-            settings={},
-            dataset=dsl.importer(artifact_uri="gs://a/b", artifact_class=dsl.Dataset).output,
-            splits=dsl.importer(artifact_uri="gs://a/b", artifact_class=dsl.Artifact).output,
-            backbone=dsl.importer(artifact_uri="gs://a/b", artifact_class=dsl.Model).output,
-        )
-        with pytest.raises(ConfigError, match="num_gpus must be a text parameter, a number would give no GPU"):
-            Target("kubeflow").place(task, "train", Hardware(), num_gpus)
-        with pytest.raises(ConfigError, match="got int"):
-            Target("kubeflow").place(task, "train", Hardware(), 1)
-
-
-def test_an_accelerator_that_vertex_does_not_know_is_refused() -> None:
-    settings = config.load(ROOT / "pipelines" / "configs" / "default.yaml", ["hardware.accelerator=tpu"])
-    with pytest.raises(ConfigError, match="hardware.accelerator for vertex must be one of nvidia-l4.*got tpu"):
-        compiled(Target("vertex"), settings, False)
-    with pytest.raises(ConfigError, match="target must be kubeflow, vertex or local, got 'moon'"):
-        Target("moon")
-
-
-def test_no_gpu_is_asked_for_when_the_config_wants_none() -> None:
-    settings = config.load(ROOT / "pipelines" / "configs" / "default.yaml", ["hardware.num_gpus=0"])
-    assert "accelerator" not in compiled(Target("kubeflow"), settings, True).replace("hardware.accelerator", "")
-
-
-def test_the_images_of_a_target_reach_every_task() -> None:
-    text = compiled(Target("kubeflow", "registry/cpu@sha256:1", "registry/gpu@sha256:2"), DEFAULT, True)
-    assert text.count("image: registry/cpu@sha256:1") == 8 and text.count("image: registry/gpu@sha256:2") == 2
-
-
-def test_the_local_image_is_named_by_the_code() -> None:
-    image = local_target().cpu_image
-    assert image.startswith("natix-local-python:") and len(image.split(":")[1]) == 16
-
-
 def test_a_config_with_mistakes_stops_compiling_with_one_line(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("data: {data_rot: x}\n")
-    done = subprocess.run(compile_command(tmp_path / "bad.yaml", tmp_path), cwd=ROOT, capture_output=True, text=True)
+    done = compile_to(tmp_path, tmp_path / "bad.yaml")
     assert done.returncode == 2 and done.stderr.startswith("error: config: 4 mistakes: ")
     assert len(done.stderr.splitlines()) == 1

@@ -1,17 +1,23 @@
-"""`kfp run submit` and `kfp pipeline upload` against a stand-in of the KFP API on the loopback."""
+"""Runs started by `make submit` and by KFP's own command, against stand-ins of the two APIs on the loopback."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from google.auth.credentials import AnonymousCredentials
 
+from natix_lib import config
+from natix_lib.errors import ConfigError, NatixError
+from pipelines.submit import run_parameters, to_vertex
+from tests.cloud_storage import Cloud
 from tests.loopback import Handler, serving
 
 RUN = {
@@ -21,7 +27,9 @@ RUN = {
     "experiment_id": "e1",
     "created_at": "2025-01-01T00:00:00Z",
 }
+ROOT = Path(__file__).parent.parent.parent
 GOLDEN = Path(__file__).parent / "golden"
+CONFIG = ROOT / "pipelines" / "configs" / "default.yaml"
 KFP = Path(sys.executable).parent / "kfp"
 
 
@@ -93,3 +101,193 @@ def test_the_pipeline_is_uploaded(api: Api) -> None:
     done = kfp(api, "pipeline", "upload", str(GOLDEN / "kubeflow" / "training.yaml"), "-p", "natix")
     assert done.returncode == 0, done.stderr
     assert b"natix-training" in api.uploads[0]
+
+
+def make_submit(*variables: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """`make submit` with this test's Python, as it is installed."""
+    venv = Path(sys.executable).parent.parent
+    command = ["make", "-o", f"{venv}/.installed", "submit", f"VENV={venv}", *variables]
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("KF")}
+    return subprocess.run(
+        command, cwd=ROOT, env={**inherited, **(environment or {})}, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.parametrize(("explora", "variant"), [("0", "training"), ("1", "training-explora")])
+def test_make_submit_starts_a_run_with_whole_sections_and_a_gpu_count_as_text(
+    api: Api, explora: str, variant: str
+) -> None:
+    done = make_submit(
+        "TARGET=kubeflow",
+        f"KFP_ENDPOINT={api.url}",
+        "EXPERIMENT=street",
+        "RUN=first",
+        f"EXPLORA={explora}",
+        'PARAMS=num_gpus=2 scrc={"alpha": 0.02} training={"optimizer": {"lr": 1e-4}} data_version="may 2026"',
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = api.runs
+    assert run["display_name"] == "first" and run["experiment_id"] == "e1"
+    assert run["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == f"natix-{variant}"
+    given = run["runtime_config"]["parameters"]
+    default = config.load(CONFIG).model_dump(mode="json", exclude_none=True)
+    assert given.keys() == {"num_gpus", "scrc", "training", "data_version"}
+    assert given["num_gpus"] == "2" and given["data_version"] == "may 2026"
+    assert given["scrc"] == {**default["scrc"], "alpha": 0.02}
+    assert given["training"] == {**default["training"], "optimizer": {"lr": 1e-4, "weight_decay": 1e-4}}
+
+
+def test_make_submit_takes_parameters_from_the_environment_and_needs_none(api: Api) -> None:
+    for environment in ({"PARAMS": 'scrc={"delta": 0.05}'}, {}):
+        done = make_submit("TARGET=kubeflow", f"KFP_ENDPOINT={api.url}", environment=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+    first, second = api.runs
+    assert first["runtime_config"]["parameters"]["scrc"]["delta"] == 0.05 and first["display_name"] == "natix"
+    assert not second["runtime_config"].get("parameters")
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        (['PARAMS=scrc={"alpha": 2}'], "config: scrc.alpha: input should be less than 1, got 2"),
+        (["RELEASE=1"], "a release needs images named by their digest.*--image-cpu natix-cpu:latest, --image-gpu"),
+        (["TARGET=all"], "submitting needs TARGET kubeflow or vertex, got 'all'"),
+        (["KFP_ENDPOINT="], "submitting to kubeflow needs KFP_ENDPOINT"),
+        (
+            ["TARGET=vertex", "PROJECT=street"],
+            "vertex needs PROJECT, REGION, PIPELINE_ROOT: REGION, PIPELINE_ROOT missing",
+        ),
+    ],
+)
+def test_make_submit_says_what_is_wrong_in_one_line_and_sends_nothing(
+    api: Api, variables: list[str], message: str
+) -> None:
+    done = make_submit("TARGET=kubeflow", f"KFP_ENDPOINT={api.url}", *variables)
+    first, *rest = done.stderr.splitlines()
+    assert done.returncode == 2 and re.fullmatch(f"error: .*{message}.*", first), done.stderr
+    assert all(line.startswith("make") for line in rest) and api.runs == []
+
+
+@pytest.fixture(scope="module")
+def package() -> str:
+    return (GOLDEN / "kubeflow" / "training.yaml").read_text()
+
+
+def test_what_is_no_parameter_text_is_left_as_it_stands(package: str) -> None:
+    assert run_parameters("", package) == {}
+    assert run_parameters(" num_gpus=0  backbone_version=2 ", package) == {"num_gpus": "0", "backbone_version": "2"}
+    assert run_parameters('num_gpus="2" data_version=', package) == {"num_gpus": "2", "data_version": ""}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("alpha=0.02", "PARAMS alpha is not a parameter of the pipeline, known ones: .*backbone_version, data, "),
+        ("num_gpu=2", "PARAMS num_gpu is not a parameter of the pipeline, did you mean num_gpus?"),
+        ("hardware={}", "PARAMS hardware is not a parameter of the pipeline"),
+        ("scrc=0.02", "PARAMS scrc must be a JSON object, got '0.02'"),
+        ('num_gpus={"a": 1}', "PARAMS num_gpus must be a text, got {'a': 1}"),
+        ("scrc={alpha: 0.02}", "PARAMS scrc is not JSON: Expecting property name .* in '{alpha: 0.02}'"),
+        ("num_gpus=two", "PARAMS num_gpus must be a whole number, got 'two'"),
+        ("just words", "PARAMS takes key=value, got 'just words'"),
+        ('scrc={"alpha": 0.02}num_gpus=2', "PARAMS takes key=value, got 'num_gpus=2'"),
+        ('scrc={"alfa": 0.02}', "config: scrc.alfa is not a known key, did you mean alpha?"),
+        (
+            'scrc={"alpha": 2} export={"policy": "both"}',
+            "config: 2 mistakes: scrc.alpha.*; export.policy must name the one policy that ships",
+        ),
+        ('model={"init_from_explora": true}', "this pipeline was compiled without ExPLoRA: submit the other one"),
+    ],
+)
+def test_parameters_are_checked_before_anything_is_sent(package: str, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message.replace("?", r"\?").replace("{", r"\{").replace("}", r"\}")):
+        run_parameters(text, package)
+
+
+def test_gpus_for_a_pipeline_without_any_are_refused(package: str) -> None:
+    without = package.replace("defaultValue: '1'", "defaultValue: '0'")
+    assert without != package and run_parameters("num_gpus=0", without) == {"num_gpus": "0"}
+    with pytest.raises(
+        ConfigError, match="num_gpus is 2, but with hardware.num_gpus 0 no step has been given a GPU node"
+    ):
+        run_parameters("num_gpus=2", without)
+
+
+@dataclass
+class Vertex:
+    """What was asked of it, and the status that it answers with."""
+
+    jobs: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    status: int = 200
+
+
+@pytest.fixture
+def vertex(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Vertex]:
+    """Vertex's REST interface and Cloud Storage on the loopback, as their clients find them."""
+    from google.cloud import aiplatform
+    from google.cloud.aiplatform.utils import gcs_utils
+
+    # Its client asks the Resource Manager who owns the bucket, over gRPC and at a fixed address.
+    monkeypatch.setattr(gcs_utils, "_verify_bucket_ownership", lambda *_: True)
+
+    class Jobs(Handler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            path = urlsplit(self.path)
+            found.jobs.append((path.path, body))
+            if found.status != 200:
+                return self.answer(found.status, b'{"error": {"message": "no quota for this"}}')
+            name = dict(parse_qsl(path.query))["pipelineJobId"]
+            return self.answer_json({**body, "name": f"{path.path.removeprefix('/v1/')}/{name}"})
+
+    found = Vertex()
+    with serving(Jobs) as url:
+        aiplatform.init(api_endpoint=url, api_transport="rest", credentials=AnonymousCredentials())
+        yield found
+        aiplatform.initializer.global_config.__init__()
+
+
+def submit_to_vertex(parameters: dict[str, Any], variant: str = "training", **changed: str) -> str:
+    package = GOLDEN / "vertex" / f"{variant}.yaml"
+    named = {
+        "experiment": "street",
+        "run": "first",
+        "project": "street-1",
+        "region": "europe-west4",
+        "pipeline_root": "gs://street/runs",
+        "service_account": "natix@street-1.iam.gserviceaccount.com",
+    }
+    return to_vertex(package, run_parameters("", package.read_text()) | parameters, **{**named, **changed})
+
+
+@pytest.mark.parametrize("variant", ["training", "training-explora"])
+def test_a_run_on_vertex_is_a_pipeline_job(vertex: Vertex, variant: str) -> None:
+    name = submit_to_vertex({"num_gpus": "2", "scrc": {"alpha": 0.02}}, variant)
+    ((path, job),) = vertex.jobs
+    assert path == "/v1/projects/street-1/locations/europe-west4/pipelineJobs"
+    assert name.startswith(f"projects/street-1/locations/europe-west4/pipelineJobs/natix-{variant}-")
+    assert job["displayName"] == "first" and job["labels"]["experiment"] == "street"
+    assert job["serviceAccount"] == "natix@street-1.iam.gserviceaccount.com"
+    runtime = job["runtimeConfig"]
+    assert runtime["gcsOutputDirectory"] == "gs://street/runs"
+    assert runtime["parameterValues"] == {"num_gpus": "2", "scrc": {"alpha": 0.02}}
+    assert job["pipelineSpec"]["pipelineInfo"]["name"] == f"natix-{variant}"
+
+
+def test_what_vertex_refuses_is_one_line(vertex: Vertex) -> None:
+    vertex.status = 403
+    with pytest.raises(NatixError, match="Vertex has not taken the run first: 403 .*no quota for this"):
+        submit_to_vertex({})
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"region": ""}, "submitting to vertex needs PROJECT, REGION, PIPELINE_ROOT: REGION missing"),
+        ({"pipeline_root": "/runs"}, "PIPELINE_ROOT must be a gs:// prefix, got '/runs'"),
+        ({"experiment": "My street"}, "EXPERIMENT is a label on vertex.*got 'My street'"),
+    ],
+)
+def test_what_vertex_needs_is_asked_for(changed: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        submit_to_vertex({}, **changed)

@@ -1,5 +1,6 @@
 """fetch from a folder and from a stand-in of the hub that speaks its HTTP protocol on the loopback."""
 
+import base64
 import hashlib
 import os
 import shutil
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import google_crc32c
 import pytest
 
 from natix_lib.backbones.loading import weights_sha256
@@ -19,7 +21,7 @@ from tests.cloud_storage import BUCKET, Cloud
 from tests.loopback import Handler, serving
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-SECRET = "hf_secretsecretsecret"
+SECRET, OTHER = "hf_secretsecretsecret", "hf_fromsecretmanager"
 
 
 def settings(source: str | Path) -> dict:
@@ -78,6 +80,7 @@ class Hub:
     url: str
     tokens: list[str | None] = field(default_factory=list)
     gated: bool = False
+    secrets: dict[str, bytes] = field(default_factory=dict)  # of Secret Manager, at the same address
 
 
 @pytest.fixture
@@ -86,6 +89,8 @@ def hub(tiny_backbone: Path) -> Iterator[Hub]:
 
     class Models(Handler):
         def do_GET(self) -> None:
+            if self.path.startswith("/v1/projects/"):
+                return self.answer_secret(self.path.split("/")[5])
             found.tokens.append(self.headers.get("Authorization"))
             if self.path.startswith("/api/models/owner/vit"):
                 entries = [{"rfilename": name} for name in names]
@@ -106,6 +111,13 @@ def hub(tiny_backbone: Path) -> Iterator[Hub]:
                 return self.answer(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT})
             return self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})
 
+        def answer_secret(self, name: str) -> None:
+            if name not in found.secrets:
+                return self.answer(404, b"{}")
+            data = found.secrets[name]
+            payload = {"data": base64.b64encode(data).decode(), "dataCrc32c": str(google_crc32c.value(data))}
+            return self.answer_json({"payload": payload})
+
         do_HEAD = do_GET
 
     with serving(Models) as url:
@@ -113,15 +125,30 @@ def hub(tiny_backbone: Path) -> Iterator[Hub]:
         yield found
 
 
-def fetch_from(hub: Hub, name: str, out: Path) -> subprocess.CompletedProcess[str]:
+def fetch_from(
+    hub: Hub, name: str, out: Path, token: str = SECRET, secret: str = ""
+) -> subprocess.CompletedProcess[str]:
     """In a process of its own: the hub's client reads its address when it is imported."""
     code = (
-        "import sys; from natix_lib.steps import fetch;"
-        "fetch.run({'backbone_id': sys.argv[1], 'backbone_revision': 'main'}, sys.argv[2])"
+        "import os, sys; from natix_lib.steps import fetch;"
+        "before = dict(os.environ);"
+        "fetch.run({'backbone_id': sys.argv[1], 'backbone_revision': 'main'}, sys.argv[2], sys.argv[3]);"
+        "assert dict(os.environ) == before"
     )
-    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_TOKEN": SECRET, "HF_HOME": str(out.parent / "home")}
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": hub.url,
+        "HF_TOKEN": token,
+        "HF_HOME": str(out.parent / "home"),
+        "SECRET_MANAGER_EMULATOR_HOST": hub.url,
+        "CLOUD_ML_PROJECT_ID": "street",
+    }
     return subprocess.run(
-        [sys.executable, "-c", code, name, str(out)], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code, name, str(out), secret],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 
@@ -148,3 +175,35 @@ def test_what_the_hub_refuses_is_one_line(hub: Hub, tmp_path: Path, name: str, g
     done = fetch_from(hub, name, tmp_path / "out")
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1] == f"natix_lib.errors.StorageError: model.backbone_id {name} {message}"
+
+
+def test_the_token_of_a_secret_goes_to_the_hub_and_nowhere_else(hub: Hub, tiny_backbone: Path, tmp_path: Path) -> None:
+    hub.secrets["hf-token"] = OTHER.encode()
+    done = fetch_from(hub, "owner/vit", tmp_path / "out", secret="hf-token")
+    assert done.returncode == 0, done.stderr
+    assert weights_sha256(tmp_path / "out") == weights_sha256(tiny_backbone)
+    assert set(hub.tokens) - {None} == {f"Bearer {OTHER}"}  # the secret wins over HF_TOKEN
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert OTHER not in done.stdout + done.stderr and OTHER.encode() not in written
+
+
+def test_an_open_backbone_needs_no_secret(hub: Hub, tiny_backbone: Path, tmp_path: Path) -> None:
+    done = fetch_from(hub, "owner/vit", tmp_path / "out", token="", secret="hf-token")
+    assert done.returncode == 0, done.stderr
+    assert "secret projects/street/secrets/hf-token/versions/latest does not exist" in done.stdout
+    assert weights_sha256(tmp_path / "out") == weights_sha256(tiny_backbone) and set(hub.tokens) == {None}
+
+
+def test_a_gated_backbone_names_the_secret_that_holds_the_token(hub: Hub, tmp_path: Path) -> None:
+    hub.gated, hub.secrets["hf-token"] = True, OTHER.encode()
+    done = fetch_from(hub, "owner/vit", tmp_path / "out", secret="hf-token")
+    assert done.stderr.strip().splitlines()[-1] == (
+        "natix_lib.errors.StorageError: model.backbone_id owner/vit is gated: "
+        "accept its licence on the hub and set secret hf-token"
+    )
+    assert OTHER not in done.stdout + done.stderr
+
+
+def test_a_secret_is_not_asked_for_when_the_hub_is_not(tiny_backbone: Path, tmp_path: Path) -> None:
+    fetch.run(settings(tiny_backbone), str(tmp_path / "out"), token_secret="not even a name")
+    assert weights_sha256(tmp_path / "out") == weights_sha256(tiny_backbone)

@@ -1,0 +1,119 @@
+"""A secret of Google's Secret Manager, read in code: Vertex Pipelines can give a task none as an environment variable.
+
+Its REST interface is spoken with google-auth, which google-cloud-storage brings along; the client library was rejected,
+a dependency for one request. The value is handed on as pydantic's `SecretStr`, which shows itself as stars, and is put
+neither into the environment, where every child would see it, nor into an error. A secret that does not exist is no
+error, because an open backbone needs no token. SECRET_MANAGER_EMULATOR_HOST names a stand-in.
+"""
+
+import base64
+import os
+import re
+from typing import Any
+
+from pydantic import SecretStr
+
+from natix_lib.errors import ConfigError, StorageError
+
+NAME = re.compile(r"(projects/[a-z0-9.:-]+/secrets/)?[A-Za-z0-9_-]{1,255}(?(1)(/versions/[A-Za-z0-9_-]+)?)")
+HOST = "https://secretmanager.googleapis.com"
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+ATTEMPTS = 4
+REASONS = {
+    400: "it is disabled or destroyed: add a version to it",
+    401: "the credentials are not accepted",
+    403: "grant the task's service account roles/secretmanager.secretAccessor, and enable the Secret Manager API",
+}
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be a secret's name.
+
+    Raises:
+        ConfigError: If it is neither an id nor a resource name.
+    """
+    if not NAME.fullmatch(name):
+        raise ConfigError(
+            "hardware.hf_token_secret must be an id in Secret Manager or "
+            f"projects/PROJECT/secrets/ID[/versions/VERSION], got {name!r}"
+        )
+
+
+def read(name: str) -> SecretStr | None:
+    """Read a secret.
+
+    Args:
+        name: Its id, or `projects/PROJECT/secrets/ID[/versions/VERSION]`; the project of an id is the one that the task
+            runs in (CLOUD_ML_PROJECT_ID, which Vertex sets) or else the credentials', and the version is the latest.
+
+    Returns:
+        Its value without the white space around it; None, and a line is printed, when there is no such secret.
+
+    Raises:
+        ConfigError: If the name is none.
+        StorageError: If it cannot be read, is damaged, or holds anything but one word.
+    """
+    check_name(name)
+    try:
+        import google_crc32c
+        import requests
+        from google.auth.exceptions import GoogleAuthError
+        from google.auth.transport.requests import AuthorizedSession
+    except ModuleNotFoundError as error:
+        raise StorageError("Secret Manager needs google-cloud-storage: pip install 'natix[gcs]'") from error
+    host = os.environ.get("SECRET_MANAGER_EMULATOR_HOST") or HOST
+    credentials, project = _credentials(host)
+    version = _version(name, project)
+    try:
+        with AuthorizedSession(credentials) as session:
+            session.mount(host, requests.adapters.HTTPAdapter(max_retries=_retries()))
+            answer = session.get(f"{host}/v1/{version}:access", timeout=60)
+    except (GoogleAuthError, requests.RequestException) as error:
+        raise StorageError(f"secret {version} cannot be read: {type(error).__name__}: {error}") from error
+    if answer.status_code == 404:
+        print(f"secret {version} does not exist: going on without a token", flush=True)
+        return None
+    if answer.status_code != 200:
+        reason = REASONS.get(answer.status_code, "try again later")
+        raise StorageError(f"secret {version} cannot be read: Secret Manager answered {answer.status_code}: {reason}")
+    try:
+        payload = answer.json()["payload"]
+        data, crc32c = base64.b64decode(payload["data"], validate=True), int(payload["dataCrc32c"])
+    except (ValueError, KeyError, TypeError):
+        raise StorageError(f"secret {version} cannot be read: its answer is not Secret Manager's") from None
+    if google_crc32c.value(data) != crc32c:
+        raise StorageError(f"secret {version} does not match its crc32c")
+    word = data.strip()
+    if not re.fullmatch(rb"[!-~]+", word):
+        raise StorageError(f"secret {version} must hold a token, one word of ASCII, and holds {len(word)} other bytes")
+    return SecretStr(word.decode())
+
+
+def _credentials(host: str) -> tuple[Any, str | None]:
+    from google.auth import default
+    from google.auth.credentials import AnonymousCredentials
+    from google.auth.exceptions import DefaultCredentialsError
+
+    if host != HOST:
+        return AnonymousCredentials(), None
+    try:
+        found: tuple[Any, str | None] = default(scopes=[SCOPE])
+    except (DefaultCredentialsError, OSError) as error:
+        raise StorageError(f"no credentials for Secret Manager: {error}") from error
+    return found
+
+
+def _version(name: str, project: str | None) -> str:
+    """The resource name of a secret's version."""
+    if not name.startswith("projects/"):
+        project = os.environ.get("CLOUD_ML_PROJECT_ID") or project
+        if not project:
+            raise StorageError(f"no project for secret {name}: name it projects/PROJECT/secrets/{name}")
+        name = f"projects/{project}/secrets/{name}"
+    return name if "/versions/" in name else f"{name}/versions/latest"
+
+
+def _retries() -> Any:
+    from urllib3.util import Retry
+
+    return Retry(ATTEMPTS - 1, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)

@@ -1,0 +1,312 @@
+"""What the targets put into the compiled YAML: resources, node pools, retries, timeouts, caching, secrets, nodes."""
+
+from functools import cache
+from typing import Any
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp import dsl
+from kfp.kubernetes import kubernetes_executor_config_pb2
+
+from natix_lib import config
+from natix_lib.config import Hardware
+from natix_lib.contracts import STEPS
+from natix_lib.errors import ConfigError
+from natix_lib.hardware import Nodes
+from pipelines.compile import compiled
+from pipelines.targets import Target, local_target
+
+GPU_STEPS = {step for step in STEPS if STEPS[step].gpu}
+CPU_STEPS = {"check", *STEPS} - GPU_STEPS
+LABEL = "cloud.google.com/gke-accelerator"
+RICH: dict[str, Any] = {  # every option away from its default, on one node
+    "num_gpus": 4,
+    "accelerator": "nvidia-h100-80gb",
+    "cpu": "2",
+    "memory": "9Gi",
+    "gpu_cpu": "30",
+    "gpu_memory": "200Gi",
+    "shared_memory": "64Gi",
+    "node_selector": {"pool": "cpu", "disk": "ssd"},
+    "tolerations": [{"key": "batch", "operator": "Equal", "value": "yes", "effect": "NoExecute"}],
+    "gpu_node_selector": {"pool": "gpu"},
+    "gpu_tolerations": [{"key": "nvidia.com/gpu", "effect": "NoSchedule"}, {}],
+    "retries": 3,
+    "retry_wait_seconds": 20,
+    "timeout_hours": 0.5,
+    "gpu_timeout_hours": 10,
+    "uncached_steps": ["ingest", "evaluate"],
+    "pull_policy": "Always",
+    "hf_token_secret": "hub",
+    "shared_root": "gs://bucket/nodes",
+    "training_runtime": "torch-of-ours",
+    "service_account": "trainer",
+}
+
+
+HARDWARE = {
+    "rich": RICH,
+    "nodes": {**RICH, "num_nodes": 2},
+    "bare": {"num_gpus": 0, "retries": 0, "hf_token_secret": ""},
+    "default": {},
+}
+
+
+def settings(hardware: dict[str, Any]) -> config.Config:
+    return config.parse(
+        config.Config,
+        {
+            "data": {"data_root": "gs://bucket/images"},
+            "model": {"backbone_id": "owner/vit"},
+            "export": {"policy": "sweep"},
+            "hardware": hardware,
+        },
+    )
+
+
+class Compiled:
+    """A compiled pipeline, by step."""
+
+    def __init__(self, target: str, hardware: dict[str, Any]) -> None:
+        self.text = compiled(Target(target, "registry/cpu", "registry/gpu"), settings(hardware), True)
+        self.documents = list(yaml.safe_load_all(self.text))
+        self.tasks = self.documents[0]["root"]["dag"]["tasks"]
+        containers = self.documents[0]["deploymentSpec"]["executors"]
+        self.containers = {name.removeprefix("exec-"): value["container"] for name, value in containers.items()}
+        self.resources = {step: container["resources"] for step, container in self.containers.items()}
+
+    @property
+    def kubernetes(self) -> dict[str, Any]:
+        executors = self.documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+        return {name.removeprefix("exec-"): value for name, value in executors.items()}
+
+    def constant(self, step: str, name: str) -> Any:
+        return self.tasks[step]["inputs"]["parameters"][name]["runtimeValue"]["constant"]
+
+
+@cache
+def found(target: str, hardware: str) -> Compiled:
+    """Compiled once: tests only read it."""
+    return Compiled(target, HARDWARE[hardware])
+
+
+@pytest.fixture
+def rich() -> Compiled:
+    return found("kubeflow", "rich")
+
+
+@pytest.fixture
+def nodes() -> Compiled:
+    return found("kubeflow", "nodes")
+
+
+@pytest.mark.parametrize("hardware", HARDWARE)
+def test_every_executor_of_the_platform_document_parses_strictly(hardware: str) -> None:
+    executors = found("kubeflow", hardware).kubernetes
+    assert set(executors) == {"check", *STEPS}
+    for values in executors.values():
+        json_format.ParseDict(values, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
+
+
+@pytest.mark.parametrize(
+    "typo",
+    [
+        {"nodeSelectr": {"labels": {"pool": "gpu"}}},
+        {"nodeSelector": {"label": {"pool": "gpu"}}},
+        {"tolerations": [{"key": "batch", "efect": "NoSchedule"}]},
+    ],
+)
+def test_a_typo_in_the_platform_document_does_not_parse(rich: Compiled, typo: dict[str, Any]) -> None:
+    with pytest.raises(json_format.ParseError, match="has no field named"):
+        json_format.ParseDict(
+            {**rich.kubernetes["train"], **typo}, kubernetes_executor_config_pb2.KubernetesExecutorConfig()
+        )
+
+
+def test_gpu_steps_go_to_gpu_nodes_and_the_others_to_cpu_nodes(rich: Compiled) -> None:
+    for step in GPU_STEPS:
+        assert rich.kubernetes[step]["nodeSelector"] == {"labels": {"pool": "gpu"}}
+        tolerations = rich.kubernetes[step]["tolerations"]
+        assert tolerations[0] == {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+        assert tolerations[1] == {"operator": "Exists"}  # of every taint
+        (shm,) = rich.kubernetes[step]["emptyDirMounts"]
+        assert shm == {"volumeName": "dshm", "mountPath": "/dev/shm", "medium": "Memory", "sizeLimit": "64Gi"}
+    for step in CPU_STEPS:
+        assert rich.kubernetes[step]["nodeSelector"] == {"labels": {"pool": "cpu", "disk": "ssd"}}
+        (toleration,) = rich.kubernetes[step]["tolerations"]
+        assert toleration == {"key": "batch", "operator": "Equal", "value": "yes", "effect": "NoExecute"}
+        assert "emptyDirMounts" not in rich.kubernetes[step]
+
+
+def test_without_a_selector_gpu_steps_go_to_nodes_with_the_accelerators_label() -> None:
+    selectors = {step: values.get("nodeSelector") for step, values in found("kubeflow", "default").kubernetes.items()}
+    assert selectors == {
+        **dict.fromkeys(CPU_STEPS),
+        **{step: {"labels": {LABEL: "nvidia-l4"}} for step in GPU_STEPS},
+    }
+
+
+def test_cpu_and_memory_are_limits_and_requests(rich: Compiled) -> None:
+    for step, resources in rich.resources.items():
+        cpu, memory = ("30", "200Gi") if step in GPU_STEPS else ("2", "9Gi")
+        assert resources["resourceCpuLimit"] == resources["resourceCpuRequest"] == cpu
+        assert resources["resourceMemoryLimit"] == resources["resourceMemoryRequest"] == memory
+
+
+@pytest.mark.parametrize(("target", "kind"), [("kubeflow", "nvidia.com/gpu"), ("vertex", "NVIDIA_H100_80GB")])
+def test_gpu_steps_alone_ask_for_gpus_and_how_many_is_said_at_run_time(target: str, kind: str) -> None:
+    pipeline = found(target, "rich")
+    for step, resources in pipeline.resources.items():
+        assert ("accelerator" in resources) == (step in GPU_STEPS)
+        if step in GPU_STEPS:
+            assert resources["accelerator"]["resourceType"] == kind
+            assert resources["accelerator"]["resourceCount"] == "{{$.inputs.parameters['pipelinechannel--num_gpus']}}"
+            inputs = pipeline.tasks[step]["inputs"]["parameters"]
+            assert inputs["pipelinechannel--num_gpus"] == {"componentInputParameter": "num_gpus"}
+            assert inputs["num_gpus"] == {"componentInputParameter": "num_gpus"}
+    parameter = pipeline.documents[0]["root"]["inputDefinitions"]["parameters"]["num_gpus"]
+    assert parameter == {"defaultValue": "4", "isOptional": True, "parameterType": "STRING"}
+
+
+def test_a_gpu_count_that_is_a_number_is_refused() -> None:
+    from components.train import train
+
+    @dsl.pipeline
+    def with_number(num_gpus: int = 1) -> None:
+        task = train(
+            settings={},
+            num_gpus="1",
+            nodes={},
+            dataset=dsl.importer(artifact_uri="gs://a/b", artifact_class=dsl.Dataset).output,
+            splits=dsl.importer(artifact_uri="gs://a/b", artifact_class=dsl.Artifact).output,
+            backbone=dsl.importer(artifact_uri="gs://a/b", artifact_class=dsl.Model).output,
+        )
+        with pytest.raises(ConfigError, match="num_gpus must be a text parameter, a number would give no GPU"):
+            Target("kubeflow").place(task, "train", Hardware(), num_gpus)
+        with pytest.raises(ConfigError, match="got int"):
+            Target("kubeflow").place(task, "train", Hardware(), 1)
+
+
+def test_no_gpu_is_asked_for_when_the_config_wants_none() -> None:
+    bare = found("kubeflow", "bare")
+    assert all("accelerator" not in resources for resources in bare.resources.values())
+    assert bare.resources["train"]["resourceMemoryLimit"] == "16Gi" and "nodeSelector" not in bare.kubernetes["train"]
+    assert bare.containers["train"]["image"] == "registry/gpu"
+
+
+@pytest.mark.parametrize("target", ["kubeflow", "vertex"])
+def test_every_step_is_tried_again_after_waits_that_double(target: str) -> None:
+    for step, task in found(target, "rich").tasks.items():
+        policy = task["retryPolicy"]
+        assert (policy["maxRetryCount"], policy["backoffDuration"], policy["backoffFactor"]) == (3, "20s", 2.0)
+        hours = 10 if step in GPU_STEPS else 0.5
+        window = f"{int(4 * hours * 3600) + 20 + 40 + 80}s"  # four attempts and the waits between them
+        assert policy["backoffMaxDuration"] == (window if target == "kubeflow" else "3600s")
+    assert all("retryPolicy" not in task for task in found(target, "bare").tasks.values())
+
+
+def test_a_step_that_takes_too_long_is_stopped_on_kubeflow(rich: Compiled) -> None:
+    seconds = {step: int(values["activeDeadlineSeconds"]) for step, values in rich.kubernetes.items()}
+    assert seconds == {**dict.fromkeys(CPU_STEPS, 1800), **dict.fromkeys(GPU_STEPS, 36000)}
+
+
+def test_the_pull_policy_is_the_configs(rich: Compiled) -> None:
+    assert {values["imagePullPolicy"] for values in rich.kubernetes.values()} == {"Always"}
+
+
+@pytest.mark.parametrize("target", ["kubeflow", "vertex"])
+def test_steps_that_the_config_names_are_not_cached(target: str) -> None:
+    tasks = found(target, "rich").tasks
+    uncached = {step for step, task in tasks.items() if not task["cachingOptions"].get("enableCache")}
+    assert uncached == {"ingest", "evaluate"}
+
+
+def test_the_token_comes_from_a_secret_that_only_fetch_sees(rich: Compiled) -> None:
+    assert [step for step, values in rich.kubernetes.items() if "secretAsEnv" in values] == ["fetch"]
+    (secret,) = rich.kubernetes["fetch"]["secretAsEnv"]
+    assert secret["secretName"] == "hub" and secret["optional"] is True
+    assert secret["keyToEnv"] == [{"secretKey": "token", "envVar": "HF_TOKEN"}]
+    assert rich.constant("fetch", "token_secret") == ""
+    assert "secretAsEnv" not in found("kubeflow", "bare").text
+
+
+def test_on_vertex_fetch_is_told_the_secret_that_it_reads() -> None:
+    assert found("vertex", "rich").constant("fetch", "token_secret") == "hub"
+    assert found("vertex", "bare").constant("fetch", "token_secret") == ""
+    for name in ("hf-token", "projects/street/secrets/hub", "projects/street/secrets/hub/versions/3"):
+        assert Target("vertex").token_secret(Hardware(hf_token_secret=name)) == name
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "message"),
+    [
+        ("kubeflow", "projects/p/secrets/s", "for kubeflow must be the name of a Kubernetes secret.*got 'projects/p/"),
+        ("kubeflow", "HF_TOKEN", "for kubeflow must be the name of a Kubernetes secret.*got 'HF_TOKEN'"),
+        ("vertex", "a/b", "must be an id in Secret Manager or projects/PROJECT/secrets/ID.*got 'a/b'"),
+    ],
+)
+def test_a_secret_that_the_target_cannot_have_is_refused(target: str, name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"hardware.hf_token_secret {message}"):
+        Compiled(target, {"hf_token_secret": name})
+
+
+def test_on_several_nodes_the_gpu_steps_are_launchers_on_cpu_nodes(nodes: Compiled) -> None:
+    assert "accelerator:" not in nodes.text and "emptyDirMounts" not in nodes.text
+    for step in GPU_STEPS:
+        assert nodes.containers[step]["image"] == "registry/cpu"
+        assert nodes.resources[step]["resourceMemoryLimit"] == "9Gi"
+        assert nodes.kubernetes[step]["nodeSelector"] == {"labels": {"pool": "cpu", "disk": "ssd"}}
+        assert nodes.kubernetes[step]["tolerations"] == nodes.kubernetes["ingest"]["tolerations"]
+        assert nodes.kubernetes[step]["activeDeadlineSeconds"] == "36000"
+        assert nodes.tasks[step]["inputs"]["parameters"]["num_gpus"] == {"componentInputParameter": "num_gpus"}
+
+
+def test_a_launcher_is_told_of_the_nodes_and_a_step_of_one_node_is_not(nodes: Compiled, rich: Compiled) -> None:
+    for step in GPU_STEPS:
+        assert rich.constant(step, "nodes") == {}
+        assert config.parse(Nodes, nodes.constant(step, "nodes")).model_dump() == {
+            "num_nodes": 2,
+            "image": "registry/gpu",
+            "cpu": "30",
+            "memory": "200Gi",
+            "shared_memory": "64Gi",
+            "node_selector": {"pool": "gpu"},
+            "tolerations": settings(RICH).hardware.model_dump()["gpu_tolerations"],
+            "timeout_hours": 10.0,
+            "shared_root": "gs://bucket/nodes",
+            "runtime": "torch-of-ours",
+            "service_account": "trainer",
+        }
+
+
+def test_vertex_refuses_several_nodes_and_local_takes_one() -> None:
+    with pytest.raises(
+        ConfigError, match="hardware.num_nodes must be 1 for vertex, which has no TrainJobs, got 2: use"
+    ):
+        Compiled("vertex", HARDWARE["nodes"])
+    local = yaml.safe_load(compiled(local_target(), settings(HARDWARE["nodes"]), False))
+    parameters = local["root"]["dag"]["tasks"]["train"]["inputs"]["parameters"]
+    assert parameters["nodes"]["runtimeValue"]["constant"] == {}
+    assert local["root"]["inputDefinitions"]["parameters"]["num_gpus"]["defaultValue"] == "4"
+    assert "retryPolicy" not in local["root"]["dag"]["tasks"]["train"]
+    assert not local["root"]["dag"]["tasks"]["ingest"]["cachingOptions"].get("enableCache")
+
+
+def test_an_accelerator_that_vertex_does_not_know_is_refused() -> None:
+    with pytest.raises(ConfigError, match="hardware.accelerator for vertex must be one of nvidia-l4.*got tpu"):
+        Compiled("vertex", {"accelerator": "tpu"})
+    with pytest.raises(ConfigError, match="target must be kubeflow, vertex or local, got 'moon'"):
+        Target("moon")
+
+
+def test_the_images_of_a_target_reach_every_task(rich: Compiled) -> None:
+    assert {step: container["image"] for step, container in rich.containers.items()} == {
+        **dict.fromkeys(CPU_STEPS, "registry/cpu"),
+        **dict.fromkeys(GPU_STEPS, "registry/gpu"),
+    }
+
+
+def test_the_local_image_is_named_by_the_code() -> None:
+    image = local_target().cpu_image
+    assert image.startswith("natix-local-python:") and len(image.split(":")[1]) == 16
