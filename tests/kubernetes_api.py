@@ -61,6 +61,7 @@ class Cluster:
         deleted: Names, in order.
         refusals: Status and reason for the next creations, instead of creating.
         broken: Nodes end at once with an exit code and no word.
+        outage: How many questions for a job that runs are answered with 503.
     """
 
     kubeconfig: Path
@@ -70,6 +71,7 @@ class Cluster:
     deleted: list[str] = field(default_factory=list)
     refusals: list[tuple[int, str]] = field(default_factory=list)
     broken: bool = False
+    outage: int = 0
     nodes: dict[str, list[subprocess.Popen[bytes]]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -153,6 +155,10 @@ def cluster(folder: Path) -> Iterator[Cluster]:
         def do_GET(self) -> None:
             path = urlsplit(self.path).path
             if found_job := re.fullmatch(f"{TRAINER}/namespaces/{NAMESPACE}/trainjobs/([a-z0-9-]+)", path):
+                if found.jobs and found.outage:
+                    found.outage -= 1
+                    self.refuse(503, "ServiceUnavailable")
+                    return
                 with found.lock:
                     job = found.jobs.get(found_job[1])
                     if job:

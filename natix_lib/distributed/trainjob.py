@@ -32,6 +32,7 @@ from natix_lib.hardware import Nodes
 REPLICATED_JOB = CONTAINER = "node"  # of the training runtime `torch-distributed`
 POLL_SECONDS = 10.0
 GONE_SECONDS = 120.0  # within which a deleted job must be gone
+OUTAGE_SECONDS = 600.0  # that the Kubernetes API may be away for while a job runs
 
 
 def compute_on_nodes(
@@ -164,8 +165,16 @@ class _Jobs:
         until = time.monotonic() + nodes.timeout_hours * 3600
         ends = {self.complete, self.failed}
         followed = False
+        answered = time.monotonic()
         while time.monotonic() < until:
-            status = self.status(name)
+            try:
+                status = self.status(name)
+                answered = time.monotonic()
+            except TrainingError:
+                if time.monotonic() - answered > OUTAGE_SECONDS:
+                    raise
+                time.sleep(POLL_SECONDS)
+                continue
             if status is None:
                 raise TrainingError(f"TrainJob {name} was deleted while it ran")
             if not followed and status in {self.running, *ends}:
@@ -200,7 +209,7 @@ class _Jobs:
 
 def _line(what: str, error: Exception) -> TrainingError:
     cause = error.__cause__
-    return TrainingError(f"{what}: {getattr(cause, 'reason', None) or cause or error}")
+    return TrainingError(f"{what}: {error}: {getattr(cause, 'reason', None) or cause}" if cause else f"{what}: {error}")
 
 
 @contextmanager

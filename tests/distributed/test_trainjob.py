@@ -93,7 +93,7 @@ def test_train_on_two_nodes_gives_what_one_machine_gives(
 
 def test_the_job_asks_for_nodes_gpus_memory_and_place(chain: Chain, kubernetes: Cluster) -> None:
     kubernetes.refusals.append((403, "Forbidden"))
-    with pytest.raises(TrainingError, match=r"TrainJob natix-train-\w{16} cannot be created: Forbidden"):
+    with pytest.raises(TrainingError, match=r"TrainJob natix-train-\w{16} cannot be created: Failed to .*: Forbidden"):
         compute("train", train_settings(), inputs(chain, "train"), 4, nodes())
     kubernetes.broken = True
     with pytest.raises(TrainingError, match=r"TrainJob natix-train-\w{16} failed and gave no reason"):
@@ -113,7 +113,10 @@ def test_the_job_asks_for_nodes_gpus_memory_and_place(chain: Chain, kubernetes: 
 
 
 @pytest.mark.slow
-def test_adapt_on_two_nodes_gives_what_one_machine_gives(chain: Chain, kubernetes: Cluster, tmp_path: Path) -> None:
+def test_adapt_on_two_nodes_gives_what_one_machine_gives_through_an_outage_of_the_api(
+    chain: Chain, kubernetes: Cluster, tmp_path: Path
+) -> None:
+    kubernetes.outage = 3
     settings = {**adapt_settings(promote="always"), "nodes": nodes().model_dump(mode="json")}
     outputs = [str(tmp_path / name) for name in STEPS["adapt"].outputs]
     figures = adapt.run(settings, *chain.inputs("adapt"), *outputs)
@@ -175,6 +178,16 @@ def test_a_launcher_that_was_killed_finds_its_job_and_one_that_is_told_to_stop_d
     os.kill(stopped.pid, signal.SIGTERM)
     assert stopped.wait(timeout=60) == 128 + signal.SIGTERM
     assert not kubernetes.jobs and len(kubernetes.created) == 2
+
+
+def test_an_api_that_stays_away_ends_the_step(
+    chain: Chain, kubernetes: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainjob, "OUTAGE_SECONDS", 0.5)
+    kubernetes.outage = 1000
+    with pytest.raises(TrainingError, match=r"TrainJob natix-train-\w{16} cannot be read: .*Service Unavailable"):
+        compute("train", train_settings(), inputs(chain, "train"), 1, nodes())
+    assert kubernetes.jobs  # the next try finds it
 
 
 def test_another_question_has_another_name(chain: Chain) -> None:
