@@ -8,14 +8,21 @@ TARGET ?= all
 CLASSES ?= 2
 IMAGE_CPU ?= natix-cpu:latest
 IMAGE_GPU ?= natix-gpu:latest
+RELEASE ?=
+EXPERIMENT ?= natix
+RUN    ?= $(EXPERIMENT)
 BASE_IMAGE ?= python:3.11-slim-bookworm
 BUILD_IMAGE ?= $(BASE_IMAGE)
 GPU_BASE_IMAGE ?= $(BASE_IMAGE)
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+TORCH_GPU_INDEX ?=
 DOCKER_BUILD ?= docker build --network host
+IMAGE_LABELS  = --build-arg VERSION=$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) \
+	--build-arg REVISION=$(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null || echo unknown) \
+	--build-arg CREATED=$(shell date -u +%Y-%m-%dT%H:%M:%SZ)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-long check format compile images image-cpu image-gpu bench bench-explora bench-decisions lock clean
+.PHONY: help install demo test test-slow test-long test-containers check format compile submit manifests images image-cpu image-gpu bench bench-explora bench-decisions lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,13 +42,16 @@ demo: install ## The main job on drawn street images: data, backbone, whole pipe
 	$(BIN)/natix demo --output demo --classes $(CLASSES)
 
 test: install ## The fast tests
-	$(BIN)/python -m pytest -m "not slow and not long" -n auto
+	$(BIN)/python -m pytest -m "not slow and not long and not containers" -n auto
 
 test-slow: install ## Whole pipelines, real photographs, both data sets
 	$(BIN)/python -m pytest -m slow
 
 test-long: install ## The guarantees in 2,000 simulated trials each
 	$(BIN)/python -m pytest -m long -n auto
+
+test-containers: install ## The pipeline in its images, with a Docker engine of its own where none answers
+	images/with-engine $(BIN)/python -m pytest -m containers tests/containers
 
 check: install ## Format, lint, types
 	$(BIN)/ruff format --check .
@@ -54,19 +64,30 @@ format: install ## Put the code into its format
 
 compile: install ## Compile the pipeline for Kubeflow and Vertex, and refresh the golden files
 	$(BIN)/python -m pipelines.compile --config $(CONFIG) --target $(TARGET) \
-		--image-cpu $(IMAGE_CPU) --image-gpu $(IMAGE_GPU) --output build
+		--image-cpu $(IMAGE_CPU) --image-gpu $(IMAGE_GPU) $(if $(filter 1,$(RELEASE)),--release) \
+		--output build --components build/components
 	$(BIN)/python -m pipelines.compile --config pipelines/configs/default.yaml \
 		--image-cpu natix-cpu:latest --image-gpu natix-gpu:latest --output tests/pipelines/golden
+
+submit: install ## Start a run: TARGET=kubeflow KFP_ENDPOINT=.. or TARGET=vertex PROJECT=.. REGION=.. PIPELINE_ROOT=gs://..
+	@$(BIN)/python -m pipelines.submit --config $(CONFIG) --target $(TARGET) \
+		--image-cpu $(IMAGE_CPU) --image-gpu $(IMAGE_GPU) $(if $(filter 1,$(RELEASE)),--release) \
+		--experiment "$(EXPERIMENT)" --run "$(RUN)" --explora "$(EXPLORA)" --parameters "$$PARAMS" \
+		--endpoint "$(KFP_ENDPOINT)" --project "$(PROJECT)" --region "$(REGION)" \
+		--pipeline-root "$(PIPELINE_ROOT)" --service-account "$(SERVICE_ACCOUNT)"
+
+manifests: install ## Render every overlay of manifests/ into build/manifests and check it strictly
+	$(BIN)/python -m manifests.validate --output build/manifests
 
 images: image-cpu image-gpu ## Build both images, IMAGE_CPU and IMAGE_GPU
 
 image-cpu:
 	$(DOCKER_BUILD) -f images/Dockerfile --target cpu -t $(IMAGE_CPU) --build-arg BASE_IMAGE=$(BASE_IMAGE) \
-		--build-arg BUILD_IMAGE=$(BUILD_IMAGE) --build-arg TORCH_INDEX=$(TORCH_CPU_INDEX) .
+		--build-arg BUILD_IMAGE=$(BUILD_IMAGE) --build-arg TORCH_INDEX=$(TORCH_CPU_INDEX) $(IMAGE_LABELS) .
 
 image-gpu:
-	$(DOCKER_BUILD) -f images/Dockerfile --target gpu -t $(IMAGE_GPU) --build-arg BASE_IMAGE=$(BASE_IMAGE) \
-		--build-arg BUILD_IMAGE=$(BUILD_IMAGE) --build-arg GPU_BASE_IMAGE=$(GPU_BASE_IMAGE) .
+	$(DOCKER_BUILD) -f images/Dockerfile --target gpu -t $(IMAGE_GPU) --build-arg BASE_IMAGE=$(GPU_BASE_IMAGE) \
+		--build-arg BUILD_IMAGE=$(BUILD_IMAGE) --build-arg TORCH_INDEX=$(TORCH_GPU_INDEX) $(IMAGE_LABELS) .
 
 bench: install ## Feature cache against backbone in every epoch; local runner against direct calls
 	$(BIN)/python -m benchmarks.feature_cache

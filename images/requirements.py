@@ -1,8 +1,11 @@
-"""What an image needs: the dependencies of pyproject.toml and of its extra `gcs`; kfp comes by itself."""
+"""What an image needs: the dependencies of pyproject.toml and of the extras that steps use; kfp comes by itself."""
 
 import sys
 import tomllib
 from pathlib import Path
 
+EXTRAS = ("gcs", "nodes", "serve")
+
 project = tomllib.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))["project"]
-print("\n".join([*project["dependencies"], *project["optional-dependencies"]["gcs"]]))
+extras = project["optional-dependencies"]
+print("\n".join([*project["dependencies"], *(name for extra in EXTRAS for name in extras[extra])]))
