@@ -58,7 +58,10 @@ def copy_backbone(source: str, revision: str, folder: Path, scratch: Path, token
     folder.mkdir(parents=True, exist_ok=True)
     for pattern in PATTERNS:
         for path in sorted(origin.glob(pattern)):
-            shutil.copyfile(path, folder / path.name)
+            try:
+                shutil.copyfile(path, folder / path.name)
+            except OSError as error:
+                raise StorageError(f"backbone file {path} cannot be copied: {error.strerror or error}") from error
     if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
         raise ContractError(f"backbone {source} needs config.json and model.safetensors; it has {_names(origin)}")
 

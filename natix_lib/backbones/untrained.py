@@ -60,4 +60,5 @@ def write_untrained_backbone(
         model = DINOv3ViTModel(config)
     with quiet_transformers():
         model.save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)  # safetensors writes for the owner alone, steps may run as another user
     write_bytes(folder / "LICENSE.md", b"Random weights drawn by natix (Apache-2.0). Not trained on anything.\n")

@@ -1,7 +1,6 @@
 """The whole pipeline in its images, under KFP's DockerRunner: as nobody, read-only, without a network."""
 
 import json
-import shutil
 import time
 from pathlib import Path
 
@@ -30,16 +29,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_images(tmp_path_factory.mktemp("containers") / "street", groups=40)
 
 
-@pytest.fixture(scope="module")
-def backbone(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny backbone, readable for every user: safetensors writes for the owner alone."""
-    folder = tmp_path_factory.mktemp("containers") / "backbone"
-    shutil.copytree(tiny_backbone, folder)
-    for path in folder.rglob("*"):
-        path.chmod(path.stat().st_mode | 0o444)
-    return folder
-
-
 @pytest.fixture(scope="module", params=VARIANTS)
 def variant(request: pytest.FixtureRequest) -> str:
     """The pipeline without and with ExPLoRA."""
@@ -52,7 +41,7 @@ def run(
     variant: str,
     images: Images,
     source: Path,
-    backbone: Path,
+    tiny_backbone: Path,
     figures: Figures,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Run:
@@ -60,7 +49,7 @@ def run(
     folder = tmp_path_factory.mktemp(variant)
     path = write_config(folder, Path("/data"), Path("/backbone"))
     pipeline = build(Target("local", images.cpu, images.gpu), config.load(path, VARIANTS[variant][1]))
-    sources = {"/data": source, "/backbone": backbone}
+    sources = {"/data": source, "/backbone": tiny_backbone}
     started = time.monotonic()
     run = run_pipeline(pipeline, folder / "root", sources, {"HF_TOKEN": TOKEN})
     assert not run.error, run.log[-4000:]

@@ -15,7 +15,7 @@ import pytest
 
 from natix_lib.backbones.loading import weights_sha256
 from natix_lib.contracts import read_manifest
-from natix_lib.errors import ConfigError, ContractError
+from natix_lib.errors import ConfigError, ContractError, StorageError
 from natix_lib.steps import fetch
 from tests.cloud_storage import BUCKET, Cloud
 from tests.loopback import Handler, serving
@@ -71,6 +71,14 @@ def test_a_folder_without_weights_says_what_it_has(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="needs config.json and model.safetensors; it has config.json"):
         fetch.run(settings(tmp_path / "source"), str(tmp_path / "out"))
     assert not (tmp_path / "out" / "backbone.json").exists()
+
+
+def test_a_file_that_cannot_be_read_is_one_line(tiny_backbone: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(tiny_backbone, tmp_path / "source"))
+    (source / "LICENSE.md").unlink()
+    (source / "LICENSE.md").mkdir()  # root may read everything but a folder
+    with pytest.raises(StorageError, match="LICENSE.md cannot be copied: Is a directory"):
+        fetch.run(settings(source), str(tmp_path / "out"))
 
 
 @dataclass
