@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import yaml
 from kubeflow_trainer_api import models
 
+from natix_lib.hardware import Nodes, Toleration
 from tests.loopback import Handler, serving
 
 NAMESPACE, RUNTIME = "street", "torch-distributed"
@@ -220,3 +221,21 @@ def cluster(folder: Path) -> Iterator[Cluster]:
         finally:
             for name in list(found.jobs):
                 found.delete(name)
+
+
+def nodes(**changes: Any) -> Nodes:
+    """What asks the stand-in for a TrainJob."""
+    values = {
+        "num_nodes": 2,
+        "image": "registry.example/natix-gpu@sha256:" + "0" * 64,
+        "cpu": "8",
+        "memory": "32Gi",
+        "shared_memory": "8Gi",
+        "node_selector": {"cloud.google.com/gke-accelerator": "nvidia-l4"},
+        "tolerations": [Toleration(key="nvidia.com/gpu", effect="NoSchedule")],
+        "timeout_hours": 1.5,
+        "shared_root": "gs://street/shared",
+        "runtime": "torch-distributed",
+        "service_account": "pipeline-runner",
+    }
+    return Nodes(**{**values, **changes})

@@ -17,11 +17,10 @@ from natix_lib.distributed import trainjob
 from natix_lib.distributed.job import compute
 from natix_lib.errors import ConfigError, TrainingError
 from natix_lib.files import write_json
-from natix_lib.hardware import Nodes, Toleration
 from natix_lib.steps import adapt, train
 from tests.cloud_storage import Cloud
 from tests.explora.small import small
-from tests.kubernetes_api import Cluster, cluster
+from tests.kubernetes_api import Cluster, cluster, nodes
 from tests.small_run import TRAIN, Chain
 
 ROOT = Path(__file__).parent.parent.parent
@@ -39,23 +38,6 @@ def kubernetes(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def use_kubeconfig(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     monkeypatch.setenv("KUBECONFIG", str(path))
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))  # read at import
-
-
-def nodes(**changes: Any) -> Nodes:
-    values = {
-        "num_nodes": 2,
-        "image": "registry.example/natix-gpu@sha256:" + "0" * 64,
-        "cpu": "8",
-        "memory": "32Gi",
-        "shared_memory": "8Gi",
-        "node_selector": {"cloud.google.com/gke-accelerator": "nvidia-l4"},
-        "tolerations": [Toleration(key="nvidia.com/gpu", effect="NoSchedule")],
-        "timeout_hours": 1.5,
-        "shared_root": "gs://street/shared",
-        "runtime": "torch-distributed",
-        "service_account": "pipeline-runner",
-    }
-    return Nodes(**{**values, **changes})
 
 
 def train_settings(**training: Any) -> dict[str, Any]:
