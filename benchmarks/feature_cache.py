@@ -21,6 +21,7 @@ from natix_lib.backbones.loading import load_backbone
 from natix_lib.backbones.untrained import write_untrained_backbone
 from natix_lib.bundle.transform import Transform
 from natix_lib.data.synthetic import draw_dataset
+from natix_lib.step_settings import TrainSettings
 from natix_lib.training.fit import best_epoch
 from natix_lib.training.run import train_classifier
 
@@ -69,7 +70,7 @@ def compare(folder: Path, epochs: int, images: int) -> None:
     timings: dict[bool, float] = {}
     for cached in (True, False):
         settings = config.parse(
-            config.TrainSettings,
+            TrainSettings,
             {
                 "dataloader": {"batch_size": 32, "num_workers": 0},
                 "model": {"backbone_id": "drawn", "image_size": SIZE},

@@ -20,12 +20,13 @@ from natix_lib.backbones.untrained import write_untrained_backbone
 from natix_lib.cli_progress import RunDisplay
 from natix_lib.contracts import ARTIFACTS, STEPS
 from natix_lib.data.synthetic import draw_dataset
+from natix_lib.step_settings import step_settings
 from pipelines import local
 
 
 def run_directly(settings: config.Config, folder: Path) -> None:
     """All steps in this process."""
-    per_step = config.step_settings(settings)
+    per_step = step_settings(settings)
     paths: dict[str, str] = {}
     for name, step in STEPS.items():
         (folder / name).mkdir(parents=True)

@@ -21,6 +21,7 @@ from natix_lib import __version__, config
 from natix_lib.contracts import ARTIFACTS, STEPS
 from natix_lib.errors import ConfigError, DataError, NatixError
 from natix_lib.files import require_new
+from natix_lib.step_settings import step_settings
 
 app = typer.Typer(
     help="Labelled street images to a roadwork classifier that can be trusted.",
@@ -208,7 +209,7 @@ def _add_step(name: str) -> None:
     step = STEPS[name]
 
     def command(**values: Any) -> None:
-        settings = config.step_settings(config.load(values["config_file"], values["overrides"] or []))
+        settings = step_settings(config.load(values["config_file"], values["overrides"] or []))
         folder: Path = values["output"]
         outputs = [folder / ARTIFACTS[artifact].file for artifact in step.outputs]
         for path in outputs:

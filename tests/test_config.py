@@ -5,6 +5,7 @@ import yaml
 
 from natix_lib import config
 from natix_lib.errors import ConfigError
+from natix_lib.step_settings import TrainSettings, step_settings
 from natix_lib.steps import check
 
 MINIMAL = {"data": {"data_root": "images"}, "model": {"backbone_id": "vit"}, "export": {"policy": "sweep"}}
@@ -128,8 +129,8 @@ def test_a_file_that_cannot_be_read_or_is_not_yaml_is_one_line(tmp_path: Path) -
 
 
 def test_a_step_sees_only_what_it_uses_so_that_the_cache_is_precise() -> None:
-    plain = config.step_settings(config.parse(config.Config, MINIMAL))
-    changed = config.step_settings(
+    plain = step_settings(config.parse(config.Config, MINIMAL))
+    changed = step_settings(
         config.parse(
             config.Config,
             with_values(
@@ -141,9 +142,9 @@ def test_a_step_sees_only_what_it_uses_so_that_the_cache_is_precise() -> None:
 
 
 def test_settings_survive_the_floats_of_kfp() -> None:
-    settings = config.step_settings(config.parse(config.Config, MINIMAL))["train"]
+    settings = step_settings(config.parse(config.Config, MINIMAL))["train"]
     settings["training"]["epochs"] = float(settings["training"]["epochs"])
-    assert config.parse(config.TrainSettings, settings).training.epochs == 50
+    assert config.parse(TrainSettings, settings).training.epochs == 50
 
 
 @pytest.mark.parametrize("path", sorted((Path(__file__).parent.parent / "pipelines" / "configs").glob("*.yaml")))

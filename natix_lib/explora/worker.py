@@ -22,6 +22,7 @@ from natix_lib.explora.probe import Probe, features_of, probe
 from natix_lib.explora.run import adapt_backbone
 from natix_lib.files import JsonDict, read_json
 from natix_lib.progress import Lines
+from natix_lib.step_settings import AdaptSettings
 
 SAID_EVERY = 20  # lines of progress in a run
 
@@ -30,7 +31,7 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
     """Adapt a backbone and probe it; every process calls this, the first one's answer counts.
 
     Args:
-        settings: `config.AdaptSettings`.
+        settings: `AdaptSettings`.
         inputs: Paths of `dataset`, `splits` and `backbone`.
 
     Returns:
@@ -40,7 +41,7 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
     Raises:
         NatixError: If an input breaks its contract, a setting does not fit, or a loss is not finite.
     """
-    wanted = config.parse(config.AdaptSettings, settings)
+    wanted = config.parse(AdaptSettings, settings)
     world = World.from_environment()
     facts = read_manifest(inputs["backbone"], "backbone")
     view = open_role("adapt", TRAIN, inputs["dataset"], inputs["splits"])
@@ -86,7 +87,7 @@ def probe_of(
     backbone: nn.Module,
     inputs: Mapping[str, str],
     facts: JsonDict,
-    wanted: config.AdaptSettings,
+    wanted: AdaptSettings,
     lines: Lines,
     what: str,
     device: torch.device,

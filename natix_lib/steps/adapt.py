@@ -25,6 +25,7 @@ from natix_lib.explora.probe import Probe
 from natix_lib.explora.run import crop_sizes, require_batch
 from natix_lib.files import JsonDict, write_bytes
 from natix_lib.reports.render import render_adaptation
+from natix_lib.step_settings import AdaptSettings
 
 
 def run(
@@ -39,7 +40,7 @@ def run(
     """Adapt a backbone to the TRAIN images.
 
     Args:
-        settings: `config.AdaptSettings`.
+        settings: `AdaptSettings`.
         dataset: Dataset folder.
         splits: splits.json.
         backbone: Backbone folder.
@@ -54,7 +55,7 @@ def run(
     Raises:
         NatixError: If an input breaks its contract, a setting does not fit, or a loss is not finite.
     """
-    wanted = config.parse(config.AdaptSettings, settings)
+    wanted = config.parse(AdaptSettings, settings)
     facts = read_manifest(backbone, "backbone")
     base: Any = load_backbone(backbone)
     crop_sizes(base.config, wanted.image_size)

@@ -24,6 +24,7 @@ from natix_lib.errors import CalibrationError
 from natix_lib.files import JsonDict, write_bytes, write_json
 from natix_lib.logits import CalibrationSet, read_pair
 from natix_lib.reports.render import render_policy
+from natix_lib.step_settings import CalibrateSettings
 from natix_lib.steps.policies import acceptance, document_of, provenance, tuned_cut, write_curve
 
 NLL_SPAN, NLL_POINTS = 4.0, 25  # the plotted temperatures: T/4 to 4 T, and 1
@@ -40,7 +41,7 @@ def run(
     """Fit the temperature and certify the accept rule.
 
     Args:
-        settings: `config.CalibrateSettings`.
+        settings: `CalibrateSettings`.
         val_calib_logits: Logits file.
         val_calib_labels: Labels file.
         scrcparams: scrcparams.json to write.
@@ -53,7 +54,7 @@ def run(
     Raises:
         NatixError: If the files do not belong together, or nothing is certified and `scrc.on_infeasible` is `fail`.
     """
-    wanted = config.parse(config.CalibrateSettings, settings).scrc
+    wanted = config.parse(CalibrateSettings, settings).scrc
     data = read_pair("calibrate", val_calib_logits, val_calib_labels)
     predicted, scores = predictions_and_log_odds(data.logits)
     require_two_classes(data.labels, predicted)

@@ -7,6 +7,7 @@ from natix_lib import config
 from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError
 from natix_lib.files import JsonDict
+from natix_lib.step_settings import step_settings
 
 
 def run(sections: Mapping[str, Any], with_explora: bool) -> tuple[JsonDict, ...]:
@@ -28,5 +29,5 @@ def run(sections: Mapping[str, Any], with_explora: bool) -> tuple[JsonDict, ...]
             f"model.init_from_explora is {str(not with_explora).lower()} but this pipeline was compiled "
             f"{'with' if with_explora else 'without'} ExPLoRA: submit the other one"
         )
-    settings = config.step_settings(parsed)
+    settings = step_settings(parsed)
     return tuple(settings[step] for step in STEPS)

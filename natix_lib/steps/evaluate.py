@@ -15,6 +15,7 @@ from natix_lib.evaluation import evaluate as measure
 from natix_lib.files import JsonDict, read_json, sha256_file, write_bytes, write_json
 from natix_lib.progress import Lines
 from natix_lib.reports.render import render_report
+from natix_lib.step_settings import EvaluateSettings
 from natix_lib.steps.shown import record
 
 
@@ -24,7 +25,7 @@ def run(
     """Evaluate a bundle on TEST.
 
     Args:
-        settings: `config.EvaluateSettings`.
+        settings: `EvaluateSettings`.
         dataset: Dataset folder.
         splits: splits.json.
         bundle: Bundle folder.
@@ -37,7 +38,7 @@ def run(
     Raises:
         NatixError: If the bundle is altered, or was made from other splits or data.
     """
-    wanted = config.parse(config.EvaluateSettings, settings).evaluate
+    wanted = config.parse(EvaluateSettings, settings).evaluate
     loaded = Bundle.load(bundle)
     view = open_role("evaluate", TEST, dataset, splits)
     provenance = loaded.manifest["provenance"]

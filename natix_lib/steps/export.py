@@ -23,6 +23,7 @@ from natix_lib.errors import BundleError, ContractError
 from natix_lib.files import read_json, sha256_file, write_json
 from natix_lib.logits import read_logits
 from natix_lib.progress import Lines
+from natix_lib.step_settings import ExportSettings
 from natix_lib.training.artifact import WEIGHTS, load_classifier
 
 POLICY_OF = {"sweep": "thresholds", "calibrate": "scrcparams"}
@@ -41,7 +42,7 @@ def run(
     """Write a bundle, and publish it when `export.publish_uri` says where.
 
     Args:
-        settings: `config.ExportSettings`.
+        settings: `ExportSettings`.
         dataset: Dataset folder.
         splits: splits.json.
         classifier: Classifier folder.
@@ -57,7 +58,7 @@ def run(
         ContractError: If the policy, the logits, the splits and the model do not belong together.
         BundleError: If the ONNX model does not repeat the logits.
     """
-    wanted = config.parse(config.ExportSettings, settings).export
+    wanted = config.parse(ExportSettings, settings).export
     artifact = POLICY_OF[wanted.policy]
     policy_path = Path({"thresholds": thresholds, "scrcparams": scrcparams}[artifact])
     model, facts = load_classifier(classifier)

@@ -9,13 +9,14 @@ from natix_lib import config
 from natix_lib.backbones.loading import load_backbone, weights_sha256
 from natix_lib.backbones.sources import copy_backbone, licence, normalisation
 from natix_lib.contracts import write_manifest
+from natix_lib.step_settings import FetchSettings
 
 
 def run(settings: Mapping[str, Any], backbone: str, token_secret: str = "") -> dict[str, float]:
     """Copy a backbone's files and describe them.
 
     Args:
-        settings: `config.FetchSettings`.
+        settings: `FetchSettings`.
         backbone: Folder to write.
         token_secret: Secret in Secret Manager with the hub's token; "" leaves it to HF_TOKEN.
 
@@ -25,7 +26,7 @@ def run(settings: Mapping[str, Any], backbone: str, token_secret: str = "") -> d
     Raises:
         NatixError: If the source cannot be read or does not load strictly.
     """
-    wanted = config.parse(config.FetchSettings, settings)
+    wanted = config.parse(FetchSettings, settings)
     folder = Path(backbone)
     with tempfile.TemporaryDirectory() as scratch:
         copy_backbone(wanted.backbone_id, wanted.backbone_revision, folder, Path(scratch), token_secret)

@@ -20,6 +20,7 @@ from natix_lib.data.sources import Source, open_source
 from natix_lib.errors import DataError, StorageError
 from natix_lib.files import canonical_json, sha256_bytes, write_bytes
 from natix_lib.progress import Lines
+from natix_lib.step_settings import IngestSettings
 
 WINDOW = 256  # images in memory at once
 
@@ -28,7 +29,7 @@ def run(settings: Mapping[str, Any], dataset: str) -> dict[str, float]:
     """Read images and labels, and write a dataset.
 
     Args:
-        settings: `config.IngestSettings`.
+        settings: `IngestSettings`.
         dataset: Folder to write.
 
     Returns:
@@ -38,7 +39,7 @@ def run(settings: Mapping[str, Any], dataset: str) -> dict[str, float]:
         NatixError: If the source cannot be read, a label is missing, classes do not fit the config, or more images
             than `data.max_reject_fraction` cannot be decoded.
     """
-    wanted = config.parse(config.IngestSettings, settings)
+    wanted = config.parse(IngestSettings, settings)
     folder = Path(dataset)
     with tempfile.TemporaryDirectory() as scratch:
         if not storage.is_remote(wanted.data.data_root) and not Path(wanted.data.data_root).is_dir():
@@ -48,7 +49,7 @@ def run(settings: Mapping[str, Any], dataset: str) -> dict[str, float]:
         return _write(source, wanted, folder)
 
 
-def _write(source: Source, wanted: config.IngestSettings, folder: Path) -> dict[str, float]:
+def _write(source: Source, wanted: IngestSettings, folder: Path) -> dict[str, float]:
     lines = Lines()
     if source.warning:
         lines.say(f"warning: {source.warning}")

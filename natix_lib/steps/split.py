@@ -14,6 +14,7 @@ from natix_lib.data.partition import assign
 from natix_lib.errors import DataError
 from natix_lib.files import JsonDict, write_json
 from natix_lib.progress import Lines
+from natix_lib.step_settings import SplitSettings
 
 NEAR = "near_duplicate"
 
@@ -26,7 +27,7 @@ def run(settings: Mapping[str, Any], dataset: str, splits: str) -> dict[str, flo
     pixels in two given splits is a leak and refused.
 
     Args:
-        settings: `config.SplitSettings`.
+        settings: `SplitSettings`.
         dataset: Dataset folder.
         splits: splits.json to write.
 
@@ -36,7 +37,7 @@ def run(settings: Mapping[str, Any], dataset: str, splits: str) -> dict[str, flo
     Raises:
         DataError: If a group crosses given splits, or a role cannot hold every class.
     """
-    wanted = config.parse(config.SplitSettings, settings).split
+    wanted = config.parse(SplitSettings, settings).split
     data = open_dataset(dataset)
     ids = data.column("id")
     given = _given_roles(data, wanted)

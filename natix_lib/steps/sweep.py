@@ -11,6 +11,7 @@ from natix_lib.decisions.score import probability
 from natix_lib.files import JsonDict, write_bytes, write_json
 from natix_lib.logits import read_pair
 from natix_lib.reports.render import render_policy
+from natix_lib.step_settings import SweepSettings
 from natix_lib.steps.policies import acceptance, document_of, provenance, tuned_cut, write_curve
 
 
@@ -25,7 +26,7 @@ def run(
     """Choose the rejection threshold.
 
     Args:
-        settings: `config.SweepSettings`.
+        settings: `SweepSettings`.
         val_calib_logits: Logits file.
         val_calib_labels: Labels file.
         thresholds: thresholds.json to write.
@@ -38,7 +39,7 @@ def run(
     Raises:
         NatixError: If the files do not belong together or allow no threshold.
     """
-    wanted = config.parse(config.SweepSettings, settings).sweep
+    wanted = config.parse(SweepSettings, settings).sweep
     data = read_pair("sweep", val_calib_logits, val_calib_labels)
     found = sweep_thresholds(data.logits, data.labels, wanted.objective, wanted.max_risk, wanted.min_coverage)
     cut = tuned_cut(data, 1.0, wanted.tune_cut)

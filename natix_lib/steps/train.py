@@ -15,6 +15,7 @@ from natix_lib.data.dataset import RoleView, open_role
 from natix_lib.distributed.job import compute
 from natix_lib.errors import ConfigError
 from natix_lib.files import canonical_json, sha256_bytes, write_bytes
+from natix_lib.step_settings import TrainSettings
 from natix_lib.training.artifact import write_classifier
 from natix_lib.training.classifier import Classifier
 from natix_lib.training.fit import Epoch, best_epoch, metrics_csv
@@ -34,7 +35,7 @@ def run(
     """Train a classifier.
 
     Args:
-        settings: `config.TrainSettings`.
+        settings: `TrainSettings`.
         dataset: Dataset folder.
         splits: splits.json.
         backbone: Backbone folder.
@@ -49,7 +50,7 @@ def run(
     Raises:
         NatixError: If an input breaks its contract, or a loss is not finite.
     """
-    wanted = config.parse(config.TrainSettings, settings)
+    wanted = config.parse(TrainSettings, settings)
     facts = read_manifest(backbone, "backbone")
     if wanted.model.init_from_explora != ("adaptation" in facts):
         raise ConfigError(

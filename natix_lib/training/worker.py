@@ -16,6 +16,7 @@ from natix_lib.data.dataset import open_role
 from natix_lib.distributed.world import World
 from natix_lib.files import JsonDict, read_json
 from natix_lib.progress import Lines
+from natix_lib.step_settings import TrainSettings
 from natix_lib.training.features import silent
 from natix_lib.training.fit import Epoch
 from natix_lib.training.run import train_classifier
@@ -27,7 +28,7 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
     """Train a classifier; every process calls this, the first one's answer counts.
 
     Args:
-        settings: `config.TrainSettings`.
+        settings: `TrainSettings`.
         inputs: Paths of `dataset`, `splits` and `backbone`.
 
     Returns:
@@ -37,7 +38,7 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
     Raises:
         NatixError: If an input breaks its contract, or a loss is not finite.
     """
-    wanted = config.parse(config.TrainSettings, settings)
+    wanted = config.parse(TrainSettings, settings)
     world = World.from_environment()
     facts = read_manifest(inputs["backbone"], "backbone")
     train, val_select, val_calib = (

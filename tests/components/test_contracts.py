@@ -12,6 +12,7 @@ import pytest
 from natix_lib import config
 from natix_lib.contracts import STEPS
 from natix_lib.hardware import Hardware, Nodes
+from natix_lib.step_settings import AdaptSettings, TrainSettings, step_settings
 from natix_lib.steps import check
 from pipelines.targets import Target
 from pipelines.training import outputs_of
@@ -151,9 +152,9 @@ def test_checked_settings_survive_kfps_floats_and_leave_out_null() -> None:
     assert "None" not in str(settings)
 
 
-@pytest.mark.parametrize(("step", "section"), [("adapt", config.AdaptSettings), ("train", config.TrainSettings)])
+@pytest.mark.parametrize(("step", "section"), [("adapt", AdaptSettings), ("train", TrainSettings)])
 def test_gpus_as_text_and_nodes_with_kfps_floats_are_what_the_gpu_steps_read(step: str, section: type) -> None:
-    settings = config.step_settings(
+    settings = step_settings(
         config.parse(
             config.Config, {"data": {"data_root": "x"}, "model": {"backbone_id": "a/b"}, "export": {"policy": "sweep"}}
         )

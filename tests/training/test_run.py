@@ -9,6 +9,7 @@ from natix_lib import config
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.bundle.transform import Transform
 from natix_lib.errors import ContractError
+from natix_lib.step_settings import TrainSettings
 from natix_lib.training.artifact import load_classifier, write_classifier
 from natix_lib.training.run import Trained, train_classifier
 from natix_lib.training.views import Views, batches
@@ -36,9 +37,9 @@ class Squares:
         return image
 
 
-def settings(**changes: dict) -> config.TrainSettings:
+def settings(**changes: dict) -> TrainSettings:
     return config.parse(
-        config.TrainSettings,
+        TrainSettings,
         {
             "dataloader": {"batch_size": 16, "num_workers": 0},
             "model": {"backbone_id": "tiny", "image_size": 32, **changes.get("model", {})},
