@@ -23,7 +23,7 @@ from natix_lib.errors import ContractError
 from natix_lib.explora.learner import COLUMNS
 from natix_lib.explora.probe import Probe
 from natix_lib.explora.run import crop_sizes, require_batch
-from natix_lib.files import JsonDict, write_bytes
+from natix_lib.files import JsonDict, read_json, write_bytes
 from natix_lib.reports.render import render_adaptation
 from natix_lib.step_settings import AdaptSettings
 
@@ -57,12 +57,11 @@ def run(
     """
     wanted = config.parse(AdaptSettings, settings)
     facts = read_manifest(backbone, "backbone")
-    base: Any = load_backbone(backbone)
-    crop_sizes(base.config, wanted.image_size)
+    after: Any = build_backbone(read_json(Path(backbone) / "config.json"))
+    crop_sizes(after.config, wanted.image_size)
     require_batch(wanted.explora, processes_for(wanted.num_gpus, wanted.nodes))
     inputs = {"dataset": dataset, "splits": splits, "backbone": backbone}
     state, found = compute("adapt", settings, inputs, wanted.num_gpus, wanted.nodes)
-    after = build_backbone(base.config.to_dict())
     after.load_state_dict(state, strict=True)
     figures = {name: Probe(**values) for name, values in found["probe"].items()}
     promoted = wanted.explora.promote == "always" or figures["after"].mean >= figures["before"].mean

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from natix_lib import config, logits
-from natix_lib.backbones.loading import load_backbone
 from natix_lib.contracts import TRAIN, VAL_CALIB, VAL_SELECT, read_manifest
 from natix_lib.data.dataset import RoleView, open_role
 from natix_lib.distributed.job import compute
 from natix_lib.errors import ConfigError
-from natix_lib.files import canonical_json, sha256_bytes, write_bytes
+from natix_lib.files import canonical_json, read_json, sha256_bytes, write_bytes
 from natix_lib.step_settings import TrainSettings
 from natix_lib.training.artifact import write_classifier
 from natix_lib.training.classifier import Classifier
@@ -67,9 +66,8 @@ def run(
     train = roles[TRAIN]
     inputs = {"dataset": dataset, "splits": splits, "backbone": backbone}
     tensors, found = compute("train", settings, inputs, wanted.num_gpus, wanted.nodes)
-    model = Classifier(
-        load_backbone(backbone), len(train.class_names), wanted.model.head_type, wanted.model.dropout_rate
-    )
+    head = {"type": wanted.model.head_type, "dropout": wanted.model.dropout_rate}
+    model = Classifier.from_description(read_json(Path(backbone) / "config.json"), head, len(train.class_names))
     model.load_state_dict({name.removeprefix(CLASSIFIER): value for name, value in tensors.items() if name != LOGITS})
     history = [Epoch(**row) for row in found["history"]]
     best = best_epoch(history)
@@ -84,7 +82,7 @@ def run(
             shutil.copyfile(path, Path(classifier) / path.name)
     manifest = write_classifier(
         classifier,
-        model.eval().requires_grad_(False),
+        model,
         {
             "class_names": train.class_names,
             "positive_classes": train.positive_classes,
