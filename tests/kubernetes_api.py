@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -172,7 +173,9 @@ def cluster(folder: Path) -> Iterator[Cluster]:
                 self.answer_json({"kind": "PodList", "items": found.pods(selector.split("%2C")[0])})
             elif found_log := re.fullmatch(f"/api/v1/namespaces/{NAMESPACE}/pods/(.+)-node-([0-9]+)/log", path):
                 name, rank = found_log[1], int(found_log[2])
-                found.nodes[name][rank].wait()
+                while found.nodes[name][rank].poll() is None:
+                    found.status(name)  # a node that fails takes the others with it
+                    time.sleep(0.1)
                 self.answer(200, found.log(name, rank).read_bytes(), {"Content-Type": "text/plain"})
             else:
                 self.refuse(404, "NotFound")

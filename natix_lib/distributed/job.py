@@ -8,12 +8,13 @@ of a failure, which is raised again as what it was. A TrainJob's nodes do the sa
 """
 
 import importlib
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -123,12 +124,20 @@ def main() -> None:
     torch.set_flush_denormal(True)
     try:
         tensors, facts = _worker(request["step"]).compute(request["settings"], request["inputs"])
+        if World.from_environment().first:
+            save_file({name: value.contiguous() for name, value in tensors.items()}, folder / TENSORS)
+            write_json(folder / FACTS, facts)
     except NatixError as error:
         leave_reason(folder, error)
-        sys.exit(2)
-    if World.from_environment().first:
-        save_file({name: value.contiguous() for name, value in tensors.items()}, folder / TENSORS)
-        write_json(folder / FACTS, facts)
+        _leave(2)
+    _leave(0)
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once: all is on disk, and threads of gloo can abort an interpreter that takes itself down."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ class World:
         distributed.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
         try:
             yield
+            distributed.barrier()  # who goes first would close connections that others still read
         finally:
             distributed.destroy_process_group()
 
