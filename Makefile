@@ -12,7 +12,7 @@ RELEASE ?=
 EXPERIMENT ?= natix
 RUN    ?= $(EXPERIMENT)
 BASE_IMAGE ?= python:3.11-slim-bookworm
-BUILD_IMAGE ?= $(BASE_IMAGE)
+BUILD_IMAGE ?=
 GPU_BASE_IMAGE ?= $(BASE_IMAGE)
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH_GPU_INDEX ?=
@@ -83,11 +83,11 @@ images: image-cpu image-gpu ## Build both images, IMAGE_CPU and IMAGE_GPU
 
 image-cpu:
 	$(DOCKER_BUILD) -f images/Dockerfile --target cpu -t $(IMAGE_CPU) --build-arg BASE_IMAGE=$(BASE_IMAGE) \
-		--build-arg BUILD_IMAGE=$(BUILD_IMAGE) --build-arg TORCH_INDEX=$(TORCH_CPU_INDEX) $(IMAGE_LABELS) .
+		--build-arg BUILD_IMAGE=$(or $(BUILD_IMAGE),$(BASE_IMAGE)) --build-arg TORCH_INDEX=$(TORCH_CPU_INDEX) $(IMAGE_LABELS) .
 
 image-gpu:
 	$(DOCKER_BUILD) -f images/Dockerfile --target gpu -t $(IMAGE_GPU) --build-arg BASE_IMAGE=$(GPU_BASE_IMAGE) \
-		--build-arg BUILD_IMAGE=$(BUILD_IMAGE) --build-arg TORCH_INDEX=$(TORCH_GPU_INDEX) $(IMAGE_LABELS) .
+		--build-arg BUILD_IMAGE=$(or $(BUILD_IMAGE),$(GPU_BASE_IMAGE)) --build-arg TORCH_INDEX=$(TORCH_GPU_INDEX) $(IMAGE_LABELS) .
 
 bench: install ## Feature cache against backbone in every epoch; local runner against direct calls
 	$(BIN)/python -m benchmarks.feature_cache
