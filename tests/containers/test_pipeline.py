@@ -20,6 +20,22 @@ from tests.test_end_to_end import SMALL_EXPLORA
 pytestmark = pytest.mark.containers
 TOKEN = "hf_a-secret-that-every-container-holds"
 CPU_TASKS = ["calibrate", "check", "evaluate", "export", "fetch", "ingest", "split", "sweep"]
+SERVED = """
+import base64, json, subprocess, sys, time, urllib.request
+
+command = [sys.executable, "-m", "natix_lib.cli", "serve", "--bundle", "/bundle", "--host", "127.0.0.1"]
+server = subprocess.Popen(command)
+body = {"instances": [{"image": {"b64": base64.b64encode(open(sys.argv[1], "rb").read()).decode()}}]}
+request = urllib.request.Request("http://127.0.0.1:8080/v1/models/natix:predict", json.dumps(body).encode())
+for _ in range(300):
+    try:
+        print(urllib.request.urlopen(request).read().decode())
+        break
+    except OSError:
+        time.sleep(0.1)
+server.terminate()
+sys.exit(server.wait())
+"""
 VARIANTS = {"training": (["train"], ()), "training-explora": (["adapt", "train"], SMALL_EXPLORA)}
 
 
@@ -96,3 +112,14 @@ def test_the_bundle_predicts_the_same_here_and_in_its_image(run: Run, images: Im
     (expected,) = bundle.predict([open_image(image)])
     assert (said["label"], said["accepted"]) == (expected.label, expected.accepted)
     assert said["score"] == pytest.approx(expected.score, abs=1e-4)
+
+
+def test_the_bundle_is_served_in_its_image(run: Run, images: Images, source: Path) -> None:
+    folder = Path(run.outputs["bundle"].path)
+    done = run_command(
+        images.cpu, "python3", "-c", SERVED, "/data/01-0.png", sources={"/bundle": folder, "/data": source}
+    )
+    assert done.returncode == 0, done.stderr
+    (said,) = json.loads(done.stdout.splitlines()[0])["predictions"]
+    (expected,) = Bundle.load(folder).predict([open_image(source / "01-0.png")])
+    assert said["label"] == expected.label and said["score"] == pytest.approx(expected.score, abs=1e-4)
