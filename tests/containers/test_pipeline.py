@@ -120,6 +120,7 @@ def test_the_bundle_is_served_in_its_image(run: Run, images: Images, source: Pat
         images.cpu, "python3", "-c", SERVED, "/data/01-0.png", sources={"/bundle": folder, "/data": source}
     )
     assert done.returncode == 0, done.stderr
-    (said,) = json.loads(done.stdout.splitlines()[0])["predictions"]
+    answer = next(line for line in done.stdout.splitlines() if line.startswith("{"))  # beside the server's log
+    (said,) = json.loads(answer)["predictions"]
     (expected,) = Bundle.load(folder).predict([open_image(source / "01-0.png")])
     assert said["label"] == expected.label and said["score"] == pytest.approx(expected.score, abs=1e-4)
