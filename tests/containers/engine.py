@@ -75,7 +75,7 @@ def run_pipeline(
         local.init(runner, pipeline_root=str(root))
         try:
             run.outputs = pipeline().outputs
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:  # the second of a next task, when KFP took a failure for a success
             run.error = str(error)
     run.log = COLOUR.sub("", printed.getvalue())
     return run

@@ -19,6 +19,12 @@ from tests.test_cli import write_config
 pytestmark = pytest.mark.containers
 CLI = ("python3", "-m", "natix_lib.cli")
 TOKEN = "hf_a-secret-of-the-fetch-step"
+BARE = r"""FROM {}
+USER 0
+RUN mkdir /bare && printf 'import atexit, time\natexit.register(time.sleep, 2)\n' > /bare/sitecustomize.py
+USER 65532
+ENV PYTHONPATH=/bare
+"""  # KFP loses the log of a container that is gone at once
 LABEL = "org.opencontainers.image."
 
 
@@ -98,10 +104,8 @@ def test_the_token_is_not_shown_when_a_backbone_cannot_be_fetched(images: Images
 
 def test_a_task_in_an_image_without_the_library_says_so_and_fails(images: Images, folder: Path) -> None:
     bare = "natix-bare:test"
-    subprocess.run(
-        ["docker", "build", "--quiet", "--tag", bare, "-"],
-        input=f"FROM {images.cpu}\nENV PYTHONPATH=\n", text=True, capture_output=True, check=True,
-    )  # fmt: skip
+    command = ["docker", "build", "--quiet", "--tag", bare, "-"]
+    subprocess.run(command, input=BARE.format(images.cpu), text=True, capture_output=True, check=True)
     path = write_config(folder, Path("/data"), Path("/backbone"))
     run = run_pipeline(build(Target("local", bare, bare), config.load(path)), folder / "root", {})
     said = [line.strip() for line in run.log.splitlines() if line.startswith(" ") and line.strip()]
