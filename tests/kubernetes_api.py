@@ -62,7 +62,7 @@ class Cluster:
         created: Every TrainJob that was ever created.
         deleted: Names, in order.
         refusals: Status and reason for the next creations, instead of creating.
-        broken: Nodes end at once with an exit code and no word.
+        command: What nodes run instead of what their job says.
         outage: How many questions for a job that runs are answered with 503.
     """
 
@@ -72,7 +72,7 @@ class Cluster:
     created: list[dict[str, Any]] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     refusals: list[tuple[int, str]] = field(default_factory=list)
-    broken: bool = False
+    command: list[str] = field(default_factory=list)
     outage: int = 0
     nodes: dict[str, list[subprocess.Popen[bytes]]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -86,9 +86,7 @@ class Cluster:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        command = [sys.executable if part == "python3" else part for part in trainer["command"]]
-        if self.broken:
-            command = [sys.executable, "-c", "raise SystemExit(1)"]
+        command = self.command or [sys.executable if part == "python3" else part for part in trainer["command"]]
         for rank in range(trainer["numNodes"]):
             environment = {
                 **os.environ,

@@ -74,8 +74,11 @@ def compute_on_nodes(
                 _fetch(f"{uri}/{file}", folder)
             if failed and not (folder / FAULT).is_file():
                 raise TrainingError(f"TrainJob {name} failed and gave no reason: see the logs of its pods")
-            found = answer(folder, int(failed))
-            jobs.delete(name)
+            try:
+                found = answer(folder, int(failed))
+            finally:
+                if not failed:  # the pods of a failed one are kept for their logs, until the next try
+                    jobs.delete(name)
     storage.remove_folder(uri)
     return found
 
@@ -179,6 +182,7 @@ class _Jobs:
                 raise TrainingError(f"TrainJob {name} was deleted while it ran")
             if not followed and status in {self.running, *ends}:
                 followed = self._print_log(name)
+                answered = time.monotonic()  # a log may take days
             elif status in ends:
                 return status
             else:

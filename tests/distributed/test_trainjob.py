@@ -77,7 +77,7 @@ def test_the_job_asks_for_nodes_gpus_memory_and_place(chain: Chain, kubernetes: 
     kubernetes.refusals.append((403, "Forbidden"))
     with pytest.raises(TrainingError, match=r"TrainJob natix-train-\w{16} cannot be created: Failed to .*: Forbidden"):
         compute("train", train_settings(), inputs(chain, "train"), 4, nodes())
-    kubernetes.broken = True
+    kubernetes.command = [sys.executable, "-c", "raise SystemExit(1)"]
     with pytest.raises(TrainingError, match=r"TrainJob natix-train-\w{16} failed and gave no reason"):
         compute("train", train_settings(), inputs(chain, "train"), 4, nodes())
     (job,) = kubernetes.created
@@ -170,6 +170,15 @@ def test_an_api_that_stays_away_ends_the_step(
     with pytest.raises(TrainingError, match=r"TrainJob natix-train-\w{16} cannot be read: .*Service Unavailable"):
         compute("train", train_settings(), inputs(chain, "train"), 1, nodes())
     assert kubernetes.jobs  # the next try finds it
+
+
+def test_a_job_that_ends_well_and_leaves_no_answer_is_an_error_and_is_not_found_again(
+    chain: Chain, kubernetes: Cluster
+) -> None:
+    kubernetes.command = [sys.executable, "-c", ""]
+    with pytest.raises(TrainingError, match="ended with exit code 0 and gave no reason"):
+        compute("train", train_settings(), inputs(chain, "train"), 1, nodes())
+    assert not kubernetes.jobs
 
 
 def test_another_question_has_another_name(chain: Chain) -> None:
