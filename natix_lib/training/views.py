@@ -88,7 +88,8 @@ class Views(Dataset[Tensor]):
 def batches(views: Views, settings: Dataloader, order: Sequence[int] | None = None) -> Iterator[Tensor]:
     """Batches of views, (n, views, 3, S, S), in the given order of images or in theirs."""
     every = torch.arange(len(views)) if order is None else torch.tensor(order, dtype=torch.long)
-    return chosen_batches(views, settings, [rows.tolist() for rows in torch.split(every, settings.batch_size)])
+    chosen = [rows.tolist() for rows in torch.split(every, settings.batch_size) if len(rows)]
+    return chosen_batches(views, settings, chosen)
 
 
 def chosen_batches(views: Views, settings: Dataloader, chosen: Sequence[Sequence[int]]) -> Iterator[Tensor]:
