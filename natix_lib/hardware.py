@@ -16,6 +16,10 @@ class Toleration(Section):
     value: str = ""
     effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
 
+    def given(self) -> dict[str, str]:
+        """The fields that say something, as Kubernetes takes them."""
+        return {name: value for name, value in self.model_dump().items() if value}
+
 
 class Hardware(Section):
     """What the steps ask of a cluster; on a machine without a GPU the GPU steps run on the CPU and say so."""

@@ -26,6 +26,10 @@ from natix_lib.files import JsonDict
 from natix_lib.hardware import Nodes
 from natix_lib.section import Section
 
+NodesOrNone = Annotated[
+    Nodes | None, BeforeValidator(lambda value: value or None)
+]  # {} is one machine: KFP has no null
+
 
 class IngestSettings(Section):
     """What ingest reads of the config."""
@@ -53,7 +57,7 @@ class AdaptSettings(Section):
     num_workers: NonNegativeInt
     image_size: PositiveInt
     num_gpus: NonNegativeInt
-    nodes: Annotated[Nodes | None, BeforeValidator(lambda value: value or None)] = None  # {} is one machine
+    nodes: NodesOrNone = None
     explora: Explora
 
 
@@ -64,7 +68,7 @@ class TrainSettings(Section):
     model: Model
     training: Training
     num_gpus: NonNegativeInt = 1
-    nodes: Annotated[Nodes | None, BeforeValidator(lambda value: value or None)] = None
+    nodes: NodesOrNone = None
 
 
 class SweepSettings(Section):

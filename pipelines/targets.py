@@ -32,7 +32,7 @@ from natix_lib import secrets
 from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError
 from natix_lib.files import JsonDict, sha256_bytes
-from natix_lib.hardware import Hardware, Nodes, Toleration
+from natix_lib.hardware import Hardware, Nodes
 
 KUBEFLOW, VERTEX, LOCAL = "kubeflow", "vertex", "local"
 HF_SECRET_KEY = "token"  # the key, not the secret: kubectl create secret generic hf-token --from-literal=token=...
@@ -166,7 +166,7 @@ def _place_on_kubernetes(task: PipelineTask, step: str, hardware: Hardware, gpu:
     for label, value in (_gpu_node_selector(hardware) if gpu else hardware.node_selector).items():
         kubernetes.add_node_selector(task, label, value)
     for toleration in hardware.gpu_tolerations if gpu else hardware.tolerations:
-        kubernetes.add_toleration(task, **_given(toleration))
+        kubernetes.add_toleration(task, **toleration.given())
     if gpu:
         kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory", size_limit=hardware.shared_memory)
     if step == "fetch" and hardware.hf_token_secret:
@@ -176,10 +176,6 @@ def _place_on_kubernetes(task: PipelineTask, step: str, hardware: Hardware, gpu:
                 f"digits, - and ., got {hardware.hf_token_secret!r}"
             )
         kubernetes.use_secret_as_env(task, hardware.hf_token_secret, {HF_SECRET_KEY: "HF_TOKEN"}, optional=True)
-
-
-def _given(toleration: Toleration) -> dict[str, str]:
-    return {name: value for name, value in toleration.model_dump().items() if value}
 
 
 def _as_text(num_gpus: object) -> object:

@@ -25,9 +25,12 @@ def serve(uri: str, folder: Path) -> int:
         say_when_no_gpu(request["processes"])
         inputs = {}
         for name in request[INPUTS]:
-            fetch = storage.fetch_folder if ARTIFACTS[name].manifest else storage.fetch_file
-            place = folder / INPUTS / name if ARTIFACTS[name].manifest else folder / INPUTS
-            inputs[name] = str(fetch(f"{uri}/{INPUTS}/{name}", place))
+            source = f"{uri}/{INPUTS}/{name}"
+            if ARTIFACTS[name].manifest:
+                found = storage.fetch_folder(source, folder / INPUTS / name)
+            else:
+                found = storage.fetch_file(source, folder / INPUTS)
+            inputs[name] = str(found)
         write_json(folder / REQUEST, {**request, INPUTS: inputs})
         code = torchrun(folder, f"--nproc-per-node={request['processes']}")
     except NatixError as error:

@@ -25,7 +25,7 @@ from natix_lib import storage
 from natix_lib.contracts import ARTIFACTS
 from natix_lib.distributed.job import FACTS, FAULT, REQUEST, TENSORS, Answer, answer
 from natix_lib.distributed.node import INPUTS
-from natix_lib.errors import ConfigError, StorageError, TrainingError
+from natix_lib.errors import ConfigError, TrainingError
 from natix_lib.files import JsonDict, canonical_json, sha256_bytes, sha256_file, write_json
 from natix_lib.hardware import Nodes
 
@@ -68,10 +68,10 @@ def compute_on_nodes(
                 write_json(folder / REQUEST, request)
                 storage.mirror(folder / REQUEST, f"{uri}/{REQUEST}")
                 jobs.create(name, uri, num_gpus, nodes)
-            print(f"TrainJob {name}: {nodes.num_nodes} nodes, {max(1, num_gpus)} processes on each", flush=True)
+            print(f"TrainJob {name}: {nodes.num_nodes} nodes, {request['processes']} processes on each", flush=True)
             failed = jobs.wait(name, nodes) == jobs.failed
-            for file in (FAULT,) if failed else (TENSORS, FACTS):
-                _fetch(f"{uri}/{file}", folder)
+            for file in ({FAULT} if failed else {TENSORS, FACTS}).intersection(storage.file_names(uri)):
+                storage.fetch_file(f"{uri}/{file}", folder)
             if failed and not (folder / FAULT).is_file():
                 raise TrainingError(f"TrainJob {name} failed and gave no reason: see the logs of its pods")
             try:
@@ -91,14 +91,6 @@ def job_name(request: JsonDict, inputs: Mapping[str, str], nodes: Nodes) -> str:
     }
     asked = canonical_json({**request, INPUTS: content, "image": nodes.image, "nodes": nodes.num_nodes})
     return f"natix-{request['step']}-{sha256_bytes(asked)[:16]}"
-
-
-def _fetch(uri: str, folder: Path) -> None:
-    try:
-        storage.fetch_file(uri, folder)
-    except StorageError as error:
-        if "does not exist" not in str(error):
-            raise
 
 
 class _Jobs:
@@ -139,7 +131,7 @@ class _Jobs:
         pod = options.PodSpecPatch(
             service_account_name=nodes.service_account,
             node_selector=nodes.node_selector or None,
-            tolerations=[t.model_dump(exclude_defaults=True) | {"operator": t.operator} for t in nodes.tolerations],
+            tolerations=[toleration.given() for toleration in nodes.tolerations],
             volumes=[{"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": nodes.shared_memory}}],
             containers=[
                 options.ContainerPatch(name=CONTAINER, volume_mounts=[{"name": "dshm", "mountPath": "/dev/shm"}])

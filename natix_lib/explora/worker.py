@@ -75,30 +75,36 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
     before: Any = load_backbone(inputs["backbone"])
     after = build_backbone(before.config.to_dict())
     after.load_state_dict(adapted.state, strict=True)
-    probes = {
-        name: asdict(probe_of(backbone, inputs, facts, wanted, lines, f"features {name}", world.device))
-        for name, backbone in (("before", before), ("after", after))
+    probes = probes_of({"before": before, "after": after}, inputs, facts, wanted, lines, world.device)
+    told = {
+        "trained": adapted.trained,
+        "counts": list(adapted.counts),
+        "history": adapted.history,
+        "probe": {name: asdict(found) for name, found in probes.items()},
     }
-    told = {"trained": adapted.trained, "counts": list(adapted.counts), "history": adapted.history, "probe": probes}
     return {name: value.cpu() for name, value in adapted.state.items()}, told
 
 
-def probe_of(
-    backbone: nn.Module,
+def probes_of(
+    backbones: Mapping[str, nn.Module],
     inputs: Mapping[str, str],
     facts: JsonDict,
     wanted: AdaptSettings,
     lines: Lines,
-    what: str,
     device: torch.device,
-) -> Probe:
-    """What a backbone's features tell of VAL_SELECT, with TRAIN's labels as the reference."""
+) -> dict[str, Probe]:
+    """What each backbone's features tell of VAL_SELECT, with TRAIN's labels as the reference."""
     train, select = (open_role(PROBE, role, inputs["dataset"], inputs["splits"]) for role in (TRAIN, VAL_SELECT))
     mean, std = (tuple(facts[key]) for key in ("image_mean", "image_std"))
     stored = int(read_json(Path(inputs["dataset"]) / "dataset.json")["resize_shorter_side"])
     transform = Transform(wanted.image_size, stored, False, mean, std)
     feed = config.Dataloader(batch_size=wanted.explora.device_batch_size, num_workers=wanted.num_workers)
-    backbone.to(device)
-    reference, query = (features_of(backbone, view, transform, feed, lines.progress, what) for view in (train, select))
-    backbone.cpu()
-    return probe(reference, train.labels, query, select.labels)
+    found = {}
+    for name, backbone in backbones.items():
+        backbone.to(device)
+        reference, query = (
+            features_of(backbone, view, transform, feed, lines.progress, f"features {name}") for view in (train, select)
+        )
+        backbone.cpu()
+        found[name] = probe(reference, train.labels, query, select.labels)
+    return found

@@ -18,6 +18,7 @@ from natix_lib.distributed.job import compute
 from natix_lib.errors import ConfigError, TrainingError
 from natix_lib.files import write_json
 from natix_lib.steps import adapt, train
+from natix_lib.training.artifact import load_classifier
 from tests.cloud_storage import Cloud
 from tests.explora.small import small
 from tests.kubernetes_api import Cluster, cluster, nodes
@@ -66,8 +67,6 @@ def test_train_on_two_nodes_gives_what_one_machine_gives(
     (job,) = kubernetes.created
     assert kubernetes.deleted == [job["metadata"]["name"]] and not cloud.holds(f"shared/{job['metadata']['name']}")
     alone, _ = compute("train", train_settings(), inputs(chain, "train"), 1, None)
-    from natix_lib.training.artifact import load_classifier
-
     together = load_classifier(tmp_path / "classifier")[0].state_dict()
     for name, value in together.items():
         torch.testing.assert_close(value, alone[f"classifier.{name}"], rtol=1e-3, atol=1e-4, msg=name)
