@@ -27,6 +27,15 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def cases() -> Path:
+    """The folder of small inputs that once broke natix; what they show is also shown by inputs that the tests make."""
+    folder = Path(os.environ.get("NATIX_TEST_CASES", ROOT.parent / "shared" / "cases"))
+    if not (folder / "images").is_dir():
+        pytest.skip(f"no cases at {folder}: set NATIX_TEST_CASES")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A DINOv3 of two layers for 32-pixel images, in the hub's layout."""
     folder = tmp_path_factory.mktemp("backbone") / "tiny"
