@@ -1,4 +1,8 @@
-"""Charts of the report as inline SVG: the same bytes for the same numbers, colours that work on light and dark."""
+"""Charts of the report as inline SVG: the same bytes for the same numbers, readable on light and on dark.
+
+Lines are drawn in colours with a contrast of at least 3 on both pages; axes, ticks and grids take the page's own text
+colour (`currentColor`), because matplotlib's black cannot be seen on a dark page.
+"""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -8,8 +12,17 @@ import matplotlib
 from matplotlib.figure import Figure
 
 MOST_BARS = 40  # classes in the chart of acceptance
-BLUE, ORANGE, GREY = "#3b7dd8", "#d9741a", "#8a8f98"
-STYLE = {"svg.hashsalt": "natix", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}
+BLUE, ORANGE, GREY = "#3b7dd8", "#d9741a", "#7d838d"
+INK = "#010203"  # stands for the page's text colour until the SVG is written
+STYLE = {
+    "svg.hashsalt": "natix",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    **dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"), INK
+    ),
+}
 
 
 def reliability(bins: Sequence[dict[str, float]]) -> str:
@@ -48,7 +61,7 @@ def risk_coverage(points: Sequence[dict[str, float]], coverage: float, risk: flo
             axes.set_ylim(top=min(1.02, 2 * most + 0.02))  # the bound of a handful of images is 1
         if alpha is not None:
             axes.axhline(alpha, color=GREY, linewidth=1, linestyle="--")
-            axes.annotate("alpha", (0.01, alpha), xytext=(0, 3), textcoords="offset points", color=GREY)
+            axes.annotate("alpha", (0.01, alpha), xytext=(0, 3), textcoords="offset points")
         if risk is not None:
             axes.scatter([coverage], [risk], color=ORANGE, zorder=3)
             axes.annotate("policy", (coverage, risk), xytext=(-6, 7), textcoords="offset points", ha="right")
@@ -124,7 +137,7 @@ def _axes(x: str, y: str, height: float = 2.6) -> tuple[Figure, Any]:
     axes.patch.set_alpha(0)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    axes.grid(alpha=0.25)
+    axes.grid(alpha=0.2)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
@@ -133,4 +146,4 @@ def _svg(figure: Figure) -> str:
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
-    return svg[svg.index("<svg") :]
+    return svg[svg.index("<svg") :].replace(INK, "currentColor")

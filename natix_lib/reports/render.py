@@ -29,6 +29,9 @@ METRICS = {
     "score_mcc": "MCC of the rounded score",
 }
 
+UPRIGHT_FROM = 3  # more classes than this have their names upright above their columns, so that 13 fit a page
+UNIT_SPACE = "\u00a0"  # a number is not parted from its unit at the end of a line
+
 MODES = {
     "threshold": "rejects what is not confident enough",
     "accept_all": "accepts every image",
@@ -76,6 +79,7 @@ def render_report(evaluation: JsonDict, bundle: JsonDict, policy: JsonDict, spli
             pictures={title: Markup(svg) for title, svg in pictures.items()},
             policy_pictures=_policy_pictures(policy),
             slices=_worst_first(evaluation["slices"]),
+            upright=Markup(' class="upright"') if len(evaluation["class_names"]) > UPRIGHT_FROM else "",
             largest=max(max(row) for row in evaluation["confusion"]) or 1,
         )
     )
@@ -156,7 +160,9 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, share=_share, interval=_interval, interval_share=_interval_share)
+    environment.filters.update(
+        number=_number, share=_share, interval=_interval, interval_share=_interval_share, whole_share=_whole_share
+    )
     return environment
 
 
@@ -170,7 +176,11 @@ def _number(value: Any) -> str:
 
 
 def _share(value: Any) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
+    return "–" if value is None else f"{100 * value:.1f}{UNIT_SPACE}%"
+
+
+def _whole_share(value: float) -> str:
+    return f"{100 * value:.0f}{UNIT_SPACE}%"
 
 
 def _interval(metric: JsonDict) -> str:
@@ -182,4 +192,4 @@ def _interval(metric: JsonDict) -> str:
 def _interval_share(metric: JsonDict) -> str:
     if metric["low"] is None:
         return ""
-    return f"{100 * metric['low']:.1f} to {100 * metric['high']:.1f} %"
+    return f"{100 * metric['low']:.1f} to {100 * metric['high']:.1f}{UNIT_SPACE}%"

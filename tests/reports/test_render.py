@@ -30,10 +30,10 @@ def fitted(step: str, names: tuple[str, ...] = ("None", "Roadwork"), **settings:
         return read_json(out[0])
 
 
-def documents(names: tuple[str, str] = ("None", "Roadwork"), step: str = "calibrate", **settings: object) -> list[Any]:
+def documents(names: tuple[str, ...] = ("None", "Roadwork"), step: str = "calibrate", **settings: object) -> list[Any]:
     generator = np.random.default_rng(0)
-    labels = generator.integers(0, 2, 200)
-    logits = generator.normal(0, 1, (200, 2))
+    labels = generator.integers(0, len(names), 200)
+    logits = generator.normal(0, 1, (200, len(names)))
     logits[np.arange(200), labels] += 2
     document = fitted(step, names, **settings)
     policy = Policy.from_document(document)
@@ -114,7 +114,7 @@ def test_the_plots_of_a_policy_stand_in_its_own_page_and_in_the_report(step: str
 def test_the_page_of_many_classes_shows_those_that_are_there() -> None:
     names = tuple(f"class {i}" for i in range(13))
     html = render_policy(fitted("calibrate", names, alpha=0.3))
-    assert "class 12" in html and "Certified: of the accepted at most 30.0 %" in html
+    assert "class 12" in html and "Certified: of the accepted at most 30.0\u00a0%" in html
 
 
 def test_a_rule_that_is_not_certified_says_why_on_its_page() -> None:
@@ -126,12 +126,24 @@ def test_numbers_stand_as_they_were_measured() -> None:
     document, *others = documents()
     accuracy = document["metrics"]["accuracy"]
     html = render_report(document, *others)
-    assert f"{100 * accuracy['value']:.1f} %" in html
+    assert f"{100 * accuracy['value']:.1f}\u00a0%" in html
     assert f"{accuracy['low']:.3f} to {accuracy['high']:.3f}" in html
 
 
-@pytest.mark.parametrize("value", [None])
-def test_what_is_not_defined_is_a_dash(value: None) -> None:
+def test_what_is_not_defined_is_a_dash() -> None:
     document, *others = documents()
-    document["metrics"]["selective_risk"] = {"value": value, "low": None, "high": None}
+    document["metrics"]["selective_risk"] = {"value": None, "low": None, "high": None}
     assert "<b>–</b>" in render_report(document, *others)
+
+
+def test_warnings_stand_before_the_figures() -> None:
+    html = render_report(*documents())
+    assert html.index("<h1>") < html.index("carries no guarantee: too few") < html.index("accuracy<b>")
+
+
+@pytest.mark.parametrize("step", ["sweep", "calibrate"])
+def test_no_number_is_parted_from_its_percent_sign(step: str) -> None:
+    document, *others = documents(step=step)
+    document["warnings"] = []
+    for html in (render_report(document, *others), render_policy(others[1])):
+        assert re.search(r"\d\u00a0%", html) and not re.search(r"\d\s*[ \n]\s*%", html)
