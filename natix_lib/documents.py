@@ -355,7 +355,7 @@ def _explain(mistake: Any) -> str:
         return f"{key} is missing"
     if mistake["type"] == "extra_forbidden":
         return f"{key} is not a known key"
-    rule = mistake["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    rule = mistake["msg"].removeprefix("Value error, ").replace("Input should", "must")
     rule = rule[0].lower() + rule[1:]
     if not key:  # of the whole document: the rule names the keys and the value
         return str(rule)

@@ -21,7 +21,7 @@ from natix_lib.bundle.session import INPUT, open_session
 from natix_lib.bundle.transform import Transform
 from natix_lib.data.images import open_image
 from natix_lib.decisions import Policy
-from natix_lib.errors import BundleError
+from natix_lib.errors import BundleError, DataError
 
 BATCH = 16  # images a call; larger batches gain nothing on a CPU and cost memory
 
@@ -146,11 +146,13 @@ class Bundle:
 
         Raises:
             ContractError: If golden.json does not belong to the bundle.
-            DataError: If an image cannot be decoded.
-            BundleError: If it is above the bundle's tolerance.
+            BundleError: If it is above the bundle's tolerance, or an image cannot be decoded.
         """
         paths, recorded = read_golden(self.folder, self.manifest)
-        worst = largest_difference(self.logits(map(open_image, paths)), recorded)
+        try:
+            worst = largest_difference(self.logits(map(open_image, paths)), recorded)
+        except DataError as error:
+            raise BundleError(f"bundle {self.folder}: golden {error}") from error
         tolerance = self.manifest["parity"]["tolerance"]
         if not worst <= tolerance:
             raise BundleError(
