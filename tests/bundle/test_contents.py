@@ -306,6 +306,37 @@ def test_swapped_class_names_are_refused_by_what_the_other_files_say(tiny_bundle
         Bundle.load(copy)
 
 
+@pytest.mark.parametrize(
+    ("part", "key", "message"),
+    [
+        ("policy", "sha256", "policy.sha256 differs: bundle.json has '0+', scrcparams.json"),
+        ("model", "sha256", "model.sha256 differs: bundle.json has '0+', model.safetensors"),
+        ("provenance", "model_sha256", "model_sha256 differs: bundle.json has '0+', model.safetensors"),
+        ("provenance", "splits_sha256", "splits_sha256 differs: bundle.json has '0+', splits.json"),
+        ("provenance", "logits_sha256", "logits_sha256 differs: bundle.json has '0+', scrcparams.json"),
+        ("provenance", "dataset_fingerprint", "dataset_fingerprint differs: bundle.json has '0+', scrcparams.json"),
+    ],
+)
+def test_every_hash_in_bundle_json_is_compared_with_what_it_is_of(
+    tiny_bundle: Path, tmp_path: Path, part: str, key: str, message: str
+) -> None:
+    copy = Path(shutil.copytree(tiny_bundle, tmp_path / "b"))
+    manifest = read_json(copy / "bundle.json")
+    seal(copy, {**manifest, part: {**manifest[part], key: "0" * 64}})
+    with pytest.raises(ContractError, match=message):
+        Bundle.load(copy)
+
+
+def test_class_names_are_those_of_the_splits(tiny_bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_bundle, tmp_path / "b"))
+    rewrite("splits.json", **SWAPPED_NAMES)(copy)
+    manifest = read_json(copy / "bundle.json")
+    manifest["provenance"]["splits_sha256"] = sha256_file(copy / "splits.json")
+    seal(copy, manifest)
+    with pytest.raises(ContractError, match=r"class_names differs: bundle.json has .*, splits.json has"):
+        Bundle.load(copy)
+
+
 @pytest.mark.parametrize("tolerance", [0, -1e-3, 1e-1, 1e9, float("nan"), float("inf"), "0.001", True, None])
 def test_the_golden_check_cannot_be_switched_off(tiny_bundle: Path, tmp_path: Path, tolerance: object) -> None:
     copy = Path(shutil.copytree(tiny_bundle, tmp_path / "b"))
