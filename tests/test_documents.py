@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from natix_lib import config
 from natix_lib.contracts import ARTIFACTS, read_document
-from natix_lib.documents import MODELS, check_shape
-from natix_lib.errors import ContractError
+from natix_lib.documents import MAX_TOLERANCE, MODELS, check_shape
+from natix_lib.errors import ConfigError, ContractError
 from natix_lib.files import read_json
 from tests.damage import edits
 from tests.small_run import Chain
@@ -79,3 +80,9 @@ def test_text_that_would_steer_a_terminal_or_fill_it_is_not_repeated(chain: Chai
     with pytest.raises(ContractError) as refusal:
         check_shape({**document, "\x1b[2J": 1, "x" * 10_000: 1, "artifact": ["y"] * 10_000}, "bundle", "b.json")
     assert str(refusal.value).isprintable() and len(str(refusal.value)) < 300
+
+
+def test_the_config_allows_no_tolerance_that_a_bundle_may_not_have() -> None:
+    assert config.parse(config.Export, {"policy": "sweep", "parity_tolerance": MAX_TOLERANCE})
+    with pytest.raises(ConfigError, match=r"parity_tolerance: .*less than or equal to 0.01, got 0.011"):
+        config.parse(config.Export, {"policy": "sweep", "parity_tolerance": 0.011})
