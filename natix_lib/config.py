@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from natix_lib.documents import MAX_TOLERANCE
 from natix_lib.errors import ConfigError
 from natix_lib.files import JsonDict
 from natix_lib.hardware import Hardware as Hardware
@@ -286,7 +287,8 @@ class Export(Section):
 
     policy: Literal["sweep", "calibrate"]  # which policy ships: two are fitted and none is preferred
     parity_images: PositiveInt = 32  # VAL_CALIB images on which ONNX must repeat the policy's logits
-    parity_tolerance: PositiveFloat = 1e-3  # largest |difference| of a logit, relative to max(1, |logit|)
+    # Largest |difference| of a logit, relative to max(1, |logit|).
+    parity_tolerance: Annotated[float, Field(gt=0, le=MAX_TOLERANCE)] = 1e-3
     publish_uri: str = ""  # gs:// or local folder that receives the bundle; "" leaves it where it is
 
 

@@ -8,12 +8,21 @@ where a person looks. Logits and labels are safetensors, not the `.pt` of the fi
 the header, and a CPU pod that reads them needs no torch. A `.pt` is still read (see `natix_lib/logits.py`).
 """
 
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from natix_lib.errors import ContractError
-from natix_lib.files import JsonDict, check_files, file_table, read_json, write_json
+from natix_lib.files import (
+    JsonDict,
+    canonical_json,
+    check_files,
+    file_table,
+    read_json,
+    sha256_bytes,
+    write_json,
+)
 
 SCHEMA_VERSION = 1
 
@@ -64,6 +73,9 @@ ARTIFACTS = {
         Artifact("report", "report.html"),
     )
 }
+
+WEIGHTS, BACKBONE_CONFIG = "model.safetensors", "config.json"  # of a classifier, and of its bundle
+POLICY_OF = {"sweep": "thresholds", "calibrate": "scrcparams"}  # the policy that a step fits
 
 STEPS = {
     "ingest": Step((), ("dataset",), reads=ROLES),
@@ -128,28 +140,33 @@ def require_may_read(step: str, role: str) -> None:
 
 
 def write_manifest(folder: str | Path, artifact: str, body: JsonDict) -> JsonDict:
-    """Write a folder artifact's manifest last: `body`, the schema version, and a table of all its files.
+    """Write a folder artifact's manifest last: `body`, the schema version, a table of all its files, and its digest.
 
     Returns:
         The manifest as written.
+
+    Raises:
+        ContractError: If it has not the shape that `read_manifest` asks for.
     """
-    name = ARTIFACTS[artifact].manifest
+    path = Path(folder) / ARTIFACTS[artifact].manifest
     manifest = {
         **body,
         "artifact": artifact,
         "schema_version": SCHEMA_VERSION,
-        "files": file_table(folder, leave_out=name),
+        "files": file_table(folder, leave_out=path.name),
     }
-    write_json(Path(folder) / name, manifest)
+    manifest["digest"] = _digest(manifest)
+    check_document(manifest, artifact, path)
+    write_json(path, manifest)
     return manifest
 
 
-def read_manifest(folder: str | Path, artifact: str, verify: bool = True) -> JsonDict:
-    """Read a folder artifact's manifest, check its schema and, unless told otherwise, every file's hash.
+def read_manifest(folder: str | Path, artifact: str) -> JsonDict:
+    """Read a folder artifact's manifest and check its shape, its digest and every file's hash.
 
     Raises:
-        ContractError: If the manifest is missing (the writer did not finish), of another artifact or schema, or if a
-            file is missing or altered.
+        ContractError: If the manifest is missing (the writer did not finish), of another artifact, schema or shape, or
+            if it or a file is missing or was changed after it was written.
     """
     root = Path(folder)
     path = root / ARTIFACTS[artifact].manifest
@@ -157,25 +174,52 @@ def read_manifest(folder: str | Path, artifact: str, verify: bool = True) -> Jso
         raise ContractError(f"{artifact} folder {root} does not exist")
     if not path.is_file():
         raise ContractError(f"{artifact} folder {root} has no {path.name}: it was never finished, or is something else")
-    manifest = read_json(path)
-    check_schema(manifest, artifact, path)
-    if verify:
-        check_files(root, manifest["files"], artifact)
+    manifest = read_document(path, artifact)
+    if manifest["digest"] != _digest(manifest):
+        raise ContractError(
+            f"{path} was changed after it was written: its digest is not that of its content; "
+            "take the folder again from where it was made"
+        )
+    check_files(root, manifest["files"], artifact)
     return manifest
 
 
-def check_schema(document: JsonDict, artifact: str, path: str | Path) -> None:
-    """Refuse a document of another artifact or schema version.
+def read_document(path: str | Path, artifact: str) -> JsonDict:
+    """Read a JSON artifact and check its shape.
 
     Raises:
-        ContractError: If it is not `artifact` at `SCHEMA_VERSION`.
+        ContractError: If it cannot be read, or is of another artifact, schema or shape.
     """
+    document = read_json(path)
+    check_document(document, artifact, path)
+    return document
+
+
+def check_document(document: JsonDict, artifact: str, where: object) -> None:
+    """Refuse a document of another artifact, schema version or shape.
+
+    Raises:
+        ContractError: Naming `where`, the key, the rule and the value.
+    """
+    from natix_lib.documents import check_shape  # here, because decisions needs numpy and scipy only
+
     if document.get("artifact") != artifact:
-        raise ContractError(f"{path} must be a {artifact} document, got {document.get('artifact')!r}")
+        raise ContractError(f"{where} must be a {artifact} document, got {reprlib.repr(document.get('artifact'))}")
     if document.get("schema_version") != SCHEMA_VERSION:
         raise ContractError(
-            f"{path} has schema_version {document.get('schema_version')!r}, this natix reads {SCHEMA_VERSION}"
+            f"{where} has schema_version {reprlib.repr(document.get('schema_version'))}, "
+            f"this natix reads {SCHEMA_VERSION}"
         )
+    check_shape(document, artifact, where)
+
+
+def _digest(manifest: JsonDict) -> str:
+    """SHA-256 of a manifest without its digest, so that a manifest that was edited is told like a file that was.
+
+    Like the hashes of files it shows that nothing was changed by accident or by a careless hand, and not who wrote
+    it: a signature would, and needs a key to be kept. What was evaluated is told by `bundle_sha256` in evaluation.json.
+    """
+    return sha256_bytes(canonical_json({key: value for key, value in manifest.items() if key != "digest"}))
 
 
 def require_same(what: str, expected: Any, expected_from: str, found: Any, found_from: str) -> None:

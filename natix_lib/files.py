@@ -6,7 +6,10 @@ SHA-256 and is written last, so a directory whose writer was killed has no manif
 
 import hashlib
 import json
+import math
 import os
+import reprlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +18,7 @@ from typing import Any
 from natix_lib.errors import ConfigError, ContractError, StorageError
 
 JsonDict = dict[str, Any]
+MAX_DEPTH = 64  # of JSON; the deepest that natix writes has 7 levels
 
 
 def sha256_bytes(content: bytes) -> str:
@@ -83,16 +87,85 @@ def read_json(path: str | Path) -> JsonDict:
     """Read a JSON object.
 
     Raises:
-        ContractError: If the file is missing, not JSON, or not an object.
+        ContractError: If the file is missing, not JSON, or not an object; see `parse_json`.
     """
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = Path(path).read_bytes()
     except OSError as error:
         raise ContractError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise ContractError(f"{path} is not JSON: {error}") from error
+    value = parse_json(content, path)
     if not isinstance(value, dict):
         raise ContractError(f"{path} must hold a JSON object, got {type(value).__name__}")
+    return value
+
+
+def parse_json(content: bytes, where: object) -> Any:
+    """The value of a JSON text; stricter than Python's reader, which lets the last of two equal keys win.
+
+    Args:
+        content: UTF-8.
+        where: What it is, for the message.
+
+    Raises:
+        ContractError: If it is not JSON, names a key twice, is nested too deeply, or holds NaN, Infinity, a number
+            beyond 64 bits or text that no file can hold (half of a surrogate pair).
+    """
+    try:
+        value = json.loads(
+            content.decode("utf-8"),
+            object_pairs_hook=_without_repeats,
+            parse_constant=_no_number,
+            parse_float=_finite,
+            parse_int=_whole,
+        )
+        if b"\\u" in content:
+            json.dumps(value, ensure_ascii=False).encode()
+        if isinstance(value, dict | list):
+            _require_shallow(value)
+    except RecursionError as error:
+        raise ContractError(f"{where} is not JSON: it is nested more than {MAX_DEPTH} deep") from error
+    except ValueError as error:
+        raise ContractError(f"{where} is not JSON: {error}") from error
+    return value
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> JsonDict:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError(f"it names {Counter(key for key, _ in pairs).most_common(1)[0][0]!r} twice")
+    return value
+
+
+def _require_shallow(value: Any) -> None:
+    """Refuse what the writer of JSON, which is recursive, could not write again."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for holder in level
+            for child in (holder.values() if isinstance(holder, dict) else holder)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return
+    raise RecursionError
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {reprlib.repr(text)} is too large")
+    return value
+
+
+def _whole(text: str) -> int:
+    value = int(text) if len(text) <= 20 else 2**64  # a sign and 19 digits hold 64 bits
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"the number {reprlib.repr(text)} is too large")
     return value
 
 
@@ -107,18 +180,40 @@ def file_table(folder: str | Path, leave_out: str) -> JsonDict:
 
 
 def check_files(folder: str | Path, table: JsonDict, what: str) -> None:
-    """Check every file of a manifest's table by size and SHA-256.
+    """Check every file of a manifest's table by place, size and SHA-256.
+
+    Equal hashes show that the files are those of which the manifest was written, not who wrote it: whoever can change
+    a file can write the table again.
+
+    Args:
+        folder: Of the artifact; a link in it may point elsewhere inside it, not out of it.
+        table: What `file_table` gave; its shape was checked.
+        what: The artifact, for the message.
 
     Raises:
-        ContractError: If one is missing or differs.
+        ContractError: If one is missing, lies elsewhere or differs.
     """
     root = Path(folder)
-    for name, facts in table.items():
+    inside = root.resolve()
+    for name, record in table.items():
         path = root / name
-        if not path.is_file():
-            raise ContractError(f"{what} {root} lacks the file {name} that its manifest names")
-        size = path.stat().st_size
-        if size != facts["bytes"]:
-            raise ContractError(f"{what} file {path} has {size} bytes, its manifest says {facts['bytes']}")
-        if sha256_file(path) != facts["sha256"]:
-            raise ContractError(f"{what} file {path} does not match the SHA-256 in its manifest")
+        try:
+            if not path.is_file():
+                raise ContractError(f"{what} {root} lacks the file {name} that its manifest names")
+            if not path.resolve().is_relative_to(inside):
+                raise ContractError(
+                    f"{what} file {path} is a link that leads out of the folder: put the file itself there"
+                )
+            size = path.stat().st_size
+            if size != record["bytes"]:
+                raise ContractError(
+                    f"{what} file {path} was changed after it was written: it has {size} bytes, "
+                    f"its manifest says {record['bytes']}"
+                )
+            if sha256_file(path) != record["sha256"]:
+                raise ContractError(
+                    f"{what} file {path} was changed after it was written: "
+                    "it does not match the SHA-256 in its manifest"
+                )
+        except OSError as error:
+            raise ContractError(f"{what} file {path} cannot be read: {error.strerror or error}") from error

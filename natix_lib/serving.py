@@ -263,7 +263,6 @@ def serve(folder: Path, name: str, host: str, port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises the signal again when it has stopped
         signal.signal(number, lambda *_: sys.exit(0))
     bundle = Bundle.load(folder)
-    bundle.check_golden()
     config = uvicorn.Config(
         make_app(bundle, name),
         lifespan="off",

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -37,10 +38,21 @@ def test_old_names_of_roles_are_understood_and_others_refused() -> None:
         contracts.parse_role("dev")
 
 
+BACKBONE = {
+    "source": "here",
+    "hidden_size": 64,
+    "patch_size": 8,
+    "licence": {"name": "none", "note": "", "files": []},
+    "weights_sha256": "0" * 64,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.2, 0.2, 0.2],
+}
+
+
 @pytest.fixture
 def backbone(tmp_path: Path) -> Path:
     (tmp_path / "weights").write_bytes(b"one")
-    contracts.write_manifest(tmp_path, "backbone", {"source": "here"})
+    contracts.write_manifest(tmp_path, "backbone", BACKBONE)
     return tmp_path
 
 
@@ -79,6 +91,26 @@ def test_another_artifact_or_schema_is_refused(backbone: Path) -> None:
     write_json(path, {**manifest, "artifact": "bundle"})
     with pytest.raises(ContractError, match="must be a backbone document, got 'bundle'"):
         contracts.read_manifest(backbone, "backbone")
+
+
+def test_a_manifest_that_was_edited_is_refused_and_one_that_was_only_laid_out_anew_is_not(backbone: Path) -> None:
+    path = backbone / "backbone.json"
+    manifest = read_json(path)
+    path.write_text(json.dumps(manifest, indent=7, ensure_ascii=True))
+    assert contracts.read_manifest(backbone, "backbone") == manifest
+    write_json(path, {**manifest, "revision": "other"})
+    with pytest.raises(ContractError, match=r"backbone.json was changed after it was written: its digest"):
+        contracts.read_manifest(backbone, "backbone")
+    write_json(path, {key: value for key, value in manifest.items() if key != "digest"})
+    with pytest.raises(ContractError, match=r"backbone.json: digest is missing"):
+        contracts.read_manifest(backbone, "backbone")
+
+
+def test_a_manifest_that_could_not_be_read_back_is_not_written(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(b"one")
+    with pytest.raises(ContractError, match=r"backbone.json: image_std.1 must be greater than 0, got 0.0"):
+        contracts.write_manifest(tmp_path, "backbone", {**BACKBONE, "image_std": [0.2, 0.0, 0.2]})
+    assert not (tmp_path / "backbone.json").exists()
 
 
 def test_every_input_of_a_step_is_an_output_of_an_earlier_one() -> None:

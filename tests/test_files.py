@@ -54,6 +54,52 @@ def test_what_is_no_json_object_is_refused(tmp_path: Path, content: bytes, messa
         files.read_json(tmp_path / "x.json")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"a": 1, "a": 2}', "is not JSON: it names 'a' twice"),
+        (b'{"b": [{"a": 1, "c": 0, "a": 1}]}', "is not JSON: it names 'a' twice"),
+        (b'{"a": NaN}', "NaN is no JSON number"),
+        (b'{"a": -Infinity}', "-Infinity is no JSON number"),
+        (b'{"a": 1e999}', "the number '1e999' is too large"),
+        (b'{"a": 9223372036854775808}', "the number '9223372036854775808' is too large"),
+        (b'{"a": ' + b"1" * 5000 + b"}", "is too large"),
+        (b'{"a": ' + b"[" * 100_000, "nested more than 64 deep"),
+        (b'{"a": ' + b"[" * 100 + b"]" * 100 + b"}", "nested more than 64 deep"),
+        (b'{"a": "\xff"}', "is not JSON"),
+        (b'{"a": "\\ud800"}', "is not JSON"),
+        (b"{1: 2}", "is not JSON"),
+        (b"", "is not JSON"),
+        (b"{} {}", "is not JSON"),
+    ],
+)
+def test_json_that_two_readers_could_read_differently_is_refused_in_one_line(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(ContractError, match=message) as refusal:
+        files.read_json(tmp_path / "x.json")
+    assert len(str(refusal.value)) < len(str(tmp_path)) + 200
+
+
+def test_json_of_64_levels_and_64_bits_is_read(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_bytes(b'{"a": ' + b"[" * 63 + b"]" * 63 + b', "b": -9223372036854775808}')
+    assert files.read_json(tmp_path / "x.json")["b"] == -(2**63)
+
+
+def test_a_link_out_of_the_folder_is_refused_and_one_inside_it_is_not(tmp_path: Path) -> None:
+    folder = tmp_path / "f"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"one")
+    (folder / "b").symlink_to("a")
+    table = files.file_table(folder, leave_out="m.json")
+    files.check_files(folder, table, "bundle")
+    (folder / "a").rename(tmp_path / "a")
+    (folder / "a").symlink_to(tmp_path / "a")
+    with pytest.raises(ContractError, match="is a link that leads out of the folder"):
+        files.check_files(folder, table, "bundle")
+
+
 def test_a_changed_file_is_told_from_its_table(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"one")
     table = files.file_table(tmp_path, leave_out="m.json")

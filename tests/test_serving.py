@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -35,21 +34,13 @@ import natix_lib
 from natix_lib import serving
 from natix_lib.bundle.runtime import Bundle
 from natix_lib.cli import app as app_of_commands
-from natix_lib.contracts import write_manifest
 from natix_lib.data.images import open_image
 from natix_lib.errors import ConfigError
-from natix_lib.files import read_json, write_json
+from natix_lib.files import read_json
+from tests.damage import changed_bundle
 
 PREDICT = "/v1/models/natix:predict"
 Message = dict[str, Any]
-
-
-def changed(folder: Path, copy: Path, name: str, **values: object) -> Path:
-    """A copy of a bundle whose JSON file `name` has other values."""
-    shutil.copytree(folder, copy)
-    write_json(copy / name, {**read_json(copy / name), **values})
-    write_manifest(copy, "bundle", read_json(copy / "bundle.json"))
-    return copy
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +48,7 @@ def soft_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """The small bundle with a policy that tells images apart: soft probabilities, some rejected."""
     accept = {"score": "log_odds", "score_temperature": 1, "threshold": 5.0, "comparator": ">", "mode": "threshold"}
     folder = tmp_path_factory.mktemp("bundle") / "b"
-    return changed(tiny_bundle, folder, "scrcparams.json", temperature=4.0, decision=None, accept=accept)
+    return changed_bundle(tiny_bundle, folder, "scrcparams.json", temperature=4.0, decision=None, accept=accept)
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +168,7 @@ def test_the_short_form_and_wrapped_base64_mean_the_same(client: TestClient, bun
 def test_a_prediction_has_its_set_when_the_policy_has_sets(
     soft_bundle: Path, tmp_path: Path, picture: Callable[..., Image.Image]
 ) -> None:
-    copy = changed(soft_bundle, tmp_path / "b", "scrcparams.json", sets={"score": "lac", "threshold": 1.0})
+    copy = changed_bundle(soft_bundle, tmp_path / "b", "scrcparams.json", sets={"score": "lac", "threshold": 1.0})
     with TestClient(serving.make_app(Bundle.load(copy), "natix")) as client:
         (found,) = client.post(PREDICT, json={"instances": [{"b64": b64(png(picture()))}]}).json()["predictions"]
     assert found["set"] == ["None", "Roadwork"]
@@ -467,7 +458,9 @@ def test_a_bundle_that_is_not_repeated_and_a_port_that_is_taken_are_one_line_and
     soft_bundle: Path, tmp_path: Path
 ) -> None:
     logits = read_json(soft_bundle / "golden" / "golden.json")["logits"]
-    altered = changed(soft_bundle, tmp_path / "b", "golden/golden.json", logits=[[0.5] * len(row) for row in logits])
+    altered = changed_bundle(
+        soft_bundle, tmp_path / "b", "golden/golden.json", logits=[[0.5] * len(row) for row in logits]
+    )
     with socket.create_server(("127.0.0.1", 0)) as taken:
         here = ("--host", "127.0.0.1", "--port", taken.getsockname()[1])
         cases = {

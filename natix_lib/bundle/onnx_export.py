@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
+from natix_lib.bundle.contents import MODEL
+from natix_lib.bundle.session import INPUT, OUTPUT
 from natix_lib.errors import BundleError
 from natix_lib.training.classifier import Classifier
-
-MODEL, DATA = "model.onnx", "model.onnx.data"
 
 
 def export_onnx(classifier: Classifier, image_size: int, folder: Path) -> None:
@@ -34,8 +34,8 @@ def export_onnx(classifier: Classifier, image_size: int, folder: Path) -> None:
                 (example,),
                 dynamo=True,
                 verbose=False,
-                input_names=["pixel_values"],
-                output_names=["logits"],
+                input_names=[INPUT],
+                output_names=[OUTPUT],
                 dynamic_shapes={"pixels": {0: torch.export.Dim("batch", min=1)}},
             )
     except Exception as error:

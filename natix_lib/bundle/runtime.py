@@ -1,8 +1,9 @@
 """Scoring with a bundle: onnxruntime, numpy and Pillow, no torch.
 
-A bundle is trusted only when its manifest is there and every file has the hash it names; there is no switch to skip
-that. `check_golden` repeats the drawn images whose logits were recorded at export, which shows a runtime (another
-onnxruntime, another processor) that computes something else.
+A bundle is opened by `Bundle.load` alone, wherever it is to score: predict, serve, evaluate. That checks the folder
+(`bundle/contents.py`), the model's ends (`bundle/session.py`), and then repeats the drawn images whose logits were
+recorded at export, which shows a runtime (another onnxruntime, another processor) or a model that computes something
+else. There is no switch to skip any of it: it takes the hashing of the files and the scoring of eight images.
 """
 
 import itertools
@@ -12,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
+from natix_lib.bundle.contents import read_bundle, read_golden, read_policy
+from natix_lib.bundle.session import INPUT, open_session
 from natix_lib.bundle.transform import Transform
-from natix_lib.contracts import read_manifest
+from natix_lib.data.images import open_image
 from natix_lib.decisions import Policy
-from natix_lib.errors import BundleError
-from natix_lib.files import read_json
+from natix_lib.errors import BundleError, DataError
 
 BATCH = 16  # images a call; larger batches gain nothing on a CPU and cost memory
 
@@ -59,27 +60,34 @@ class Bundle:
     """A loaded bundle; make one with `Bundle.load`."""
 
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
-        """Open the model and the policy of a folder whose manifest was checked."""
+        """Open the model and the policy of a folder whose manifest was checked, or, in export, is still to be written.
+
+        Raises:
+            ContractError: If the policy or the transform is malformed.
+            BundleError: If the model cannot be opened or does not fit the transform and the classes.
+        """
         self.folder = folder
         self.manifest = manifest
         self.class_names: list[str] = manifest["class_names"]
         self.positive_classes: list[str] = manifest["positive_classes"]
         self.transform = Transform.from_document(manifest["transform"])
-        self.policy = Policy.from_document(read_json(folder / manifest["policy"]["file"]))
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            str(folder / manifest["model"]["onnx"]), options, providers=["CPUExecutionProvider"]
+        self.policy = Policy.from_document(read_policy(folder, manifest), folder / manifest["policy"]["file"])
+        self._session = open_session(
+            folder / manifest["model"]["onnx"], self.transform.image_size, len(self.class_names)
         )
 
     @classmethod
     def load(cls, folder: str | Path) -> "Bundle":
-        """Open a bundle after checking every hash.
+        """Open a bundle after checking all that can be checked, its golden images included.
 
         Raises:
-            ContractError: If the manifest is missing, of another schema, or a file is missing or altered.
+            ContractError: If a part is missing, malformed, changed, too much, or contradicts another.
+            BundleError: If the model cannot be opened, or does not repeat the golden logits here.
         """
-        return cls(Path(folder), read_manifest(folder, "bundle"))
+        root = Path(folder)
+        bundle = cls(root, read_bundle(root))
+        bundle.check_golden()
+        return bundle
 
     def logits(
         self, images: Iterable[Image.Image], progress: Callable[[int], None] | None = None
@@ -94,13 +102,16 @@ class Bundle:
             float32 (n, C).
 
         Raises:
-            BundleError: If a logit is not finite.
+            BundleError: If a logit is not finite, or onnxruntime fails.
         """
         parts: list[NDArray[np.float32]] = []
         done = 0
         for batch in _batched(images, BATCH):
             pixels = np.concatenate([self.transform(image) for image in batch])
-            (logits,) = self._session.run(None, {"pixel_values": pixels})
+            try:
+                (logits,) = self._session.run(None, {INPUT: pixels})
+            except Exception as error:  # onnxruntime's errors have no common base but Exception
+                raise BundleError(f"bundle {self.folder}: the model fails: {error}") from error
             parts.append(logits.reshape(len(batch), self.transform.view_count, -1).mean(axis=1))
             done += len(batch)
             if progress:
@@ -134,17 +145,16 @@ class Bundle:
             The largest difference of a logit, relative to max(1, |logit|).
 
         Raises:
-            BundleError: If it is above the bundle's tolerance.
+            ContractError: If golden.json does not belong to the bundle.
+            BundleError: If it is above the bundle's tolerance, or an image cannot be decoded.
         """
-        golden = read_json(self.folder / "golden" / "golden.json")
-        images = []
-        for name in golden["images"]:
-            with Image.open(self.folder / "golden" / name) as image:
-                image.load()
-                images.append(image)
-        worst = largest_difference(self.logits(images), np.asarray(golden["logits"]))
+        paths, recorded = read_golden(self.folder, self.manifest)
+        try:
+            worst = largest_difference(self.logits(map(open_image, paths)), recorded)
+        except DataError as error:
+            raise BundleError(f"bundle {self.folder}: golden {error}") from error
         tolerance = self.manifest["parity"]["tolerance"]
-        if worst > tolerance:
+        if not worst <= tolerance:
             raise BundleError(
                 f"bundle {self.folder}: golden images give logits that differ by {worst:.2e}, tolerance {tolerance:.0e}"
             )

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from natix_lib.contracts import check_schema, read_manifest, require_may_read, require_same
+from natix_lib.contracts import read_document, read_manifest, require_may_read, require_same
 from natix_lib.data.arrow import read_shards
 from natix_lib.errors import ContractError
-from natix_lib.files import JsonDict, read_json, sha256_file
+from natix_lib.files import JsonDict, sha256_file
 
 Ints = NDArray[np.int64]
 TAG_LIMIT = 50  # distinct values; a tag with more is a name, not a slice
@@ -133,13 +133,15 @@ def open_role(step: str, role: str, dataset: str | Path, splits: str | Path) -> 
     """
     require_may_read(step, role)
     opened = open_dataset(dataset)
-    document = read_json(splits)
-    check_schema(document, "splits", splits)
+    document = read_document(splits, "splits")
     require_same("dataset_fingerprint", opened.fingerprint, "dataset", document["dataset_fingerprint"], "splits.json")
     row_of = {name: row for row, name in enumerate(opened.column("id"))}
-    ids = sorted(document["roles"][role])
+    ids = sorted(document["roles"].get(role, []))
     unknown = [name for name in ids if name not in row_of]
     if unknown or not ids:
         raise ContractError(f"splits.json: {role} must list images of the dataset, got {unknown[:1] or 'none'}")
+    alone = [name for name in ids if name not in document["groups"]]
+    if alone:
+        raise ContractError(f"splits.json: groups must name every image of {role}, {alone[0]!r} is missing")
     rows = np.array([row_of[name] for name in ids], dtype=np.int64)
     return RoleView(opened, role, rows, [document["groups"][name] for name in ids], sha256_file(splits))

@@ -6,14 +6,14 @@ a fitted temperature serves the probabilities and cannot change a decision. `to_
 one place that knows how a policy stands in thresholds.json and scrcparams.json; the files hold more, for people.
 """
 
-from collections.abc import Mapping
+import reprlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from natix_lib.contracts import SCHEMA_VERSION
+from natix_lib.contracts import SCHEMA_VERSION, check_document
 from natix_lib.decisions.score import (
     Bools,
     Floats,
@@ -27,6 +27,7 @@ from natix_lib.decisions.score import (
 )
 from natix_lib.decisions.sets import lac_scores
 from natix_lib.errors import CalibrationError, ContractError
+from natix_lib.files import JsonDict
 
 THRESHOLD, ACCEPT_ALL, ABSTAIN_ALL = MODES = ("threshold", "accept_all", "abstain_all")
 SWEEP_METHOD, CALIBRATE_METHOD = "global_threshold", "temperature_scaling"
@@ -170,38 +171,37 @@ class Policy:
         return {**document, "temperature": self.temperature, "accept": accept, "sets": sets}
 
     @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> "Policy":
+    def from_document(cls, document: JsonDict, where: object = "policy") -> "Policy":
         """The policy of a thresholds.json or scrcparams.json.
 
+        Args:
+            document: As JSON gives it.
+            where: Its path, for the message.
+
         Raises:
-            ContractError: If the document is neither, of another schema, or lacks a part.
+            ContractError: If the document is neither, of another schema, or a part of it is missing, of another type,
+                outside its range, or does not fit the others.
         """
+        method = document.get("method")
+        if not isinstance(method, str) or method not in ARTIFACT_OF:
+            raise ContractError(
+                f"{where}: policy method must be {SWEEP_METHOD} or {CALIBRATE_METHOD}, got {reprlib.repr(method)}"
+            )
+        check_document(document, ARTIFACT_OF[method], where)
+        sets, temperature = None, 1.0
+        if method == SWEEP_METHOD:
+            accept, threshold = document, document["threshold_logodds"]
+            mode = ACCEPT_ALL if threshold is None else THRESHOLD
+        else:
+            accept, temperature, sets = document["accept"], float(document["temperature"]), document["sets"]
+            threshold, mode = accept["threshold"], accept["mode"]
+        for name, word in (("score", SCORE), ("comparator", COMPARATOR), ("score_temperature", 1)):
+            if accept.get(name, word) != word:
+                raise ContractError(f"{where}: {name} of the accept rule must be {word}, got {accept[name]!r}")
+        if sets is not None and sets["score"] != SETS_SCORE:
+            raise ContractError(f"{where}: sets must use the score {SETS_SCORE}, got {sets['score']!r}")
+        decision = document["decision"]
         try:
-            method = document["method"]
-            if method not in ARTIFACT_OF:
-                raise ContractError(f"policy method must be {SWEEP_METHOD} or {CALIBRATE_METHOD}, got {method!r}")
-            found = (document["artifact"], document["schema_version"])
-            if found != (ARTIFACT_OF[method], SCHEMA_VERSION):
-                raise ContractError(
-                    f"a {method} policy must be a {ARTIFACT_OF[method]} document of schema {SCHEMA_VERSION}, "
-                    f"got {found[0]!r}, {found[1]!r}"
-                )
-            sets, temperature = None, 1.0
-            if method == SWEEP_METHOD:
-                accept, threshold = document, document["threshold_logodds"]
-                mode = ACCEPT_ALL if threshold is None else THRESHOLD
-            else:
-                accept, temperature, sets = document["accept"], float(document["temperature"]), document["sets"]
-                threshold, mode = accept["threshold"], accept["mode"]
-            if (accept["score"], accept["comparator"]) != (SCORE, COMPARATOR):
-                raise ContractError(
-                    f"policy must compare {SCORE} by {COMPARATOR}, got {accept['score']!r} and {accept['comparator']!r}"
-                )
-            if accept.get("score_temperature", 1) != 1:
-                raise ContractError(f"policy score_temperature must be 1, got {accept['score_temperature']}")
-            if sets is not None and sets["score"] != SETS_SCORE:
-                raise ContractError(f"policy sets must use the score {SETS_SCORE}, got {sets['score']!r}")
-            decision = document["decision"]
             return cls(
                 class_names=tuple(document["class_names"]),
                 positive_classes=tuple(document["positive_classes"]),
@@ -212,5 +212,5 @@ class Policy:
                 cut=None if decision is None else float(decision["cut_logodds"]),
                 sets_threshold=None if sets is None else float(sets["threshold"]),
             )
-        except (KeyError, TypeError, ValueError, CalibrationError) as error:
-            raise ContractError(f"policy document is malformed: {error!r}") from error
+        except CalibrationError as error:
+            raise ContractError(f"{where}: {error}") from error

@@ -8,7 +8,7 @@ import numpy as np
 
 from natix_lib import config
 from natix_lib.bundle.runtime import Bundle
-from natix_lib.contracts import SCHEMA_VERSION, TEST, require_same
+from natix_lib.contracts import SCHEMA_VERSION, TEST, read_document, require_same
 from natix_lib.data.dataset import open_dataset, open_role
 from natix_lib.evaluation import Scored
 from natix_lib.evaluation import evaluate as measure
@@ -98,7 +98,7 @@ def _warnings(scored: Scored, found: JsonDict, policy: JsonDict) -> list[str]:
 
 def show(evaluation: str, classification: Any) -> None:
     """Log the confusion matrix and the ROC of an evaluation.json to KFP ClassificationMetrics."""
-    document = read_json(evaluation)
+    document = read_document(evaluation, "evaluation")
     classification.log_confusion_matrix(document["class_names"], document["confusion"])
     if document["roc"]:
         columns = ([point[key] for point in document["roc"]] for key in ("fpr", "tpr", "threshold"))

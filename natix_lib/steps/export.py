@@ -13,20 +13,29 @@ from typing import Any
 import numpy as np
 
 from natix_lib import config, storage
+from natix_lib.bundle.contents import GOLDEN, MODEL
 from natix_lib.bundle.golden import draw_golden_images
-from natix_lib.bundle.onnx_export import MODEL, export_onnx
+from natix_lib.bundle.onnx_export import export_onnx
 from natix_lib.bundle.runtime import Bundle, largest_difference
-from natix_lib.contracts import ARTIFACTS, VAL_CALIB, require_same, write_manifest
+from natix_lib.contracts import (
+    ARTIFACTS,
+    BACKBONE_CONFIG,
+    POLICY_OF,
+    VAL_CALIB,
+    WEIGHTS,
+    read_document,
+    require_same,
+    write_manifest,
+)
 from natix_lib.data.dataset import open_role
+from natix_lib.data.images import open_image
 from natix_lib.decisions import Policy
 from natix_lib.errors import BundleError, ContractError
-from natix_lib.files import read_json, sha256_file, write_json
+from natix_lib.files import sha256_file, write_json
 from natix_lib.logits import read_logits
 from natix_lib.progress import Lines
 from natix_lib.step_settings import ExportSettings
-from natix_lib.training.artifact import WEIGHTS, load_classifier
-
-POLICY_OF = {"sweep": "thresholds", "calibrate": "scrcparams"}
+from natix_lib.training.artifact import load_classifier
 
 
 def run(
@@ -64,14 +73,14 @@ def run(
     model, facts = load_classifier(classifier)
     view = open_role("export", VAL_CALIB, dataset, splits)
     fitted = read_logits(val_calib_logits)
-    document = read_json(policy_path)
-    Policy.from_document(document)
+    document = read_document(policy_path, artifact)
+    Policy.from_document(document, policy_path)
     _check_chain(facts, view.splits_sha256, fitted.header, sha256_file(val_calib_logits), document, artifact)
 
     folder = Path(bundle)
     folder.mkdir(parents=True, exist_ok=True)
     export_onnx(model, facts["transform"]["image_size"], folder)
-    for name in (WEIGHTS, "config.json", *facts["licence"]["files"]):
+    for name in (WEIGHTS, BACKBONE_CONFIG, *facts["licence"]["files"]):
         shutil.copyfile(Path(classifier) / name, folder / name)
     policy_file, splits_file = ARTIFACTS[artifact].file, ARTIFACTS["splits"].file
     shutil.copyfile(policy_path, folder / policy_file)
@@ -93,10 +102,16 @@ def run(
     }
     runtime = Bundle(folder, draft)
     golden_logits = _torch_logits(model, runtime, golden)
-    write_json(folder / "golden" / "golden.json", {"images": golden, "logits": golden_logits.tolist()})
+    record = {
+        "images": golden,
+        "logits": golden_logits.tolist(),
+        "model_sha256": facts["model_sha256"],
+        "transform": facts["transform"],
+    }
+    write_json(folder / GOLDEN, record)
     parity = _parity(runtime, golden, golden_logits, view, fitted.values, wanted)
     write_manifest(folder, "bundle", {**draft, "parity": parity})
-    Bundle.load(folder).check_golden()
+    Bundle.load(folder)
     if wanted.publish_uri:
         place = storage.publish_folder(folder, wanted.publish_uri, ARTIFACTS["bundle"].manifest)
         Lines().say(f"published {place}")
@@ -117,22 +132,28 @@ def _check_chain(
     artifact: str,
 ) -> None:
     """Every artifact must come from this model, these splits and these logits."""
-    provenance = policy["provenance"]
+    provenance = policy.get("provenance", {})
     name = ARTIFACTS[artifact].file
     require_same("splits_sha256", facts["provenance"]["splits_sha256"], "classifier", splits_sha256, "splits.json")
     if not header:
         raise ContractError("export needs logits with provenance, got a bare .pt of VAL_CALIB logits")
-    require_same("model_sha256", facts["model_sha256"], "classifier", header["model_sha256"], "VAL_CALIB logits")
+    require_same("model_sha256", facts["model_sha256"], "classifier", header.get("model_sha256"), "VAL_CALIB logits")
     require_same("model_sha256", facts["model_sha256"], "classifier", provenance.get("model_sha256"), name)
     require_same("splits_sha256", splits_sha256, "splits.json", provenance.get("splits_sha256"), name)
     require_same("logits_sha256", logits_sha256, "VAL_CALIB logits", provenance.get("logits_sha256"), name)
-    require_same("class_names", facts["class_names"], "classifier", policy["class_names"], name)
+    require_same(
+        "dataset_fingerprint",
+        facts["provenance"]["dataset_fingerprint"],
+        "classifier",
+        provenance.get("dataset_fingerprint"),
+        name,
+    )
+    for key in ("class_names", "positive_classes"):
+        require_same(key, facts[key], "classifier", policy[key], name)
 
 
 def _golden_images(runtime: Bundle, names: list[str]) -> list[Any]:
-    from PIL import Image
-
-    return [Image.open(runtime.folder / "golden" / name) for name in names]
+    return [open_image(runtime.folder / "golden" / name) for name in names]
 
 
 def _torch_logits(model: Any, runtime: Bundle, names: list[str]) -> Any:
@@ -156,11 +177,11 @@ def _parity(
         "val_calib": largest_difference(runtime.logits(view.image(int(row)) for row in rows), fitted[rows]),
     }
     for name, figure in figures.items():
-        if figure > wanted.parity_tolerance:
+        if not figure <= wanted.parity_tolerance:
             raise BundleError(
                 f"the ONNX model differs from the {name} logits by {figure:.2e}, more than "
                 f"export.parity_tolerance {wanted.parity_tolerance:.0e}"
             )
     # Two digits: the last ones depend on the processor, and a bundle's hash should not.
-    rounded = {name: float(f"{figure:.1e}") for name, figure in figures.items()}
+    rounded = {name: min(float(f"{figure:.1e}"), wanted.parity_tolerance) for name, figure in figures.items()}
     return {**rounded, "images": len(rows), "tolerance": wanted.parity_tolerance}

@@ -6,12 +6,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save
 
-from natix_lib.contracts import read_manifest, write_manifest
+from natix_lib.contracts import BACKBONE_CONFIG, WEIGHTS, read_manifest, require_same, write_manifest
 from natix_lib.errors import ContractError
 from natix_lib.files import JsonDict, read_json, sha256_bytes, write_bytes, write_json
 from natix_lib.training.classifier import Classifier
-
-WEIGHTS = "model.safetensors"
 
 
 def write_classifier(folder: str | Path, classifier: Classifier, description: JsonDict) -> JsonDict:
@@ -30,7 +28,7 @@ def write_classifier(folder: str | Path, classifier: Classifier, description: Js
     write_bytes(root / WEIGHTS, content)
     config: Any = classifier.backbone.config
     placeless = {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
-    write_json(root / "config.json", placeless)
+    write_json(root / BACKBONE_CONFIG, placeless)
     head = classifier.head
     kind = "linear" if isinstance(head.hidden, torch.nn.Identity) else "mlp"
     return write_manifest(
@@ -53,8 +51,10 @@ def load_classifier(folder: str | Path) -> tuple[Classifier, JsonDict]:
     """
     root = Path(folder)
     manifest = read_manifest(root, "classifier")
+    weights = manifest["files"].get(WEIGHTS, {}).get("sha256")
+    require_same("model_sha256", manifest["model_sha256"], "classifier.json", weights, WEIGHTS)
     classifier = Classifier.from_description(
-        read_json(root / "config.json"), manifest["head"], len(manifest["class_names"])
+        read_json(root / BACKBONE_CONFIG), manifest["head"], len(manifest["class_names"])
     )
     try:
         classifier.load_state_dict(load_file(root / WEIGHTS), strict=True)

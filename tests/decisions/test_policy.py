@@ -89,14 +89,22 @@ def test_numbers_survive_json_exactly() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"artifact": "scrcparams"}, "must be a thresholds document of schema 1, got 'scrcparams', 1"),
-        ({"schema_version": 2}, "must be a thresholds document of schema 1, got 'thresholds', 2"),
+        ({"artifact": "scrcparams"}, "policy must be a thresholds document, got 'scrcparams'"),
+        ({"schema_version": 2}, "policy has schema_version 2, this natix reads 1"),
         ({"method": "magic"}, "method must be global_threshold or temperature_scaling, got 'magic'"),
-        ({"comparator": ">="}, "must compare log_odds by >, got 'log_odds' and '>='"),
-        ({"score": "max_probability"}, "must compare log_odds"),
-        ({"threshold_logodds": float("nan")}, "malformed.*must be finite"),
-        ({"class_names": ["None"]}, "malformed"),
-        ({"positive_classes": ["Cone"]}, "malformed.*do not fit"),
+        ({"comparator": ">="}, "comparator of the accept rule must be >, got '>='"),
+        ({"score": "max_probability"}, "score of the accept rule must be log_odds, got 'max_probability'"),
+        ({"threshold_logodds": float("nan")}, "threshold_logodds must be a finite number, got nan"),
+        ({"class_names": ["None"]}, "class_names .*at least 2 items"),
+        ({"class_names": ["None", "Roadwork", "None"]}, "class_names must not name one twice"),
+        ({"class_names": "NR"}, "class_names must be a valid list, got 'NR'"),
+        ({"threshold_logodds": True}, "threshold_logodds must be a valid number, got True"),
+        ({"threshold_logodds": "0.5"}, "threshold_logodds must be a valid number, got '0.5'"),
+        ({"threshold_logodds": 10**400}, "threshold_logodds must be a valid number, got 1000"),
+        ({"decision": {"cut": 0.7}}, "decision.cut_logodds is missing"),
+        ({"method": ["global_threshold"]}, "method must be global_threshold or temperature_scaling, got"),
+        ({"schema_version": True}, "schema_version must be a valid integer, got True"),
+        ({"positive_classes": ["Cone"]}, "positive_classes must be among class_names, got 'Cone'"),
     ],
 )
 def test_a_document_that_is_no_policy_is_refused(change: dict, message: str) -> None:
@@ -140,14 +148,35 @@ def test_sets_by_another_score_are_refused() -> None:
         Policy.from_document({**CALIBRATED, "sets": {"score": "aps", "threshold": 0.5}})
 
 
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("accept", {"mode": "accept_all"}, "policy mode accept_all does not go with threshold 1.9"),
+        ("accept", {"mode": "perhaps"}, "policy mode must be one of threshold, accept_all, abstain_all, got 'perhaps'"),
+        ("accept", {"threshold": None}, "policy mode threshold does not go with threshold None"),
+        ("sets", {"score": "lac", "threshold": -0.1}, "sets.threshold must be greater than or equal to 0"),
+        ("sets", {"score": "lac"}, "sets.threshold is missing"),
+    ],
+)
+def test_parts_that_do_not_fit_each_other_are_refused(part: str, change: dict, message: str) -> None:
+    with pytest.raises(ContractError, match=message):
+        Policy.from_document({**CALIBRATED, part: {**(CALIBRATED[part] or {}), **change}})
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, float("inf"), True, None, "1.7"])
+def test_a_temperature_is_a_finite_number_above_0(temperature: object) -> None:
+    with pytest.raises(ContractError, match=r"^policy: temperature .*, got "):
+        Policy.from_document({**CALIBRATED, "temperature": temperature})
+
+
 def test_a_missing_part_is_refused() -> None:
     document = {key: value for key, value in CALIBRATED.items() if key != "temperature"}
-    with pytest.raises(ContractError, match="malformed.*temperature"):
+    with pytest.raises(ContractError, match="policy: temperature is missing"):
         Policy.from_document(document)
 
 
 def test_a_score_at_another_temperature_is_refused() -> None:
-    with pytest.raises(ContractError, match="score_temperature must be 1, got 2"):
+    with pytest.raises(ContractError, match="score_temperature of the accept rule must be 1, got 2"):
         Policy.from_document({**CALIBRATED, "accept": {**CALIBRATED["accept"], "score_temperature": 2}})
 
 

@@ -318,7 +318,7 @@ numbers = st.floats(allow_nan=False, allow_infinity=False)
 
 @st.composite
 def policies(draw: st.DrawFn) -> Policy:
-    names = tuple(draw(st.lists(st.text(), min_size=2, max_size=6, unique=True)))
+    names = tuple(draw(st.lists(st.text(min_size=1), min_size=2, max_size=6, unique=True)))
     method = draw(st.sampled_from((SWEEP_METHOD, CALIBRATE_METHOD)))
     swept = method == SWEEP_METHOD
     mode = draw(st.sampled_from((THRESHOLD, ACCEPT_ALL) if swept else MODES))
@@ -330,7 +330,7 @@ def policies(draw: st.DrawFn) -> Policy:
         threshold=draw(numbers) if mode == THRESHOLD else None,
         temperature=1.0 if swept else draw(st.floats(min_value=0, exclude_min=True, allow_infinity=False)),
         cut=draw(st.none() | numbers),
-        sets_threshold=None if swept else draw(st.none() | numbers),
+        sets_threshold=None if swept else draw(st.none() | st.floats(0, 1)),
     )
 
 

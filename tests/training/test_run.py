@@ -17,6 +17,14 @@ from natix_lib.training.run import Trained, train_classifier
 from natix_lib.training.views import Views, batches
 
 TRANSFORM = Transform(32, 64, False, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+DESCRIPTION = {
+    "class_names": ["a", "b"],
+    "positive_classes": [],
+    "transform": TRANSFORM.document(),
+    "licence": {"name": "none", "note": "", "files": []},
+    "backbone_source": "tiny",
+    "provenance": {"dataset_fingerprint": "f", "splits_sha256": "0" * 64, "backbone_sha256": "0" * 64},
+}
 
 
 class Squares:
@@ -88,7 +96,7 @@ def test_val_calib_logits_come_from_exactly_the_exported_weights(
     tiny_backbone: Path, tmp_path: Path, freeze: bool
 ) -> None:
     trained = train(tiny_backbone, model={"freeze_backbone": freeze}, training={"epochs": 3})
-    write_classifier(tmp_path, trained.classifier, {"class_names": ["a", "b"]})
+    write_classifier(tmp_path, trained.classifier, DESCRIPTION)
     loaded, _ = load_classifier(tmp_path)
     pixels = torch.stack([torch.from_numpy(TRANSFORM(Squares(40, 3).image(i)))[0] for i in range(40)])
     with torch.no_grad():
@@ -139,16 +147,21 @@ def test_a_classifier_with_a_missing_key_is_refused(tiny_backbone: Path, tmp_pat
     from safetensors.torch import load_file, save_file
 
     from natix_lib.contracts import write_manifest
-    from natix_lib.files import read_json
+    from natix_lib.files import read_json, sha256_file
 
     trained = train(tiny_backbone, training={"epochs": 1})
-    write_classifier(tmp_path, trained.classifier, {"class_names": ["a", "b"]})
+    write_classifier(tmp_path, trained.classifier, DESCRIPTION)
     tensors = load_file(tmp_path / "model.safetensors")
     tensors["head.weight"] = tensors.pop("head.linear.weight")
     save_file(tensors, tmp_path / "model.safetensors")
     with pytest.raises(ContractError, match="its manifest says"):
         load_classifier(tmp_path)
-    write_manifest(tmp_path, "classifier", read_json(tmp_path / "classifier.json"))
+    manifest = read_json(tmp_path / "classifier.json")
+    write_manifest(tmp_path, "classifier", manifest)
+    with pytest.raises(ContractError, match=r"model_sha256 differs: classifier.json has .*, model.safetensors has"):
+        load_classifier(tmp_path)
+    manifest["model_sha256"] = sha256_file(tmp_path / "model.safetensors")
+    write_manifest(tmp_path, "classifier", manifest)
     with pytest.raises(ContractError, match="does not fit its description"):
         load_classifier(tmp_path)
 

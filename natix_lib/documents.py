@@ -1,0 +1,362 @@
+"""The shape of every JSON document that one step writes and another reads: keys, types, ranges.
+
+A document lies on a disk or in a bucket between two steps, so nothing in it is used before all of it was checked; a
+mistake is one line that names the file, the key, the rule and the value. What two documents must agree on is checked
+where both are at hand (`bundle/contents.py`, `steps/export.py`); here a document stands alone.
+
+Types are strict: text is no number, and true is no 1. A key that nobody reads is passed over, so that a document may
+say more than this version knows, but not in bundle.json: there a key that this version does not know would mean that
+the bundle wants to be run otherwise. Reading documents into these classes and passing the objects around was left
+out: the readers use a few keys each, and the documents are also shown whole in reports.
+"""
+
+import reprlib
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from natix_lib.errors import ContractError
+
+# Above any difference between two runtimes that compute the same in float32 (1e-6 to 1e-4), below one that moves a
+# probability by more than half a percent: two logits that are .01 off move it by at most .02 / 4.
+MAX_TOLERANCE = 1e-2
+SHOWN_MISTAKES = 3  # of one document; more make the line unreadable
+
+
+def _relative_name(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or str(path) != name or "\\" in name or not name.isprintable() or {".", ".."} & {*path.parts}:
+        raise ValueError("must be the relative name of a file inside the folder")
+    return name
+
+
+def _distinct(names: list[str]) -> list[str]:
+    if len(set(names)) != len(names):
+        raise ValueError("must not name one twice")
+    return names
+
+
+Name = Annotated[str, Field(min_length=1)]
+FileName = Annotated[Name, AfterValidator(_relative_name)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+ClassNames = Annotated[list[Name], Field(min_length=2), AfterValidator(_distinct)]
+Names = Annotated[list[Name], AfterValidator(_distinct)]
+Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
+Deviations = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
+
+
+class Document(BaseModel):
+    """A JSON object of known shape."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Closed(Document):
+    """A JSON object that holds nothing else."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Artifact(Document):
+    """What every artifact's document says of itself."""
+
+    artifact: str
+    schema_version: int
+
+
+class File(Closed):
+    """A file of a folder, when its manifest was written."""
+
+    sha256: Sha256
+    bytes: Count
+
+
+class Manifest(Artifact):
+    """What every manifest of a folder says."""
+
+    files: Annotated[dict[FileName, File], Field(min_length=1)]
+    digest: Sha256
+
+
+class WithClasses(Document):
+    """Class names in order of the logits' columns, and which of them are positive."""
+
+    class_names: ClassNames
+    positive_classes: Names
+
+    @model_validator(mode="after")
+    def _positive_are_classes(self) -> "WithClasses":
+        unknown = [name for name in self.positive_classes if name not in self.class_names]
+        if unknown:
+            raise ValueError(f"positive_classes must be among class_names, got {reprlib.repr(unknown[0])}")
+        return self
+
+
+class Licence(Closed):
+    """Under which licence the weights are, and the files that say so."""
+
+    name: str
+    note: str
+    files: Annotated[list[FileName], AfterValidator(_distinct)]
+
+
+class TransformDocument(Closed):
+    """The evaluation transform; its name and version are judged by `Transform.from_document`."""
+
+    name: str
+    version: int
+    image_size: Positive
+    resize_shorter_side: Positive
+    multiview: bool
+    image_mean: Channels
+    image_std: Deviations
+
+
+class Dataset(Manifest, WithClasses):
+    """dataset.json."""
+
+    rows: Count
+    tag_names: Names
+    fingerprint: Name
+    resize_shorter_side: Positive
+
+
+class Splits(Artifact):
+    """splits.json."""
+
+    dataset_fingerprint: Name
+    class_names: ClassNames
+    roles: dict[Literal["TRAIN", "VAL_SELECT", "VAL_CALIB", "TEST"], Names]
+    groups: dict[str, str]
+
+
+class Backbone(Manifest):
+    """backbone.json, of fetch and of adapt."""
+
+    source: str
+    hidden_size: Positive
+    patch_size: Positive
+    licence: Licence
+    weights_sha256: Sha256
+    image_mean: Channels
+    image_std: Deviations
+
+
+class Head(Document):
+    """The head of a classifier."""
+
+    type: Literal["linear", "mlp"]
+    dropout: Share
+
+
+class Origin(Document):
+    """What a classifier was made from."""
+
+    dataset_fingerprint: Name
+    splits_sha256: Sha256
+    backbone_sha256: Sha256
+
+
+class Classifier(Manifest, WithClasses):
+    """classifier.json."""
+
+    model_sha256: Sha256
+    dtype: Literal["float32"]
+    transform: TransformDocument
+    head: Head
+    licence: Licence
+    backbone_source: str
+    provenance: Origin
+
+
+class Decision(Document):
+    """The cut of the binary score."""
+
+    cut_logodds: float
+
+
+class Guarantee(Document):
+    """What a policy promises of the images it accepts."""
+
+    certified: bool
+    alpha: Share
+
+
+class PolicyOrigin(Document):
+    """What a policy was fitted on; null where logits without provenance were used."""
+
+    model_sha256: str | None = None
+    splits_sha256: str | None = None
+    logits_sha256: str | None = None
+    dataset_fingerprint: str | None = None
+
+
+class PolicyDocument(Artifact, WithClasses):
+    """What both policies say; the words in them are judged by `Policy.from_document`."""
+
+    method: str
+    decision: Decision | None
+    provenance: PolicyOrigin = PolicyOrigin()
+
+
+class Thresholds(PolicyDocument):
+    """thresholds.json."""
+
+    score: str
+    comparator: str
+    threshold_logodds: float | None
+
+
+class Accept(Document):
+    """The accept rule of scrcparams.json."""
+
+    score: str
+    score_temperature: int
+    comparator: str
+    mode: str
+    threshold: float | None
+
+
+class Sets(Document):
+    """The prediction sets of scrcparams.json: the largest 1 - probability of a class in them."""
+
+    score: str
+    threshold: Share
+
+
+class ScrcParams(PolicyDocument):
+    """scrcparams.json."""
+
+    temperature: Annotated[float, Field(gt=0)]
+    accept: Accept
+    sets: Sets | None
+    guarantee: Guarantee | None = None
+
+
+class BundlePolicy(Closed):
+    """Which policy a bundle ships."""
+
+    step: Literal["sweep", "calibrate"]
+    file: FileName
+    sha256: Sha256
+
+
+class BundleModel(Closed):
+    """The model of a bundle: `sha256` is of model.safetensors, the weights that the ONNX file was made from."""
+
+    sha256: Sha256
+    onnx: Literal["model.onnx"]
+    dtype: Literal["float32"]
+
+
+class Parity(Closed):
+    """How far the ONNX file was from torch, and how far a runtime may be from the golden logits."""
+
+    golden: Annotated[float, Field(ge=0)]
+    val_calib: Annotated[float, Field(ge=0)]
+    images: Positive
+    tolerance: Annotated[float, Field(gt=0, le=MAX_TOLERANCE)]
+
+    @model_validator(mode="after")
+    def _within_tolerance(self) -> "Parity":
+        if max(self.golden, self.val_calib) > self.tolerance:
+            raise ValueError(
+                f"golden {self.golden:g} and val_calib {self.val_calib:g} must not exceed tolerance {self.tolerance:g}"
+            )
+        return self
+
+
+class BundleOrigin(Closed):
+    """What a bundle was made from."""
+
+    dataset_fingerprint: Sha256
+    splits_sha256: Sha256
+    backbone_sha256: Sha256
+    model_sha256: Sha256
+    logits_sha256: Sha256
+
+
+class Bundle(Manifest, WithClasses):
+    """bundle.json."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    transform: TransformDocument
+    policy: BundlePolicy
+    model: BundleModel
+    parity: Parity
+    licence: Licence
+    backbone_source: str
+    provenance: BundleOrigin
+
+
+class Golden(Closed):
+    """golden/golden.json: the logits of each image, and the weights and the transform that gave them."""
+
+    images: Annotated[list[FileName], Field(min_length=1), AfterValidator(_distinct)]
+    logits: list[list[float]]
+    model_sha256: Sha256
+    transform: TransformDocument
+
+
+class Evaluation(Artifact):
+    """evaluation.json, as the pipeline's page shows it."""
+
+    class_names: ClassNames
+    confusion: list[list[Count]]
+    roc: list[dict[str, float]]
+
+
+MODELS: dict[str, type[Document]] = {
+    "dataset": Dataset,
+    "splits": Splits,
+    "backbone": Backbone,
+    "classifier": Classifier,
+    "thresholds": Thresholds,
+    "scrcparams": ScrcParams,
+    "bundle": Bundle,
+    "golden": Golden,
+    "evaluation": Evaluation,
+}
+
+
+def check_shape(document: Mapping[str, Any], artifact: str, where: object) -> None:
+    """Refuse a document that has not the shape of its artifact.
+
+    Args:
+        document: As JSON gives it.
+        artifact: One of `MODELS`.
+        where: The document's path, for the message.
+
+    Raises:
+        ContractError: Naming the first mistakes as `key must ..., got value`.
+    """
+    try:
+        MODELS[artifact].model_validate(document)
+    except ValidationError as error:
+        mistakes = error.errors(include_url=False)
+        more = f" (and {len(mistakes) - SHOWN_MISTAKES} more)" if len(mistakes) > SHOWN_MISTAKES else ""
+        shown = "; ".join(_explain(mistake) for mistake in mistakes[:SHOWN_MISTAKES])
+        raise ContractError(f"{where}: {shown}{more}") from error
+
+
+def _explain(mistake: Any) -> str:
+    """One mistake in one clause; keys and values are somebody's text, so they are short and printable."""
+    parts = [part for part in mistake["loc"] if part != "[key]"]
+    key = ".".join(
+        str(part) if str(part).isprintable() and len(str(part)) < 80 else reprlib.repr(part) for part in parts
+    )
+    if mistake["type"] == "missing":
+        return f"{key} is missing"
+    if mistake["type"] == "extra_forbidden":
+        return f"{key} is not a known key"
+    rule = mistake["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    rule = rule[0].lower() + rule[1:]
+    if not key:  # of the whole document: the rule names the keys and the value
+        return str(rule)
+    return f"{key} {rule}, got {reprlib.repr(mistake['input'])}"
