@@ -83,6 +83,6 @@ def _refuse_spellings(names: Sequence[str], counts: Counter[str]) -> None:
         other = first.setdefault(plain, name)
         if plain and other != name:
             raise DataError(
-                f"labels {other!r} ({counts[other]} images) and {name!r} ({counts[name]}) look like one class: write "
-                "them alike, or set data.class_names to keep both"
+                f"labels {other!r} ({counts[other]} images) and {name!r} ({counts[name]}) differ in case, spaces, "
+                "hyphens or Unicode form alone: write them alike, or set data.class_names to keep both"
             )

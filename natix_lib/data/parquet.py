@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from natix_lib.config import Columns
 from natix_lib.data.listing import Listing, role_of_file
 from natix_lib.data.rows import Row, Source, readable, row_of, some
-from natix_lib.data.tables import free_columns, is_plain, nested_warning, require_columns
+from natix_lib.data.tables import free_columns, is_plain, nested_warning, read_records, read_schema, require_columns
 from natix_lib.errors import DataError
 
 T = TypeVar("T")
@@ -42,10 +42,7 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns) -> Sourc
     empty: list[str] = []
     for path in files:
         name = readable(path.as_posix())
-        schema = _read(name, pq.read_schema, listing.root / path)
-        repeated = [column for column in schema.names if schema.names.count(column) > 1]
-        if repeated:
-            raise DataError(f"{name} has the column {repeated[0]!r} twice")
+        schema = _schema(listing.root, path)
         flat = [column for column in schema.names if is_plain(schema.field(column).type)]
         others = {column: str(schema.field(column).type) for column in schema.names if column not in flat}
         _require_images(name, schema, columns)
@@ -55,7 +52,7 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns) -> Sourc
         label_types[name] = _label_type(schema.field(columns.label).type)
         given = role_of_file(path)
         free = free_columns(flat, columns)
-        records = _read(name, _records, listing.root / path, flat)
+        records = _read(name, read_records, listing.root / path, flat)
         if not records:
             empty.append(name)
         for number, record in enumerate(records):
@@ -80,13 +77,17 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns) -> Sourc
 
 def holds_images(root: Path, path: Path, columns: Columns) -> bool:
     """Whether the image column of a Parquet file holds something else than names of files."""
-    schema = _read(readable(path.as_posix()), pq.read_schema, root / path)
+    schema = _schema(root, path)
     return columns.image in schema.names and not is_plain(schema.field(columns.image).type)
 
 
-def _records(path: Path, flat: list[str]) -> list[dict[str, Any]]:
-    records: list[dict[str, Any]] = pq.ParquetFile(path).read(columns=flat).to_pylist()
-    return records
+def _schema(root: Path, path: Path) -> Any:
+    name = readable(path.as_posix())
+    schema = _read(name, read_schema, root / path)
+    repeated = [column for column in schema.names if schema.names.count(column) > 1]
+    if repeated:
+        raise DataError(f"{name} has the column {repeated[0]!r} twice")
+    return schema
 
 
 def _read(name: str, read: Callable[..., T], *arguments: Any) -> T:
@@ -97,19 +98,21 @@ def _read(name: str, read: Callable[..., T], *arguments: Any) -> T:
 
 
 def _images(path: Path, name: str, column: str) -> Iterator[bytes | DataError]:
-    file = _read(name, pq.ParquetFile, path)
-    batches = file.iter_batches(batch_size=64, columns=[column])
-    while (batch := _read(name, next, batches, None)) is not None:
-        values = batch.column(0)
-        if pa.types.is_struct(values.type):
-            values = pc.struct_field(values, "bytes")
-        for content in values.to_pylist():
-            yield content if content is not None else DataError("no image bytes")
+    with path.open("rb") as file:
+        batches = _read(name, pq.ParquetFile, file).iter_batches(batch_size=64, columns=[column])
+        while (batch := _read(name, next, batches, None)) is not None:
+            values = batch.column(0)
+            if pa.types.is_struct(values.type):
+                values = pc.struct_field(values, "bytes")
+            for content in values.to_pylist():
+                yield content if content is not None else DataError("no image bytes")
 
 
 def _require_images(name: str, schema: Any, columns: Columns) -> None:
-    if columns.image not in schema.names:
-        return
+    if columns.image not in schema.names:  # a file_name of an imagefolder is no image either
+        raise DataError(
+            f"{name} has no column {columns.image!r} (data.columns.image); it has {', '.join(schema.names[:12])}"
+        )
     image = schema.field(columns.image).type
     content = image
     if pa.types.is_struct(image) and image.get_field_index("bytes") >= 0:

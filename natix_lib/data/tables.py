@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +84,7 @@ def read_table(root: Path, path: Path, columns: Columns) -> Table:
                 nested = {}
     except DataError:
         raise
-    except (ValueError, csv.Error, EOFError, RecursionError, pa.ArrowException, OSError) as error:
+    except (ValueError, csv.Error, EOFError, zlib.error, RecursionError, pa.ArrowException, OSError) as error:
         raise DataError(f"manifest {name} cannot be read: {error}") from error
     repeated = sorted({column for column in header if header.count(column) > 1})
     if repeated:
@@ -277,7 +278,7 @@ def _parquet(
     records, places = [], []
     for part in (part for part in parts if not part.name.startswith((".", "_"))):
         name = readable((path / part.name if len(parts) > 1 else path).as_posix())
-        schema = pq.read_schema(part)
+        schema = read_schema(part)
         if len(set(schema.names)) < len(schema.names):
             raise DataError(
                 f"{name} has the column {next(n for n in schema.names if schema.names.count(n) > 1)!r} twice"
@@ -285,10 +286,23 @@ def _parquet(
         flat = [column for column in schema.names if is_plain(schema.field(column).type)]
         nested |= {column: str(schema.field(column).type) for column in schema.names if column not in flat}
         header |= dict.fromkeys(flat)
-        these = pq.ParquetFile(part).read(columns=flat).to_pylist()
+        these = read_records(part, flat)
         records += these
         places += [f"{name} row {number}" for number in range(len(these))]
     return [column for column in header if column not in nested], records, places, nested
+
+
+def read_schema(path: Path) -> Any:
+    """The Arrow schema of a Parquet file, opened here because Arrow takes names in UTF-8 only."""
+    with path.open("rb") as file:
+        return pq.read_schema(file)
+
+
+def read_records(path: Path, columns: list[str]) -> list[dict[str, Any]]:
+    """The rows of a Parquet file, of these columns alone."""
+    with path.open("rb") as file:
+        records: list[dict[str, Any]] = pq.ParquetFile(file).read(columns=columns).to_pylist()
+    return records
 
 
 def is_plain(column_type: Any) -> bool:
