@@ -7,7 +7,7 @@ kept and said: parting images of one scene would leak, and joining too many is r
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -67,23 +67,25 @@ def without_names(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     ], [line]
 
 
-def contradictions(images: Iterable[tuple[str, str, str]]) -> list[str]:
+def contradictions(images: Sequence[tuple[str, str, str]]) -> list[str]:
     """A line when equal pixels stand under two classes.
 
     Args:
         images: Of each image its id, the hash of its pixels, and its class.
     """
-    classes: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    counts: Counter[str] = Counter()
+    first: dict[str, tuple[str, str]] = {}
+    others: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for name, pixels, label in images:
-        classes[pixels].setdefault(label, name)
-        counts[pixels] += 1
-    doubtful = {pixels: ids for pixels, ids in classes.items() if len(ids) > 1}
-    if not doubtful:
+        if first.setdefault(pixels, (name, label))[1] != label:
+            others[pixels].setdefault(label, name)
+    if not others:
         return []
-    pairs = (" and ".join(f"{name} ({label})" for label, name in ids.items()) for ids in doubtful.values())
-    images_of = sum(counts[pixels] for pixels in doubtful)
-    return [f"{len(doubtful)} pictures have equal pixels and contradicting labels, {images_of} images: {some(pairs)}"]
+    pairs = [
+        " and ".join(f"{name} ({label})" for name, label in [first[pixels], *((n, k) for k, n in names.items())])
+        for pixels, names in others.items()
+    ]
+    count = sum(pixels in others for _, pixels, _ in images)
+    return [f"{len(others)} pictures have equal pixels and contradicting labels, {count} images: {some(pairs)}"]
 
 
 def _large(rows: Sequence[Row]) -> list[str]:

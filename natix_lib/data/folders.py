@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from natix_lib.data.listing import Listing, role_of_folder, role_of_path, suffixes
+from natix_lib.data.listing import UNREAD_SUFFIXES, Listing, role_of_folder, role_of_path, suffixes
 from natix_lib.data.rows import Row, Source, read_file, readable, some
 from natix_lib.errors import DataError
 
@@ -61,7 +61,7 @@ def read_folders(listing: Listing, class_names: Sequence[str]) -> Source:
     if lost:
         target = (listing.root / lost[0]).readlink() if (listing.root / lost[0]).is_symlink() else "no file"
         raise DataError(f"{lost[0]} is a link to {target}, which does not exist: mend or remove it")
-    placed = _by_names(images, class_names) if class_names else _by_depth(images)
+    placed = _by_names(images, class_names) if class_names else _by_depth(listing)
     warnings = listing.left_out(image.path for image in placed)
     rows = [Row(readable(image.path.as_posix()), readable(image.label), given_split=image.role) for image in placed]
 
@@ -98,8 +98,9 @@ def _by_names(images: list[Path], class_names: Sequence[str]) -> list[Placed]:
     return placed
 
 
-def _by_depth(images: list[Path]) -> list[Placed]:
+def _by_depth(listing: Listing) -> list[Placed]:
     """Images in the folders at the top, or in those below split roles."""
+    images = listing.images
     flat = [path for path in images if len(path.parts) == 1]
     tops = Counter(path.parts[0] for path in images if len(path.parts) > 1)
     if flat:
@@ -116,6 +117,7 @@ def _by_depth(images: list[Path]) -> list[Placed]:
             f"{some(sorted(others))} none; move what is no image of the set away, or {KEY}"
         )
     level = 0 if others else 1
+    _refuse_lost_classes(listing, level)
     for path in images:
         if len(path.parts) < level + 2:
             raise DataError(
@@ -124,6 +126,25 @@ def _by_depth(images: list[Path]) -> list[Placed]:
             )
     _refuse_other_readings(images, level)
     return [Placed(path, path.parts[level], roles[path.parts[0]]) for path in images]
+
+
+def _refuse_lost_classes(listing: Listing, level: int) -> None:
+    """Refuse a class folder whose pictures are all of formats that are not read, or have no suffix."""
+    classes = {path.parts[level] for path in listing.images if len(path.parts) > level + 1}
+    lost = [
+        path
+        for path in listing.files
+        if len(path.parts) > level + 1
+        and path.parts[level] not in classes
+        and (path.suffix.lower() in UNREAD_SUFFIXES or not path.suffix)
+    ]
+    if lost:
+        name = lost[0].parts[level]
+        paths = [path for path in lost if path.parts[level] == name]
+        raise DataError(
+            f"folder {name} holds no image that is read, but {len(paths)} files ({suffixes(paths)}), the first is "
+            f"{paths[0]}: convert or rename them, or {KEY}"
+        )
 
 
 def _refuse_other_readings(images: list[Path], level: int) -> None:

@@ -110,10 +110,12 @@ def list_folder(root: Path) -> Listing:
                 path = folder / entry.name
                 if entry.name.startswith(".") or entry.name.lower() in SYSTEM_NAMES:
                     listing.hidden.append(path)
-                elif (root / path).is_dir():
+                elif (root / path).is_dir() if entry.is_symlink() else entry.is_dir():
                     pending.append(path)
+                elif (root / path).is_file() if entry.is_symlink() else entry.is_file():
+                    listing.files.append(path)
                 else:
-                    (listing.files if (root / path).is_file() else listing.broken).append(path)
+                    listing.broken.append(path)
         except OSError as error:
             raise DataError(f"folder {root / folder} cannot be read: {error.strerror or error}") from error
     for paths in (listing.files, listing.hidden, listing.broken, listing.repeated):

@@ -116,10 +116,11 @@ def image_path(value: Any, place: str) -> str:
     text = cell(value)
     if text is None:
         raise DataError(f"{place}: image is empty")
-    if "\\" in text and not PureWindowsPath(text).is_absolute():
+    windows = PureWindowsPath(text if {"\\", ":"} & set(text) else "")
+    if "\\" in text and not windows.is_absolute():
         raise DataError(f"{place}: image must be a path with / between its folders, got {text!r}")
     path = PurePosixPath(text)
-    if "://" in text or path.is_absolute() or PureWindowsPath(text).drive or ".." in path.parts or not path.parts:
+    if "://" in text or path.is_absolute() or windows.drive or ".." in path.parts or not path.parts:
         raise DataError(f"{place}: image must be a path below data.data_root, got {text!r}")
     return path.as_posix()
 

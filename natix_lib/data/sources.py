@@ -110,11 +110,13 @@ def _from_metadata(listing: Listing, metadata: list[Path], columns: Columns) -> 
     """Hugging Face's imagefolder: a table in the folder of each split, or one at the top."""
     tables = [read_table(listing.root, path, columns) for path in metadata]
     for table in tables:
-        if FILE_NAME not in table.header and columns.image not in table.header:
-            raise DataError(
-                f"{table.name} has no column {FILE_NAME!r}; it has {', '.join(table.header[:12])}: name the column as "
-                "data.columns.image, or set data.format to folder or parquet if it does not list the images"
-            )
+        image = columns.image if columns.image in table.header else FILE_NAME
+        for key, column in (("image", image), ("label", columns.label)):
+            if column not in {*table.header, *table.nested}:
+                raise DataError(
+                    f"{table.name} has no column {column!r}; it has {', '.join(table.header[:12])}: name the column as "
+                    f"data.columns.{key}, or set data.format to folder or parquet if it does not list images and labels"
+                )
     source = from_tables(listing, tables, columns, roles=True)
     listed = {row.id.partition("/")[0] for row in source.rows}
     for path in listing.images:

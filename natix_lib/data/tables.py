@@ -167,7 +167,16 @@ def from_tables(listing: Listing, tables: Sequence[Table], columns: Columns, rol
         return name in names or f"{name}/".startswith(read)
 
     used = [path for path in listing.files if is_used(readable(path.as_posix()))]
-    return Source(rows, images, warnings=[*listing.left_out(used), *nested_warning(nested)])
+    warnings = [*listing.left_out(used), *nested_warning(nested)]
+    in_roles = (
+        [] if roles or any(row.given_split for row in rows) else [row for row in rows if role_of_path(Path(row.id))]
+    )
+    if in_roles:
+        warnings.append(
+            f"{len(in_roles)} of {len(rows)} images lie in folders named by a split role, which give none to the rows "
+            f"of {tables[0].name}: a split column would; {some(row.id for row in in_roles)}"
+        )
+    return Source(rows, images, warnings=warnings)
 
 
 def _decoded(content: bytes) -> str:

@@ -102,7 +102,7 @@ def _write(source: Source, wanted: IngestSettings, folder: Path) -> dict[str, fl
             f"{len(rejects)} of {len(rows)} images cannot be used, more than data.max_reject_fraction "
             f"{wanted.data.max_reject_fraction:g}: {first}"
         )
-    contradicting = contradictions((name, pixels, label) for name, pixels, label, _ in facts)
+    contradicting = contradictions([(name, pixels, label) for name, pixels, label, _ in facts])
     for warning in contradicting:
         lines.say(f"warning: {warning}")
     absent = [name for label, name in enumerate(names) if not counts[label]]

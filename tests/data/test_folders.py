@@ -103,6 +103,16 @@ def test_folders_with_two_readings_are_refused_with_what_was_seen(tmp_path: Path
         opened(files(tmp_path, *paths))
 
 
+@pytest.mark.parametrize("name", ["a.heic", "a"])
+def test_a_class_of_files_that_are_not_read_does_not_vanish(tmp_path: Path, name: str) -> None:
+    root = files(images(tmp_path, "None", "Roadwork"), f"Detour/{name}")
+    with pytest.raises(
+        DataError, match=r"folder Detour holds no image that is read, but 1 files \(.* 1\), the first is De"
+    ):
+        opened(root)
+    assert len(opened(root, class_names=["None", "Roadwork"]).rows) == 4
+
+
 def test_class_names_decide_what_folders_mean(tmp_path: Path) -> None:
     root = files(tmp_path, "train/None/a.jpg", "part/test/Roadwork/night/b.jpg", "docs/logo.png", "c.jpg")
     source = opened(root, class_names=["None", "Roadwork"])

@@ -96,7 +96,7 @@ def test_a_file_and_a_folder_of_two_roles_are_refused(tmp_path: Path) -> None:
         (lambda path: path.write_bytes(b"PAR1" * 100), "Parquet file x.parquet cannot be read"),
         (
             lambda path: written(path, city=["a"]),
-            r"x.parquet has no column 'label' \(data.columns.label\); it has image, city",
+            r"x.parquet has no column 'label' \(data.columns.label\); it has city, image",
         ),
         (
             lambda path: written(path, label=[["a"]]),

@@ -155,6 +155,26 @@ def test_metadata_that_leaves_a_folder_out_or_lists_no_images_is_refused(tmp_pat
         opened(tmp_path)
 
 
+def test_metadata_without_labels_names_the_format_of_folders(tmp_path: Path) -> None:
+    root = files(images(tmp_path, "None", "Roadwork"), "metadata.csv", text="file_name,caption\nNone/0.jpg,x\n")
+    with pytest.raises(
+        DataError, match="no column 'label'; it has file_name, caption: .*, or set data.format to folder"
+    ):
+        opened(root)
+    assert len(opened(root, format="folder").rows) == 4
+
+
+def test_a_manifest_of_images_in_split_folders_says_that_these_give_no_role(tmp_path: Path) -> None:
+    root = files(
+        images(tmp_path, "train", "test", count=1), "manifest.csv", text="image,label\ntrain/0.jpg,a\ntest/0.jpg,b\n"
+    )
+    source = opened(root)
+    assert reading(source) == {"train/0.jpg": ("a", None), "test/0.jpg": ("b", None)}
+    assert "2 of 2 images lie in folders named by a split role, which give none" in lines(source.warnings)
+    files(root, "manifest.csv", text="image,label,split\ntrain/0.jpg,a,train\ntest/0.jpg,b,test\n")
+    assert opened(root).warnings == []
+
+
 def test_a_folder_and_a_split_column_that_contradict_are_refused(tmp_path: Path) -> None:
     images(tmp_path, "train", "test")
     files(tmp_path, "metadata.csv", text="file_name,label,split\ntrain/0.jpg,a,train\ntest/0.jpg,a,train\n")
