@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from natix_lib.data.listing import UNREAD_SUFFIXES, Listing, role_of_folder, role_of_path, suffixes
+from natix_lib.data.listing import UNREAD_SUFFIXES, Listing, role_of_folder, role_of_folders, suffixes
 from natix_lib.data.rows import Row, Source, read_file, readable, some
 from natix_lib.errors import DataError
 
@@ -88,8 +88,8 @@ def _by_names(images: list[Path], class_names: Sequence[str]) -> list[Placed]:
         if len(levels) > 1:
             raise DataError(f"{path} lies in two folders of data.class_names: {some(path.parts[i] for i in levels)}")
         if levels:
-            above = Path(*path.parts[: levels[0] + 1])
-            placed.append(Placed(path, path.parts[levels[0]], role_of_path(above)))
+            above = path.parts[: levels[0]]
+            placed.append(Placed(path, path.parts[levels[0]], role_of_folders(above)))
     if not placed:
         raise DataError(
             f"none of data.class_names {', '.join(class_names)} is a folder of images; folders are "

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from natix_lib.contracts import ROLE_ALIASES, ROLES, parse_role
@@ -129,15 +129,16 @@ def suffixes(paths: Sequence[Path]) -> str:
     return some(f"{suffix} {count}" for suffix, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
+@lru_cache(maxsize=4096)
 def role_of_folder(name: str) -> str | None:
     """The role that a folder's name gives: train, test_set, val2017, split=test; None for any other name."""
     match = ROLE_FOLDER.fullmatch(name.rpartition("=")[2].removesuffix(".parquet").strip())
     return ROLE_WORDS[match[1].lower()] if match else None
 
 
-def role_of_path(path: Path) -> str | None:
-    """The role that the folders of a relative path give, the first that gives one."""
-    return next((role for name in path.parts[:-1] if (role := role_of_folder(name))), None)
+def role_of_folders(names: Iterable[str]) -> str | None:
+    """The role that folders give, from the outermost: the first that gives one."""
+    return next((role for name in names if (role := role_of_folder(name))), None)
 
 
 def role_of_file(path: Path) -> str | None:
@@ -147,7 +148,7 @@ def role_of_file(path: Path) -> str | None:
         DataError: If the two give different roles.
     """
     match = ROLE_FILE.fullmatch(path.stem)
-    by_name, by_folder = ROLE_WORDS[match[1].lower()] if match else None, role_of_path(path)
+    by_name, by_folder = ROLE_WORDS[match[1].lower()] if match else None, role_of_folders(path.parts[:-1])
     if by_name and by_folder and by_name != by_folder:
         raise DataError(f"{readable(str(path))} is {by_name} by its name and {by_folder} by its folder: rename one")
     return by_name or by_folder

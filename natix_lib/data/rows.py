@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from natix_lib.config import Columns
@@ -119,10 +119,10 @@ def image_path(value: Any, place: str) -> str:
     windows = PureWindowsPath(text if {"\\", ":"} & set(text) else "")
     if "\\" in text and not windows.is_absolute():
         raise DataError(f"{place}: image must be a path with / between its folders, got {text!r}")
-    path = PurePosixPath(text)
-    if "://" in text or path.is_absolute() or windows.drive or ".." in path.parts or not path.parts:
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if text.startswith("/") or "://" in text or windows.drive or ".." in parts or not parts:
         raise DataError(f"{place}: image must be a path below data.data_root, got {text!r}")
-    return path.as_posix()
+    return "/".join(parts)
 
 
 def row_of(name: str, record: dict[str, Any], free: Iterable[str], columns: Columns, place: str) -> Row:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from natix_lib.config import Columns
-from natix_lib.data.listing import Listing, role_of_path
+from natix_lib.data.listing import Listing, role_of_folders
 from natix_lib.data.rows import Row, Source, image_path, read_file, readable, refuse_repeats, row_of, some
 from natix_lib.errors import DataError
 
@@ -148,13 +148,13 @@ def from_tables(listing: Listing, tables: Sequence[Table], columns: Columns, rol
         these = require_columns(table.name, table.header, table.nested, columns)
         free = free_columns(table.header, these)
         nested |= table.nested
+        above = f"{readable(table.folder.as_posix())}/" if table.folder.parts else ""
         for record, place in zip(table.records, table.places, strict=True):
-            name = image_path(record.get(these.image), place)
-            row = row_of((table.folder / name).as_posix(), record, free, these, place)
-            role = role_of_path(Path(row.id)) if roles else None
+            row = row_of(above + image_path(record.get(these.image), place), record, free, these, place)
+            role = role_of_folders(row.id.split("/")[:-1]) if roles else None
             if role and row.given_split not in (None, role):
                 raise DataError(f"{place}: {row.id} is {role} by its folder and {row.given_split} by its split column")
-            rows.append(Row(**{**vars(row), "given_split": row.given_split or role}))
+            rows.append(Row(**{**vars(row), "given_split": role}) if role else row)
             places.append(place)
     refuse_repeats(rows, places)
     names = {row.id for row in rows}
@@ -169,7 +169,9 @@ def from_tables(listing: Listing, tables: Sequence[Table], columns: Columns, rol
     used = [path for path in listing.files if is_used(readable(path.as_posix()))]
     warnings = [*listing.left_out(used), *nested_warning(nested)]
     in_roles = (
-        [] if roles or any(row.given_split for row in rows) else [row for row in rows if role_of_path(Path(row.id))]
+        []
+        if roles or any(row.given_split for row in rows)
+        else [row for row in rows if role_of_folders(row.id.split("/")[:-1])]
     )
     if in_roles:
         warnings.append(
