@@ -61,13 +61,23 @@ class Columns(Section):
     split: str = "split"
     is_synthetic: str = "is_synthetic"
 
+    @model_validator(mode="after")
+    def _check(self) -> "Columns":
+        named = [name for name in self.model_dump().values() if name]
+        repeated = sorted({name for name in named if named.count(name) > 1})
+        if repeated:
+            raise ValueError(f"data.columns must name each column once, got {repeated[0]!r} twice")
+        return self
+
 
 class DataSource(Section):
     """What ingest reads."""
 
     data_root: str  # a folder, or gs://bucket/prefix
     format: Literal["auto", "manifest", "parquet", "folder"] = "auto"
-    manifest: str = ""  # file below data_root; "" finds manifest.csv or manifest.parquet
+    manifest: str = (
+        ""  # file below data_root; "" finds manifest.csv and its like, metadata.csv, or one table beside images
+    )
     columns: Columns = Columns()
     class_names: list[str] = Field(
         default_factory=list
@@ -75,6 +85,7 @@ class DataSource(Section):
     positive_classes: list[str] = Field(
         default_factory=list
     )  # classes of the binary score; [] takes the last class of two
+    unlabelled: Literal["fail", "drop"] = "fail"  # rows without a label; drop leaves them out and says how many
     resize_shorter_side: PositiveInt = 256  # the usual evaluation resize of ViT at 224 (DINOv2, DINOv3)
     max_reject_fraction: Fraction = 0.01  # more undecodable images than this is an error
     max_pixels: PositiveInt = 178_956_970  # Pillow's limit against decompression bombs, 2 x MAX_IMAGE_PIXELS

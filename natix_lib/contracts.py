@@ -27,7 +27,13 @@ from natix_lib.files import (
 SCHEMA_VERSION = 1
 
 TRAIN, VAL_SELECT, VAL_CALIB, TEST = ROLES = ("TRAIN", "VAL_SELECT", "VAL_CALIB", "TEST")
-ROLE_ALIASES = {"val_test": TEST, "validation": VAL_SELECT, "val": VAL_SELECT, "valid": VAL_SELECT}
+# What data owners call the roles; training to evaluation as Hugging Face datasets reads them, where eval is a test set.
+ROLE_ALIASES = {
+    **dict.fromkeys(("training",), TRAIN),
+    **dict.fromkeys(("validation", "val", "valid", "dev", "development"), VAL_SELECT),
+    **dict.fromkeys(("calib", "calibration"), VAL_CALIB),
+    **dict.fromkeys(("val_test", "testing", "eval", "evaluation", "holdout", "hold_out", "heldout"), TEST),
+}
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,11 @@ class NatixError(Exception):
     """Root of the errors that a person can cause and mend."""
 
     def __init__(self, message: str) -> None:
-        """Keep `message` on one line, so that the last line of a log is the whole message."""
-        super().__init__(" ".join(str(message).split()))
+        """Keep `message` on one line that can be printed: the last line of a log is the whole message."""
+        line = " ".join(str(message).split())
+        super().__init__(
+            line.encode("utf-8", "backslashreplace").decode()
+        )  # file names may hold bytes that are no UTF-8
 
 
 class ConfigError(NatixError):

@@ -34,6 +34,11 @@ def test_three_mistakes_are_reported_at_once_in_one_line() -> None:
     assert "\n" not in message
 
 
+def test_a_column_is_one_thing() -> None:
+    message = refusal(with_values(data={"columns": {"label": "class", "group": "class"}}))
+    assert message == "config: data.columns must name each column once, got 'class' twice"
+
+
 def test_text_and_float_numbers_are_coerced_but_fractions_of_a_whole_number_are_not() -> None:
     found = config.parse(
         config.Config, with_values(training={"optimizer": {"lr": "1e-4"}, "epochs": 3.0}, model={"num_classes": 13.0})

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from natix_lib.data.images import Prepared
-from natix_lib.data.sources import Row
+from natix_lib.data.rows import Row
 
 SHARD_BYTES = 256 << 20
 BATCH_ROWS = 64

@@ -1,5 +1,8 @@
 """From the labels of a source to class names, indices and the classes of the binary score."""
 
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 
 from natix_lib.config import DataSource
@@ -16,7 +19,8 @@ def resolve_classes(
     """Class names in order, the class index of each image, and the positive classes.
 
     Names come from the config, else from the source's declaration, else they are the sorted labels found. Integer
-    labels index the names.
+    labels index the names. Labels found that differ in case, spaces, hyphens or Unicode form alone are taken for one
+    class spelt in two ways, unless `data.class_names` names both.
 
     Args:
         ids: Of the images, for messages.
@@ -26,17 +30,21 @@ def resolve_classes(
         num_classes: What the config expects; None expects nothing.
 
     Raises:
-        DataError: If a label is missing or no class, or there is one class only.
+        DataError: If a label is missing, no class or a class is spelt in two ways, or there is one class only.
         ConfigError: If `num_classes` or `positive_classes` does not fit the data.
     """
     missing = [name for name, label in zip(ids, labels, strict=True) if label is None]
     if missing:
-        raise DataError(f"label is missing in {len(missing)} of {len(ids)} rows, the first is {missing[0]}")
+        raise DataError(
+            f"label is missing in {len(missing)} of {len(ids)} rows, the first is {missing[0]}; data.unlabelled: drop "
+            "leaves them out"
+        )
     found = sorted({label for label in labels if label is not None}, key=_order)
     names = list(wanted.class_names or declared)
     if not names:
-        names = [str(label) for label in found]
-        index = {label: position for position, label in enumerate(found)}
+        names = list(dict.fromkeys(str(label) for label in found))
+        _refuse_spellings(names, Counter(str(label) for label in labels))
+        index = {label: names.index(str(label)) for label in found}
     else:
         index = {}
         for label in found:
@@ -65,4 +73,16 @@ def _order(label: str | int) -> tuple[int, float, str]:
 def _as_index(label: str | int) -> int | None:
     if isinstance(label, int):
         return label
-    return int(label) if label.isascii() and label.isdigit() else None
+    return int(label.partition(".")[0]) if re.fullmatch(r"[0-9]{1,9}(\.0+)?", label) else None
+
+
+def _refuse_spellings(names: Sequence[str], counts: Counter[str]) -> None:
+    first: dict[str, str] = {}
+    for name in names:
+        plain = re.sub(r"[\s_\-\u200b\ufeff]+", "", unicodedata.normalize("NFKC", name).casefold())
+        other = first.setdefault(plain, name)
+        if plain and other != name:
+            raise DataError(
+                f"labels {other!r} ({counts[other]} images) and {name!r} ({counts[name]}) differ in case, spaces, "
+                "hyphens or Unicode form alone: write them alike, or set data.class_names to keep both"
+            )

@@ -15,8 +15,10 @@ from natix_lib import config, storage
 from natix_lib.contracts import write_manifest
 from natix_lib.data.arrow import ShardWriter, record, schema
 from natix_lib.data.classes import resolve_classes
+from natix_lib.data.doubts import contradictions, without_names, without_placeholders
 from natix_lib.data.images import Prepared, prepare
-from natix_lib.data.sources import Source, open_source
+from natix_lib.data.rows import Source, some
+from natix_lib.data.sources import open_source
 from natix_lib.errors import DataError, StorageError
 from natix_lib.files import canonical_json, sha256_bytes, write_bytes
 from natix_lib.progress import Lines
@@ -46,14 +48,28 @@ def run(settings: Mapping[str, Any], dataset: str) -> dict[str, float]:
             raise DataError(f"data.data_root {wanted.data.data_root} is no folder")
         root = storage.fetch_folder(wanted.data.data_root, Path(scratch) / "source")
         source = open_source(root, wanted.data)
+        if wanted.data.unlabelled == "drop":
+            source = _labelled(source)
         return _write(source, wanted, folder)
+
+
+def _labelled(source: Source) -> Source:
+    """The source without its rows that have no label."""
+    kept = [row.label is not None for row in source.rows]
+    dropped = [row.id for row in source.rows if row.label is None]
+    if not dropped:
+        return source
+    line = f"left out {len(dropped)} of {len(kept)} rows without a label (data.unlabelled: drop): {some(dropped)}"
+    return source.only(kept, line)
 
 
 def _write(source: Source, wanted: IngestSettings, folder: Path) -> dict[str, float]:
     lines = Lines()
-    if source.warning:
-        lines.say(f"warning: {source.warning}")
-    rows = source.rows
+    rows, doubts = without_placeholders(source.rows)
+    rows, names_left_out = without_names(rows)
+    warnings = [*source.warnings, *doubts, *names_left_out]
+    for warning in warnings:
+        lines.say(f"warning: {warning}")
     names, labels, positive = resolve_classes(
         [row.id for row in rows], [row.label for row in rows], source.class_names, wanted.data, wanted.num_classes
     )
@@ -86,6 +102,9 @@ def _write(source: Source, wanted: IngestSettings, folder: Path) -> dict[str, fl
             f"{len(rejects)} of {len(rows)} images cannot be used, more than data.max_reject_fraction "
             f"{wanted.data.max_reject_fraction:g}: {first}"
         )
+    contradicting = contradictions([(name, pixels, label) for name, pixels, label, _ in facts])
+    for warning in contradicting:
+        lines.say(f"warning: {warning}")
     absent = [name for label, name in enumerate(names) if not counts[label]]
     if absent:
         raise DataError(f"class {absent[0]} has no usable image")
@@ -99,13 +118,15 @@ def _write(source: Source, wanted: IngestSettings, folder: Path) -> dict[str, fl
             "rejected": len(rejects),
             "counts": {name: counts[label] for label, name in enumerate(names)},
             "tag_names": tag_names,
+            "warnings": [*warnings, *contradicting],
             "resize_shorter_side": wanted.data.resize_shorter_side,
             "fingerprint": sha256_bytes(
                 canonical_json([names, positive, sorted(facts, key=lambda fact: str(fact[0]))])
             ),
         },
     )
-    lines.say(f"{len(facts)} images, {len(rejects)} rejected, classes: {', '.join(names)}")
+    classes = ", ".join(f"{name} {counts[label]}" for label, name in enumerate(names))
+    lines.say(f"{len(facts)} images, {len(rejects)} rejected, classes: {classes}")
     return {"images": len(facts), "rejected": len(rejects), "classes": len(names)}
 
 

@@ -25,10 +25,36 @@ def test_names_of_the_config_win_over_the_declared_ones() -> None:
     assert resolve(["y", "x"], class_names=["x", "y"], positive_classes=["x"])[1:] == ([1, 0], ["x"])
 
 
+def test_a_number_is_one_class_as_text_and_as_a_float_in_text() -> None:
+    assert resolve([0, "1", "0", 1])[:2] == (["0", "1"], [0, 1, 0, 1])
+    assert resolve(["0.0", "1.0", "1"], class_names=["None", "Roadwork"])[1] == [0, 1, 1]
+    assert resolve(["10.0", "9.0"])[0] == ["9.0", "10.0"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Roadwork", "roadwork"),
+        ("Road work", "Road_work"),
+        ("Road  work", "Road work"),
+        ("Br\u00fccke", "Bru\u0308cke"),
+    ],
+)
+def test_a_class_spelt_in_two_ways_is_refused_unless_both_are_named(one: str, other: str) -> None:
+    with pytest.raises(DataError, match=r"labels .* \(. images\) and .* \(.\) differ in case, spaces, hyphens or Uni"):
+        resolve([one, "None", one, other])
+    assert resolve([one, other], class_names=[one, other])[1] == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("labels", "settings", "kind", "message"),
     [
-        (["a", None, None], {}, DataError, "label is missing in 2 of 3 rows, the first is 1.jpg"),
+        (
+            ["a", None, None],
+            {},
+            DataError,
+            "missing in 2 of 3 rows, the first is 1.jpg; data.unlabelled: drop leaves",
+        ),
         (["a", "a"], {}, DataError, "at least two classes, all 2 images are a"),
         ([0, 2], {"class_names": ["a", "b"]}, DataError, "label 2 of 1.jpg is none of the classes a, b"),
         (["a", "c"], {"class_names": ["a", "b"]}, DataError, "label 'c' of 1.jpg is none of the classes a, b"),

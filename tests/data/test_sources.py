@@ -1,19 +1,11 @@
-import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
-from natix_lib.config import DataSource
-from natix_lib.data.sources import Source, open_source
 from natix_lib.errors import DataError
-
-
-def opened(root: Path, **settings: object) -> Source:
-    return open_source(root, DataSource(data_root=str(root), **settings))
+from tests.data.layouts import files, images, lines, opened, reading
 
 
 def manifest(root: Path, text: str) -> Path:
@@ -65,68 +57,15 @@ def test_images_come_in_the_order_of_the_rows_and_a_missing_one_is_said(tmp_path
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,label\n../a.jpg,x\n", r"must be a path below data.data_root, got '../a.jpg'"),
-        ("image,label\n/etc/a.jpg,x\n", "must be a path below data.data_root"),
-        ("image,label\na.jpg,x\na.jpg,y\n", "image a.jpg is listed twice"),
         ("image,label,lat,lon\na.jpg,x,91,0\n", r"manifest.csv row 2: lat must be a number within \+-90, got '91'"),
         ("image,label,lat,lon\na.jpg,x,1,\n", "lat and lon must both be given"),
-        ("image,label,split\na.jpg,x,holdout\n", "row 2: split role must be one of TRAIN, .* got 'holdout'"),
+        ("image,label,split\na.jpg,x,fold1\n", "row 2: split role must be one of TRAIN, .* got 'fold1'"),
         ("image,label,is_synthetic\na.jpg,x,maybe\n", "is_synthetic must be true or false, got 'maybe'"),
-        ("image,label\n", "lists no image"),
     ],
 )
 def test_a_fact_that_breaks_its_rule_names_the_row(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         opened(manifest(tmp_path, text))
-
-
-def test_hugging_face_parquet_gives_images_labels_names_tags_and_splits(tmp_path: Path) -> None:
-    features = {"image": {"_type": "Image"}, "label": {"names": ["None", "Roadwork"], "_type": "ClassLabel"}}
-    schema = pa.schema(
-        [
-            ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-            ("label", pa.int64()),
-            ("city", pa.string()),
-            ("video", pa.struct([("id", pa.int64())])),
-        ],
-        metadata={"huggingface": json.dumps({"info": {"features": features}})},
-    )
-    for name, label in (("train-00000-of-00001", 0), ("test", 1)):
-        rows = [{"image": {"bytes": name.encode(), "path": None}, "label": label, "city": "Arden", "video": {"id": 1}}]
-        pq.write_table(pa.Table.from_pylist(rows, schema), tmp_path / f"{name}.parquet")
-    source = opened(tmp_path)
-    assert source.class_names == ["None", "Roadwork"]
-    assert [(row.id, row.given_split, row.label, row.tags) for row in source.rows] == [
-        ("test.parquet#0", "TEST", 1, {"city": "Arden"}),
-        ("train-00000-of-00001.parquet#0", "TRAIN", 0, {"city": "Arden"}),
-    ]
-    assert list(source.images()) == [b"test", b"train-00000-of-00001"]
-
-
-def test_parquet_of_paths_is_told_from_parquet_of_images(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"image": ["a.jpg"], "label": ["x"]}), tmp_path / "part.parquet")
-    with pytest.raises(DataError, match="column image must hold image bytes, it is string; set data.format: manifest"):
-        opened(tmp_path)
-
-
-def test_a_folder_for_each_class_is_read_with_a_warning(tmp_path: Path, picture: Callable[..., Image.Image]) -> None:
-    for name in ("None", "Roadwork"):
-        (tmp_path / name).mkdir()
-        picture().save(tmp_path / name / "a.png")
-    source = opened(tmp_path)
-    assert [(row.id, row.label) for row in source.rows] == [("None/a.png", "None"), ("Roadwork/a.png", "Roadwork")]
-    assert "carries no groups" in source.warning
-
-
-def test_folders_named_by_split_give_the_splits(tmp_path: Path, picture: Callable[..., Image.Image]) -> None:
-    for name in ("train/None", "validation/None", "test/Roadwork"):
-        (tmp_path / name).mkdir(parents=True)
-        picture().save(tmp_path / name / "a.png")
-    assert {row.id: (row.given_split, row.label) for row in opened(tmp_path).rows} == {
-        "test/Roadwork/a.png": ("TEST", "Roadwork"),
-        "train/None/a.png": ("TRAIN", "None"),
-        "validation/None/a.png": ("VAL_SELECT", "None"),
-    }
 
 
 def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:
@@ -140,3 +79,41 @@ def test_a_folder_of_other_things_says_what_is_looked_for(tmp_path: Path) -> Non
         DataError, match=r"no manifest.csv, no manifest.parquet, no .parquet file and no folder of images"
     ):
         opened(tmp_path)
+
+
+def test_hidden_files_alone_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="it holds no file but .DS_Store, __MACOSX"):
+        opened(files(tmp_path, ".DS_Store", "__MACOSX/a.jpg"))
+
+
+def test_a_manifest_reads_what_it_names_and_counts_the_other_images(tmp_path: Path) -> None:
+    root = files(images(tmp_path, "images", count=5), "manifest.csv", "LICENSE", text="image,label\nimages/3.jpg,x\n")
+    source = opened(root)
+    assert reading(source) == {"images/3.jpg": ("x", None)}
+    assert source.warnings == [
+        "left out 4 images that no row names: images/0.jpg, images/1.jpg, images/2.jpg and 1 more",
+        "left out 1 files without an image's suffix (none 1): LICENSE",
+    ]
+
+
+@pytest.mark.parametrize("name", ["test_p", "train"])
+def test_the_name_of_data_root_gives_no_role_to_parquet(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    pq.write_table(pa.table({"image": [{"bytes": b"x"}], "label": ["a"]}), tmp_path / name / "part-0.parquet")
+    assert reading(opened(tmp_path / name)) == {"part-0.parquet#0": ("a", None)}
+
+
+def test_parquet_with_images_is_read_beside_a_loose_picture_and_a_table_of_paths_is_a_manifest(tmp_path: Path) -> None:
+    root = images(tmp_path / "a", "assets", count=1)
+    pq.write_table(pa.table({"image": [{"bytes": b"y"}], "label": ["a"]}), root / "x.parquet")
+    source = opened(root)
+    assert reading(source) == {"x.parquet#0": ("a", None)} and "1 images that no row names: assets" in lines(
+        source.warnings
+    )
+    root = images(tmp_path / "b", "images", count=1)
+    pq.write_table(pa.table({"image": ["0.jpg"], "label": ["a"]}), root / "labels.parquet")
+    assert reading(opened(root)) == {"images/0.jpg": ("a", None)}
+    root = images(tmp_path / "c", "None", "Roadwork")
+    pq.write_table(pa.table({"image": ["None/0.jpg"], "label": ["a"]}), root / "labels.parquet")
+    with pytest.raises(DataError, match="labels.parquet beside folders None, Roadwork may list the images"):
+        opened(root)

@@ -109,6 +109,89 @@ def test_a_missing_label_is_named(tmp_path: Path) -> None:
         run(root, tmp_path / "out")
 
 
+def test_rows_without_a_label_are_dropped_where_the_config_says_so(tmp_path: Path) -> None:
+    root = write_images(tmp_path / "source", groups=4)
+    text = (root / "manifest.csv").read_text()
+    (root / "manifest.csv").write_text(
+        text.replace("00-1.png,None", "00-1.png, ").replace("03-2.png,Roadwork", "03-2.png,")
+    )
+    with pytest.raises(
+        DataError, match=r"missing in 2 of 12 rows, the first is 00-1.png; data.unlabelled: drop leaves"
+    ):
+        run(root, tmp_path / "a")
+    assert run(root, tmp_path / "b", unlabelled="drop")["images"] == 10
+    assert warnings(tmp_path / "b") == [
+        "left out 2 of 12 rows without a label (data.unlabelled: drop): 00-1.png, 03-2.png"
+    ]
+    (root / "manifest.csv").write_text(
+        "".join(line for line in text.splitlines(True) if line[:4] not in ("00-1", "03-2"))
+    )
+    run(root, tmp_path / "c")
+    assert open_dataset(tmp_path / "b").fingerprint == open_dataset(tmp_path / "c").fingerprint
+
+
+def warnings(dataset: Path) -> list[str]:
+    return list(read_manifest(dataset, "dataset")["warnings"])
+
+
+def test_what_cannot_be_meant_is_said_in_the_log_and_in_the_manifest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_images(tmp_path / "source", groups=4)
+    shutil.copyfile(root / "00-0.png", root / "01-0.png")
+    rows = list(csv.DictReader((root / "manifest.csv").read_text().splitlines()))
+    for number, row in enumerate(rows):
+        row |= {"url": f"u{number}", "lat": 0, "lon": 0, "captured_at": "noon", "is_synthetic": number == 0}
+        row["group"] = "unknown" if number % 2 else row["group"]
+    write_manifest(root, rows)
+    run(root, tmp_path / "out")
+    expected = [
+        "group 'unknown' is a placeholder in 6 of 12 rows (50%) and joins nothing: "
+        "00-1.png, 01-0.png, 01-2.png and 3 more",
+        "lat 0, lon 0 is a placeholder in 12 of 12 rows (100%) and joins nothing: "
+        "00-0.png, 00-1.png, 00-2.png and 9 more",
+        "captured_at is neither ISO 8601 nor seconds since 1970 in 12 of 12 rows (100%), kept as text: "
+        "noon (00-0.png), noon (00-1.png), noon (00-2.png) and 9 more",
+        "6 of 12 rows (50%) name neither group nor place nor source_id: frames of one drive cannot be told apart and "
+        "can reach two splits unless they look alike; a manifest.csv with a group column prevents it",
+        "left out 1 columns with almost as many values as rows, which are no slices: url (12 values in 12 rows)",
+        "1 pictures have equal pixels and contradicting labels, 2 images: 00-0.png (None) and 01-0.png (Roadwork)",
+    ]
+    assert warnings(tmp_path / "out") == expected
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:5] == [f"warning: {line}" for line in expected[:5]] and f"warning: {expected[5]}" in printed
+    assert printed[-1] == "12 images, 0 rejected, classes: None 6, Roadwork 6"
+    data = open_dataset(tmp_path / "out")
+    assert data.column("group") == [None if n % 2 else f"g{n // 3}" for n in range(12)]
+    assert data.column("lat") == [None] * 12 and data.column("captured_at") == ["noon"] * 12
+    assert data.column("is_synthetic") == [True] + [False] * 11 and data.tag_names == ["camera"]
+
+
+def test_any_source_without_groups_is_said_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_images(tmp_path / "source", groups=2)
+    lines = (root / "manifest.csv").read_text().splitlines()
+    (root / "manifest.csv").write_text("\n".join(line.rsplit(",", 2)[0] for line in lines))
+    run(root, tmp_path / "out")
+    assert capsys.readouterr().out.startswith("warning: 6 of 6 rows (100%) name neither group nor place nor source_id")
+
+
+@pytest.mark.parametrize("format_name", ["AVIF", "JPEG"])
+def test_pictures_of_rarer_suffixes_and_odd_names_are_stored(tmp_path: Path, picture: Any, format_name: str) -> None:
+    for number, name in enumerate(("None", "Roadwork")):
+        (tmp_path / "source" / name).mkdir(parents=True)
+        suffix = {"AVIF": "avif", "JPEG": "jfif"}[format_name]
+        picture(seed=number).save(tmp_path / "source" / name / f"a\udcff.{suffix}", format_name)
+    assert run(tmp_path / "source", tmp_path / "out")["images"] == 2
+    assert open_dataset(tmp_path / "out").column("id") == [rf"None/a\udcff.{suffix}", rf"Roadwork/a\udcff.{suffix}"]
+
+
+def test_jfif_and_avif_of_the_cases_are_ingested(cases: Path, tmp_path: Path) -> None:
+    for name, file in (("None", "a.jfif"), ("Roadwork", "a.avif")):
+        (tmp_path / "source" / name).mkdir(parents=True)
+        shutil.copyfile(cases / "images" / file, tmp_path / "source" / name / file)
+    assert run(tmp_path / "source", tmp_path / "out")["images"] == 2
+
+
 def test_the_number_of_classes_is_checked_against_the_data(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="model.num_classes is 13 but the data has 2: None, Roadwork"):
         run(write_images(tmp_path / "source", groups=2), tmp_path / "out", num_classes=13)

@@ -1,0 +1,156 @@
+"""What rows say that cannot be meant: placeholders, impossible slices, unreadable times, contradicting labels.
+
+A placeholder is made empty here, where rows become a dataset, so that no later rule can join half of the data by
+`unknown` or by latitude 0, longitude 0. What may be meant (one drive that holds half of the rows, a fixed camera) is
+kept and said: parting images of one scene would leak, and joining too many is refused by split where it does not fit.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from natix_lib.data.rows import Row, some
+
+# How tables, databases and people write that there is no value; compared in lower case.
+PLACEHOLDERS = {"unknown", "unk", "unnamed", "undefined", "unspecified", "not available", "missing", "tbd", "no group"}
+PLACEHOLDERS |= {"nan", "nat", "none", "null", "nil", "n/a", "na", "<na>", "#n/a", "(none)", "-", "--", "?", ".", "-1"}
+LABELS = {"nan", "null", "n/a", "na", "<na>", "#n/a", "-", "?"}  # not none and unknown, which are classes of road sets
+LARGE = 0.5  # share of the rows in one group or at one place that is said: split can hardly divide the rest
+PLACED_ROWS = 20  # fewer rows at one place are no sign of a default
+EPOCH = (10, 19)  # digits of seconds to nanoseconds since 1970, for the years 2001 to 2286
+
+
+def without_placeholders(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """Rows whose placeholders are empty, and what was changed or is doubtful, a line for each rule.
+
+    Args:
+        rows: Of the whole source.
+
+    Returns:
+        The rows in their order, and the lines.
+    """
+    cleaned, lines = list(rows), []
+    for key in ("group", "source_id"):
+        doubtful = [row for row in cleaned if str(getattr(row, key)).lower() in PLACEHOLDERS and getattr(row, key)]
+        if doubtful:
+            values = Counter(str(getattr(row, key)) for row in doubtful)
+            words = some(repr(value) for value, _ in values.most_common())
+            lines.append(
+                f"{key} {words} is a placeholder in {_share(doubtful, rows)} and joins nothing: {_ids(doubtful)}"
+            )
+            names = {row.id for row in doubtful}
+            cleaned = [Row(**{**vars(row), key: None}) if row.id in names else row for row in cleaned]
+    island = [row for row in cleaned if row.lat == 0 and row.lon == 0]
+    if island:
+        lines.append(f"lat 0, lon 0 is a placeholder in {_share(island, rows)} and joins nothing: {_ids(island)}")
+        cleaned = [replace(row, lat=None, lon=None) if row.lat == 0 and row.lon == 0 else row for row in cleaned]
+    return cleaned, [*lines, *_large(cleaned), *_times(cleaned), *_labels(cleaned), *_ungrouped(cleaned)]
+
+
+def without_names(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """Rows without the tags that name images: a tag whose values hold fewer than two rows on average is no slice."""
+    values: defaultdict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        for name, value in row.tags.items():
+            if value is not None:
+                values[name].append(value)
+    names = {name: len(set(every)) for name, every in values.items() if 2 * len(set(every)) > len(every)}
+    if not names:
+        return list(rows), []
+    line = f"left out {len(names)} columns with almost as many values as rows, which are no slices: " + some(
+        f"{name} ({count} values in {len(values[name])} rows)" for name, count in sorted(names.items())
+    )
+    return [
+        replace(row, tags={name: value for name, value in row.tags.items() if name not in names}) for row in rows
+    ], [line]
+
+
+def contradictions(images: Sequence[tuple[str, str, str]]) -> list[str]:
+    """A line when equal pixels stand under two classes.
+
+    Args:
+        images: Of each image its id, the hash of its pixels, and its class.
+    """
+    first: dict[str, tuple[str, str]] = {}
+    others: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for name, pixels, label in images:
+        if first.setdefault(pixels, (name, label))[1] != label:
+            others[pixels].setdefault(label, name)
+    if not others:
+        return []
+    pairs = [
+        " and ".join(f"{name} ({label})" for name, label in [first[pixels], *((n, k) for k, n in names.items())])
+        for pixels, names in others.items()
+    ]
+    count = sum(pixels in others for _, pixels, _ in images)
+    return [f"{len(others)} pictures have equal pixels and contradicting labels, {count} images: {some(pairs)}"]
+
+
+def _large(rows: Sequence[Row]) -> list[str]:
+    """Groups and places that hold most of the rows."""
+    lines = []
+    groups = Counter(row.group for row in rows if row.group)
+    places = Counter((row.lat, row.lon) for row in rows if row.lat is not None)
+    for value, count in groups.most_common(1):
+        if count > LARGE * len(rows):
+            lines.append(
+                f"group {value!r} holds {count} of {len(rows)} rows ({count / len(rows):.0%}), which are kept "
+                "together: leave the cells empty if it is a placeholder"
+            )
+    for (lat, lon), count in places.most_common(1):
+        if count > LARGE * len(rows) and count >= PLACED_ROWS:
+            lines.append(
+                f"lat {lat}, lon {lon} is given for {count} of {len(rows)} rows ({count / len(rows):.0%}), which are "
+                "kept together: leave the cells empty if it is a default"
+            )
+    return lines
+
+
+def _times(rows: Sequence[Row]) -> list[str]:
+    doubtful = [row for row in rows if row.captured_at is not None and not _is_time(row.captured_at)]
+    if not doubtful:
+        return []
+    return [
+        f"captured_at is neither ISO 8601 nor seconds since 1970 in {_share(doubtful, rows)}, kept as text: "
+        f"{some(f'{row.captured_at} ({row.id})' for row in doubtful)}"
+    ]
+
+
+def _is_time(text: str) -> bool:
+    if re.fullmatch(r"\d+(\.\d+)?", text) and EPOCH[0] <= len(text.partition(".")[0]) <= EPOCH[1]:
+        return True
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _labels(rows: Sequence[Row]) -> list[str]:
+    doubtful = [row for row in rows if str(row.label).lower() in LABELS]
+    if not doubtful:
+        return []
+    return [
+        f"label {some(sorted({repr(row.label) for row in doubtful}))} looks like a missing label in "
+        f"{_share(doubtful, rows)} and is a class all the same: {_ids(doubtful)}"
+    ]
+
+
+def _ungrouped(rows: Sequence[Row]) -> list[str]:
+    alone = [row for row in rows if row.group is None and row.source_id is None and row.lat is None]
+    if not alone:
+        return []
+    return [
+        f"{_share(alone, rows)} name neither group nor place nor source_id: frames of one drive cannot be told apart "
+        "and can reach two splits unless they look alike; a manifest.csv with a group column prevents it"
+    ]
+
+
+def _share(some_rows: Sequence[Row], rows: Sequence[Row]) -> str:
+    return f"{len(some_rows)} of {len(rows)} rows ({len(some_rows) / len(rows):.0%})"
+
+
+def _ids(rows: Sequence[Row]) -> str:
+    return some(row.id for row in rows)

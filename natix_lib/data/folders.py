@@ -1,0 +1,182 @@
+"""A folder of images for each class, also below a folder for each split role.
+
+Folder names are all that says what such a set means, so a layout that allows two readings is refused with what was
+seen: split roles beside other folders, images at two depths, folder names that repeat below several folders, one folder
+alone, folders called `images` or `docs`. `data.class_names` decides: with it, the folders of these names are the
+classes at any depth, and images in no such folder are left out and said.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from natix_lib.data.listing import UNREAD_SUFFIXES, Listing, role_of_folder, role_of_folders, suffixes
+from natix_lib.data.rows import Row, Source, read_file, readable, some
+from natix_lib.errors import DataError
+
+KEY = "set data.class_names to the names of the class folders, or list the images in a manifest.csv"
+# What people call folders that hold files of all classes, or none: never a class unless data.class_names says so.
+STORES = {"images", "image", "imgs", "img", "pictures", "photos", "jpegimages", "frames", "masks", "mask", "labels"}
+STORES |= {
+    "annotations",
+    "docs",
+    "doc",
+    "documentation",
+    "assets",
+    "figures",
+    "thumbnails",
+    "thumbs",
+    "previews",
+    "logs",
+}
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An image and what its folders say."""
+
+    path: Path
+    label: str
+    role: str | None
+
+
+def read_folders(listing: Listing, class_names: Sequence[str]) -> Source:
+    """Read labels, and roles if there are any, from the names of folders.
+
+    Args:
+        listing: Of data.data_root.
+        class_names: data.class_names; empty takes the folders at the top, or those below split roles.
+
+    Raises:
+        DataError: If there is no image, or the folders can be read in two ways.
+    """
+    images = listing.images
+    if not images:
+        raise DataError(
+            f"data.data_root {listing.root} has no manifest.csv, no manifest.parquet, no .parquet file and no folder "
+            f"of images for each class; {_contents(listing)}"
+        )
+    lost = [path for path in listing.broken if path not in set(images)]
+    if lost:
+        target = (listing.root / lost[0]).readlink() if (listing.root / lost[0]).is_symlink() else "no file"
+        raise DataError(f"{lost[0]} is a link to {target}, which does not exist: mend or remove it")
+    placed = _by_names(images, class_names) if class_names else _by_depth(listing)
+    warnings = listing.left_out(image.path for image in placed)
+    rows = [Row(readable(image.path.as_posix()), readable(image.label), given_split=image.role) for image in placed]
+
+    def contents() -> Iterator[bytes | DataError]:
+        return (read_file(listing.root / image.path) for image in placed)
+
+    return Source(rows, contents, warnings=warnings)
+
+
+def _contents(listing: Listing) -> str:
+    """What a folder without images holds."""
+    if not listing.files:
+        return f"it holds no file but {some(listing.hidden)}" if listing.hidden else "it holds no file"
+    return f"it holds {len(listing.files)} files ({suffixes(listing.files)}): {some(listing.files)}"
+
+
+def _by_names(images: list[Path], class_names: Sequence[str]) -> list[Placed]:
+    """Images in folders named as classes, or by their numbers."""
+    folders = sorted({readable(name) for path in images for name in path.parts[:-1]})
+    names = set(class_names) & set(folders) or {str(number) for number in range(len(class_names))}
+    placed = []
+    for path in images:
+        levels = [level for level, name in enumerate(path.parts[:-1]) if readable(name) in names]
+        if len(levels) > 1:
+            raise DataError(f"{path} lies in two folders of data.class_names: {some(path.parts[i] for i in levels)}")
+        if levels:
+            above = path.parts[: levels[0]]
+            placed.append(Placed(path, path.parts[levels[0]], role_of_folders(above)))
+    if not placed:
+        raise DataError(
+            f"none of data.class_names {', '.join(class_names)} is a folder of images; folders are "
+            f"{some(folders) or 'none'}"
+        )
+    return placed
+
+
+def _by_depth(listing: Listing) -> list[Placed]:
+    """Images in the folders at the top, or in those below split roles."""
+    images = listing.images
+    flat = [path for path in images if len(path.parts) == 1]
+    tops = Counter(path.parts[0] for path in images if len(path.parts) > 1)
+    if flat:
+        raise DataError(
+            f"{len(flat)} images lie directly in data.data_root, the first is {flat[0]}, "
+            + (f"beside {_counted(tops)}: " if tops else "so no folder names their class: ")
+            + KEY
+        )
+    roles = {top: role_of_folder(top) for top in tops}
+    others = Counter({top: count for top, count in tops.items() if not roles[top]})
+    if others and len(others) < len(tops):
+        raise DataError(
+            f"{_counted(tops)}: {some(sorted(set(tops) - set(others)))} name split roles and "
+            f"{some(sorted(others))} none; move what is no image of the set away, or {KEY}"
+        )
+    level = 0 if others else 1
+    _refuse_lost_classes(listing, level)
+    for path in images:
+        if len(path.parts) < level + 2:
+            raise DataError(
+                f"{_counted(tops)} name split roles and hold images without a class folder, the first is {path}: add "
+                f"folders of classes, a metadata.csv with file_name and label, or a manifest.csv"
+            )
+    _refuse_other_readings(images, level)
+    return [Placed(path, path.parts[level], roles[path.parts[0]]) for path in images]
+
+
+def _refuse_lost_classes(listing: Listing, level: int) -> None:
+    """Refuse a class folder whose pictures are all of formats that are not read, or have no suffix."""
+    classes = {path.parts[level] for path in listing.images if len(path.parts) > level + 1}
+    lost = [
+        path
+        for path in listing.files
+        if len(path.parts) > level + 1
+        and path.parts[level] not in classes
+        and (path.suffix.lower() in UNREAD_SUFFIXES or not path.suffix)
+    ]
+    if lost:
+        name = lost[0].parts[level]
+        paths = [path for path in lost if path.parts[level] == name]
+        raise DataError(
+            f"folder {name} holds no image that is read, but {len(paths)} files ({suffixes(paths)}), the first is "
+            f"{paths[0]}: convert or rename them, or {KEY}"
+        )
+
+
+def _refuse_other_readings(images: list[Path], level: int) -> None:
+    """Refuse folders at `level` that may be something else than classes."""
+    classes = Counter(path.parts[level] for path in images)
+    if len(classes) == 1:
+        (name,) = classes
+        below = sorted({path.parts[level + 1] for path in images if len(path.parts) > level + 2})
+        hint = (
+            f"; below it are {some(below)}: set data.data_root to that folder if these are the classes" if below else ""
+        )
+        raise DataError(
+            f"all {len(images)} images lie in one folder, {name}, so there is no second class{hint}, or {KEY}"
+        )
+    stores = sorted(name for name in classes if name.lower() in STORES)
+    if stores:
+        raise DataError(f"{_counted(classes)}: {some(stores)} is hardly the name of a class; move it away, or {KEY}")
+    by_depth = {len(path.parts): path for path in reversed(images)}
+    if len(by_depth) > 1:
+        raise DataError(
+            f"images lie at {len(by_depth)} depths, as {by_depth[min(by_depth)]} and {by_depth[max(by_depth)]}: {KEY}"
+        )
+    parents: defaultdict[str, set[str]] = defaultdict(set)
+    for path in images:
+        for name in path.parts[level + 1 : -1]:
+            parents[name].add(path.parts[level])
+    repeated = sorted(name for name, above in parents.items() if len(above) > 1)
+    if repeated:
+        above = some(sorted(parents[repeated[0]]))
+        raise DataError(f"folders {some(repeated)} repeat below {above}, so either may be the classes: {KEY}")
+
+
+def _counted(folders: Counter[str]) -> str:
+    """Folders and their images."""
+    return "folders " + some(f"{name} ({count} images)" for name, count in sorted(folders.items()))

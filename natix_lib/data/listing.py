@@ -1,0 +1,154 @@
+"""What lies below data.data_root: the files that a person put there, and what is left out and said.
+
+Linked folders are followed, also out of data_root, because class folders are linked from larger disks; each folder is
+read once, under the first name that leads to it, so a link to a parent ends nothing and no picture stands in two
+classes by a link. Hidden names and those that systems leave behind are no data. The suffix decides what is an image
+here: looking into every other file was rejected, a manifest can name files of any suffix.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from natix_lib.contracts import ROLE_ALIASES, ROLES, parse_role
+from natix_lib.data.rows import readable, some
+from natix_lib.errors import DataError
+
+IMAGE_SUFFIXES = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif"),
+    *(".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"),
+}
+UNREAD_SUFFIXES = {  # pictures all the same
+    *(".heic", ".heif", ".jp2", ".j2k", ".jxl", ".jxr", ".ico", ".svg", ".psd", ".eps", ".pdf", ".tga", ".pbm", ".pgm"),
+    *(".ppm", ".raw", ".cr2", ".cr3", ".dng", ".nef", ".arw", ".orf", ".rw2", ".raf", ".exr", ".hdr", ".mp4", ".avi"),
+    *(".mov", ".mkv"),
+}
+SYSTEM_NAMES = {"__macosx", "@eadir", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information"}
+SYSTEM_NAMES |= {"lost+found", "#recycle", "@recycle", "__pycache__"}
+ROLE_WORDS = {word.lower(): parse_role(word) for word in (*ROLES, *ROLE_ALIASES)}
+_WORDS = "|".join(sorted(map(re.escape, ROLE_WORDS), key=len, reverse=True))
+# test, test_set, train2017, val-images; not test_track, which may be a class
+ROLE_FOLDER = re.compile(rf"({_WORDS})(?:[-_. ]?(?:set|data|dataset|split|images|imgs|\d+))?", re.IGNORECASE)
+# train-00000-of-00004, test_0, val.2: how Hugging Face and people name files
+ROLE_FILE = re.compile(rf"({_WORDS})(?:[-_.].*)?", re.IGNORECASE)
+
+
+@dataclass
+class Listing:
+    """The files below a folder, relative to it and sorted.
+
+    Attributes:
+        root: The folder.
+        files: Files and links to files.
+        hidden: Hidden and system files and folders, not looked into.
+        broken: Links to nothing, pipes and devices.
+        repeated: Folders that are a folder which was read already.
+    """
+
+    root: Path
+    files: list[Path] = field(default_factory=list)
+    hidden: list[Path] = field(default_factory=list)
+    broken: list[Path] = field(default_factory=list)
+    repeated: list[Path] = field(default_factory=list)
+
+    @cached_property
+    def images(self) -> list[Path]:
+        """Files with the suffix of an image; a broken link with one is an image that cannot be read."""
+        return sorted(path for path in [*self.files, *self.broken] if path.suffix.lower() in IMAGE_SUFFIXES)
+
+    def with_suffix(self, *suffixes: str) -> list[Path]:
+        """Files whose name ends in one of `suffixes`, in any case."""
+        return [path for path in self.files if path.name.lower().endswith(suffixes)]
+
+    def left_out(self, used: Iterable[Path]) -> list[str]:
+        """What is not read, a line for each reason, when `used` and no other files are."""
+        lines = []
+        used = set(used)
+        rest = [path for path in self.files if path not in used]
+        pictures = [path for path in rest if path.suffix.lower() in IMAGE_SUFFIXES]
+        unread = [path for path in rest if path.suffix.lower() in UNREAD_SUFFIXES]
+        other = [path for path in rest if path.suffix.lower() not in IMAGE_SUFFIXES | UNREAD_SUFFIXES]
+        if pictures:
+            lines.append(f"left out {len(pictures)} images that no row names: {some(pictures)}")
+        if unread:
+            lines.append(
+                f"left out {len(unread)} files of formats that are not read ({suffixes(unread)}): {some(unread)}"
+            )
+        if other:
+            lines.append(f"left out {len(other)} files without an image's suffix ({suffixes(other)}): {some(other)}")
+        if self.hidden:
+            lines.append(f"left out {len(self.hidden)} hidden or system files and folders: {some(self.hidden)}")
+        if self.repeated:
+            lines.append(
+                f"left out {len(self.repeated)} linked folders that were read under another name: {some(self.repeated)}"
+            )
+        return lines
+
+
+def list_folder(root: Path) -> Listing:
+    """List a folder and all below it, links followed, each folder once.
+
+    Raises:
+        DataError: If a folder cannot be read.
+    """
+    listing = Listing(root)
+    seen: set[tuple[int, int]] = set()
+    pending = [Path()]
+    while pending:
+        folder = pending.pop()
+        try:
+            status = (root / folder).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                listing.repeated.append(folder)
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            for entry in sorted(os.scandir(root / folder), key=lambda entry: entry.name, reverse=True):
+                path = folder / entry.name
+                if entry.name.startswith(".") or entry.name.lower() in SYSTEM_NAMES:
+                    listing.hidden.append(path)
+                elif (root / path).is_dir() if entry.is_symlink() else entry.is_dir():
+                    pending.append(path)
+                elif (root / path).is_file() if entry.is_symlink() else entry.is_file():
+                    listing.files.append(path)
+                else:
+                    listing.broken.append(path)
+        except OSError as error:
+            raise DataError(f"folder {root / folder} cannot be read: {error.strerror or error}") from error
+    for paths in (listing.files, listing.hidden, listing.broken, listing.repeated):
+        paths.sort()
+    return listing
+
+
+def suffixes(paths: Sequence[Path]) -> str:
+    """The suffixes of some files and how often each occurs, the most frequent first."""
+    counts = Counter(readable(path.suffix.lower()) or "none" for path in paths)
+    return some(f"{suffix} {count}" for suffix, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+@lru_cache(maxsize=4096)
+def role_of_folder(name: str) -> str | None:
+    """The role that a folder's name gives: train, test_set, val2017, split=test; None for any other name."""
+    match = ROLE_FOLDER.fullmatch(name.rpartition("=")[2].removesuffix(".parquet").strip())
+    return ROLE_WORDS[match[1].lower()] if match else None
+
+
+def role_of_folders(names: Iterable[str]) -> str | None:
+    """The role that folders give, from the outermost: the first that gives one."""
+    return next((role for name in names if (role := role_of_folder(name))), None)
+
+
+def role_of_file(path: Path) -> str | None:
+    """The role of a file by its name, else by its folders: train-00000-of-00004.parquet, val/x.parquet.
+
+    Raises:
+        DataError: If the two give different roles.
+    """
+    match = ROLE_FILE.fullmatch(path.stem)
+    by_name, by_folder = ROLE_WORDS[match[1].lower()] if match else None, role_of_folders(path.parts[:-1])
+    if by_name and by_folder and by_name != by_folder:
+        raise DataError(f"{readable(str(path))} is {by_name} by its name and {by_folder} by its folder: rename one")
+    return by_name or by_folder

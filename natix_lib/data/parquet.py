@@ -1,0 +1,154 @@
+"""Hugging Face style Parquet: images as bytes, or in a record with bytes, beside their labels.
+
+Part files may lie in a folder called x.parquet, as Spark writes it. All must mean the same: one type of label, and one
+list of class names where one is declared, because an index into another list is another class.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from natix_lib.config import Columns
+from natix_lib.data.listing import Listing, role_of_file
+from natix_lib.data.rows import Row, Source, readable, row_of, some
+from natix_lib.data.tables import free_columns, is_plain, nested_warning, read_records, read_schema, require_columns
+from natix_lib.errors import DataError
+
+T = TypeVar("T")
+SUFFIX = ".parquet"
+NO_LABEL = -1  # of a ClassLabel: Hugging Face's word for an image that nobody has labelled
+
+
+def parquet_files(listing: Listing) -> list[Path]:
+    """The Parquet files below a folder, without those that Spark writes about others, as _metadata."""
+    return [path for path in listing.with_suffix(SUFFIX) if not path.name.startswith("_")]
+
+
+def from_parquet(listing: Listing, files: list[Path], columns: Columns) -> Source:
+    """Rows of Parquet files, and their images.
+
+    Raises:
+        DataError: If a file cannot be read, lacks a column, has a type that is not read, or contradicts another.
+    """
+    rows: list[Row] = []
+    names: dict[str, list[str]] = {}
+    label_types: dict[str, str] = {}
+    nested: dict[str, str] = {}
+    empty: list[str] = []
+    for path in files:
+        name = readable(path.as_posix())
+        schema = _schema(listing.root, path)
+        flat = [column for column in schema.names if is_plain(schema.field(column).type)]
+        others = {column: str(schema.field(column).type) for column in schema.names if column not in flat}
+        _require_images(name, schema, columns)
+        require_columns(name, [*flat, columns.image], others, columns)
+        nested |= {column: described for column, described in others.items() if column != columns.image}
+        names[name] = _declared_names(name, schema, columns.label)
+        label_types[name] = _label_type(schema.field(columns.label).type)
+        given = role_of_file(path)
+        free = free_columns(flat, columns)
+        records = _read(name, read_records, listing.root / path, flat)
+        if not records:
+            empty.append(name)
+        for number, record in enumerate(records):
+            if names[name] and record[columns.label] == NO_LABEL:
+                record[columns.label] = None
+            row = row_of(f"{name}#{number}", record, free, columns, f"{name}#{number}")
+            rows.append(row if row.given_split or not given else Row(**{**vars(row), "given_split": given}))
+    _require_one(
+        "declares the classes", {name: ", ".join(value) or "none" for name, value in names.items()}, columns.label
+    )
+    _require_one("is of type", {name: value for name, value in label_types.items() if value != "empty"}, columns.label)
+
+    def images() -> Iterator[bytes | DataError]:
+        for path in files:
+            yield from _images(listing.root / path, readable(path.as_posix()), columns.image)
+
+    warnings = [*listing.left_out(files), *nested_warning(nested)]
+    if empty:
+        warnings.append(f"{len(empty)} Parquet files hold no row: {some(empty)}")
+    return Source(rows, images, next(iter(names.values()), []), warnings)
+
+
+def holds_images(root: Path, path: Path, columns: Columns) -> bool:
+    """Whether the image column of a Parquet file holds something else than names of files."""
+    schema = _schema(root, path)
+    return columns.image in schema.names and not is_plain(schema.field(columns.image).type)
+
+
+def _schema(root: Path, path: Path) -> Any:
+    name = readable(path.as_posix())
+    schema = _read(name, read_schema, root / path)
+    repeated = [column for column in schema.names if schema.names.count(column) > 1]
+    if repeated:
+        raise DataError(f"{name} has the column {repeated[0]!r} twice")
+    return schema
+
+
+def _read(name: str, read: Callable[..., T], *arguments: Any) -> T:
+    try:
+        return read(*arguments)
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: text that is not UTF-8
+        raise DataError(f"Parquet file {name} cannot be read: {error}") from error
+
+
+def _images(path: Path, name: str, column: str) -> Iterator[bytes | DataError]:
+    with path.open("rb") as file:
+        batches = _read(name, pq.ParquetFile, file).iter_batches(batch_size=64, columns=[column])
+        while (batch := _read(name, next, batches, None)) is not None:
+            values = batch.column(0)
+            if pa.types.is_struct(values.type):
+                values = pc.struct_field(values, "bytes")
+            for content in values.to_pylist():
+                yield content if content is not None else DataError("no image bytes")
+
+
+def _require_images(name: str, schema: Any, columns: Columns) -> None:
+    if columns.image not in schema.names:  # a file_name of an imagefolder is no image either
+        raise DataError(
+            f"{name} has no column {columns.image!r} (data.columns.image); it has {', '.join(schema.names[:12])}"
+        )
+    image = schema.field(columns.image).type
+    content = image
+    if pa.types.is_struct(image) and image.get_field_index("bytes") >= 0:
+        content = image.field("bytes").type
+    if not (pa.types.is_binary(content) or pa.types.is_large_binary(content) or pa.types.is_binary_view(content)):
+        raise DataError(
+            f"{name}: column {columns.image} must hold image bytes, it is {image}; set data.format: manifest and "
+            f"data.manifest: {name} for a list of paths"
+        )
+
+
+def _declared_names(name: str, schema: Any, label: str) -> list[str]:
+    """Class names of a ClassLabel column, from the metadata that Hugging Face datasets writes."""
+    text = (schema.metadata or {}).get(b"huggingface", b"{}")
+    try:
+        feature = json.loads(text)["info"]["features"][label]
+        return [str(value) for value in feature.get("names") or []]
+    except ValueError as error:
+        raise DataError(f"{name}: its Hugging Face metadata cannot be read: {error}") from error
+    except (KeyError, TypeError, AttributeError):
+        return []
+
+
+def _label_type(column_type: Any) -> str:
+    if pa.types.is_dictionary(column_type):
+        return _label_type(column_type.value_type)
+    if pa.types.is_null(column_type):
+        return "empty"
+    if pa.types.is_integer(column_type) or pa.types.is_floating(column_type) or pa.types.is_decimal(column_type):
+        return "number"
+    return "truth value" if pa.types.is_boolean(column_type) else "text"
+
+
+def _require_one(what: str, values: dict[str, str], column: str) -> None:
+    """Refuse part files that differ in what a label means."""
+    first = next(iter(values), None)
+    for name, value in values.items():
+        if first is not None and value != values[first]:
+            raise DataError(f"column {column} {what} {values[first]} in {first} and {value} in {name}")

@@ -1,0 +1,211 @@
+"""An image's row, as every source gives it, and the rules of its cells.
+
+Cells are text: `None` is a class of roadwork data sets and must never be taken for a missing value. A whole number of
+a float column is written without its `.0`, as group, source_id and label: one drive is 7 in a file of whole numbers
+and 7.0 in a file where another row has none.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from natix_lib.config import Columns
+from natix_lib.contracts import parse_role
+from natix_lib.errors import ContractError, DataError
+
+TRUE, FALSE = {"true", "1", "1.0", "yes"}, {"false", "0", "0.0", "no"}
+EXAMPLES = 3  # names in a line of warning; a log line stays readable
+
+
+@dataclass(frozen=True)
+class Row:
+    """An image's facts; None where the source says nothing."""
+
+    id: str
+    label: str | int | None
+    group: str | None = None
+    source_id: str | None = None
+    captured_at: str | None = None
+    given_split: str | None = None
+    lat: float | None = None
+    lon: float | None = None
+    is_synthetic: bool | None = None
+    tags: dict[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows, and their images in the same order: bytes, or the reason why there are none.
+
+    Attributes:
+        rows: One for each image.
+        images: Starts a new pass over the images.
+        class_names: Declared by the source for integer labels; empty when it declares none.
+        warnings: What the owner of the data should know: what was left out, and how an unclear layout was read.
+    """
+
+    rows: list[Row]
+    images: Callable[[], Iterator[bytes | DataError]]
+    class_names: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def only(self, kept: Sequence[bool], warning: str) -> "Source":
+        """The source without the rows that are not `kept`, and why."""
+        rows = list(itertools.compress(self.rows, kept))
+        return replace(
+            self,
+            rows=rows,
+            images=lambda: itertools.compress(self.images(), kept),
+            warnings=[*self.warnings, warning],
+        )
+
+
+def readable(name: str) -> str:
+    r"""A file name as valid text: a byte that is no UTF-8 becomes `\udcff`, so that it can be printed and stored."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def some(names: Iterable[object]) -> str:
+    """The first of some names, and how many more there are."""
+    every = [readable(str(name)) for name in names]
+    rest = len(every) - EXAMPLES
+    return ", ".join(every[:EXAMPLES]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def cell(value: Any) -> str | None:
+    """A cell as text; empty or missing is None."""
+    if value is None or value != value:
+        return None
+    return readable(str(value)).strip() or None
+
+
+def name_cell(value: Any) -> str | None:
+    """A cell that names something: a whole float is written as the whole number that it is."""
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
+        return str(int(value))
+    return cell(value)
+
+
+def label_cell(value: Any, column: str, place: str) -> str | int | None:
+    """A class: text, or a whole number.
+
+    Raises:
+        DataError: If it is a list, bytes or a fraction.
+    """
+    if isinstance(value, list | dict | bytes):
+        raise DataError(f"{place}: column {column} must hold one class, it is {type(value).__name__} {str(value)[:60]}")
+    if isinstance(value, float | Decimal) and value == value:
+        if not math.isfinite(value) or value != int(value):
+            raise DataError(f"{place}: column {column} must hold a class, got the fraction {value}")
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return cell(value)
+
+
+def image_path(value: Any, place: str) -> str:
+    """The path of an image below its folder, `./` and `//` taken out, so that an image has one id.
+
+    Raises:
+        DataError: If it is empty, absolute, an address, leaves the folder, or is written with backslashes.
+    """
+    text = cell(value)
+    if text is None:
+        raise DataError(f"{place}: image is empty")
+    windows = PureWindowsPath(text if {"\\", ":"} & set(text) else "")
+    if "\\" in text and not windows.is_absolute():
+        raise DataError(f"{place}: image must be a path with / between its folders, got {text!r}")
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if text.startswith("/") or "://" in text or windows.drive or ".." in parts or not parts:
+        raise DataError(f"{place}: image must be a path below data.data_root, got {text!r}")
+    return "/".join(parts)
+
+
+def row_of(name: str, record: dict[str, Any], free: Iterable[str], columns: Columns, place: str) -> Row:
+    """A row of a table.
+
+    Args:
+        name: The row's id.
+        record: Column to cell.
+        free: Columns that become tags.
+        columns: Which column is what.
+        place: Where the row stands, for messages.
+
+    Raises:
+        DataError: If a cell breaks its rule.
+    """
+
+    def text(key: str) -> str | None:
+        return cell(record.get(getattr(columns, key)))
+
+    split, synthetic = text("split"), text("is_synthetic")
+    if synthetic is not None and synthetic.lower() not in TRUE | FALSE:
+        raise DataError(f"{place}: is_synthetic must be true or false, got {synthetic!r}")
+    try:
+        role = parse_role(split) if split is not None else None
+    except ContractError as error:
+        raise DataError(f"{place}: {error}") from error
+    lat, lon = _degrees(text("lat"), "lat", 90, place), _degrees(text("lon"), "lon", 180, place)
+    if (lat is None) != (lon is None):
+        raise DataError(f"{place}: lat and lon must both be given or both be empty, got {lat} and {lon}")
+    return Row(
+        id=name,
+        label=label_cell(record.get(columns.label), columns.label, place),
+        group=name_cell(record.get(columns.group)),
+        source_id=name_cell(record.get(columns.source_id)),
+        captured_at=text("captured_at"),
+        given_split=role,
+        lat=lat,
+        lon=lon,
+        is_synthetic=None if synthetic is None else synthetic.lower() in TRUE,
+        tags={key: cell(record.get(key)) for key in free},
+    )
+
+
+def _degrees(value: str | None, key: str, limit: float, place: str) -> float | None:
+    if value is None:
+        return None
+    try:
+        degrees = float(value)
+    except ValueError:
+        degrees = math.nan
+    if not abs(degrees) <= limit:
+        raise DataError(f"{place}: {key} must be a number within +-{limit:g}, got {value!r}")
+    return degrees
+
+
+def refuse_repeats(rows: Sequence[Row], places: Sequence[str]) -> None:
+    """Refuse an image that has two rows.
+
+    Raises:
+        DataError: With how many, and both rows of the first.
+    """
+    first: dict[str, int] = {}
+    repeats = []
+    for number, row in enumerate(rows):
+        if first.setdefault(row.id, number) != number:
+            repeats.append(number)
+    if repeats:
+        again = repeats[0]
+        before = first[rows[again].id]
+        more = f"; {len(repeats)} rows in all repeat an image" if len(repeats) > 1 else ""
+        raise DataError(
+            f"image {rows[again].id} is listed twice: {places[before]} (label {rows[before].label}) and "
+            f"{places[again]} (label {rows[again].label}){more}"
+        )
+
+
+def read_file(path: Path) -> bytes | DataError:
+    """A file's bytes, or why there are none; a pipe or a device is never opened."""
+    try:
+        if path.exists() and not path.is_file():
+            return DataError("is no file")
+        return path.read_bytes()
+    except FileNotFoundError:
+        return DataError("no such file")
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL byte
+        return DataError(getattr(error, "strerror", None) or str(error))

@@ -1,0 +1,330 @@
+"""Tables that list images and their labels: delimited text, JSON, JSON lines and Parquet, also compressed by gzip.
+
+Delimited text is read by the csv module and not by pandas, which takes a trailing comma in the rows for an index and
+then shifts every column by one. A quote that never ends, a row longer than the header and text that is not UTF-8 are
+refused: each would lose or garble rows. A table called metadata.* names its images from its own folder, as in Hugging
+Face's imagefolder; any other names them from data.data_root.
+"""
+
+import csv
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from natix_lib.config import Columns
+from natix_lib.data.listing import Listing, role_of_folders
+from natix_lib.data.rows import Row, Source, image_path, read_file, readable, refuse_repeats, row_of, some
+from natix_lib.errors import DataError
+
+JSON_LINES = (".jsonl", ".ndjson")
+TEXTS = (".csv", ".tsv", ".json", *JSON_LINES)
+TABLES = (*TEXTS, *(f"{suffix}.gz" for suffix in TEXTS), ".parquet")
+BOOKS = (".xlsx", ".xls", ".ods", ".zip", ".bz2", ".xz", ".zst", ".npz", ".npy", ".pkl", ".db", ".sqlite", ".feather")
+DELIMITERS = ",;\t|"
+FILE_NAME = "file_name"  # Hugging Face's word for the image column
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's cells.
+
+    Attributes:
+        name: Of the file, below data.data_root.
+        folder: Where image names start, below data.data_root.
+        header: Columns, without those of lists and the like.
+        records: Column to cell, one for each row.
+        places: Where each row stands, for messages.
+        nested: Columns of lists, records or bytes, and their type.
+    """
+
+    name: str
+    folder: Path
+    header: list[str]
+    records: list[dict[str, Any]]
+    places: list[str]
+    nested: dict[str, str] = field(default_factory=dict)
+
+
+def read_table(root: Path, path: Path, columns: Columns) -> Table:
+    """Read the table at `path`, a file or a folder of Parquet part files, relative to `root`.
+
+    Raises:
+        DataError: If it cannot be read, has no row, lacks a column, or a column has no plain type.
+    """
+    name = readable(path.as_posix())
+    suffix = path.name.lower().removesuffix(".gz")
+    if suffix.endswith(BOOKS):
+        raise DataError(f"manifest {name} cannot be read: save it as .csv, .tsv, .json, .jsonl or .parquet")
+    try:
+        if suffix.endswith(".parquet"):
+            header, records, places, nested = _parquet(root, path, columns)
+        else:
+            content = (root / path).read_bytes()
+            if path.name.lower().endswith(".gz"):
+                content = gzip.decompress(content)
+            text = _decoded(content)
+            if suffix.endswith(".json"):
+                records = _from_json(text, columns)
+                header, nested = _columns_of(records)
+                places = [f"{name} entry {number}" for number in range(1, len(records) + 1)]
+            elif suffix.endswith(JSON_LINES):
+                records, places = _from_json_lines(text, name)
+                header, nested = _columns_of(records)
+            else:
+                header, records, places = _delimited(text, name, columns)
+                nested = {}
+    except DataError:
+        raise
+    except (ValueError, csv.Error, EOFError, zlib.error, RecursionError, pa.ArrowException, OSError) as error:
+        raise DataError(f"manifest {name} cannot be read: {error}") from error
+    repeated = sorted({column for column in header if header.count(column) > 1})
+    if repeated:
+        raise DataError(f"{name} has the column {repeated[0]!r} twice")
+    folder = path.parent if path.name.lower().startswith("metadata.") else Path()
+    return Table(name, folder, header, records, places, nested)
+
+
+def require_columns(name: str, header: Sequence[str], nested: dict[str, str], columns: Columns) -> Columns:
+    """The columns, image by Hugging Face's name where the table has that one and not the usual.
+
+    Raises:
+        DataError: If the image or label is not there, or a column that natix reads has no plain type.
+    """
+    if columns.image == Columns().image and columns.image not in header and FILE_NAME in header:
+        columns = columns.model_copy(update={"image": FILE_NAME})
+    for key, column in columns.model_dump().items():
+        if column in nested and column not in header:
+            hint = "; set data.format: parquet for a table that holds images" if key == "image" else ""
+            raise DataError(
+                f"{name}: column {column} (data.columns.{key}) must hold text or numbers, it is {nested[column]}{hint}"
+            )
+        if key in ("image", "label") and column not in header:
+            raise DataError(
+                f"{name} has no column {column!r} (data.columns.{key}); it has {', '.join(map(str, header[:12]))}"
+            )
+    return columns
+
+
+def free_columns(header: Sequence[str], columns: Columns) -> list[str]:
+    """Columns that become tags."""
+    known = set(columns.model_dump().values())
+    return [column for column in header if column not in known]
+
+
+def nested_warning(nested: dict[str, str]) -> list[str]:
+    """What is said about columns that cannot become tags."""
+    if not nested:
+        return []
+    return [
+        f"left out {len(nested)} columns of lists, records or bytes: {some(f'{k} ({v})' for k, v in nested.items())}"
+    ]
+
+
+def from_tables(listing: Listing, tables: Sequence[Table], columns: Columns, roles: bool) -> Source:
+    """Rows of tables, and their images.
+
+    Args:
+        listing: Of data.data_root.
+        tables: One, or one for each split.
+        columns: Which column is what.
+        roles: Whether the folders of an image, where they name a split role, give it that role.
+
+    Raises:
+        DataError: If a cell breaks its rule, an image is listed twice, or a folder and a split column contradict.
+    """
+    rows: list[Row] = []
+    places: list[str] = []
+    nested: dict[str, str] = {}
+    for table in tables:
+        these = require_columns(table.name, table.header, table.nested, columns)
+        free = free_columns(table.header, these)
+        nested |= table.nested
+        above = f"{readable(table.folder.as_posix())}/" if table.folder.parts else ""
+        for record, place in zip(table.records, table.places, strict=True):
+            row = row_of(above + image_path(record.get(these.image), place), record, free, these, place)
+            role = role_of_folders(row.id.split("/")[:-1]) if roles else None
+            if role and row.given_split not in (None, role):
+                raise DataError(f"{place}: {row.id} is {role} by its folder and {row.given_split} by its split column")
+            rows.append(Row(**{**vars(row), "given_split": role}) if role else row)
+            places.append(place)
+    refuse_repeats(rows, places)
+    names = {row.id for row in rows}
+    read = tuple(f"{table.name}/" for table in tables)
+
+    def images() -> Iterator[bytes | DataError]:
+        return (read_file(listing.root / row.id) for row in rows)
+
+    def is_used(name: str) -> bool:
+        return name in names or f"{name}/".startswith(read)
+
+    used = [path for path in listing.files if is_used(readable(path.as_posix()))]
+    warnings = [*listing.left_out(used), *nested_warning(nested)]
+    in_roles = (
+        []
+        if roles or any(row.given_split for row in rows)
+        else [row for row in rows if role_of_folders(row.id.split("/")[:-1])]
+    )
+    if in_roles:
+        warnings.append(
+            f"{len(in_roles)} of {len(rows)} images lie in folders named by a split role, which give none to the rows "
+            f"of {tables[0].name}: a split column would; {some(row.id for row in in_roles)}"
+        )
+    return Source(rows, images, warnings=warnings)
+
+
+def _decoded(content: bytes) -> str:
+    for marks, encoding in (((b"\xff\xfe\0\0", b"\0\0\xfe\xff"), "utf-32"), ((b"\xff\xfe", b"\xfe\xff"), "utf-16")):
+        if content.startswith(marks):
+            return content.decode(encoding)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"it is not UTF-8 (byte 0x{content[error.start]:02x} in line {line}): save it as UTF-8"
+        ) from error
+    if "\0" in text:
+        raise ValueError("it holds NUL bytes: save it as text in UTF-8")
+    return text
+
+
+def _delimited(text: str, name: str, columns: Columns) -> tuple[list[str], list[dict[str, Any]], list[str]]:
+    """Header, records and places; the delimiter gives the header most known columns, then most columns."""
+    first = re.split(r"[\r\n]", text.lstrip(), maxsplit=1)[0]
+    known = {*columns.model_dump().values(), FILE_NAME}
+
+    def fit(delimiter: str) -> tuple[int, int]:
+        cells = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), [])]
+        return len(known & set(cells)), len(cells)
+
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=max(DELIMITERS, key=fit), skipinitialspace=True, strict=True
+    )
+    filled = (cells for cells in reader if any(cell.strip() for cell in cells))
+    header = [cell.strip() for cell in next(filled, [])]
+    if not header:
+        raise DataError(f"manifest {name} is empty")
+    records, places = [], []
+    for cells in filled:
+        place = f"{name} row {reader.line_num}"
+        if any(cell.strip() for cell in cells[len(header) :]):
+            raise DataError(f"{place} has {len(cells)} values, the header has {len(header)} columns")
+        records.append(cells[: len(header)])
+        places.append(place)
+    # a column without a name is the trailing comma, or an index that pandas wrote
+    used = [number for number, title in enumerate(header) if title or any(_at(cells, number) for cells in records)]
+    titles = {number: header[number] or f"Unnamed: {number}" for number in used}
+    return (
+        list(titles.values()),
+        [{title: _at(cells, number) for number, title in titles.items()} for cells in records],
+        places,
+    )
+
+
+def _at(cells: list[str], number: int) -> str | None:
+    return cells[number].strip() if number < len(cells) else None
+
+
+def _from_json(text: str, columns: Columns) -> list[dict[str, Any]]:
+    """Records of a list of objects, or of an object from image to label or to an object."""
+    document = json.loads(text, object_pairs_hook=_unique)
+    if isinstance(document, list) and all(isinstance(entry, dict) for entry in document):
+        return document
+    if isinstance(document, dict):
+        if all(isinstance(value, dict) for value in document.values()):
+            return [{columns.image: name, **value} for name, value in document.items()]
+        if not any(isinstance(value, dict | list) for value in document.values()):
+            return [{columns.image: name, columns.label: value} for name, value in document.items()]
+    raise ValueError("it must be a list of objects with image and label, or an object from image to label")
+
+
+def _from_json_lines(text: str, name: str) -> tuple[list[dict[str, Any]], list[str]]:
+    records, places = [], []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            record = json.loads(line, object_pairs_hook=_unique)
+            if not isinstance(record, dict):
+                raise ValueError(f"line {number} must be an object, it is {type(record).__name__}")
+            records.append(record)
+            places.append(f"{name} row {number}")
+    return records, places
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice in one object"
+        )
+    return dict(pairs)
+
+
+def _columns_of(records: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, str]]:
+    """Columns in the order in which they come up, and those that hold lists or objects."""
+    every = list(dict.fromkeys(column for record in records for column in record))
+    nested = {
+        column: type(record[column]).__name__
+        for record in records
+        for column in record
+        if isinstance(record[column], list | dict)
+    }
+    return [readable(column) for column in every if column not in nested], nested
+
+
+def _parquet(
+    root: Path, path: Path, columns: Columns
+) -> tuple[list[str], list[dict[str, Any]], list[str], dict[str, str]]:
+    parts = sorted((root / path).glob("*.parquet")) if (root / path).is_dir() else [root / path]
+    header: dict[str, None] = {}
+    nested: dict[str, str] = {}
+    records, places = [], []
+    for part in (part for part in parts if not part.name.startswith((".", "_"))):
+        name = readable((path / part.name if len(parts) > 1 else path).as_posix())
+        schema = read_schema(part)
+        if len(set(schema.names)) < len(schema.names):
+            raise DataError(
+                f"{name} has the column {next(n for n in schema.names if schema.names.count(n) > 1)!r} twice"
+            )
+        flat = [column for column in schema.names if is_plain(schema.field(column).type)]
+        nested |= {column: str(schema.field(column).type) for column in schema.names if column not in flat}
+        header |= dict.fromkeys(flat)
+        these = read_records(part, flat)
+        records += these
+        places += [f"{name} row {number}" for number in range(len(these))]
+    return [column for column in header if column not in nested], records, places, nested
+
+
+def read_schema(path: Path) -> Any:
+    """The Arrow schema of a Parquet file, opened here because Arrow takes names in UTF-8 only."""
+    with path.open("rb") as file:
+        return pq.read_schema(file)
+
+
+def read_records(path: Path, columns: list[str]) -> list[dict[str, Any]]:
+    """The rows of a Parquet file, of these columns alone."""
+    with path.open("rb") as file:
+        records: list[dict[str, Any]] = pq.ParquetFile(file).read(columns=columns).to_pylist()
+    return records
+
+
+def is_plain(column_type: Any) -> bool:
+    """Whether a Parquet column holds text, numbers, truth values or times."""
+    if pa.types.is_dictionary(column_type):
+        return is_plain(column_type.value_type)
+    types = pa.types
+    return any(
+        test(column_type)
+        for test in (
+            *(types.is_string, types.is_large_string, types.is_string_view, types.is_integer, types.is_floating),
+            *(types.is_boolean, types.is_decimal, types.is_temporal, types.is_null),
+        )
+    )

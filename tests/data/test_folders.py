@@ -1,0 +1,221 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from natix_lib.contracts import TEST, TRAIN, VAL_CALIB, VAL_SELECT
+from natix_lib.errors import DataError
+from tests.data.layouts import files, images, lines, opened, reading
+
+
+def test_a_folder_for_each_class_is_read(tmp_path: Path) -> None:
+    source = opened(images(tmp_path, "None", "Roadwork", count=1))
+    assert reading(source) == {"None/0.jpg": ("None", None), "Roadwork/0.jpg": ("Roadwork", None)}
+    assert source.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("names", "roles"),
+    [
+        (("train", "validation", "test"), (TRAIN, VAL_SELECT, TEST)),
+        (("training", "val", "testing"), (TRAIN, VAL_SELECT, TEST)),
+        (("Train", "dev", "holdout"), (TRAIN, VAL_SELECT, TEST)),
+        (("TRAIN", "val_calib", "eval"), (TRAIN, VAL_CALIB, TEST)),
+        (("training_set", "valid", "test_set"), (TRAIN, VAL_SELECT, TEST)),
+        (("train2017", "val2017", "val_test"), (TRAIN, VAL_SELECT, TEST)),
+        (("split=train", "split=val", "split=test"), (TRAIN, VAL_SELECT, TEST)),
+    ],
+)
+def test_folders_named_by_split_give_the_roles(tmp_path: Path, names: tuple, roles: tuple) -> None:
+    source = opened(images(tmp_path, *(f"{name}/{label}" for name in names for label in ("None", "Roadwork")), count=1))
+    assert reading(source) == {
+        f"{name}/{label}/0.jpg": (label, role)
+        for name, role in zip(names, roles, strict=True)
+        for label in ("None", "Roadwork")
+    }
+
+
+def test_classes_whose_names_begin_like_a_role_stay_classes(tmp_path: Path) -> None:
+    source = opened(images(tmp_path, "test_track/a", "train_station/b", count=1))
+    assert reading(source) == {
+        "test_track/a/0.jpg": ("test_track", None),
+        "train_station/b/0.jpg": ("train_station", None),
+    }
+
+
+@pytest.mark.parametrize("name", ["test_site", "test_p", "train", "validation"])
+def test_the_name_of_data_root_gives_no_role(tmp_path: Path, name: str) -> None:
+    source = opened(images(tmp_path / name, "None", "Roadwork"))
+    assert {row.given_split for row in source.rows} == {None}
+
+
+REFUSED = {
+    "a folder beside split roles": (
+        ["train/None/a.jpg", "train/Roadwork/a.jpg", "test/None/a.jpg", "docs/logo.png"],
+        r"docs \(1 images\), test \(1 images\), train \(2 images\): test, train name split roles and docs none; "
+        r"move what is no image of the set away, or set data.class_names",
+    ),
+    "docs beside classes": (
+        ["None/a.jpg", "Roadwork/a.jpg", "docs/logo.png"],
+        r"docs is hardly the name of a class; move it away, or set data.class_names",
+    ),
+    "images beside masks": (["images/a.jpg", "masks/a.png"], "images, masks is hardly the name of a class"),
+    "one folder": (
+        ["images/a.jpg", "images/b.jpg"],
+        "all 2 images lie in one folder, images, so there is no second class",
+    ),
+    "a wrapping folder": (
+        ["set/None/a.jpg", "set/Roadwork/a.jpg"],
+        "lie in one folder, set, .*; below it are None, Roadwork: set data.data_root to that folder",
+    ),
+    "split roles in a wrapping folder": (["set/train/None/a.jpg", "set/test/None/a.jpg"], "below it are test, train"),
+    "flat images": (
+        ["a.jpg", "b.jpg"],
+        "2 images lie directly in data.data_root, the first is a.jpg, so no folder names",
+    ),
+    "flat images beside classes": (
+        ["None/a.jpg", "Roadwork/a.jpg", "z.jpg"],
+        r"1 images lie directly in data.data_root, the first is z.jpg, beside folders None \(1 images\)",
+    ),
+    "flat images in split roles": (
+        ["train/a.jpg", "test/b.jpg"],
+        r"name split roles and hold images without a class folder, the first is test/b.jpg: add .* metadata.csv",
+    ),
+    "two depths": (
+        ["None/a.jpg", "Roadwork/night/b.jpg"],
+        "images lie at 2 depths, as None/a.jpg and Roadwork/night/b.jpg: set data.class_names",
+    ),
+    "parts that hold the classes": (
+        ["part1/None/a.jpg", "part1/Roadwork/a.jpg", "part2/None/a.jpg", "part2/Roadwork/a.jpg"],
+        "folders None, Roadwork repeat below part1, part2, so either may be the classes: set data.class_names",
+    ),
+    "nothing that is read": (
+        ["a.tar", "b.tar"],
+        r"no folder of images for each class; it holds 2 files \(.tar 2\): a.tar",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_folders_with_two_readings_are_refused_with_what_was_seen(tmp_path: Path, name: str) -> None:
+    paths, message = REFUSED[name]
+    with pytest.raises(DataError, match=message):
+        opened(files(tmp_path, *paths))
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a"])
+def test_a_class_of_files_that_are_not_read_does_not_vanish(tmp_path: Path, name: str) -> None:
+    root = files(images(tmp_path, "None", "Roadwork"), f"Detour/{name}")
+    with pytest.raises(
+        DataError, match=r"folder Detour holds no image that is read, but 1 files \(.* 1\), the first is De"
+    ):
+        opened(root)
+    assert len(opened(root, class_names=["None", "Roadwork"]).rows) == 4
+
+
+def test_class_names_decide_what_folders_mean(tmp_path: Path) -> None:
+    root = files(tmp_path, "train/None/a.jpg", "part/test/Roadwork/night/b.jpg", "docs/logo.png", "c.jpg")
+    source = opened(root, class_names=["None", "Roadwork"])
+    assert reading(source) == {
+        "part/test/Roadwork/night/b.jpg": ("Roadwork", TEST),
+        "train/None/a.jpg": ("None", TRAIN),
+    }
+    assert source.warnings == ["left out 2 images that no row names: c.jpg, docs/logo.png"]
+
+
+def test_folders_may_be_named_by_the_numbers_of_classes(tmp_path: Path) -> None:
+    source = opened(images(tmp_path, "x/0", "y/1", count=1), class_names=["None", "Roadwork"])
+    assert reading(source) == {"x/0/0.jpg": ("0", None), "y/1/0.jpg": ("1", None)}
+
+
+def test_class_names_that_are_no_folder_or_two_are_refused(tmp_path: Path) -> None:
+    root = images(tmp_path, "None", "Roadwork/None")
+    with pytest.raises(
+        DataError, match="none of data.class_names a, b is a folder of images; folders are None, Roadwork"
+    ):
+        opened(root, class_names=["a", "b"])
+    with pytest.raises(DataError, match="Roadwork/None/0.jpg lies in two folders of data.class_names: Roadwork, None"):
+        opened(root, class_names=["None", "Roadwork"])
+
+
+def test_a_linked_class_folder_is_read_once_and_a_cycle_ends(tmp_path: Path) -> None:
+    images(tmp_path / "disk", "cones")
+    root = images(tmp_path / "set", "None")
+    (root / "Roadwork").symlink_to(tmp_path / "disk" / "cones")
+    (root / "None" / "up").symlink_to(root)
+    (root / "again").symlink_to(root / "None")
+    source = opened(root)
+    assert [(row.id, row.label) for row in source.rows] == [
+        *((f"None/{n}.jpg", "None") for n in (0, 1)),
+        *((f"Roadwork/{n}.jpg", "Roadwork") for n in (0, 1)),
+    ]
+    assert source.warnings == ["left out 2 linked folders that were read under another name: None/up, again"]
+    assert list(source.images()) == [b"x"] * 4
+
+
+def test_a_class_folder_that_links_to_nothing_is_named(tmp_path: Path) -> None:
+    root = images(tmp_path, "None", "Roadwork")
+    (root / "Detour").symlink_to("/nowhere/Detour")
+    with pytest.raises(DataError, match="Detour is a link to /nowhere/Detour, which does not exist: mend or remove it"):
+        opened(root)
+
+
+def test_an_image_that_links_to_nothing_is_a_row_without_bytes(tmp_path: Path) -> None:
+    root = images(tmp_path, "None", "Roadwork", count=1)
+    (root / "None" / "1.jpg").symlink_to("/nowhere/1.jpg")
+    source = opened(root)
+    assert [row.id for row in source.rows] == ["None/0.jpg", "None/1.jpg", "Roadwork/0.jpg"]
+    assert [str(content) for content in source.images()] == ["b'x'", "no such file", "b'x'"]
+
+
+def test_hidden_and_system_files_are_left_out_and_said(tmp_path: Path) -> None:
+    root = images(tmp_path, "None", "Roadwork")
+    files(root, ".ipynb_checkpoints/a.jpg", "__MACOSX/None/._a.jpg", ".git/a.jpg", "None/@eaDir/a.jpg")
+    files(root, "None/._0.jpg", ".DS_Store", "None/Thumbs.db")
+    source = opened(root)
+    assert {row.label for row in source.rows} == {"None", "Roadwork"} and len(source.rows) == 4
+    assert source.warnings == [
+        "left out 7 hidden or system files and folders: .DS_Store, .git, .ipynb_checkpoints and 4 more"
+    ]
+
+
+def test_pictures_that_are_not_read_are_counted_by_suffix(tmp_path: Path) -> None:
+    root = images(tmp_path, "None", "Roadwork")
+    files(root, "None/a.heic", "None/b.HEIC", "None/c.cr2", "None/d", "None/e.json", "None/f.jfif", "None/g.AVIF")
+    source = opened(files(root, "Roadwork/h.jpe", "Roadwork/i.JPG"))
+    assert [row.id for row in source.rows if not row.id[-5].isdigit()] == [
+        "None/f.jfif",
+        "None/g.AVIF",
+        "Roadwork/h.jpe",
+        "Roadwork/i.JPG",
+    ]
+    assert source.warnings == [
+        "left out 3 files of formats that are not read (.heic 2, .cr2 1): None/a.heic, None/b.HEIC, None/c.cr2",
+        "left out 2 files without an image's suffix (.json 1, none 1): None/d, None/e.json",
+    ]
+
+
+def test_names_that_are_not_utf_8_are_read_under_a_name_that_can_be_stored(tmp_path: Path) -> None:
+    root = images(tmp_path, "None", "Roadwork", count=1)
+    (root / "None" / "b\udcff.jpg").write_bytes(b"odd")
+    images(root, "Stra\udcdfe", count=1)
+    source = opened(root)
+    names = ["None/0.jpg", r"None/b\udcff.jpg", "Roadwork/0.jpg", r"Stra\udcdfe/0.jpg"]
+    assert [row.id for row in source.rows] == names and source.rows[3].label == r"Stra\udcdfe"
+    assert list(source.images())[1] == b"odd"
+    assert all(name.encode() for name in names)
+
+
+def test_a_pipe_with_the_name_of_an_image_does_not_block(tmp_path: Path) -> None:
+    root = images(tmp_path, "None", "Roadwork", count=1)
+    os.mkfifo(root / "None" / "pipe.jpg")
+    assert [str(content) for content in opened(root).images()] == ["b'x'", "is no file", "b'x'"]
+
+
+def test_a_folder_set_on_purpose_ignores_tables_and_says_so(tmp_path: Path) -> None:
+    root = files(images(tmp_path, "None", "Roadwork"), "scores.csv", text="image,label\n0.jpg,x\n")
+    with pytest.raises(
+        DataError, match="scores.csv beside folders None, Roadwork may list the images: set data.manifest"
+    ):
+        opened(root)
+    assert "(.csv 1): scores.csv" in lines(opened(root, format="folder").warnings)

@@ -1,0 +1,154 @@
+"""Random folders and tables: each is rows or one line, and never a traceback."""
+
+import gzip
+import io
+import json
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from natix_lib.config import DataSource
+from natix_lib.data.classes import resolve_classes
+from natix_lib.data.doubts import contradictions, without_names, without_placeholders
+from natix_lib.data.sources import open_source
+from natix_lib.errors import NatixError
+
+FOLDERS = ["None", "Roadwork", "train", "test", "val", "validation", "images", "docs", ".git", "__MACOSX", "x.parquet"]
+FOLDERS += ["test_site", "a b", "Stra\udcdfe", "é", "0", "1", "split=train", "drive1", "part-1.csv"]
+NAMES = ["0.jpg", "1.jpg", "2.PNG", "a.jfif", "b.heic", "c", "._0.jpg", "d.txt", "odd\udcff.jpg", "x\\y.jpg"]
+NAMES += ["line\n.jpg", "é.png"]
+TABLES = ["manifest.csv", "manifest.tsv", "manifest.json", "manifest.jsonl", "manifest.csv.gz", "manifest.parquet"]
+TABLES += ["metadata.csv", "metadata.jsonl", "labels.csv", "labels.json", "train.csv", "x.parquet", "test-0.parquet"]
+COLUMNS = ["image", "label", "file_name", "group", "source_id", "lat", "lon", "captured_at", "split", "is_synthetic"]
+COLUMNS += ["city", "url", "", " label", "image", "label"]
+CELLS = [None, "", "x", "None", "Roadwork", 0, 1, -1, 1.0, 0.5, float("nan"), True, ["a"], {"a": 1}, "unknown"]
+CELLS += ["0", "91"]
+CELLS += ["train", "eval", "2025-01-01", "a,b", 'q"uote', "new\nline", "\udc80", "\0", "../a.jpg", "/a.jpg"]
+CELLS += ["C:\\a.jpg"]
+CELLS += ["http://x/a.jpg", "a" * 300 + ".jpg", "./images/0.jpg", "images/0.jpg", 10**30, float("inf"), "1e999", " "]
+
+
+def draw(root: Path, random_numbers: random.Random) -> None:
+    """Write a random layout."""
+    choice, chance = random_numbers.choice, random_numbers.random
+    folders = [Path(*(choice(FOLDERS) for _ in range(random_numbers.randrange(4)))) for _ in range(4)]
+    if chance() < 0.6:  # a good layout, and a stray folder now and then
+        good = [["None", "Roadwork"], ["train/None", "val/Roadwork"], ["images"], ["train", "test"]]
+        folders = [*map(Path, choice(good)), *folders[: chance() < 0.2]]
+    for _ in range(random_numbers.randrange(12)):
+        path = root / choice(folders) / choice(NAMES)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_dir():
+            path.write_bytes(b"x")
+    if chance() < 0.2:
+        (root / "linked").symlink_to(choice([root, root / "None", Path("/nowhere"), root / "linked"]))
+    for _ in range(random_numbers.randrange(3)):
+        place = root / choice([Path(), Path(), *folders])
+        place.mkdir(parents=True, exist_ok=True)
+        table = place / choice(TABLES)
+        if not table.exists():
+            write_table(table, random_numbers)
+
+
+def write_table(path: Path, random_numbers: random.Random) -> None:
+    """Write a random table, sometimes damaged."""
+    choice, chance = random_numbers.choice, random_numbers.random
+    header = ["image", "label"] if chance() < 0.5 else []
+    header += random_numbers.sample(COLUMNS, random_numbers.randrange(5))
+    cells = choice([["None", "Roadwork"], ["0", "1", ""], CELLS[:7], CELLS])
+    names = [f"{folder}{number}.jpg" for folder in ("", "images/", "train/") for number in range(40)]
+    rows = [
+        [choice(names) if column in ("image", "file_name") and chance() < 0.9 else choice(cells) for column in header]
+        for _ in range(random_numbers.randrange(5))
+    ]
+    if path.suffix == ".parquet":
+        sink = io.BytesIO()
+        records = parquet_columns(header, rows, random_numbers)
+        if records is not None:
+            pq.write_table(records, sink)
+        content = sink.getvalue() or b"PAR1"
+    elif "json" in path.name:
+        lines = [dict(zip(header, row, strict=True)) for row in rows]
+        text = (
+            "\n".join(map(json.dumps, lines))
+            if path.suffix == ".jsonl"
+            else json.dumps(choice([lines, {"a.jpg": "x"}, 3]))
+        )
+        content = text.encode()
+    else:
+        delimiter = choice(",,;\t")
+        text = "\n".join(delimiter.join("" if cell is None else str(cell) for cell in row) for row in [header, *rows])
+        content = text.encode(choice(["utf-8", "utf-8", "utf-16", "latin-1", "utf-8-sig"]), "replace")
+        content = gzip.compress(content) if path.suffix == ".gz" else content
+    if chance() < 0.2 and content:
+        damaged = bytearray(content)
+        damaged[random_numbers.randrange(len(damaged))] = random_numbers.randrange(256)
+        content = bytes(damaged[: random_numbers.randrange(len(damaged) + 1)])
+    path.write_bytes(content)
+
+
+def parquet_columns(header: list[str], rows: list[list[object]], random_numbers: random.Random) -> object:
+    """A table whose columns have one type each, as Parquet wants it; None when Arrow cannot hold them."""
+    columns = []
+    for number, name in enumerate(header):
+        values = [row[number] for row in rows]
+        if name == "image" and random_numbers.random() < 0.7:
+            values = [{"bytes": b"x", "path": None} for _ in values]
+        try:
+            columns.append(pa.array(values))
+        except (pa.ArrowException, UnicodeEncodeError, OverflowError):
+            try:
+                columns.append(pa.array([None if value is None else str(value) for value in values], pa.string()))
+            except UnicodeEncodeError:
+                return None
+    return pa.table(columns, header)
+
+
+def read_whole(root: Path, settings: DataSource) -> int:
+    """What ingest does before it decodes; every text that comes out can be stored."""
+    source = open_source(root, settings)
+    rows, lines = without_placeholders(source.rows)
+    rows, others = without_names(rows)
+    contents = list(source.images())
+    assert len(contents) == len(rows) > 0
+    for row in rows:
+        json.dumps(vars(row), ensure_ascii=False).encode()
+    "\n".join([*source.warnings, *lines, *others, *map(str, contents)]).encode()
+    assert len({row.id for row in rows}) == len(rows)
+    contradictions([(row.id, "p", str(row.label)) for row in rows])
+    resolve_classes([row.id for row in rows], [row.label for row in rows], source.class_names, settings, None)
+    return len(rows)
+
+
+def attack(folder: Path, seeds: range) -> tuple[int, int]:
+    """Read a layout for each seed; gives how many were read and how many were refused."""
+    read = refused = 0
+    for seed in seeds:
+        random_numbers = random.Random(seed)
+        root = folder / str(seed)
+        root.mkdir()
+        draw(root, random_numbers)
+        settings = {
+            "format": random_numbers.choice(["auto", "auto", "auto", "manifest", "parquet", "folder"]),
+            "class_names": random_numbers.choice([[], [], ["None", "Roadwork"]]),
+        }
+        try:
+            read += read_whole(root, DataSource(data_root=str(root), **settings)) > 0
+        except NatixError as error:
+            refused += 1
+            assert "\n" not in str(error) and str(error).encode()
+    return read, refused
+
+
+def test_40_random_layouts_are_read_or_refused(tmp_path: Path) -> None:
+    read, refused = attack(tmp_path, range(40))
+    assert read + refused == 40 and read and refused
+
+
+@pytest.mark.slow
+def test_2000_random_layouts_are_read_or_refused(tmp_path: Path) -> None:
+    read, refused = attack(tmp_path, range(1000, 3000))
+    assert read > 100 and refused > 500
