@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv, stdtrit
 
 from natix_lib.decisions.binomial import require_open
-from natix_lib.decisions.score import Floats, Ints, check_groups, check_scores
+from natix_lib.decisions.score import Floats, Ints, as_array, check_groups, check_scores
 from natix_lib.errors import CalibrationError
 
 LEAST_GROUPS = 10  # below, intervals from resampled clusters are too short (Cameron, Gelbach & Miller 2008)
@@ -116,12 +116,13 @@ def bootstrap_means(
         CalibrationError: If an argument breaks its rule.
     """
     names, number = np.unique(check_groups(groups), return_inverse=True)
-    if np.ndim(values) != 2:
-        raise CalibrationError(f"values must have the shape (n, K), got {np.shape(values)}")
-    rows = [check_scores("values", column, len(number)) for column in np.transpose(values)]
+    table = as_array("values", values)
+    if table.ndim != 2:
+        raise CalibrationError(f"values must have the shape (n, K), got {table.shape}")
+    columns = [check_scores("values", column, len(number)) for column in table.T]
     sizes = np.bincount(number).astype(np.float64)
-    table = np.stack([*(np.bincount(number, column) for column in rows), sizes])
-    sums = np.stack([table @ counts for counts in _drawn(len(names), resamples, seed)])
+    of_group = np.stack([*(np.bincount(number, column) for column in columns), sizes])
+    sums = np.stack([of_group @ counts for counts in _drawn(len(names), resamples, seed)])
     return [percentile_interval(column, len(names), confidence) for column in (sums[:, :-1] / sums[:, -1:]).T]
 
 
