@@ -289,8 +289,7 @@ class Scrc(Section):
     sets: Literal["none", "pac", "scrc_i"] = "none"  # prediction sets; they take half of VAL_CALIB for themselves
     sets_alpha: OpenFraction = 0.05  # bound on the share of accepted images whose set misses the label; as alpha
     tune_cut: bool = True  # as sweep.tune_cut: the binary score that the bundle emits
-    bootstrap: PositiveInt = 1000
-    seed: NonNegativeInt = 0
+    bootstrap: PositiveInt = 1000  # resamples behind the intervals; what is drawn for the rule has no seed to turn
 
 
 class Export(Section):

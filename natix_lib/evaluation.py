@@ -1,20 +1,22 @@
 """How good decisions are on TEST: metrics with intervals, a baseline, slices, and the curves of the report.
 
-Intervals are percentiles over resamples of whole groups, because frames of one drive are not independent. Every
-metric but AUROC and ECE is a function of sums over rows, so the resamples of all of them are one matrix product. ECE
-has no percentile interval (see `natix_lib.decisions.metrics`): its null under perfect calibration stands in its place.
+Intervals come from resamples of whole groups, because frames of one drive are not independent, and those of shares are
+at least as wide as an exact one (see `natix_lib.decisions.intervals`). Every metric but AUROC and ECE is a function of
+sums over rows, so the resamples of all of them are one matrix product. ECE has no percentile interval (see
+`natix_lib.decisions.metrics`): its null under perfect calibration stands in its place.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from natix_lib.decisions.curve import rank, thin
-from natix_lib.decisions.metrics import EceTest, brier, ece_with_null, group_weights
+from natix_lib.decisions.intervals import group_weights, percentile_interval, share_interval, wider
+from natix_lib.decisions.metrics import EceTest, brier, ece_with_null
 from natix_lib.decisions.policy import Decisions
-from natix_lib.decisions.score import Bools, Floats, Ints
+from natix_lib.decisions.score import Bools, Floats, Ints, check_mask
 from natix_lib.files import JsonDict
 
 
@@ -34,8 +36,13 @@ class Scored:
     decisions: Decisions
     positive: Bools
 
-    def take(self, rows: Bools) -> "Scored":
-        """Some rows."""
+    def is_binary(self) -> bool:
+        """Whether there are positive classes and others: then the score is binary."""
+        return bool(self.positive.any() and not self.positive.all())
+
+    def take(self, mask: ArrayLike) -> "Scored":
+        """The rows of a mask, (n,)."""
+        rows = check_mask("mask", mask, len(self.labels))
         return Scored(self.labels[rows], self.groups[rows], self.decisions.take(rows), self.positive)
 
 
@@ -64,22 +71,23 @@ def evaluate(
     classes = len(class_names)
     counts = np.bincount(labels, minlength=classes)
     majority = int(counts.argmax())
-    number, draws = group_weights(scored.groups, resamples, seed)
     baseline = np.asarray(labels == majority, dtype=np.float64)
     right = np.asarray(prediction == labels, dtype=np.float64)
-    sums = _group_sums(np.stack([np.ones_like(right), baseline, right - baseline], axis=1), number, draws)
+    worse = _score_loss(scored)
+    sums = _Sums(np.stack([np.ones_like(right), baseline, right - baseline, worse], axis=1), scored, resamples, seed)
     confusion = np.bincount(labels * classes + prediction, minlength=classes**2).reshape(classes, classes)
     return {
         "n": len(labels),
-        "groups": int(draws.shape[1]),
+        "groups": sums.groups,
         "confidence": confidence,
         "metrics": metrics(scored, resamples, confidence, seed, calibration),
         "reliability": calibration.reliability,
         "baseline": {
             "class": class_names[majority],
-            "accuracy": _interval(sums[:, 1] / sums[:, 0], confidence),
-            "gain": _interval(sums[:, 2] / sums[:, 0], confidence),
+            "accuracy": sums.share(1, 0, confidence),
+            "gain": sums.share(2, 0, confidence, least=-1.0),
         },
+        "score_loss": sums.share(3, 0, confidence, least=-1.0) if scored.is_binary() else None,
         "confusion": confusion.tolist(),
         "per_class": _per_class(confusion, class_names),
         "slices": _slices(scored, tags, resamples, confidence, seed, min_slice),
@@ -93,6 +101,9 @@ def metrics(
 ) -> JsonDict:
     """Metric name to `{value, low, high}`; a value that is not defined is None, an absent interval is None.
 
+    No interval is there without resamples, and none but of shares of images with few groups or a metric that does not
+    vary.
+
     `accuracy`, `macro_f1` (over classes with a label or a prediction), `mcc` (Gorodkin's R_K), `auroc` (of the binary
     score, else macro one-against-rest), `nll` (nats), `brier`, `ece` (with `null_high` and `p_value`), `coverage`,
     `selective_risk`; with positive classes also `score_accuracy` and `score_mcc` of the score rounded at 0.5; with
@@ -101,7 +112,6 @@ def metrics(
     """
     labels, d = scored.labels, scored.decisions
     n, classes = d.probabilities.shape
-    number, draws = group_weights(scored.groups, resamples, seed)
     eye = np.eye(classes)
     wrong = d.prediction != labels
     true, said = eye[labels], eye[d.prediction]
@@ -119,52 +129,82 @@ def metrics(
         true,
         said,
     ]
-    sums = _group_sums(np.concatenate(columns, axis=1).astype(np.float64), number, draws)
-    total, nll, squared, accepted, accepted_wrong, set_hits, set_sizes = sums[:, :7].T
-    hit, true_sum, said_sum = (sums[:, 7 + i * classes : 7 + (i + 1) * classes] for i in range(3))
+    columns.append((~wrong)[:, None])
+    sums = _Sums(np.concatenate(columns, axis=1).astype(np.float64), scored, resamples, seed)
+    total, nll, squared, accepted, _, _, set_sizes = sums.all[:, :7].T
+    hit, true_sum, said_sum = (sums.all[:, 7 + i * classes : 7 + (i + 1) * classes] for i in range(3))
     with np.errstate(invalid="ignore", divide="ignore"):
         f1 = np.nanmean(np.where(true_sum + said_sum > 0, 2 * hit / (true_sum + said_sum), np.nan), axis=1)
         found: JsonDict = {
-            "accuracy": _interval(hit.sum(axis=1) / total, confidence),
-            "macro_f1": _interval(f1, confidence),
-            "mcc": _interval(_mcc(hit, true_sum, said_sum, total), confidence),
-            "auroc": _auroc(scored, number, draws, confidence),
-            "nll": _interval(nll / total, confidence),
-            "brier": _interval(squared / total, confidence),
+            "accuracy": sums.share(-1, 0, confidence),
+            "macro_f1": sums.interval(f1, confidence),
+            "mcc": sums.interval(_mcc(hit, true_sum, said_sum, total), confidence),
+            "auroc": _auroc(scored, sums, confidence),
+            "nll": sums.interval(nll / total, confidence),
+            "brier": sums.interval(squared / total, confidence),
             "ece": _ece(calibration or _calibration(scored, resamples, seed)),
-            "coverage": _interval(accepted / total, confidence),
-            "selective_risk": _interval(accepted_wrong / accepted, confidence),
+            "coverage": sums.share(3, 0, confidence),
+            "selective_risk": sums.share(4, 3, confidence),
         }
         if d.sets is not None:
-            found["set_coverage"] = _interval(set_hits / accepted, confidence)
-            found["set_size"] = _interval(set_sizes / accepted, confidence)
-    if scored.positive.any() and not scored.positive.all():
+            found["set_coverage"] = sums.share(5, 3, confidence)
+            found["set_size"] = sums.interval(set_sizes / accepted, confidence)
+    if scored.is_binary():
         truth, rounded = scored.positive[labels], d.score > 0.5
-        pairs = np.stack([~truth & ~rounded, truth & rounded, ~truth, truth, ~rounded, rounded], axis=1)
-        sums = _group_sums(pairs.astype(np.float64), number, draws)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found["score_accuracy"] = _interval(sums[:, :2].sum(axis=1) / total, confidence)
-            found["score_mcc"] = _interval(_mcc(sums[:, :2], sums[:, 2:4], sums[:, 4:], total), confidence)
+        said_positive = scored.positive[d.prediction]
+        for name, answer in (("score", rounded), ("label", said_positive)):
+            pairs = [
+                ~truth & ~answer,
+                truth & answer,
+                ~truth,
+                truth,
+                ~answer,
+                answer,
+                answer == truth,
+                np.ones_like(truth),
+            ]
+            part = _Sums(np.stack(pairs, axis=1).astype(np.float64), scored, resamples, seed)
+            mcc = _mcc(part.all[:, :2], part.all[:, 2:4], part.all[:, 4:6], part.all[:, 7])
+            found[f"{name}_accuracy"] = part.share(6, 7, confidence)
+            found[f"{name}_mcc"] = part.interval(mcc, confidence)
     return found
 
 
-def _group_sums(columns: Floats, number: Ints, draws: NDArray[np.int64]) -> Floats:
-    """Sums of columns (n, K): first over all rows, then over each draw of groups, (1 + B, K)."""
-    per_group = np.zeros((draws.shape[1], columns.shape[1]))
-    np.add.at(per_group, number, columns)
-    result: Floats = np.vstack([per_group.sum(axis=0), draws @ per_group])
+def _score_loss(scored: Scored) -> Floats:
+    """By image: 1 where the label alone says rightly whether it is positive, -1 where the rounded score alone does."""
+    truth, d = scored.positive[scored.labels], scored.decisions
+    by_label, by_score = scored.positive[d.prediction] == truth, (d.score > 0.5) == truth
+    result: Floats = by_label.astype(np.float64) - by_score.astype(np.float64)
     return result
 
 
-def _interval(values: Floats, confidence: float) -> JsonDict:
-    """Value (the first) and percentile interval (over the rest, where defined)."""
-    value, rest = float(values[0]), values[1:][np.isfinite(values[1:])]
-    if not np.isfinite(value):
-        return {"value": None, "low": None, "high": None}
-    if not len(rest):
-        return {"value": value, "low": None, "high": None}
-    low, high = np.quantile(rest, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return {"value": value, "low": float(low), "high": float(high)}
+class _Sums:
+    """Sums of columns over all images, over each group, and over resamples of whole groups."""
+
+    def __init__(self, columns: Floats, scored: Scored, resamples: int, seed: int) -> None:
+        """Of columns (n, K); `all` is first over all images, then over each resample, (1 + B, K)."""
+        self.number, self.draws = group_weights(scored.groups, resamples, seed)
+        self.groups = int(self.draws.shape[1])
+        self.of_group = np.zeros((self.groups, columns.shape[1]))
+        np.add.at(self.of_group, self.number, columns)
+        self.all = np.vstack([self.of_group.sum(axis=0), self.draws @ self.of_group])
+
+    def interval(self, values: Floats, confidence: float) -> JsonDict:
+        """Value (the first) and percentile interval (over the rest)."""
+        if not np.isfinite(values[0]):
+            return {"value": None, "low": None, "high": None}
+        low, high = percentile_interval(values[1:], self.groups, confidence) or (None, None)
+        return {"value": float(values[0]), "low": low, "high": high}
+
+    def share(self, top: int, bottom: int, confidence: float, least: float = 0.0) -> JsonDict:
+        """As `interval`, for one column over another of which it is a share, or a difference of two shares."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values = self.all[:, top] / self.all[:, bottom]
+        if not np.isfinite(values[0]) or not len(self.draws):
+            return self.interval(values, confidence)
+        exact = share_interval(self.of_group[:, top], self.of_group[:, bottom], confidence, least)
+        low, high = wider(exact, percentile_interval(values[1:], self.groups, confidence))
+        return {"value": float(values[0]), "low": low, "high": high}
 
 
 def _mcc(hit: Floats, true: Floats, said: Floats, total: Floats) -> Floats:
@@ -174,17 +214,18 @@ def _mcc(hit: Floats, true: Floats, said: Floats, total: Floats) -> Floats:
     return np.where(spread > 0, covariance / np.sqrt(np.maximum(spread, 1e-300)), 0.0)
 
 
-def _auroc(scored: Scored, number: Ints, draws: NDArray[np.int64], confidence: float) -> JsonDict:
+def _auroc(scored: Scored, sums: _Sums, confidence: float) -> JsonDict:
     """AUROC of the binary score, else the mean over classes of one against the rest."""
     labels, d = scored.labels, scored.decisions
-    if scored.positive.any() and not scored.positive.all():
+    if scored.is_binary():
         tasks = [(d.score, scored.positive[labels])]
     else:
         tasks = [(d.probabilities[:, c], labels == c) for c in range(d.probabilities.shape[1])]
-    curves = [_auroc_draws(score, truth, number, draws) for score, truth in tasks if truth.any() and not truth.all()]
-    if not curves:
+    tasks = [(score, truth) for score, truth in tasks if truth.any() and not truth.all()]
+    if not tasks:
         return {"value": None, "low": None, "high": None}
-    return _interval(np.mean(curves, axis=0), confidence)
+    curves = [_auroc_draws(score, truth, sums.number, sums.draws) for score, truth in tasks]
+    return sums.interval(np.mean(curves, axis=0), confidence)
 
 
 def _auroc_draws(score: Floats, truth: Bools, number: Ints, draws: NDArray[np.int64]) -> Floats:
@@ -244,7 +285,7 @@ def _slices(
 
 def _roc(scored: Scored) -> list[dict[str, float]]:
     """ROC of the binary score: threshold falling from 1, finite."""
-    if not scored.positive.any() or scored.positive.all():
+    if not scored.is_binary():
         return []
     truth, score = scored.positive[scored.labels], scored.decisions.score
     if truth.all() or not truth.any():

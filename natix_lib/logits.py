@@ -88,6 +88,9 @@ def read_logits(path: str | Path) -> Logits:
 def read_labels(path: str | Path) -> Labels:
     """Read labels and groups; raises as `read_logits`."""
     arrays, header = _read(path, "labels", LABELS)
+    for name, values in arrays.items():
+        if values.dtype.kind not in "iu":
+            raise ContractError(f"{path}: {name} must be whole numbers, got {values.dtype}")
     return Labels(arrays["labels"].astype(np.int64), arrays.get("group"), header)
 
 
@@ -163,5 +166,8 @@ def _read_pt(path: str | Path) -> NDArray[Any]:
         raise ContractError(f"{path} is no plain tensor: {str(error).splitlines()[0]}") from error
     if not isinstance(value, torch.Tensor):
         raise ContractError(f"{path} must hold one tensor, got {type(value).__name__}")
-    result: NDArray[Any] = value.numpy()
+    if value.is_complex() or value.is_quantized or value.layout != torch.strided:
+        raise ContractError(f"{path} must hold a plain tensor of numbers, got {value.dtype}, {value.layout}")
+    value = value.detach()  # a saved parameter carries its gradient
+    result: NDArray[Any] = (value.float() if value.is_floating_point() else value).numpy()  # numpy knows no bfloat16
     return result

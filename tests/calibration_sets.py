@@ -26,10 +26,11 @@ def write_set(
     frames: int = 1,
     constant: bool = False,
     names: tuple[str, ...] = ("None", "Roadwork"),
+    prefers_last: float = 0.0,
 ) -> tuple[str, str]:
     """Logits whose argmax is right for most of n images, `frames` of them in each group; paths of both files.
 
-    With two names the second is the positive class.
+    With two names the second is the positive class. `prefers_last` is added to the last class's logits.
     """
     positive = names[1:] if len(names) == 2 else ()
     header = {
@@ -41,6 +42,7 @@ def write_set(
     labels = generator.integers(0, len(names), n)
     logits = generator.normal(0, 1, (n, len(names)))
     logits[np.arange(n), labels] += strength
+    logits[:, -1] += prefers_last
     if constant:
         logits[:, 0] = 50
     paths = str(folder / "logits"), str(folder / "labels")

@@ -91,7 +91,47 @@ def test_the_interval_covers_the_true_accuracy_as_often_as_it_says() -> None:
     for seed in range(150):
         interval = metrics(scored(seed=seed)[0], 200, 0.9, 0)["accuracy"]
         hits += interval["low"] <= truth <= interval["high"]
-    assert 0.82 < hits / 150 < 0.97
+    assert 0.86 < hits / 150 < 0.99
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_nine_images_that_are_all_right_or_all_wrong_have_no_certain_interval(right: bool) -> None:
+    logits = np.tile([[3.0, 0, 0], [0, 3.0, 0], [0, 0, 3.0]], (3, 1))
+    labels = (np.arange(9) + (not right)) % 3
+    policy = Policy(NAMES, ("Cones",))
+    data = Scored(labels, np.arange(9).astype(str), policy.apply(logits), policy.positive_mask())
+    found = evaluate(data, NAMES, {"weather": ["rain"] * 9}, 200, 0.95, 0, 5)
+    edge = 1 - 0.025 ** (1 / 9)  # of Clopper and Pearson's interval for none of nine
+    for part in (found["metrics"], found["slices"]["weather"]["rain"]["metrics"]):
+        risk, accuracy = part["selective_risk"], part["accuracy"]
+        assert (risk["value"], accuracy["value"]) == (float(not right), float(right))
+        assert risk["high"] - risk["low"] == pytest.approx(edge) == accuracy["high"] - accuracy["low"]
+        assert all(part[name]["low"] is None for name in ("mcc", "macro_f1", "auroc", "nll", "brier", "score_mcc"))
+    assert (
+        found["baseline"]["accuracy"]["low"] > 0
+        and found["baseline"]["gain"]["low"] < 0.4 + found["metrics"]["accuracy"]["value"]
+    )
+
+
+def test_a_metric_that_no_resample_moves_has_no_interval() -> None:
+    logits = np.tile([[3.0, 0, 0], [0, 3.0, 0], [0, 0, 3.0]], (20, 1))
+    policy = Policy(NAMES)
+    data = Scored(np.arange(60) % 3, np.arange(60).astype(str), policy.apply(logits), policy.positive_mask())
+    found = metrics(data, 200, 0.95, 0)
+    assert found["mcc"] == {"value": pytest.approx(1.0), "low": None, "high": None}
+    assert found["accuracy"]["low"] == pytest.approx(0.025 ** (1 / 60)) and found["accuracy"]["high"] == 1.0
+
+
+def test_how_much_worse_the_rounded_score_is_than_the_label_is_paired() -> None:
+    data, logits = scored(positive=("Cones", "Sign"))
+    off = Policy(NAMES, ("Cones", "Sign"), cut=4.0).apply(logits)
+    found = evaluate(Scored(data.labels, data.groups, off, data.positive), NAMES, {}, 200, 0.95, 0, 20)
+    loss, m = found["score_loss"], found["metrics"]
+    assert loss["value"] == pytest.approx(m["label_accuracy"]["value"] - m["score_accuracy"]["value"])
+    assert m["label_accuracy"]["value"] == pytest.approx(np.mean((logits.argmax(1) > 0) == (data.labels > 0)))
+    assert m["label_mcc"]["value"] == pytest.approx(sk.matthews_corrcoef(data.labels > 0, logits.argmax(1) > 0))
+    assert 0 < loss["low"] < loss["value"] < loss["high"]
+    assert evaluate(scored()[0], NAMES, {}, 5, 0.95, 0, 20)["score_loss"] is None
 
 
 def test_ece_has_a_null_and_no_percentile_interval() -> None:

@@ -57,6 +57,34 @@ def test_a_pt_of_the_first_trainer_is_read_without_provenance(tmp_path: Path) ->
     assert np.array_equal(data.logits, LOGITS) and data.header == {} and data.class_names == ["0", "1"]
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_pt_of_any_precision_with_or_without_its_gradient_is_read(tmp_path: Path, dtype: torch.dtype) -> None:
+    tensor = torch.from_numpy(LOGITS).to(dtype)
+    for name, value in (("plain", tensor), ("gradient", tensor.requires_grad_()), ("p", torch.nn.Parameter(tensor))):
+        torch.save(value, tmp_path / name)
+        assert np.array_equal(read_logits(tmp_path / name).values, LOGITS)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.zeros(2, 2, dtype=torch.complex64), "must hold a plain tensor of numbers, got torch.complex64"),
+        (torch.eye(2).to_sparse(), "must hold a plain tensor of numbers, got torch.float32, torch.sparse_coo"),
+    ],
+)
+def test_a_pt_that_is_no_array_of_numbers_is_refused(tmp_path: Path, tensor: torch.Tensor, message: str) -> None:
+    torch.save(tensor, tmp_path / "x")
+    with pytest.raises(ContractError, match=message):
+        read_logits(tmp_path / "x")
+
+
+@pytest.mark.parametrize("labels", [torch.tensor([0.0, 0.7, 1.0]), torch.tensor([True, False, True])])
+def test_labels_that_are_no_whole_numbers_are_refused_and_not_cut_off(tmp_path: Path, labels: torch.Tensor) -> None:
+    torch.save(labels, tmp_path / "labels.pt")
+    with pytest.raises(ContractError, match=r"labels.pt: labels must be whole numbers, got (float32|bool)"):
+        read_labels(tmp_path / "labels.pt")
+
+
 def test_a_pickle_that_is_no_tensor_is_refused(tmp_path: Path) -> None:
     torch.save({"logits": Path("x")}, tmp_path / "bad.pt")
     with pytest.raises(ContractError, match=r"bad.pt is no plain tensor"):

@@ -3,20 +3,22 @@
 `scipy.special` and not `scipy.stats`, whose import alone takes longer than a calibration.
 """
 
+from numbers import Integral, Real
+
 import numpy as np
 from scipy.special import bdtr, betaincinv
 
 from natix_lib.errors import CalibrationError
 
 
-def require_open(name: str, value: float) -> None:
+def require_open(name: str, value: object) -> None:
     """Refuse a probability that is not in (0, 1).
 
     Raises:
         CalibrationError: Naming it.
     """
-    if not 0 < value < 1:
-        raise CalibrationError(f"{name} must be in (0, 1), got {value:g}")
+    if not isinstance(value, Real) or not 0 < float(value) < 1:
+        raise CalibrationError(f"{name} must be in (0, 1), got {value}")
 
 
 def upper_risk_bound(errors: int, accepted: int, delta: float) -> float:
@@ -37,7 +39,7 @@ def upper_risk_bound(errors: int, accepted: int, delta: float) -> float:
         Clopper & Pearson (1934), Biometrika 26(4).
     """
     require_open("delta", delta)
-    if not 0 <= errors <= accepted or accepted < 1:
+    if not _are_whole(errors, accepted) or not 0 <= errors <= accepted or accepted < 1:
         raise CalibrationError(f"errors must be in 0..accepted and accepted at least 1, got {errors} of {accepted}")
     return 1.0 if errors == accepted else float(betaincinv(errors + 1, accepted - errors, 1 - delta))
 
@@ -68,3 +70,7 @@ def most_errors(accepted: int, alpha: float, delta: float) -> int:
 def least_accepted(alpha: float, delta: float) -> int:
     """The fewest accepted rows that can be certified, all of them right: ln delta / ln(1 - alpha)."""
     return int(np.ceil(np.log(delta) / np.log1p(-alpha)))
+
+
+def _are_whole(*values: object) -> bool:
+    return all(isinstance(value, Integral) for value in values)

@@ -7,8 +7,10 @@ only the ends of tie groups are reachable.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from natix_lib.decisions.score import Bools, Floats, Ints
+from natix_lib.decisions.score import Floats, Ints, check_mask, check_scores
+from natix_lib.errors import CalibrationError
 
 TABLE = tuple(round(0.10 + 0.05 * i, 2) for i in range(17))  # the first trainer's thresholds, as probabilities
 PLOTTED = 100  # points of a curve that a person looks at
@@ -31,20 +33,30 @@ class Ranking:
     errors: Ints
 
 
-def rank(scores: Floats, errors: Bools) -> Ranking:
-    """Rank rows by score. Only values are sorted, of all rows and of the wrong ones: no row has to keep its place."""
-    falling = np.sort(scores)[::-1]
+def rank(scores: ArrayLike, errors: ArrayLike) -> Ranking:
+    """Rank rows by score. Only values are sorted, of all rows and of the wrong ones: no row has to keep its place.
+
+    Args:
+        scores: Finite, (n,).
+        errors: Where the prediction is wrong, booleans or 0 and 1, (n,).
+
+    Raises:
+        CalibrationError: If an argument breaks its rule.
+    """
+    values = check_scores("scores", scores)
+    falling = np.sort(values)[::-1]
     last = _tie_ends(falling)
     levels = falling[last]
-    wrong = np.sort(scores[errors])
+    wrong = np.sort(values[check_mask("errors", errors, len(values))])
     counts = len(wrong) - np.searchsorted(wrong, levels, side="left")
     return Ranking(last + 1, levels, np.append(levels[1:], -np.inf), counts)
 
 
-def order_and_ends(scores: Floats) -> tuple[Ints, Ints]:
+def order_and_ends(scores: ArrayLike) -> tuple[Ints, Ints]:
     """Row numbers by falling score, (n,), and the last position of each tie group in them, (g,)."""
-    order = np.argsort(-scores)
-    return order, _tie_ends(scores[order])
+    values = check_scores("scores", scores)
+    order = np.argsort(-values)
+    return order, _tie_ends(values[order])
 
 
 def _tie_ends(falling: Floats) -> Ints:
@@ -56,7 +68,7 @@ def thin(count: int, points: int = PLOTTED) -> Ints:
     return np.unique(np.linspace(0, count - 1, min(count, points)).round().astype(np.int64))
 
 
-def risk_coverage_areas(ends: Ints, errors: Ints) -> tuple[float, float]:
+def risk_coverage_areas(ends: ArrayLike, errors: ArrayLike) -> tuple[float, float]:
     """AURC and AUGRC, errors of a tie group spread evenly over it.
 
     AURC is the mean selective risk over the n coverages; AUGRC the area under joint risk P(accepted and wrong) against
@@ -64,12 +76,21 @@ def risk_coverage_areas(ends: Ints, errors: Ints) -> tuple[float, float]:
 
     Args:
         ends: Reachable numbers of accepted rows, rising to n, (g,).
-        errors: Errors among them, (g,).
+        errors: Errors among them, never falling, (g,).
+
+    Raises:
+        CalibrationError: If they are no such counts.
     """
+    ends = check_scores("ends", ends)
+    errors = check_scores("errors", errors, len(ends))
+    steps, more = np.diff(ends, prepend=0), np.diff(errors, prepend=0)
+    if (ends != np.floor(ends)).any() or (steps < 1).any() or (more < 0).any() or (more > steps).any():
+        raise CalibrationError("ends must be counts that rise, and errors counts of rows among them")
     n = int(ends[-1])
     counts = np.arange(1, n + 1)
-    expected = np.interp(counts, ends, errors) if len(ends) < n else errors.astype(np.float64)
+    expected = np.interp(counts, ends, errors) if len(ends) < n else errors
     if len(ends) < n and ends[0] > 1:
-        expected[: ends[0]] = counts[: ends[0]] * (errors[0] / ends[0])
+        first = int(ends[0])
+        expected[:first] = counts[:first] * (errors[0] / first)
     augrc = (expected.sum() - 0.5 * expected[-1]) / n**2
     return float(np.mean(expected / counts)), float(augrc)

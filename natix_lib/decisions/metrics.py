@@ -1,17 +1,23 @@
-"""How good probabilities are: NLL, Brier, calibration error with its null, and intervals by resampling groups.
+"""How good probabilities are: NLL, Brier, and calibration error with its null.
 
 A percentile interval on the expected calibration error is invalid: the estimate is biased upwards, a perfectly
 calibrated model of 200 images shows .05. Instead its null is drawn: labels resampled from the model's own confidences
 (consistency resampling, Bröcker & Smith 2007), which says how much error a calibrated model would show.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from natix_lib.decisions.score import Bools, Floats, Ints
+from natix_lib.decisions.score import (
+    Floats,
+    Ints,
+    check_confidence,
+    check_labels,
+    check_mask,
+    check_probabilities,
+)
 
 BINS = 15
 
@@ -36,39 +42,56 @@ class EceTest:
     reliability: list[dict[str, float]]
 
 
-def brier(probabilities: Floats, labels: Ints) -> Floats:
-    """Brier score of each row, in [0, 2], (n,): squared distance to the one-hot label."""
-    own = probabilities[np.arange(len(labels)), labels]
-    result: Floats = (probabilities**2).sum(axis=1) - 2 * own + 1
+def brier(probabilities: ArrayLike, labels: ArrayLike) -> Floats:
+    """Brier score of each row, in [0, 2], (n,): squared distance to the one-hot label.
+
+    Raises:
+        CalibrationError: If probabilities (n, C) or labels (n,) break their rules.
+    """
+    p = check_probabilities(probabilities)
+    y = check_labels(labels, *p.shape)
+    result: Floats = (p**2).sum(axis=1) - 2 * p[np.arange(len(y)), y] + 1
     return result
 
 
-def ece(confidence: Floats, correct: ArrayLike, bins: int = BINS, equal_mass: bool = False) -> float:
-    """Expected calibration error of confidences in [0, 1], over bins of equal width or of equal mass."""
-    which = _bins(confidence, bins, equal_mass)
-    gap = np.bincount(which, np.asarray(correct, dtype=np.float64) - confidence, bins)
-    return float(np.abs(gap).sum() / len(confidence))
+def ece(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS, equal_mass: bool = False) -> float:
+    """Expected calibration error of confidences in [0, 1], over bins of equal width or of equal mass.
+
+    Raises:
+        CalibrationError: If confidence (n,) or correct (n,), booleans or 0 and 1, break their rules.
+    """
+    p = check_confidence(confidence)
+    right = check_mask("correct", correct, len(p))
+    gap = np.bincount(_bins(p, bins, equal_mass), right - p, bins)
+    return float(np.abs(gap).sum() / len(p))
 
 
-def classwise_ece(probabilities: Floats, labels: Ints, bins: int = BINS) -> float:
-    """Mean over classes of the equal-width ECE of the class's probability (Kull et al. 2019)."""
-    columns = range(probabilities.shape[1])
-    return float(np.mean([ece(probabilities[:, c], labels == c, bins) for c in columns]))
+def classwise_ece(probabilities: ArrayLike, labels: ArrayLike, bins: int = BINS) -> float:
+    """Mean over classes of the equal-width ECE of the class's probability (Kull et al. 2019); raises as `brier`."""
+    p = check_probabilities(probabilities)
+    y = check_labels(labels, *p.shape)
+    return float(np.mean([ece(p[:, c], y == c, bins) for c in range(p.shape[1])]))
 
 
 def ece_with_null(
-    confidence: Floats, correct: Bools, resamples: int = 1000, seed: int = 0, bins: int = BINS
+    confidence: ArrayLike, correct: ArrayLike, resamples: int = 1000, seed: int = 0, bins: int = BINS
 ) -> EceTest:
-    """Equal-width ECE, its consistency-resampling null, and the reliability diagram with its null band."""
+    """Equal-width ECE, its consistency-resampling null, and the reliability diagram with its null band.
+
+    Raises:
+        CalibrationError: As `ece`.
+    """
     generator = np.random.default_rng(seed)
-    n = len(confidence)
-    which = _bins(confidence, bins, False)
+    p = check_confidence(confidence)
+    right = check_mask("correct", correct, len(p))
+    n = len(p)
+    which = _bins(p, bins, False)
     held = np.bincount(which, minlength=bins)
-    expected, hits = np.bincount(which, confidence, bins), np.bincount(which, correct, bins)
+    expected, hits = np.bincount(which, p, bins), np.bincount(which, right, bins)
     value = float(np.abs(hits - expected).sum() / n)
     draws = np.empty((resamples, bins))
     for i in range(resamples):
-        draws[i] = np.bincount(which[generator.random(n) < confidence], minlength=bins)
+        draws[i] = np.bincount(which[generator.random(n) < p], minlength=bins)
     null = np.abs(draws - expected).sum(axis=1) / n
     low, high = np.quantile(draws, [0.025, 0.975], axis=0)
     reliability = [
@@ -83,47 +106,6 @@ def ece_with_null(
     ]
     p_value = float((1 + (null >= value).sum()) / (1 + resamples))
     return EceTest(value, float(null.mean()), float(np.quantile(null, 0.95)), p_value, reliability)
-
-
-def group_weights(groups: ArrayLike, resamples: int, seed: int) -> tuple[Ints, NDArray[np.int64]]:
-    """Bootstrap draws of whole groups.
-
-    Args:
-        groups: Group of each row, (n,).
-        resamples: Draws B.
-        seed: Of the draws.
-
-    Returns:
-        The group number of each row (n,), and how often each of the G groups is drawn, (B, G).
-    """
-    names, number = np.unique(np.asarray(groups), return_inverse=True)
-    draws = np.empty((resamples, len(names)), dtype=np.int64)
-    for i, counts in enumerate(_drawn(len(names), resamples, seed)):
-        draws[i] = counts
-    return number.astype(np.int64), draws
-
-
-def bootstrap_means(
-    values: Floats, groups: ArrayLike, resamples: int, seed: int, confidence: float = 0.95
-) -> list[tuple[float, float]]:
-    """Percentile interval of the mean of each column of `values` (n, K), whole groups resampled.
-
-    The columns share their draws, and one draw at a time is held: a million groups need no table of a thousand times
-    as many counts.
-    """
-    names, number = np.unique(np.asarray(groups), return_inverse=True)
-    columns = [np.bincount(number, column) for column in values.T]
-    table = np.stack([*columns, np.bincount(number).astype(np.float64)])
-    sums = np.stack([table @ counts for counts in _drawn(len(names), resamples, seed)])
-    low, high = np.quantile(sums[:, :-1] / sums[:, -1:], [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-    return list(zip(low.tolist(), high.tolist(), strict=True))
-
-
-def _drawn(count: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """How often each of `count` groups is drawn, for each resample."""
-    generator = np.random.default_rng(seed)
-    for _ in range(resamples):
-        yield np.bincount(generator.integers(0, count, count), minlength=count)
 
 
 def _bins(confidence: Floats, bins: int, equal_mass: bool) -> Ints:

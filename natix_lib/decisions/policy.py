@@ -19,6 +19,7 @@ from natix_lib.decisions.score import (
     Floats,
     Ints,
     Logits,
+    as_array,
     check_logits,
     group_log_odds,
     predictions_and_log_odds,
@@ -44,7 +45,9 @@ class Decisions:
         accepted: Whether the policy stands by it, (n,).
         confidence: Log-odds of the prediction at temperature 1, (n,).
         probabilities: (n, C), at the policy's temperature.
-        score: In [0, 1], (n,): the positive classes with the cut at 0.5, or the prediction's probability.
+        score: In [0, 1], (n,): with positive classes the sum of their probabilities, moved so that the tuned cut is at
+            0.5; without, the prediction's probability. It is the same whether the image is accepted or not, and above
+            0.5 it can contradict the prediction: several positive classes together may outweigh the largest class.
         sets: Which classes are in the prediction set, (n, C); None when the policy has no sets.
     """
 
@@ -115,17 +118,16 @@ class Policy:
         """Decide on logits (n, C); n may be 0. A row is decided alike alone and among others.
 
         Raises:
-            CalibrationError: If logits are not finite or C is not the number of classes.
+            CalibrationError: If logits are not finite, or are neither (n, C) nor one row (C,) of the policy's classes.
         """
-        values = np.asarray(logits)
-        values = values.reshape(-1, values.shape[-1])
-        if values.shape[1] != len(self.class_names):
-            raise CalibrationError(
-                f"logits have {values.shape[1]} columns, the policy knows {len(self.class_names)} classes"
-            )
-        if len(values):
-            return self._decide(check_logits(values))
-        return self._decide(np.zeros((1, values.shape[1]))).take(np.empty(0, dtype=np.int64))
+        classes = len(self.class_names)
+        rows = as_array("logits", logits)
+        if rows.shape == (0, classes):
+            return self._decide(np.zeros((1, classes))).take(np.empty(0, dtype=np.int64))
+        values = check_logits(rows[np.newaxis] if rows.ndim == 1 else rows)
+        if values.shape[1] != classes:
+            raise CalibrationError(f"logits have {values.shape[1]} columns, the policy knows {classes} classes")
+        return self._decide(values)
 
     def _decide(self, values: Logits) -> Decisions:
         prediction, confidence = predictions_and_log_odds(values)

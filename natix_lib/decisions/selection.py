@@ -9,8 +9,8 @@ last tried. `grid`: thresholds fixed before VAL_CALIB is seen, each with delta/J
 threshold behind a bad one. Bounding the expected risk and calling it a high-probability guarantee was rejected: in
 simulation it fails in a third of the trials.
 
-Frames of one drive are not independent and void the guarantee, so with groups one row of each is drawn, by a fixed
-seed, and the statement is about groups.
+Frames of one drive are not independent and void the guarantee, so with groups one row of each is drawn, by the hash of
+the data (`draws`), and the statement is about groups.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ from numpy.typing import ArrayLike
 
 from natix_lib.decisions.binomial import is_certified, least_accepted, most_errors, require_open, upper_risk_bound
 from natix_lib.decisions.curve import TABLE, Ranking, rank
-from natix_lib.decisions.score import Ints, log_odds_at
+from natix_lib.decisions.draws import independent_rows
+from natix_lib.decisions.score import check_mask, check_scores, log_odds_at
 from natix_lib.errors import CalibrationError
 
 PROCEDURES = ("ltt", "sgr", "grid")
@@ -59,28 +60,6 @@ class Certificate:
     reason: str
 
 
-def one_of_each_group(groups: ArrayLike, seed: int) -> Ints:
-    """A row number of each group, drawn by `seed`, in rising order."""
-    names = np.asarray(groups)
-    shuffled = np.random.default_rng(seed).permutation(len(names))
-    _, first = np.unique(names[shuffled], return_index=True)
-    return np.sort(shuffled[first]).astype(np.int64)
-
-
-def independent_rows(rows: int, groups: ArrayLike | None, seed: int) -> tuple[Ints | slice, str]:
-    """The rows that a test may count as independent, and their unit, `image` or `group`.
-
-    Raises:
-        CalibrationError: If `groups` has another length.
-    """
-    if groups is None:
-        return slice(None), "image"
-    names = np.asarray(groups)
-    if names.shape != (rows,):
-        raise CalibrationError(f"groups must have the length of the scores, {rows}, got shape {names.shape}")
-    return one_of_each_group(names, seed), "group"
-
-
 def certify_selection(
     scores: ArrayLike,
     errors: ArrayLike,
@@ -88,19 +67,17 @@ def certify_selection(
     delta: float,
     groups: ArrayLike | None = None,
     procedure: str = "ltt",
-    seed: int = 0,
     grid: ArrayLike | None = None,
 ) -> Certificate:
     """The lowest threshold at which the risk of the accepted is certified.
 
     Args:
         scores: Confidence of each row, finite, (n,).
-        errors: 1 where the prediction is wrong, (n,).
+        errors: Where the prediction is wrong, booleans or 0 and 1, (n,).
         alpha: Bound on the risk, in (0, 1).
         delta: Probability that the bound does not hold, in (0, 1).
-        groups: Group of each row, (n,); None takes rows as independent.
+        groups: Group of each row, (n,), of which one row each is tested; None takes rows as independent.
         procedure: `ltt`, `sgr` or `grid`.
-        seed: Of the row drawn from each group.
         grid: For `grid`: J thresholds on the score, chosen without these rows; None takes the log-odds of `GRID`.
 
     Returns:
@@ -111,17 +88,12 @@ def certify_selection(
     """
     require_open("alpha", alpha)
     require_open("delta", delta)
-    s, e = np.asarray(scores, dtype=np.float64), np.asarray(errors)
-    if s.ndim != 1 or not len(s) or e.shape != s.shape:
-        raise CalibrationError(f"scores and errors must be of one length, at least 1, got {s.shape} and {e.shape}")
-    if not np.isfinite(s).all():
-        raise CalibrationError(f"scores must be finite, row {np.flatnonzero(~np.isfinite(s))[0]} is not")
-    if not np.isin(e, (0, 1)).all():
-        raise CalibrationError(f"errors must be 0 or 1, row {np.flatnonzero(~np.isin(e, (0, 1)))[0]} is not")
+    s = check_scores("scores", scores)
+    e = check_mask("errors", errors, len(s))
     if procedure not in PROCEDURES:
         raise CalibrationError(f"scrc.procedure must be one of {', '.join(PROCEDURES)}, got {procedure!r}")
-    rows, unit = independent_rows(len(s), groups, seed)
-    s, e = s[rows], e[rows].astype(np.bool_)
+    rows, unit = independent_rows(groups, s, e)
+    s, e = s[rows], e[rows]
     ranking = rank(s, e)
     if procedure == "grid":
         thresholds = _thresholds(grid)
@@ -185,10 +157,10 @@ def _sgr(ranking: Ranking, alpha: float, delta: float) -> Found:
 def _thresholds(grid: ArrayLike | None) -> list[float]:
     if grid is None:
         return [-np.inf, *map(log_odds_at, GRID)]
-    values = np.asarray(grid, dtype=np.float64)
-    if values.ndim != 1 or not len(values) or np.isnan(values).any():
-        raise CalibrationError(f"grid must hold thresholds, at least one and none NaN, got {values.tolist()}")
-    return sorted(set(values.tolist()))
+    values = np.asarray(grid)
+    if values.ndim != 1 or not len(values) or values.dtype.kind not in "iuf" or np.isnan(values).any():
+        raise CalibrationError(f"grid must hold thresholds, at least one and none NaN, got {grid}")
+    return sorted(set(values.astype(np.float64).tolist()))
 
 
 def _grid(ranking: Ranking, thresholds: list[float], alpha: float, delta: float) -> Found:

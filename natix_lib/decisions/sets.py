@@ -2,7 +2,7 @@
 
 A class is in the set when its LAC score, 1 - probability, is at most a threshold; the prediction is always in it, which
 can only raise the coverage. The accept rule and the temperature must come from other rows than the ones given here
-(`first_half` divides them), or the accepted are no sample of what will be accepted.
+(`draws.first_half` divides them), or the accepted are no sample of what will be accepted.
 
 `pac` (SCRC-split): with m accepted, k* is the most misses that the binomial test allows, and the threshold is the
 (m - k*)-th smallest score of the true class: at most a share alpha of the sets of accepted images miss the label, with
@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from natix_lib.decisions.binomial import least_accepted, most_errors, require_open, upper_risk_bound
-from natix_lib.decisions.score import Bools, Floats, check_labels
-from natix_lib.decisions.selection import independent_rows
+from natix_lib.decisions.draws import independent_rows
+from natix_lib.decisions.score import Floats, check_labels, check_mask, check_probabilities
 from natix_lib.errors import CalibrationError
 
 PAC, SCRC_I = SETS = ("pac", "scrc_i")
@@ -57,40 +57,30 @@ class PredictionSets:
     promise: str
 
 
-def first_half(rows: int, groups: ArrayLike | None, seed: int) -> Bools:
-    """Half of the groups, or of the rows, drawn by `seed`: True for rows of the first half, (n,)."""
-    _, number = np.unique(np.arange(rows) if groups is None else np.asarray(groups), return_inverse=True)
-    count = int(number.max()) + 1
-    first: Bools = np.random.default_rng(seed).permutation(count) < (count + 1) // 2
-    return first[number]
-
-
 def lac_scores(probabilities: Floats) -> Floats:
-    """LAC score of every class, in [0, 1], (n, C); the one place where it is computed."""
+    """LAC score of every class, in [0, 1], (n, C), of checked probabilities; the one place where it is computed."""
     return 1.0 - probabilities
 
 
 def fit_prediction_sets(
-    probabilities: Floats,
+    probabilities: ArrayLike,
     labels: ArrayLike,
-    accepted: Bools,
+    accepted: ArrayLike,
     alpha: float,
     delta: float,
     groups: ArrayLike | None = None,
     procedure: str = PAC,
-    seed: int = 0,
 ) -> PredictionSets:
     """The smallest sets whose promise holds.
 
     Args:
         probabilities: (n, C), of rows on which neither the accept rule nor the temperature was fitted.
         labels: (n,) in 0..C-1.
-        accepted: Which rows the accept rule accepts, (n,).
+        accepted: Which rows the accept rule accepts, booleans or 0 and 1, (n,).
         alpha: Bound on the share of the accepted whose set misses the label, in (0, 1).
         delta: Probability that `pac`'s bound does not hold, in (0, 1).
         groups: Group of each row, (n,); one row of each is drawn, before any is rejected.
         procedure: `pac` or `scrc_i`.
-        seed: Of the row drawn from each group.
 
     Returns:
         The threshold; too few accepted rows are an answer that admits every class, with its reason.
@@ -102,13 +92,13 @@ def fit_prediction_sets(
     require_open("delta", delta)
     if procedure not in SETS:
         raise CalibrationError(f"scrc.sets must be one of {', '.join(SETS)}, got {procedure!r}")
-    y = check_labels(labels, *probabilities.shape)
-    if accepted.shape != y.shape:
-        raise CalibrationError(f"accepted must have the length of the labels, {len(y)}, got shape {accepted.shape}")
-    rows, unit = independent_rows(len(y), groups, seed)
+    p = check_probabilities(probabilities)
+    y = check_labels(labels, *p.shape)
+    stands = check_mask("accepted", accepted, len(y))
+    rows, unit = independent_rows(groups, p, y, stands)
     chosen = np.arange(len(y))[rows]
-    chosen = chosen[accepted[chosen]]
-    own = np.sort(lac_scores(probabilities)[chosen, y[chosen]])
+    chosen = chosen[stands[chosen]]
+    own = np.sort(lac_scores(p)[chosen, y[chosen]])
     m = len(own)
     if procedure == PAC:
         allowed = most_errors(m, alpha, delta)

@@ -157,7 +157,7 @@ def sweep_thresholds(
 
 
 def require_two_classes(labels: Ints, predicted: Ints) -> None:
-    """Refuse labels or predictions that are all one class: no policy can be fitted on them.
+    """Refuse checked labels or predictions that are all one class: no policy can be fitted on them.
 
     Raises:
         CalibrationError: Naming the class.

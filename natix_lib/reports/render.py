@@ -27,6 +27,8 @@ METRICS = {
     "set_size": "Classes in a set of the accepted",
     "score_accuracy": "Accuracy of the rounded score",
     "score_mcc": "MCC of the rounded score",
+    "label_accuracy": "Accuracy of the label as positive or not",
+    "label_mcc": "MCC of the label as positive or not",
 }
 
 UPRIGHT_FROM = 3  # more classes than this have their names upright above their columns, so that 13 fit a page

@@ -13,11 +13,12 @@ from natix_lib import config
 from natix_lib.decisions import Certificate, Policy, certify_selection, fit_prediction_sets, fit_temperature
 from natix_lib.decisions.binomial import upper_risk_bound
 from natix_lib.decisions.curve import Ranking, rank, thin
-from natix_lib.decisions.metrics import bootstrap_means, brier, classwise_ece, ece, ece_with_null
+from natix_lib.decisions.draws import first_half, independent_rows
+from natix_lib.decisions.intervals import bootstrap_means
+from natix_lib.decisions.metrics import brier, classwise_ece, ece, ece_with_null
 from natix_lib.decisions.policy import ABSTAIN_ALL, ACCEPT_ALL, CALIBRATE_METHOD, SETS_SCORE, THRESHOLD
 from natix_lib.decisions.score import Bools, Floats, Ints, log_odds_at, predictions_and_log_odds, softmax
-from natix_lib.decisions.selection import independent_rows
-from natix_lib.decisions.sets import PAC, first_half
+from natix_lib.decisions.sets import PAC
 from natix_lib.decisions.sweep import require_two_classes
 from natix_lib.decisions.temperature import negative_log_likelihood
 from natix_lib.errors import CalibrationError
@@ -27,6 +28,7 @@ from natix_lib.reports.render import render_policy
 from natix_lib.step_settings import CalibrateSettings
 from natix_lib.steps.policies import acceptance, document_of, provenance, tuned_cut, write_curve
 
+SEED = 0  # of the resamples: no decision hangs on it, and no key lets a person look for a kinder one
 NLL_SPAN, NLL_POINTS = 4.0, 25  # the plotted temperatures: T/4 to 4 T, and 1
 
 
@@ -60,9 +62,10 @@ def run(
     require_two_classes(data.labels, predicted)
     wrong = predicted != data.labels
     n = len(scores)
-    fitting = np.ones(n, dtype=np.bool_) if wanted.sets == "none" else first_half(n, data.groups, wanted.seed)
+    alone = wanted.sets == "none"
+    fitting = np.ones(n, dtype=np.bool_) if alone else first_half(data.groups, data.logits, data.labels)
     groups = None if data.groups is None else data.groups[fitting]
-    fit = fit_temperature(data.logits[fitting], data.labels[fitting])
+    fit = fit_temperature(data.logits[fitting], data.labels[fitting], groups)
     certificate = certify_selection(
         scores[fitting],
         wrong[fitting],
@@ -70,13 +73,12 @@ def run(
         wanted.delta,
         groups,
         wanted.procedure,
-        wanted.seed,
         [log_odds_at(p) for p in wanted.grid] or None,
     )
-    tested, _ = independent_rows(int(fitting.sum()), groups, wanted.seed)
+    tested, _ = independent_rows(groups, scores[fitting], wrong[fitting])
     ranking = rank(scores[fitting][tested], wrong[fitting][tested])
     mode, threshold = _accept_rule(certificate, scores[fitting], wrong[fitting], wanted)
-    cut = tuned_cut(data, fit.temperature, wanted.tune_cut)
+    cut, trial = tuned_cut(data, fit.temperature, wanted.tune_cut)
     policy = Policy(
         class_names=tuple(data.class_names),
         positive_classes=tuple(data.positive_classes),
@@ -98,11 +100,11 @@ def run(
         figures[name], reliability[f"reliability_{name}"] = _metrics(p, nll[name], predicted, data.labels, wanted)
     risk = float(wrong[accepted].mean()) if accepted.any() else None
     document = {
-        **document_of(policy, cut),
+        **document_of(policy, cut, trial),
         "calibration_loss": fit.nll,
         "sets": _sets(data, probabilities["after"], accepted, ~fitting, wanted),
         "guarantee": _guarantee(certificate, wanted),
-        "fit": {"status": fit.status, "passes": fit.passes, "gradient": fit.gradient},
+        "fit": {"status": fit.status, "reason": fit.reason, "passes": fit.passes, "gradient": fit.gradient},
         "n": n,
         "coverage": float(accepted.mean()),
         "selective_risk": risk,
@@ -191,7 +193,6 @@ def _sets(
         wanted.delta,
         None if data.groups is None else data.groups[rows],
         wanted.sets,
-        wanted.seed,
     )
     return {
         "score": SETS_SCORE,
@@ -214,7 +215,7 @@ def _metrics(
 ) -> tuple[JsonDict, list[dict[str, float]]]:
     """Figures of calibration, and the reliability diagram."""
     confidence, right = probabilities.max(axis=1), predicted == labels
-    test = ece_with_null(confidence, right, wanted.bootstrap, wanted.seed)
+    test = ece_with_null(confidence, right, wanted.bootstrap, SEED)
     figures = {
         "nll": float(nll.mean()),
         "brier": float(brier(probabilities, labels).mean()),
@@ -231,12 +232,12 @@ def _metrics(
 def _intervals(
     data: CalibrationSet, probabilities: Mapping[str, Floats], nll: Mapping[str, Floats], wanted: config.Scrc
 ) -> JsonDict:
-    """95 % intervals of after minus before, paired, whole groups resampled."""
+    """95 % intervals of after minus before, paired, whole groups resampled; None where there can be none."""
     groups = np.arange(len(data.labels)) if data.groups is None else data.groups
     squared = {name: brier(p, data.labels) for name, p in probabilities.items()}
     differences = np.stack([rows["after"] - rows["before"] for rows in (nll, squared)], axis=1)
-    nll_range, brier_range = bootstrap_means(differences, groups, wanted.bootstrap, wanted.seed)
-    return {"nll_difference": list(nll_range), "brier_difference": list(brier_range)}
+    nll_range, brier_range = bootstrap_means(differences, groups, wanted.bootstrap, SEED)
+    return {"nll_difference": nll_range, "brier_difference": brier_range}
 
 
 def _risk_coverage(ranking: Ranking, delta: float) -> list[JsonDict]:

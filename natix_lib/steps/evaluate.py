@@ -10,6 +10,7 @@ from natix_lib import config
 from natix_lib.bundle.runtime import Bundle
 from natix_lib.contracts import SCHEMA_VERSION, TEST, read_document, require_same
 from natix_lib.data.dataset import open_dataset, open_role
+from natix_lib.decisions.intervals import LEAST_GROUPS
 from natix_lib.evaluation import Scored
 from natix_lib.evaluation import evaluate as measure
 from natix_lib.files import JsonDict, read_json, sha256_file, write_bytes, write_json
@@ -83,13 +84,29 @@ def run(
 def _warnings(scored: Scored, found: JsonDict, policy: JsonDict) -> list[str]:
     """What a reader must not overlook."""
     said = []
+    loss, metrics = found["score_loss"], found["metrics"]
+    if (
+        loss
+        and loss["low"] is not None
+        and loss["low"] > 0 >= metrics["score_mcc"]["value"] - metrics["label_mcc"]["value"]
+    ):
+        said.append(
+            "Do not round the score: it says positive or not rightly of "
+            f"{metrics['score_accuracy']['value']:.1%} of the TEST images, the label of "
+            f"{metrics['label_accuracy']['value']:.1%}, and that is more than chance."
+        )
     prediction = scored.decisions.prediction
     if (prediction == prediction[0]).all():
         said.append("The model says the same class for every TEST image.")
-    if found["baseline"]["gain"]["low"] is not None and found["baseline"]["gain"]["low"] <= 0:
+    gain = found["baseline"]["gain"]["low"]
+    if gain is not None and gain <= 0:
         said.append("The accuracy does not exceed the majority class by more than chance.")
     if not scored.decisions.accepted.any():
         said.append("The policy accepts no TEST image: every prediction is left to a person.")
+    if found["groups"] < LEAST_GROUPS:
+        said.append(
+            f"TEST has {found['groups']} groups: too few for intervals but of shares, which are wide for that reason."
+        )
     guarantee = policy.get("guarantee")
     if guarantee and not guarantee["certified"]:
         said.append(f"The accept rule carries no guarantee: {guarantee['reason']}.")

@@ -1,6 +1,7 @@
 """What sweep and calibrate share: where a policy comes from, its cut, its curve file, and what its plots show."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,9 @@ import scipy
 from numpy.typing import NDArray
 
 from natix_lib import __version__
-from natix_lib.decisions.cut import Cut, tune_cut
+from natix_lib.decisions.cut import Cut, judge_cut, matthews, tune_cut
 from natix_lib.decisions.policy import Policy
-from natix_lib.decisions.score import Bools, group_log_odds
+from natix_lib.decisions.score import Bools, group_log_odds, probability
 from natix_lib.files import JsonDict, replacing, sha256_file
 from natix_lib.logits import CalibrationSet
 
@@ -29,18 +30,34 @@ def provenance(data: CalibrationSet, logits_path: str, labels_path: str) -> Json
     }
 
 
-def tuned_cut(data: CalibrationSet, temperature: float, wanted: bool) -> Cut | None:
-    """The tuned cut of the binary score, or None when the task has none or none is wanted."""
+def tuned_cut(data: CalibrationSet, temperature: float, wanted: bool) -> tuple[Cut | None, JsonDict | None]:
+    """The cut of the binary score that ships, None for 0.5, and what `judge_cut` said of the best one.
+
+    Both are None when the task has no binary score, its labels are of one kind, or no cut is wanted.
+    """
     positive = Policy(tuple(data.class_names), tuple(data.positive_classes)).positive_mask()
     truth = positive[data.labels]
     if not wanted or not positive.any() or positive.all() or truth.all() or not truth.any():
-        return None
-    return tune_cut(group_log_odds(data.logits, positive, temperature), truth)
+        return None, None
+    scores = group_log_odds(data.logits, positive, temperature)
+    best, trial = tune_cut(scores, truth), judge_cut(scores, truth, data.groups)
+    reason = (
+        f"the best cut {probability(best.logodds):.3f} does not beat 0.5 by more than chance where it was not tuned: "
+        f"{trial.worse} of {trial.changed} changed {trial.unit}s become wrong, p = {trial.p_value:.3f}"
+    )
+    document = {
+        **asdict(trial),
+        "cut": probability(best.logodds),
+        "value": best.mcc,
+        "value_at_half": matthews(scores > 0, truth),
+        "reason": "" if trial.kept else reason,
+    }
+    return best if trial.kept else None, document
 
 
-def document_of(policy: Policy, cut: Cut | None) -> JsonDict:
-    """The policy's own part of its file, with what its cut reached."""
-    document = policy.to_document()
+def document_of(policy: Policy, cut: Cut | None, trial: JsonDict | None) -> JsonDict:
+    """The policy's own part of its file, with what its cut reached and why it is there or not."""
+    document = {**policy.to_document(), "cut_trial": trial}
     if cut is not None:
         document["decision"] |= {"objective": "mcc", "value": cut.mcc}
     return document

@@ -42,7 +42,7 @@ def run(
     wanted = config.parse(SweepSettings, settings).sweep
     data = read_pair("sweep", val_calib_logits, val_calib_labels)
     found = sweep_thresholds(data.logits, data.labels, wanted.objective, wanted.max_risk, wanted.min_coverage)
-    cut = tuned_cut(data, 1.0, wanted.tune_cut)
+    cut, trial = tuned_cut(data, 1.0, wanted.tune_cut)
     policy = Policy(
         class_names=tuple(data.class_names),
         positive_classes=tuple(data.positive_classes),
@@ -52,7 +52,7 @@ def run(
         cut=None if cut is None else cut.logodds,
     )
     document = {
-        **document_of(policy, cut),
+        **document_of(policy, cut, trial),
         "f1_score": found.f1_score,
         "objective": {
             "name": found.objective,

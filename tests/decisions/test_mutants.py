@@ -17,9 +17,12 @@ import natix_lib
 
 pytestmark = pytest.mark.slow  # each is a process of its own
 ROOT = Path(natix_lib.__file__).parent.parent
-GUARANTEE, POLICY, SELECTION, SWEEP, TEMPERATURE, PROPERTIES = (
+GUARANTEE, POLICY, SELECTION, SWEEP, TEMPERATURE, PROPERTIES, ARGUMENTS, DRAWS, INTERVALS, CUT = (
     f"tests/decisions/test_{name}.py"
-    for name in ("guarantee", "policy", "selection", "sweep", "temperature", "properties")
+    for name in (
+        *("guarantee", "policy", "selection", "sweep", "temperature", "properties"),
+        *("arguments", "draws", "intervals", "cut"),
+    )
 )
 COUNT_BY_HAND = f"{GUARANTEE}::test_the_sets_of_a_few_rows_are_those_of_a_count_by_hand"
 COUNTS = f"{SELECTION}::test_the_certificate_counts_what_the_runtime_will_accept"
@@ -53,9 +56,10 @@ MUTANTS = {
     ),
     "a rank inside a tie group": Mutant(
         "curve.py",
-        "    last = _tie_ends(falling)\n    levels = falling[last]\n    wrong = np.sort(scores[errors])\n"
+        "    last = _tie_ends(falling)\n    levels = falling[last]\n"
+        '    wrong = np.sort(values[check_mask("errors", errors, len(values))])\n'
         '    counts = len(wrong) - np.searchsorted(wrong, levels, side="left")\n',
-        "    last, levels = np.arange(len(falling)), falling\n    counts = np.cumsum(errors[np.argsort(-scores)])\n",
+        "    last, levels = np.arange(len(falling)), falling\n    counts = np.cumsum(errors[np.argsort(-values)])\n",
         COUNTS,
     ),
     "the threshold is the last accepted score": Mutant(
@@ -105,14 +109,14 @@ MUTANTS = {
         f"{SELECTION}::test_too_few_rows_are_an_answer_with_its_reason",
     ),
     "rows are tested, not groups": Mutant(
-        "selection.py",
-        'return one_of_each_group(names, seed), "group"',
+        "draws.py",
+        'return np.sort(order[places]), "group"',
         'return slice(None), "group"',
         f"{GUARANTEE}::test_near_duplicates_void_the_guarantee_unless_groups_are_told[ltt]",
     ),
     "rows are taken for sets, not groups": Mutant(
         "sets.py",
-        "rows, unit = independent_rows(len(y), groups, seed)",
+        "rows, unit = independent_rows(groups, p, y, stands)",
         'rows, unit = slice(None), "group"',
         f"{GUARANTEE}::test_near_duplicates_void_the_promise_of_the_sets_unless_groups_are_told",
     ),
@@ -128,7 +132,7 @@ MUTANTS = {
     ),
     "sets are fitted on the rejected too": Mutant(
         "sets.py",
-        "    chosen = chosen[accepted[chosen]]\n",
+        "    chosen = chosen[stands[chosen]]\n",
         "",
         f"{PROPERTIES}::test_the_runtime_decides_as_the_fit_did_for_a_row_alone_in_a_batch_and_in_any_order",
     ),
@@ -155,8 +159,8 @@ MUTANTS = {
     ),
     "the temperature overflows": Mutant(
         "temperature.py",
-        "        z -= z.max(axis=0)\n        own = z[labels[block], np.arange(z.shape[1])]\n        weights",
-        "        own = z[labels[block], np.arange(z.shape[1])]\n        weights",
+        "        z -= z.max(axis=0)\n        weights",
+        "        weights",
         f"{TEMPERATURE}::test_the_nll_is_never_above_that_at_temperature_one",
     ),
     "a step away from the minimum": Mutant(
@@ -170,6 +174,60 @@ MUTANTS = {
         "(beta, high) if slope < 0 else (low, beta)",
         "(beta, high) if slope > 0 else (low, beta)",
         f"{TEMPERATURE}::test_the_minimum_is_the_one_that_a_scalar_search_finds",
+    ),
+    "a mask of 0 and 1 is read as row numbers": Mutant(
+        "score.py",
+        "    result: Bools = values == 1\n    return result",
+        "    return values.astype(np.int64)",
+        f"{ARGUMENTS}::test_398_wrong_of_400_are_not_certified_by_a_mask_of_ones",
+    ),
+    "probabilities need not be numbers in [0, 1]": Mutant(
+        "score.py",
+        "~((values >= 0) & (values <= 1)).all(axis=1)",
+        "(values > 2).any(axis=1)",
+        f"{ARGUMENTS}::test_probabilities_that_are_none_are_not_certified",
+    ),
+    "a lot of the row alone": Mutant(
+        "draws.py",
+        "    pairs = np.column_stack([held, count])\n",
+        "    pairs = np.column_stack([held, 0 * count])\n",
+        f"{DRAWS}::test_the_draw_does_not_prefer_right_rows_to_wrong_ones_where_all_groups_hold_the_same",
+    ),
+    "rows that are alike keep the order they come in": Mutant(
+        "draws.py",
+        "np.lexsort((hashes, number))",
+        'np.argsort(number, kind="stable")',
+        f"{DRAWS}::test_neither_the_order_of_rows_nor_the_names_of_groups_change_what_is_drawn",
+    ),
+    "no limit for a temperature without errors": Mutant(
+        "temperature.py",
+        "        if own >= smoothed:\n",
+        "        if own > 0:\n",
+        f"{TEMPERATURE}::test_twelve_rows_that_are_all_right_prove_no_certainty",
+    ),
+    "the limit warms an overconfident model": Mutant(
+        "temperature.py",
+        "smoothed, 1.0, 1.0, most)[0]",
+        "smoothed, 1.0, least, most)[0]",
+        f"{TEMPERATURE}::test_twelve_rows_that_are_all_right_prove_no_certainty",
+    ),
+    "nothing seen is certain": Mutant(
+        "intervals.py",
+        "        effective = alike\n",
+        "        effective = np.inf\n",
+        f"{INTERVALS}::test_none_wrong_of_nine_is_no_certainty",
+    ),
+    "a group counts for its images": Mutant(
+        "intervals.py",
+        "        effective = alike\n",
+        "        effective = n\n",
+        f"{INTERVALS}::test_a_single_group_says_as_much_as_a_single_image",
+    ),
+    "a cut is judged where it was tuned": Mutant(
+        "cut.py",
+        "((half, ~half), (~half, half))",
+        "((half, half), (~half, ~half))",
+        f"{CUT}::test_a_cut_that_is_worth_nothing_is_kept_in_few_trials[30]",
     ),
     "log-odds in float32": Mutant(
         "blocks.py",

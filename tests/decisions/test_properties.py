@@ -212,7 +212,7 @@ def test_the_names_of_the_classes_change_nothing_where_the_prediction_is_unique(
 def test_rows_given_twice_change_nothing_but_the_counts(case: Case) -> None:
     logits, labels = case
     twice, names, groups = logits.repeat(2, axis=0), labels.repeat(2), np.arange(len(labels)).repeat(2)
-    same_temperature(fit_temperature(logits, labels), fit_temperature(twice, names))
+    same_temperature(fit_temperature(logits, labels), fit_temperature(twice, names, groups))
     same_sweeps(sweeps(logits, labels), sweeps(twice, names), copies=2)
     for one, other in zip(certificates(logits, labels), certificates(twice, names, groups=groups), strict=True):
         assert same(replace(one, unit="", reason=""), replace(other, unit="", reason=""))

@@ -6,7 +6,7 @@ from scipy.stats import beta, binom
 
 from natix_lib.decisions import certify_selection, upper_risk_bound
 from natix_lib.decisions.curve import rank
-from natix_lib.decisions.selection import PROCEDURES, one_of_each_group
+from natix_lib.decisions.selection import PROCEDURES
 from natix_lib.errors import CalibrationError
 
 
@@ -90,13 +90,6 @@ def test_errors_at_the_top_are_an_answer_with_its_reason() -> None:
     assert not found.certified and "of the 36 most confident images 36 are wrong" in found.reason
 
 
-def test_one_row_of_each_group_is_drawn_by_the_seed() -> None:
-    groups = np.array(["b", "a", "b", "c", "a", "b"])
-    drawn = [tuple(one_of_each_group(groups, seed)) for seed in range(20)]
-    assert all(sorted(groups[list(rows)]) == ["a", "b", "c"] for rows in drawn)
-    assert len(set(drawn)) > 1 and one_of_each_group(groups, 3).tolist() == list(drawn[3])
-
-
 def test_the_grid_returns_a_threshold_of_its_own() -> None:
     generator = np.random.default_rng(0)
     scores = generator.normal(0, 1, 2000)
@@ -126,9 +119,9 @@ def test_the_grid_certifies_behind_a_bad_top_where_a_chain_stops() -> None:
         ({"alpha": 0.0}, r"alpha must be in \(0, 1\), got 0"),
         ({"delta": 1.0}, r"delta must be in \(0, 1\), got 1"),
         ({"groups": [1, 2]}, "groups must have the length of the scores, 3"),
-        ({"errors": [0, 1]}, "of one length"),
+        ({"errors": [0, 1]}, "errors must have 3 rows as what it goes with, got 2"),
         ({"scores": [0, np.nan, 1]}, "scores must be finite, row 1 is not"),
-        ({"errors": [0, 0.5, 1]}, "errors must be 0 or 1, row 1 is not"),
+        ({"errors": [0, 0.5, 1]}, "errors must be 0 or 1, row 1 is not: 0.5"),
         ({"errors": [0, 2, 1]}, "errors must be 0 or 1, row 1 is not"),
         ({"procedure": "magic"}, "scrc.procedure must be one of ltt, sgr, grid, got 'magic'"),
         ({"procedure": "grid", "grid": []}, r"grid must hold thresholds, at least one and none NaN, got \[\]"),

@@ -81,7 +81,9 @@ def test_a_rule_without_a_guarantee_promises_nothing() -> None:
 
 
 def test_a_sweep_policy_says_that_it_promises_no_error_rate() -> None:
-    html = render_report(*documents(step="sweep"))
+    evaluation, bundle, policy, *others = documents(step="sweep")
+    policy["decision"] = {"cut": 0.7, "cut_logodds": 0.85}
+    html = render_report(evaluation, bundle, policy, *others)
     assert "it promises no error rate" in html and "shipped at 0.5" in html
 
 

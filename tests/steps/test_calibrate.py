@@ -8,9 +8,9 @@ from sklearn.metrics import log_loss
 
 from natix_lib.decisions import Policy
 from natix_lib.decisions.score import softmax
-from natix_lib.errors import CalibrationError
+from natix_lib.errors import CalibrationError, ConfigError
 from natix_lib.files import read_json
-from natix_lib.logits import read_labels, read_logits
+from natix_lib.logits import read_labels, read_logits, write_labels, write_logits
 from natix_lib.steps import calibrate
 from tests.calibration_sets import write_set
 
@@ -70,6 +70,30 @@ def test_a_model_that_is_always_wrong_has_no_empirical_rule(tmp_path: Path) -> N
 def test_a_model_that_is_always_right_accepts_all(tmp_path: Path) -> None:
     document = run(tmp_path, write_set(tmp_path, strength=20.0))
     assert (document["accept"]["mode"], document["fit"]["status"]) == ("accept_all", "separable")
+    assert document["fit"]["reason"].startswith("no prediction is wrong: T is the sharpest that 600 groups")
+    assert document["fit"]["reason"] in (tmp_path / "report").read_text()
+
+
+def test_neither_the_order_of_the_rows_nor_a_seed_changes_the_certificate(tmp_path: Path) -> None:
+    paths = write_set(tmp_path, n=900, frames=3, strength=2.0)
+    logits, labels = read_logits(paths[0]), read_labels(paths[1])
+    options = {"alpha": 0.15, "sets": "pac", "sets_alpha": 0.2}
+    one = run(tmp_path, paths, **options)
+    order = np.random.default_rng(0).permutation(900)
+    names = np.random.default_rng(1).permutation(300)
+    write_logits(paths[0], logits.values[order], logits.header)
+    write_labels(paths[1], labels.values[order], names[labels.groups[order]], labels.header)
+    other = run(tmp_path, paths, **options)
+    for part in ("accept", "guarantee", "sets"):
+        assert one[part] == other[part], part
+    with pytest.raises(ConfigError, match="scrc.seed is not a known key"):
+        run(tmp_path, paths, seed=1)
+
+
+def test_an_unchanged_temperature_has_no_interval_of_what_it_changed(tmp_path: Path) -> None:
+    document = run(tmp_path, write_set(tmp_path, n=12, strength=9.0), on_infeasible="empirical")
+    assert document["temperature"] == 1.0
+    assert document["metrics"]["intervals"] == {"nll_difference": None, "brier_difference": None}
 
 
 def test_a_constant_prediction_leaves_no_file(tmp_path: Path) -> None:

@@ -6,6 +6,9 @@ import pytest
 
 from natix_lib.bundle.runtime import Bundle
 from natix_lib.data.dataset import open_role
+from natix_lib.decisions import Policy
+from natix_lib.evaluation import Scored
+from natix_lib.evaluation import evaluate as measure
 from natix_lib.files import read_json
 from natix_lib.steps import evaluate
 from tests.small_run import Chain
@@ -33,3 +36,38 @@ def test_the_pipelines_ui_gets_the_confusion_matrix_and_the_roc(chain: Chain, tm
     assert len(metrics.metadata["confidenceMetrics"]) > 2
     json.dumps(metrics.metadata, allow_nan=False)
     assert read_json(tmp_path / "classification") == metrics.metadata
+
+
+def warnings_of(labels: np.ndarray, logits: np.ndarray, policy: Policy) -> list[str]:
+    scored = Scored(labels, np.arange(len(labels)).astype(str), policy.apply(logits), policy.positive_mask())
+    found = measure(scored, policy.class_names, {}, 200, 0.95, 0, 20)
+    return evaluate._warnings(scored, found, {})
+
+
+def drawn(n: int, classes: int = 13) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, classes, n)
+    logits = generator.normal(0, 1, (n, classes))
+    logits[np.arange(n), labels] += 4
+    return labels, logits, tuple(f"c{i}" for i in range(classes))
+
+
+def test_a_rounded_score_that_is_worse_than_the_label_is_the_first_warning() -> None:
+    labels, logits, names = drawn(400)
+    warnings = warnings_of(labels, logits, Policy(names, names[1:], cut=6.0))
+    assert warnings[0].startswith("Do not round the score: it says positive or not rightly of ")
+    assert "the label of 9" in warnings[0]
+
+
+def test_a_rounded_score_that_is_better_or_no_worse_than_chance_explains_is_no_warning() -> None:
+    labels, logits, names = drawn(400)
+    logits[:, 0] += 3  # the label says c0 too often
+    mended = Policy(names, names[1:], cut=-3.0)
+    assert not any("round" in text for text in warnings_of(labels, logits, mended))
+    few = warnings_of(labels[:12], logits[:12], Policy(names, names[1:], cut=1.0))
+    assert not any("round" in text for text in few)
+
+
+def test_few_groups_are_said() -> None:
+    labels, logits, names = drawn(9)
+    assert "TEST has 9 groups: too few for intervals" in " ".join(warnings_of(labels, logits, Policy(names)))

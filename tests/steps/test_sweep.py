@@ -25,9 +25,29 @@ def test_the_document_says_what_the_runtime_will_do(tmp_path: Path) -> None:
     assert decisions.accepted.sum() == document["n_accepted"]
     assert (decisions.prediction != labels)[decisions.accepted].sum() == document["n_errors"]
     assert document["method"] == "global_threshold" and len(document["table"]) == 17
-    rounded = decisions.score > 0.5
+
+
+def test_a_cut_that_mends_a_model_which_prefers_a_class_ships_at_one_half(tmp_path: Path) -> None:
+    paths = write_set(tmp_path, strength=1.5, prefers_last=2.0)
+    document = run(tmp_path, paths)
+    logits, labels = read_logits(paths[0]).values, read_labels(paths[1]).values
+    decisions, trial = Policy.from_document(document).apply(logits), document["cut_trial"]
     assert document["decision"]["value"] >= np.corrcoef(labels, decisions.prediction)[0, 1] - 1e-9
-    assert np.corrcoef(labels, rounded)[0, 1] == pytest.approx(document["decision"]["value"])
+    assert np.corrcoef(labels, decisions.score > 0.5)[0, 1] == pytest.approx(document["decision"]["value"])
+    assert (
+        trial["kept"] and trial["reason"] == "" and trial["p_value"] < 0.05 and document["decision"]["cut_logodds"] > 1
+    )
+    assert trial["value_at_half"] == pytest.approx(np.corrcoef(labels, decisions.prediction)[0, 1])
+
+
+def test_a_cut_that_is_better_by_chance_is_not_shipped_and_the_file_says_why(tmp_path: Path) -> None:
+    paths = write_set(tmp_path, n=60, strength=1.5)
+    document = run(tmp_path, paths)
+    trial = document["cut_trial"]
+    assert document["decision"] is None and not trial["kept"] and trial["value"] > trial["value_at_half"]
+    assert "does not beat 0.5 by more than chance where it was not tuned" in trial["reason"]
+    decisions = Policy.from_document(document).apply(read_logits(paths[0]).values)
+    assert ((decisions.score > 0.5) == (decisions.prediction == 1)).all()
 
 
 def test_the_document_carries_its_origin(tmp_path: Path) -> None:
@@ -45,7 +65,8 @@ def test_the_curve_has_a_row_for_each_reachable_coverage(tmp_path: Path) -> None
 
 
 def test_no_cut_is_tuned_when_none_is_wanted(tmp_path: Path) -> None:
-    assert run(tmp_path, write_set(tmp_path), tune_cut=False)["decision"] is None
+    document = run(tmp_path, write_set(tmp_path, prefers_last=2.0), tune_cut=False)
+    assert document["decision"] is None and document["cut_trial"] is None
 
 
 def test_a_constant_prediction_leaves_no_file(tmp_path: Path) -> None:
