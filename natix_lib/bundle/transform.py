@@ -27,6 +27,7 @@ from natix_lib.errors import ContractError, DataError
 NAME, VERSION = "natix-eval", 1
 MAX_ASPECT = 50  # at a shorter side of 2,048 pixels the scaled image takes .8 GB; panoramas of streets reach 10
 BAND_PIXELS = 2**20
+TURNING = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # where Pillow looks for an orientation
 TURNS = {  # EXIF 2.32, tag 274, to what makes the image upright
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -59,11 +60,12 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     turn = TURNS[orientation(image)]
     if turn is not None:
         image = image.transpose(turn)
-        image.info = {key: value for key, value in image.info.items() if key == "transparency"}  # not to turn again
+        image.info = {key: value for key, value in image.info.items() if key not in TURNING}
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     scale = _scale(image) if image.mode in ("I", "F") else None
     result = Image.new("RGB", image.size)
+    result.info = {key: value for key, value in image.info.items() if key not in (*TURNING, "transparency")}
     for top, band in _bands(image):
         result.paste(_opaque(_grey(band, scale)), (0, top))
     return result

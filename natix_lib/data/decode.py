@@ -21,7 +21,7 @@ from stat import S_ISREG
 
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError, features
 
-from natix_lib.bundle.transform import require_shape, upright_rgb
+from natix_lib.bundle.transform import orientation, require_shape, upright_rgb
 from natix_lib.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", *(("AVIF",) if features.check("avif") else ()))
@@ -48,9 +48,10 @@ MAX_SCANNED = 2_000_000_000  # scans x pixels of a JPEG: an empty scan costs 1 n
 MAX_SEGMENTS = 1_000  # of a JPEG: photographs have below 100, and Pillow joins EXIF segments in quadratic time
 MAX_BLOCKS = 65_536  # strips or tiles of a TIFF: one of 10 us each a row of the tallest picture
 MAX_TILE_SIDE = 4_096  # pixels that a tile may have where its picture is smaller; writers take 128 to 1,024
-LAID_ON_RGB = 8  # bytes a pixel while an image of another mode or orientation becomes upright RGB; RGB itself takes 4
-PER_PIXEL = {"WEBP": 20, "AVIF": 20}  # measured with Pillow 13: their decoders keep canvases until the image is gone
-TIFF_COMPRESSED = 12  # bytes a pixel: 4, and a strip or tile of the whole picture with four samples of 16 bits
+# Bytes a pixel while a format is decoded, measured with Pillow 13; 4 is the image itself. WebP and AVIF keep canvases
+# until the image is gone; a TIFF may turn itself, and a strip of four samples of 16 bits may be the whole picture.
+PER_PIXEL = {"WEBP": 16, "AVIF": 16, "TIFF": 12}
+PER_COPY = 4  # more, each, to turn an image and to lay another mode on RGB
 # Of the others, JPEG needs 10 to 100 scans a strip, LZMA and Zstandard take the memory that the file asks for, and fax
 # and log compression are no photographs.
 TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate")
@@ -139,7 +140,7 @@ def _check_cost(image: ImageFile.ImageFile, content: bytes, max_pixels: int) -> 
     if width * height > max_pixels:
         raise DataError(f"{width} x {height} pixels are more than max_pixels {max_pixels}")
     require_shape(width, height)
-    per_pixel = max(PER_PIXEL.get(image.format or "", 0), 4 if image.mode == "RGB" else LAID_ON_RGB)
+    per_pixel = PER_PIXEL.get(image.format or "", 4)
     if image.format in ("JPEG", "MPO"):
         scans = _count_scans(content)
         if scans * width * height > MAX_SCANNED:
@@ -147,14 +148,13 @@ def _check_cost(image: ImageFile.ImageFile, content: bytes, max_pixels: int) -> 
                 f"{scans} scans of {width} x {height} pixels are more than {MAX_SCANNED} pixels in all scans"
             )
         if scans > 1:  # all coefficients are kept until the last scan, two bytes each
-            per_pixel = max(per_pixel, 4 + 2 * len(image.getbands()))
+            per_pixel += 2 * len(image.getbands())
         if image.mode == "CMYK" and "adobe" not in image.info:
             raise DataError("CMYK without Adobe's marker does not tell whether 0 is no ink or full ink: save it as RGB")
     elif isinstance(image, TiffImagePlugin.TiffImageFile):
         reason = _tiff_reason(image)
         if reason:
             raise DataError(f"this kind of TIFF is not read: {reason}")
-        per_pixel = max(per_pixel, 4 if image.info["compression"] == "raw" else TIFF_COMPRESSED)
         exif = image.getexif()
         for (
             tag
@@ -162,6 +162,11 @@ def _check_cost(image: ImageFile.ImageFile, content: bytes, max_pixels: int) -> 
             exif.pop(tag, None)
     elif image.format == "BMP" and image.info["compression"] in BMP_RUNS:
         raise DataError("a BMP compressed by runs is not read: save it as PNG")
+    _require_memory(image, per_pixel)
+
+
+def _require_memory(image: Image.Image, per_pixel: int) -> None:
+    width, height = image.size
     if per_pixel * width * height > MAX_BYTES:
         raise DataError(
             f"{width} x {height} pixels take {per_pixel * width * height} bytes to decode, {per_pixel} a pixel for "
@@ -218,7 +223,10 @@ def _tiff_reason(image: TiffImagePlugin.TiffImageFile) -> str | None:
 
 
 def _check_pixels(image: ImageFile.ImageFile) -> None:
-    """Mend or refuse what shows only in the pixels."""
+    """Mend or refuse what shows only when a file was read to its end."""
+    turned, other = orientation(image) != 1, image.mode != "RGB" or "transparency" in image.info
+    kept = PER_PIXEL.get(image.format or "", 4) if image.format != "TIFF" else 4
+    _require_memory(image, kept + PER_COPY * (turned + other))
     if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
         image.putalpha(255)  # as browsers do: most writers of 32 bits leave the fourth byte at zero
     if isinstance(image, TiffImagePlugin.TiffImageFile) and image.mode == "I":

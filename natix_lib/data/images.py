@@ -1,8 +1,7 @@
 """From a file's bytes to a stored image: upright, RGB, not larger than needed, with its hashes.
 
 An image that must change becomes JPEG, quality 95 without chroma subsampling, whatever it was: PNG photographs take
-ten times the space and launchers download whole data sets. Its metadata stays behind: comments and positions are no
-part of the picture, and a comment can be longer than JPEG allows. A JPEG that needs no change keeps its own bytes.
+ten times the space and launchers download whole data sets. A JPEG that needs no change keeps its own bytes.
 """
 
 import io
@@ -17,6 +16,7 @@ from natix_lib.data.decode import decode
 from natix_lib.files import sha256_bytes
 
 QUALITY = 95
+MAX_COMMENT = 65_533  # bytes; a JPEG segment's length has 16 bits and counts itself
 FLAT = 2.0  # grey levels; an image that varies less has no perceptual hash worth comparing
 HASH_SIDE, HASH_BLOCK = 32, 8
 
@@ -51,7 +51,9 @@ def prepare(content: bytes, shorter_side: int, max_pixels: int) -> Prepared:
     if image.format != "JPEG" or min(image.size) > shorter_side:
         buffer = io.BytesIO()
         small = at_most_shorter_side(image, shorter_side)
-        small.info = {}
+        comment = small.info.get("comment")  # Pillow stores it, and other formats have longer ones than JPEG
+        if not isinstance(comment, bytes) or len(comment) > MAX_COMMENT:
+            small.info = {}
         small.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
         content = buffer.getvalue()
         image = Image.open(io.BytesIO(content))
