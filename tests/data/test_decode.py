@@ -267,7 +267,9 @@ TILES: dict[str, list[int] | None] = {"t273": None, "t278": None, "t279": None, 
         ),
         (tiff(EIGHT, t322=[16], t323=[2**31], **TILES), "tiles of 16 x 2147483648 pixels in a picture"),
         (tiff(EIGHT, t322=[0], t323=[16], **TILES), "tiles of 0 x 16 pixels"),
-        (tiff(EIGHT, t273=[8] * 65_537, t278=[1]), "65537 strips or tiles, more than 65536"),
+        pytest.param(
+            tiff(EIGHT, t273=[8] * 65_537, t278=[1]), "65537 strips or tiles, more than 65536", marks=pytest.mark.slow
+        ),
         (tiff(EIGHT, t256=[1000], t257=[1000], t322=[1], t323=[1], **TILES), "1000000 strips or tiles"),
         (tiff(EIGHT, t259=[34925]), "compression must be one of raw, packbits, tiff_lzw"),
         (saved("TIFF", "RGB", {"compression": "jpeg"}), "compression must be one of"),
