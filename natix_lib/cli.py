@@ -105,7 +105,7 @@ def predict(
 ) -> None:
     """Print one JSON object a line for each image: image, label, probabilities, score, accepted, and its set if any."""
     from natix_lib.bundle.runtime import BATCH, Bundle
-    from natix_lib.data.images import open_image
+    from natix_lib.data.decode import open_image
 
     loaded = Bundle.load(bundle)
     failures = 0

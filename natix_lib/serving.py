@@ -45,7 +45,7 @@ from starlette.routing import Route
 
 from natix_lib.bundle.runtime import Bundle
 from natix_lib.bundle.transform import at_most_shorter_side, upright_rgb
-from natix_lib.data.images import decode
+from natix_lib.data.decode import decode
 from natix_lib.errors import ConfigError, DataError, NatixError
 
 MAX_BODY = 32 * 2**20  # bytes of a request

@@ -7,35 +7,134 @@ then the size the model takes, so an original photograph and its stored copy go 
 A street image is wide and roadwork stands at its sides: a centre crop alone drops up to half of a 16:9 frame. With
 `multiview` the model sees three squares along the longer side and their logits are averaged. Squashing the image to
 a square was rejected because it changes the shape of cones and signs with the aspect ratio of the camera.
+
+Samples of more than 8 bits are scaled by one rule: where white has a value, it is that value. Unsigned 16 bits have
+65,535, floating point within [0, 1] has 1. All others, signed, 32-bit and floating point beyond [0, 1], have none of
+their own, so the lowest sample of the image is black and its highest white. The version is still 1 because these
+others were white or black all over before, and no 8-bit image changed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
-from natix_lib.errors import ContractError
+from natix_lib.errors import ContractError, DataError
 
 NAME, VERSION = "natix-eval", 1
+MAX_ASPECT = 50  # at a shorter side of 2,048 pixels the scaled image takes .8 GB; panoramas of streets reach 10
+BAND_PIXELS = 2**20
+TURNING = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # where Pillow looks for an orientation
+TURNS = {  # EXIF 2.32, tag 274, to what makes the image upright
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation of an image, 1 to 8; 1 also where its EXIF cannot be read."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return int(value) if value in TURNS else 1
+    except Exception:  # broken EXIF raises whatever its bytes lead to
+        return 1
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """`image` with its EXIF rotation applied, as RGB; transparency is laid on white."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):  # Pillow clips 16 bits to 8 instead of scaling them
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+    """`image` with its EXIF rotation applied, as RGB; transparency is laid on white. An upright RGB image is returned
+    itself. It is done band by band, so that no more than the image and its result are in memory.
+
+    Raises:
+        DataError: If its samples have 16 or 32 bits and `_grey` cannot scale them.
+    """
+    image.load()  # a TIFF turns itself then
+    turn = TURNS[orientation(image)]
+    if turn is not None:
+        image = image.transpose(turn)
+        image.info = {key: value for key, value in image.info.items() if key not in TURNING}
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    scale = _scale(image) if image.mode in ("I", "F") else None
+    result = Image.new("RGB", image.size)
+    result.info = {key: value for key, value in image.info.items() if key not in (*TURNING, "transparency")}
+    for top, band in _bands(image):
+        result.paste(_opaque(_grey(band, scale)), (0, top))
+    return result
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Rows of an image from top to bottom, at most BAND_PIXELS or one row at a time, each with its first row."""
+    rows = max(1, BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _scale(image: Image.Image) -> tuple[float, float]:
+    """The samples of 32 bits that are black and white.
+
+    Raises:
+        DataError: If a sample is not finite, or all are equal and outside [0, 1].
+    """
+    low, high = np.inf, -np.inf
+    for _, band in _bands(image):
+        samples = np.asarray(band)
+        if not np.isfinite(samples).all():
+            raise DataError("a sample is infinite or not a number")
+        low, high = min(low, float(samples.min())), max(high, float(samples.max()))
+    if image.mode == "F" and 0 <= low <= high <= 1:
+        return 0.0, 1.0
+    if low == high:
+        raise DataError(f"every sample is {low:g}, which tells no brightness: save the image with 8 bits")
+    return low, high
+
+
+def _grey(image: Image.Image, scale: tuple[float, float] | None) -> Image.Image:
+    """Samples of 16 or 32 bits as 8 bits; Pillow clips them instead. Images of other modes as they are."""
+    if scale is not None:
+        low, high = scale
+        share = (np.asarray(image, dtype=np.float64) - low) / (high - low)
+        return Image.fromarray(np.rint(255 * share).astype(np.uint8))
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    if image.mode == "La":  # Pillow knows no way from it to RGBA
+        image = image.convert("LA")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
 
 
+def require_shape(width: int, height: int) -> None:
+    """Refuse what no model can see: scaled until its shorter side fits, it would be more than a picture.
+
+    Raises:
+        DataError: If the longer side is more than MAX_ASPECT times the shorter.
+    """
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise DataError(f"{width} x {height} pixels: the longer side may be at most {MAX_ASPECT} times the shorter")
+
+
 def with_shorter_side(image: Image.Image, side: int) -> Image.Image:
-    """`image` resized so that its shorter side is `side` pixels (bicubic, antialiased), aspect ratio kept."""
+    """`image` resized so that its shorter side is `side` pixels (bicubic, antialiased), aspect ratio kept.
+
+    Raises:
+        DataError: If `require_shape` refuses it.
+    """
     width, height = image.size
+    require_shape(width, height)
     scale = side / min(width, height)
     size = (max(side, round(width * scale)), max(side, round(height * scale)))
     return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)

@@ -2,25 +2,21 @@
 
 An image that must change becomes JPEG, quality 95 without chroma subsampling, whatever it was: PNG photographs take
 ten times the space and launchers download whole data sets. A JPEG that needs no change keeps its own bytes.
-Pillow's limit against decompression bombs is off because `data.max_pixels` is checked on the header, before decoding.
 """
 
 import io
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from scipy.fft import dctn
 
-from natix_lib.bundle.transform import at_most_shorter_side, upright_rgb
-from natix_lib.errors import DataError
+from natix_lib.bundle.transform import at_most_shorter_side
+from natix_lib.data.decode import decode
 from natix_lib.files import sha256_bytes
 
-Image.MAX_IMAGE_PIXELS = None
-MAX_PIXELS = 178_956_970  # of `natix predict`; as the default of data.max_pixels
-ORIENTATION = 0x0112  # EXIF
 QUALITY = 95
+MAX_COMMENT = 65_533  # bytes; a JPEG segment's length has 16 bits and counts itself
 FLAT = 2.0  # grey levels; an image that varies less has no perceptual hash worth comparing
 HASH_SIDE, HASH_BLOCK = 32, 8
 
@@ -40,47 +36,6 @@ class Prepared:
     phash: int | None
 
 
-def open_image(path: str | Path) -> Image.Image:
-    """A decoded image file.
-
-    Raises:
-        DataError: If it is missing, empty, no image, truncated or larger than MAX_PIXELS.
-    """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"image {path}: {error.strerror or error}") from error
-    try:
-        return decode(content, MAX_PIXELS)
-    except DataError as error:
-        raise DataError(f"image {path}: {error}") from error
-
-
-def decode(content: bytes, max_pixels: int) -> Image.Image:
-    """Decode an image wholly, its size checked first.
-
-    Raises:
-        DataError: With the reason alone.
-    """
-    if not content:
-        raise DataError("the file is empty")
-    try:
-        image = Image.open(io.BytesIO(content))
-        width, height = image.size
-        if width * height > max_pixels:
-            raise DataError(f"{width} x {height} pixels are more than max_pixels {max_pixels}")
-        if image.format == "EPS":
-            raise DataError("EPS is a program for Ghostscript, not an image")
-        image.load()
-        return image
-    except UnidentifiedImageError as error:
-        raise DataError("no image format is known for it") from error
-    except DataError:
-        raise
-    except Exception as error:  # decoders raise whatever broken bytes lead them to
-        raise DataError(f"cannot be decoded: {error}") from error
-
-
 def prepare(content: bytes, shorter_side: int, max_pixels: int) -> Prepared:
     """Make an image ready to be stored.
 
@@ -93,15 +48,12 @@ def prepare(content: bytes, shorter_side: int, max_pixels: int) -> Prepared:
         DataError: If it cannot be decoded, with the reason alone.
     """
     image = decode(content, max_pixels)
-    kept = (
-        image.format == "JPEG"
-        and image.mode == "RGB"
-        and min(image.size) <= shorter_side
-        and image.getexif().get(ORIENTATION, 1) == 1
-    )
-    if not kept:
+    if image.format != "JPEG" or min(image.size) > shorter_side:
         buffer = io.BytesIO()
-        small = at_most_shorter_side(upright_rgb(image), shorter_side)
+        small = at_most_shorter_side(image, shorter_side)
+        comment = small.info.get("comment")  # Pillow stores it, and other formats have longer ones than JPEG
+        if not isinstance(comment, bytes) or len(comment) > MAX_COMMENT:
+            small.info = {}
         small.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
         content = buffer.getvalue()
         image = Image.open(io.BytesIO(content))

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from natix_lib.bundle import transform as transform_module
 from natix_lib.bundle.transform import Transform, at_most_shorter_side, upright_rgb
-from natix_lib.errors import ContractError
+from natix_lib.errors import ContractError, DataError
 
 PLAIN = Transform(32, 64, False, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 WIDE = Transform(32, 64, True, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -48,15 +49,69 @@ def test_a_rotated_photograph_is_seen_upright() -> None:
     assert np.array_equal(np.asarray(upright_rgb(turned)), np.asarray(bars()))
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK", "1", "I;16"])
+@pytest.mark.parametrize("broken", [b"Exif\0\0nothing", b"", b"Exif\0\0MM\0*\xff\xff\xff\xff", "text", 7])
+def test_broken_exif_is_ignored(broken: object) -> None:
+    image = bars()
+    image.info["exif"] = broken
+    assert np.array_equal(np.asarray(upright_rgb(image)), np.asarray(bars()))
+    image = bars()
+    image.info = {"Raw profile type exif": "\nexif\n4\nzz"}
+    assert np.array_equal(np.asarray(upright_rgb(image)), np.asarray(bars()))
+
+
+def test_an_upright_rgb_image_is_not_copied_and_a_turned_one_not_turned_again() -> None:
+    image = bars()
+    assert upright_rgb(image) is image
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = bars()
+    turned.info["exif"] = exif.tobytes()
+    once = upright_rgb(turned)
+    assert once.size == (32, 96) and upright_rgb(once) is once
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK", "1", "I;16", "F", "I"])
+def test_a_picture_made_rgb_band_by_band_is_the_same(picture, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = picture(50, 41)
+    if mode == "RGBA":
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 200) if mode == "I;16" else image
+    image = image if mode in ("RGBA", "I;16") else image.convert("L").convert(mode)
+    whole = np.asarray(upright_rgb(image))
+    monkeypatch.setattr(transform_module, "BAND_PIXELS", 101)
+    assert np.array_equal(np.asarray(upright_rgb(image)), whole)
+
+
+def test_a_picture_is_refused_before_it_is_scaled_to_more_than_a_picture() -> None:
+    assert WIDE(Image.new("RGB", (2, 100))).shape == (3, 3, 32, 32)
+    with pytest.raises(DataError, match="2 x 101 pixels: the longer side may be at most 50 times the shorter"):
+        WIDE(Image.new("RGB", (2, 101)))
+    with pytest.raises(DataError, match="400000 x 1 pixels"):
+        PLAIN(Image.new("L", (400_000, 1)))
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK", "1", "I;16", "La", "PA"])
 def test_every_mode_becomes_rgb(mode: str) -> None:
-    image = bars().convert("L").convert("I").convert("I;16") if mode == "I;16" else bars().convert(mode)
+    between = {"I;16": "I", "La": "LA", "PA": "P"}
+    image = bars().convert("L").convert(between[mode]).convert(mode) if mode in between else bars().convert(mode)
     assert upright_rgb(image).mode == "RGB"
 
 
 def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
     image = Image.fromarray(np.full((8, 8), 0x8000, np.uint16))
     assert np.asarray(upright_rgb(image)).max() == 0x80
+
+
+def test_samples_of_32_bits_are_scaled_from_black_to_white() -> None:
+    share = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    expected = np.rint(share * 255).astype(np.uint8)
+    for samples in (share, share * 65_535, share * 3 - 2, (share * 630_000).astype(np.int32)):
+        grey = np.asarray(upright_rgb(Image.fromarray(samples)))[..., 0]
+        assert np.abs(grey.astype(int) - expected).max() <= 1
+    half = np.asarray(upright_rgb(Image.fromarray(share / 2)))[..., 0]
+    assert np.abs(half - share * 127.5).max() <= 0.51
+    with pytest.raises(DataError, match="infinite or not a number"):
+        upright_rgb(Image.fromarray(np.full((2, 2), np.nan, np.float32)))
 
 
 def test_transparent_pixels_are_white() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from natix_lib import config
 from natix_lib.bundle.runtime import Bundle
-from natix_lib.data.images import open_image
+from natix_lib.data.decode import open_image
 from pipelines.targets import Target
 from pipelines.training import build
 from tests.containers.conftest import Figures, Images

@@ -1,0 +1,236 @@
+"""The one decoder of every picture that comes from outside: ingest, `natix predict` and `natix serve`.
+
+Formats are allow-listed, by what the bytes are and not by the name: JPEG (with MPO, what two-lens cameras write), PNG,
+WebP, BMP, GIF, TIFF, and AVIF where this Pillow has it. They are what cameras, browsers and labelling tools write. No
+other plugin of Pillow is run: ICO and ICNS decode before anyone can look at their size, EPS is a program, and FITS,
+PSD and forty more are no street photographs. Only the first picture of a file is decoded.
+
+Limits are checked before pixels: sides, shape, pixels, what a format takes of memory for a pixel, scans of a JPEG,
+blocks of a TIFF. Pillow's own guard, `Image.MAX_IMAGE_PIXELS`, stays on beneath them. A picture whose header asks for
+more than a street photograph needs is refused with the limit and its value; no file may take a gigabyte.
+
+Broken EXIF says nothing about the pixels, so it is ignored. Files that Pillow reads wrongly without saying so are
+refused; they are the rows of `_tiff_reason`.
+"""
+
+import io
+import re
+import warnings
+from pathlib import Path
+from stat import S_ISREG
+
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError, features
+
+from natix_lib.bundle.transform import orientation, require_shape, upright_rgb
+from natix_lib.errors import DataError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", *(("AVIF",) if features.check("avif") else ()))
+SIGNATURES = {  # what other files begin with, to call them by their name
+    rb"%!PS|\xc5\xd0\xd3\xc6": "EPS is a program for Ghostscript and",
+    rb"\x00\x00[\x01\x02]\x00": "ICO",
+    rb"icns": "ICNS",
+    rb"8BPS": "PSD",
+    rb"SIMPLE  =": "FITS",
+    rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51": "JPEG 2000",
+    rb"....ftyp(hei|hev|mif|msf)": "HEIF",
+    rb"....ftyp(avif|avis)": "this kind of AVIF",
+    rb"....ftyp": "video",
+    rb"%PDF": "PDF",
+    rb"\s*<(\?xml|svg)": "SVG",
+    rb"II[*+]\x00|MM\x00[*+]": "this kind of TIFF",
+}
+
+MAX_PIXELS = 178_956_970  # Pillow's limit, 2 x MAX_IMAGE_PIXELS; of `natix predict`, and the default of data.max_pixels
+MAX_FILE_BYTES = 2**30  # an RGB image of MAX_PIXELS takes half of it uncompressed, one of 16 bits all
+MAX_SIDE = 65_500  # pixels; libjpeg's JPEG_MAX_DIMENSION, and what is stored is JPEG
+MAX_BYTES = 900_000_000  # memory of one picture until it is RGB; under a gigabyte with all that is small beside it
+MAX_SCANNED = 2_000_000_000  # scans x pixels of a JPEG: an empty scan costs 1 ns a pixel, and photographs have about 10
+MAX_SEGMENTS = 1_000  # of a JPEG: photographs have below 100, and Pillow joins EXIF segments in quadratic time
+MAX_BLOCKS = 65_536  # strips or tiles of a TIFF: one of 10 us each a row of the tallest picture
+MAX_TILE_SIDE = 4_096  # pixels that a tile may have where its picture is smaller; writers take 128 to 1,024
+# Bytes a pixel while a format is decoded, measured with Pillow 13; 4 is the image itself. WebP and AVIF keep canvases
+# until the image is gone; a TIFF may turn itself, and a strip of four samples of 16 bits may be the whole picture.
+PER_PIXEL = {"WEBP": 16, "AVIF": 16, "TIFF": 12}
+PER_COPY = 4  # more, each, to turn an image and to lay another mode on RGB
+# Of the others, JPEG needs 10 to 100 scans a strip, LZMA and Zstandard take the memory that the file asks for, and fax
+# and log compression are no photographs.
+TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate")
+TIFF_SUBDIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo, ExifTags.IFD.Interop, ExifTags.Base.SubIFDs)
+BMP_RUNS = (1, 2)  # BI_RLE8 and BI_RLE4, which Pillow decodes in Python, a byte at a time
+JPEG_MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # without stuffed zeros, restarts and padding
+JPEG_END, JPEG_SCAN = 0xD9, 0xDA
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """A decoded image file.
+
+    Raises:
+        DataError: If it is missing, no regular file, larger than MAX_FILE_BYTES, or `decode` refuses it.
+    """
+    try:
+        status = Path(path).stat()
+        if not S_ISREG(status.st_mode):
+            raise DataError(f"image {path}: it must be a regular file, not a folder, pipe or device")
+        if status.st_size > MAX_FILE_BYTES:
+            raise DataError(f"image {path}: {status.st_size} bytes are more than an image may have, {MAX_FILE_BYTES}")
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"image {path}: {error.strerror or error}") from error
+    try:
+        return decode(content, MAX_PIXELS)
+    except DataError as error:
+        raise DataError(f"image {path}: {error}") from error
+
+
+def decode(content: bytes, max_pixels: int) -> Image.Image:
+    """Decode the first picture of a file wholly, its cost checked first.
+
+    Args:
+        content: The file's bytes.
+        max_pixels: Refuse pictures with more; beyond MAX_PIXELS Pillow's own guard refuses.
+
+    Returns:
+        An upright RGB image. Its `format` is "JPEG" when the file is a JPEG whose pixels are just these, None when
+        another mode or an orientation was left behind.
+
+    Raises:
+        DataError: With the reason alone.
+    """
+    if not content:
+        raise DataError("the file is empty")
+    # What Pillow warns of is decided here. `catch_warnings` would do so for this call, but not among threads.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    try:
+        image = _open(content)
+        _check_cost(image, content, max_pixels)
+        image.load()
+        _check_pixels(image)
+        return upright_rgb(image)
+    except DataError:
+        raise
+    except UnidentifiedImageError as error:
+        name = next((name for start, name in SIGNATURES.items() if re.match(start, content, re.DOTALL)), None)
+        known = f"{name} is not read: save it as one of {', '.join(FORMATS)}"
+        raise DataError(known if name else "no image format is known for it") from error
+    except Image.DecompressionBombError as error:  # raised by Image.open, which does not tell the sides
+        match = re.search(r"\d+", str(error))
+        pixels = int(match[0]) if match else MAX_PIXELS + 1
+        limit = f"max_pixels {max_pixels}" if pixels > max_pixels else f"Pillow's limit of {MAX_PIXELS}"
+        raise DataError(f"{pixels} pixels are more than {limit}") from error
+    except Exception as error:  # decoders raise whatever broken bytes lead them to
+        raise DataError(f"cannot be decoded: {error or type(error).__name__}") from error
+
+
+def _open(content: bytes) -> ImageFile.ImageFile:
+    if content.startswith(b"\xff\xd8\xff"):
+        _count_scans(content)
+    try:
+        return Image.open(io.BytesIO(content), formats=FORMATS)
+    except (UnidentifiedImageError, ValueError):
+        if content[4:8] != b"ftyp" or b"Exif" not in content:
+            raise
+        # libavif reads no picture whose EXIF is broken, so the item of that type gets one that nobody reads.
+        return Image.open(io.BytesIO(content.replace(b"Exif", b"none")), formats=FORMATS)
+
+
+def _check_cost(image: ImageFile.ImageFile, content: bytes, max_pixels: int) -> None:
+    width, height = image.size
+    if max(width, height) > MAX_SIDE:
+        raise DataError(f"{width} x {height} pixels: a side may have at most {MAX_SIDE}")
+    if width * height > max_pixels:
+        raise DataError(f"{width} x {height} pixels are more than max_pixels {max_pixels}")
+    require_shape(width, height)
+    per_pixel = PER_PIXEL.get(image.format or "", 4)
+    if image.format in ("JPEG", "MPO"):
+        scans = _count_scans(content)
+        if scans * width * height > MAX_SCANNED:
+            raise DataError(
+                f"{scans} scans of {width} x {height} pixels are more than {MAX_SCANNED} pixels in all scans"
+            )
+        if scans > 1:  # all coefficients are kept until the last scan, two bytes each
+            per_pixel += 2 * len(image.getbands())
+        if image.mode == "CMYK" and "adobe" not in image.info:
+            raise DataError("CMYK without Adobe's marker does not tell whether 0 is no ink or full ink: save it as RGB")
+    elif isinstance(image, TiffImagePlugin.TiffImageFile):
+        reason = _tiff_reason(image)
+        if reason:
+            raise DataError(f"this kind of TIFF is not read: {reason}")
+        exif = image.getexif()
+        for (
+            tag
+        ) in TIFF_SUBDIRECTORIES:  # else Pillow reads them at the end of decoding, and fails where they are broken
+            exif.pop(tag, None)
+    elif image.format == "BMP" and image.info["compression"] in BMP_RUNS:
+        raise DataError("a BMP compressed by runs is not read: save it as PNG")
+    _require_memory(image, per_pixel)
+
+
+def _require_memory(image: Image.Image, per_pixel: int) -> None:
+    width, height = image.size
+    if per_pixel * width * height > MAX_BYTES:
+        raise DataError(
+            f"{width} x {height} pixels take {per_pixel * width * height} bytes to decode, {per_pixel} a pixel for "
+            f"this kind of {image.format}: more than {MAX_BYTES}"
+        )
+
+
+def _count_scans(content: bytes) -> int:
+    """Scans of a JPEG up to its end, with markers walked as libjpeg does; thumbnails and what follows do not count.
+
+    Raises:
+        DataError: If it has more than MAX_SEGMENTS segments.
+    """
+    scans, place = 0, 2
+    for _ in range(MAX_SEGMENTS):
+        match = JPEG_MARKER.search(content, place)
+        if match is None or content[match.start() + 1] == JPEG_END:
+            return scans
+        scans += content[match.start() + 1] == JPEG_SCAN
+        place = match.end() + int.from_bytes(content[match.end() : match.end() + 2], "big")
+    raise DataError(f"a JPEG may have at most {MAX_SEGMENTS} segments, this has more")
+
+
+def _tiff_reason(image: TiffImagePlugin.TiffImageFile) -> str | None:
+    """Why a TIFF is refused: what Pillow reads wrongly, or what takes more than the declared picture tells."""
+    tags, compression = image.tag_v2, image.info["compression"]
+    if compression not in TIFF_COMPRESSIONS:
+        return f"compression must be one of {', '.join(TIFF_COMPRESSIONS)}, got {compression}"
+    width, height = image.size
+    tile_width, tile_height = tags.get(TiffImagePlugin.TILEWIDTH), tags.get(TiffImagePlugin.TILELENGTH)
+    offsets = tags.get(TiffImagePlugin.STRIPOFFSETS) or tags.get(TiffImagePlugin.TILEOFFSETS) or ()
+    blocks = len(offsets)
+    if tile_width is not None or tile_height is not None:
+        if not (isinstance(tile_width, int) and isinstance(tile_height, int) and min(tile_width, tile_height) > 0):
+            return f"tiles of {tile_width} x {tile_height} pixels"
+        if max(tile_width, tile_height) > max(width, height, MAX_TILE_SIDE):
+            return (
+                f"tiles of {tile_width} x {tile_height} pixels in a picture of {width} x {height}; a side of a tile "
+                f"may exceed the picture's up to {MAX_TILE_SIDE}"
+            )
+        blocks = max(blocks, -(-width // tile_width) * -(-height // tile_height))
+    if blocks > MAX_BLOCKS:
+        return f"{blocks} strips or tiles, more than {MAX_BLOCKS}"
+    bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
+    signed = 2 in tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))
+    wide = image.mode in ("I", "F") or image.mode.startswith("I;16")
+    if bits == (12,) or (signed and not wide):
+        return f"{'signed ' if signed else ''}samples of {bits[0]} bits"
+    if wide and tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 0) == 0:
+        return f"white is zero in samples of {bits[0]} bits"
+    if image.mode in ("I", "F") and tags.prefix == TiffImagePlugin.MM and compression != "raw":
+        return f"compressed big-endian samples of {bits[0]} bits"
+    return None
+
+
+def _check_pixels(image: ImageFile.ImageFile) -> None:
+    """Mend or refuse what shows only when a file was read to its end."""
+    turned, other = orientation(image) != 1, image.mode != "RGB" or "transparency" in image.info
+    kept = PER_PIXEL.get(image.format or "", 4) if image.format != "TIFF" else 4
+    _require_memory(image, kept + PER_COPY * (turned + other))
+    if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        image.putalpha(255)  # as browsers do: most writers of 32 bits leave the fourth byte at zero
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.mode == "I":
+        unsigned = image.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, (1,)) == (1,)
+        low = image.getextrema()[0]
+        if unsigned and isinstance(low, int | float) and low < 0:
+            raise DataError("this kind of TIFF is not read: unsigned samples of 32 bits above 2147483647")
