@@ -16,6 +16,7 @@ import logging
 import resource
 import sys
 import time
+from http import HTTPStatus
 from typing import Any
 
 import h11
@@ -67,6 +68,7 @@ class Connection(H11Protocol):
             if longest is self:
                 self._refuse(503, "too many connections are open: try again")
             else:
+                longest.waits_since = None  # it is in the set until the loop turns; the next newcomer closes another
                 longest.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -105,7 +107,7 @@ class Connection(H11Protocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self._refuse(status, f"this is no request of HTTP/1.1: {error or msg}")
+            self._refuse(status, f"this is no request of HTTP/1.1: {error or msg!s:.200}")
         else:
             self.transport.close()
 
@@ -125,9 +127,8 @@ class Connection(H11Protocol):
     def _refuse(self, status: int, detail: str) -> None:
         body = json.dumps({"error": detail}).encode()
         headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
-        for event in (
-            h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage()
-        ):  # fmt: skip
+        head = h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase)
+        for event in (head, h11.Data(data=body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 

@@ -57,8 +57,9 @@ def serve(folder: Path, name: str, host: str, port: int) -> None:
     bundle = Bundle.load(folder)
     bundle.check_golden()
     server = Server(configured(make_app(bundle, name)))
-    for logger in (log, logging.getLogger("asyncio")):
-        logger.addFilter(Sparse())
+    logging.captureWarnings(True)  # Pillow warns of broken files
+    for logger in ("uvicorn.error", "asyncio", "py.warnings"):
+        logging.getLogger(logger).addFilter(Sparse())
     with listening(host, port) as listener:
         address, taken = listener.getsockname()[:2]
         log.info("Serving %s from %s on %s port %d", name, folder, address, taken)
