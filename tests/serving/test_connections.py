@@ -16,9 +16,9 @@ import pytest
 from natix_lib.serving import bodies, connections
 from tests.serving.asking import PREDICT, request_of
 from tests.serving.conftest import Running
+from tests.serving.process import HALF
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-HALF = b"POST " + PREDICT.encode() + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
 
 
 def rest(client: socket.socket) -> bytes:

@@ -8,10 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 import natix_lib
@@ -20,7 +22,8 @@ from natix_lib.bundle.runtime import Bundle
 from natix_lib.cli import app as app_of_commands
 from natix_lib.errors import ConfigError
 from natix_lib.files import read_json
-from tests.serving.asking import changed, printed, request_of
+from tests.serving.asking import b64, changed, png, printed, request_of
+from tests.serving.process import HALF, served
 
 SERVE = (
     "import sys; from natix_lib.cli import main\n"
@@ -56,6 +59,8 @@ def test_the_service_runs_without_torch_and_finishes_the_open_request_at_sigterm
         open_request.endheaders(body[:1000])
         probe.request("GET", "/v1/models/street")  # when it is answered, the open request has arrived
         assert json.loads(probe.getresponse().read()) == {"name": "street", "ready": True}
+        half = stack.enter_context(socket.create_connection(("127.0.0.1", int(port[1])), timeout=20))
+        half.sendall(b"POST / HT")
         process.send_signal(signal.SIGTERM)
         assert "Started" in process.stderr.readline() and "Shutting down" in process.stderr.readline()
         open_request.send(body[1000:])
@@ -65,6 +70,49 @@ def test_the_service_runs_without_torch_and_finishes_the_open_request_at_sigterm
     assert process.returncode == 0 and "Traceback" not in err and out.splitlines()[-1] == "HEAVY []"
     assert len(re.findall(r'"POST /v1/models/street(?::|%3A)predict HTTP/1.1" 200', out)) == 1
     assert request_of(files[:1])["instances"][0]["image"]["b64"][:40] not in out + err
+
+
+@pytest.mark.slow
+def test_sigterm_ends_the_process_in_thirty_seconds_whatever_its_clients_do(
+    soft_bundle: Path, files: list[Path], tmp_path: Path
+) -> None:
+    body = json.dumps(request_of(files * 3)).encode()
+    with served(soft_bundle, tmp_path / "log") as process, ExitStack() as stack:
+        connect = lambda: stack.enter_context(process.connect())  # noqa: E731
+        slow, half, kept, scored = ([connect() for _ in range(20)] for _ in range(4))
+        for client in half:
+            client.sendall(HALF)
+        for client in slow:
+            client.sendall(HALF + b"\r\n{")
+        for client in kept:
+            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 50)  # and reads nothing
+        for client in scored[:8]:
+            head = HALF.replace(b"100", str(len(body)).encode())
+            client.sendall(head + b"\r\n" + body)
+        time.sleep(1)
+        started = time.monotonic()
+        process.popen.send_signal(signal.SIGTERM)
+        statuses = []
+        for client in scored[:8]:
+            answer = http.client.HTTPResponse(client)
+            answer.begin()
+            statuses.append(answer.status)
+        assert process.popen.wait(30) == 0 and time.monotonic() - started < 30
+        assert statuses == [200] * 8 and "Traceback" not in process.log.read_text()
+
+
+@pytest.mark.slow
+def test_an_image_that_is_still_decoded_when_the_time_is_over_ends_with_the_process(
+    soft_bundle: Path, tmp_path: Path
+) -> None:
+    code = "from natix_lib import cli; from natix_lib.serving import server; server.STOP_SECONDS = -1; cli.main()"
+    content = png(Image.new("RGB", (7000, 7000)))
+    body = json.dumps({"instances": [{"b64": b64(content)}] * 4}).encode()
+    with served(soft_bundle, tmp_path / "log", code) as process, process.connect() as client:
+        client.sendall(HALF.replace(b"100", str(len(body)).encode()) + b"\r\n" + body)
+        time.sleep(0.5)
+        process.popen.send_signal(signal.SIGTERM)
+        assert process.popen.wait(30) == -signal.SIGALRM
 
 
 def test_a_bundle_that_is_not_repeated_and_a_port_that_is_taken_are_one_line_and_exit_code_two(
