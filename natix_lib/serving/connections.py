@@ -103,9 +103,8 @@ class Connection(H11Protocol):
         """Say in JSON what is wrong with a request that is none, unless an answer has begun."""
         error = sys.exc_info()[1]  # h11's own words; uvicorn gives none
         status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
-        if self.cycle is not None and not self.cycle.response_complete:  # the body is wrong: the request is over
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+        if self.cycle is not None and not self.cycle.response_complete:  # its body is wrong
+            self.cycle.disconnected = True  # an answer that is just being sent would raise
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             self._refuse(status, f"this is no request of HTTP/1.1: {error or msg!s:.200}")
         else:

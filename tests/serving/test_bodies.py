@@ -110,6 +110,11 @@ def test_when_bodies_are_too_many_the_largest_that_is_still_coming_goes_and_a_sm
     assert small == (400, f"the body must be JSON, got {2**20} bytes that are not")
 
 
+def test_what_a_body_held_is_free_when_it_is_answered(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "MAX_HELD", 2**20)
+    assert [anyio.run(ask, app, whole(b" " * 2**19))[0] for _ in range(4)] == [400] * 4
+
+
 def test_a_client_that_goes_away_is_an_error_of_one_line(app: Starlette) -> None:
     async def receive() -> Message:
         return {"type": "http.disconnect"}
