@@ -127,7 +127,7 @@ def predict(
 def serve(
     bundle: Annotated[Path, typer.Option(help="Bundle folder.", show_default=False)],
     name: Annotated[str, typer.Option(help="The model's name in the addresses.")] = "natix",
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is all of them.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
 ) -> None:
     """Answer scoring requests with a bundle, in KServe's V1 protocol, until SIGTERM."""

@@ -1,6 +1,7 @@
 """The cluster's manifests: every overlay renders and passes, and what is wrong with one is found without a cluster."""
 
 import copy
+import itertools
 import os
 import re
 import subprocess
@@ -52,6 +53,13 @@ def server(find: Callable[..., Manifest]) -> Manifest:
     """The container that serves a bundle."""
     (container,) = find("gke-serving", "ServingRuntime")["spec"]["containers"]
     return container
+
+
+def test_the_server_listens_for_others_and_its_probes_ask_what_it_answers(server: Manifest) -> None:
+    args = dict(itertools.pairwise(server["args"]))
+    assert args["--host"] == "0.0.0.0" and args["--port"] == "8080"
+    assert server["readinessProbe"]["httpGet"] == {"path": f"/v1/models/{args['--name']}", "port": 8080}
+    assert server["livenessProbe"]["httpGet"] == server["startupProbe"]["httpGet"] == {"path": "/healthz", "port": 8080}
 
 
 @pytest.mark.parametrize("name", [folder.name for folder in OVERLAYS])

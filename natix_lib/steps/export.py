@@ -28,7 +28,7 @@ from natix_lib.contracts import (
     write_manifest,
 )
 from natix_lib.data.dataset import open_role
-from natix_lib.data.images import open_image
+from natix_lib.data.decode import open_image
 from natix_lib.decisions import Policy
 from natix_lib.errors import BundleError, ContractError
 from natix_lib.files import sha256_file, write_json

@@ -1,0 +1,80 @@
+"""How the tests of serving ask, and what must be answered."""
+
+import base64
+import io
+import json
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from starlette.applications import Starlette
+
+from natix_lib.bundle.runtime import Bundle
+from natix_lib.contracts import write_manifest
+from natix_lib.data.decode import open_image
+from natix_lib.files import read_json, write_json
+
+PREDICT = "/v1/models/natix:predict"
+Message = dict[str, Any]
+
+
+def changed(folder: Path, copy: Path, name: str, **values: object) -> Path:
+    """A copy of a bundle whose JSON file `name` has other values."""
+    shutil.copytree(folder, copy)
+    write_json(copy / name, {**read_json(copy / name), **values})
+    write_manifest(copy, "bundle", read_json(copy / "bundle.json"))
+    return copy
+
+
+def b64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def request_of(files: list[Path]) -> Message:
+    return {"instances": [{"image": {"b64": b64(path.read_bytes())}} for path in files]}
+
+
+def printed(bundle: Bundle, files: list[Path]) -> list[Message]:
+    """What the service must answer, written by hand from `Bundle.predict` on the files."""
+    return [
+        {
+            "label": found.label,
+            "probabilities": {name: round(value, 6) for name, value in found.probabilities.items()},
+            "score": round(found.score, 6),
+            "accepted": found.accepted,
+        }
+        for found in bundle.predict(map(open_image, files))
+    ]
+
+
+def png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+async def ask(
+    app: Starlette,
+    receive: Callable[[], Awaitable[Message]],
+    path: str = PREDICT,
+    headers: dict[str, str] | None = None,
+) -> tuple[int, Message]:
+    """One POST with no other headers than these, its body in the hands of the test."""
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    raw = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    scope = {"type": "http", "method": "POST", "path": path, "headers": raw, "query_string": b"", "root_path": ""}
+    await app(scope, receive, send)
+    return sent[0]["status"], json.loads(sent[1]["body"])
+
+
+def whole(body: bytes) -> Callable[[], Awaitable[Message]]:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
