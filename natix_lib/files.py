@@ -99,7 +99,7 @@ def read_json(path: str | Path) -> JsonDict:
     return value
 
 
-def parse_json(content: bytes, where: object) -> Any:
+def parse_json(content: bytes | bytearray, where: object) -> Any:
     """The value of a JSON text; stricter than Python's reader, which lets the last of two equal keys win.
 
     Args:

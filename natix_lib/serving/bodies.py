@@ -9,7 +9,6 @@ client.
 
 import base64
 import binascii
-import json
 import reprlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +19,8 @@ import anyio
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-from natix_lib.errors import DataError
+from natix_lib.errors import ContractError, DataError
+from natix_lib.files import parse_json
 
 MAX_BODY = 32 * 2**20  # bytes of a request
 MAX_DISCARDED = 4 * MAX_BODY  # of a larger one: most clients read the answer only when they have sent everything
@@ -129,28 +129,15 @@ def read_instances(body: bytes | bytearray) -> list[bytes]:
     if marks > MAX_MARKS:
         raise DataError(f"the body must have at most {MAX_MARKS} lists, objects and commas, got {marks}")
     try:
-        document = json.loads(body, object_pairs_hook=_without_duplicates, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"the body must be JSON, got {len(body)} bytes that are not: {error}") from error
+        document = parse_json(body, "the body")
+    except ContractError as error:
+        raise DataError(str(error)) from error
     items = document.get("instances") if isinstance(document, dict) else None
     if not isinstance(items, list):
         raise DataError(f'the body must be {{"instances": [...]}}, got {reprlib.repr(document)}')
     if not 1 <= len(items) <= MAX_INSTANCES:
         raise DataError(f"instances must be 1 to {MAX_INSTANCES}, got {len(items)}")
     return [_file(item, f"instances[{i}]") for i, item in enumerate(items)]
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {reprlib.repr(twice)} stands twice in one object")
-    return document
-
-
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no number of JSON")
 
 
 def _file(instance: Any, place: str) -> bytes:

@@ -55,7 +55,6 @@ def serve(folder: Path, name: str, host: str, port: int) -> None:
         signal.signal(number, lambda *_: sys.exit(0))
     most_connections()
     bundle = Bundle.load(folder)
-    bundle.check_golden()
     server = Server(configured(make_app(bundle, name)))
     logging.captureWarnings(True)  # Pillow warns of broken files
     for logger in ("uvicorn.error", "asyncio", "py.warnings"):

@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -12,20 +11,10 @@ from PIL import Image
 from starlette.applications import Starlette
 
 from natix_lib.bundle.runtime import Bundle
-from natix_lib.contracts import write_manifest
 from natix_lib.data.decode import open_image
-from natix_lib.files import read_json, write_json
 
 PREDICT = "/v1/models/natix:predict"
 Message = dict[str, Any]
-
-
-def changed(folder: Path, copy: Path, name: str, **values: object) -> Path:
-    """A copy of a bundle whose JSON file `name` has other values."""
-    shutil.copytree(folder, copy)
-    write_json(copy / name, {**read_json(copy / name), **values})
-    write_manifest(copy, "bundle", read_json(copy / "bundle.json"))
-    return copy
 
 
 def b64(content: bytes) -> str:

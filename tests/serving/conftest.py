@@ -17,7 +17,7 @@ from natix_lib.bundle.runtime import Bundle
 from natix_lib.serving.connections import ACCEPTS, Connection
 from natix_lib.serving.server import listening
 from natix_lib.serving.service import make_app
-from tests.serving.asking import changed
+from tests.damage import changed_bundle
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +25,7 @@ def soft_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """The small bundle with a policy that tells images apart: soft probabilities, some rejected."""
     accept = {"score": "log_odds", "score_temperature": 1, "threshold": 5.0, "comparator": ">", "mode": "threshold"}
     folder = tmp_path_factory.mktemp("bundle") / "b"
-    return changed(tiny_bundle, folder, "scrcparams.json", temperature=4.0, decision=None, accept=accept)
+    return changed_bundle(tiny_bundle, folder, "scrcparams.json", temperature=4.0, decision=None, accept=accept)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ def test_a_body_that_is_announced_too_large_is_not_read(app: Starlette, announce
 
 def test_a_body_of_the_largest_size_is_read(app: Starlette) -> None:
     status, answer = anyio.run(ask, app, whole(b" " * 32 * 2**20))
-    assert status == 400 and answer["error"].startswith("the body must be JSON, got 33554432 bytes")
+    assert status == 400 and answer["error"].startswith("the body is not JSON: ")
 
 
 def test_of_an_endless_body_a_limited_part_is_held_and_a_limited_part_is_read(
@@ -106,8 +106,8 @@ def test_when_bodies_are_too_many_the_largest_that_is_still_coming_goes_and_a_sm
 
     large, good, small = anyio.run(scenario)
     assert large == (503, f"bodies of more than {3 * 2**20} bytes are held, this one has {2**21 - 2**10} of them")
-    assert good == (400, "the body must be JSON, got 4096 bytes that are not")
-    assert small == (400, f"the body must be JSON, got {2**20} bytes that are not")
+    assert good == (400, "the body is not JSON")
+    assert small == (400, "the body is not JSON")
 
 
 def test_what_a_body_held_is_free_when_it_is_answered(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,8 @@ from natix_lib.bundle.runtime import Bundle
 from natix_lib.cli import app as app_of_commands
 from natix_lib.errors import ConfigError
 from natix_lib.files import read_json
-from tests.serving.asking import b64, changed, png, printed, request_of
+from tests.damage import changed_bundle
+from tests.serving.asking import b64, png, printed, request_of
 from tests.serving.process import HALF, served
 
 SERVE = (
@@ -119,7 +120,9 @@ def test_a_bundle_that_is_not_repeated_and_a_port_that_is_taken_are_one_line_and
     soft_bundle: Path, tmp_path: Path
 ) -> None:
     logits = read_json(soft_bundle / "golden" / "golden.json")["logits"]
-    altered = changed(soft_bundle, tmp_path / "b", "golden/golden.json", logits=[[0.5] * len(row) for row in logits])
+    altered = changed_bundle(
+        soft_bundle, tmp_path / "b", "golden/golden.json", logits=[[0.5] * len(row) for row in logits]
+    )
     with socket.create_server(("127.0.0.1", 0)) as taken:
         here = ("--host", "127.0.0.1", "--port", taken.getsockname()[1])
         cases = {
