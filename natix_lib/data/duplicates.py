@@ -144,7 +144,8 @@ class _Links:
     """Links between rows, folded into components before they take more memory than the rows."""
 
     def __init__(self, rows: int) -> None:
-        self._labels, self._new, self._count = np.arange(rows), [], 0
+        self._labels, self._count = np.arange(rows), 0
+        self._new: list[tuple[Ints, Ints]] = []
 
     def add(self, a: Ints, b: Ints) -> None:
         new = self._labels[a] != self._labels[b]
@@ -170,7 +171,9 @@ def _compare_all(links: _Links, values: Hashes, some: Ints, rows: Ints, bits: in
         links.add(part[i], rows[j])
 
 
-def _compare_by_bands(links: _Links, rows: Ints, values: Hashes, bits: int, bands: int, crowd: float) -> NDArray[np.bool_]:
+def _compare_by_bands(
+    links: _Links, rows: Ints, values: Hashes, bits: int, bands: int, crowd: float
+) -> NDArray[np.bool_]:
     """Link what is near; which of the rows stood in a crowd that was not looked through, (n,)."""
     crowded = np.zeros(len(rows), dtype=bool)
     masks = _masks(values, bands)

@@ -25,7 +25,7 @@ from natix_lib.errors import DataError
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 STARTS, PASSES = 8, 20
-MOST_SWAPPED = 1000  # groups; among more, moves alone come as close
+MOST_SWAPPED = 300  # groups; among more, moves alone come as close
 MOST_SEARCHED = 2000  # groups; of more, alike ones are shared out by the ratios and the rest is searched
 MISSING = 1e6  # cost of an image that a class lacks to its minimum in a role
 REAL_ONLY = (VAL_CALIB, TEST)  # what is fitted and reported on them must hold for images as cameras take them
@@ -109,8 +109,8 @@ def _require_classes(counts: Ints, synthetic: Ints, roles: Ints, least: int, cla
 def _divide(search: "_Search", draws: Floats, roles: list[str], class_names: list[str]) -> Ints:
     """The cheapest division of several starts, (G,), roles numbered as in `roles`."""
     _require_groups(search, len(roles), class_names)
-    found = [search.run(draws[:, start]) for start in range(max(1, min(STARTS, MOST_SEARCHED // len(draws))))]
-    best = min(found, key=search.total)
+    divisions = [search.run(draws[:, start]) for start in range(max(1, min(STARTS, MOST_SEARCHED // len(draws))))]
+    best = min(divisions, key=search.total)
     if not search.lacking(best).any():
         return best
     fewest = fewest_lacking(search.brought(), search.held_at_least(), search.least)
@@ -152,11 +152,14 @@ class _Search:
         self.classes = weights.shape[1] // 2
         self.weights, self.fixed, self.share, self.least = weights, fixed, share, least
         self.takes = np.array(takes_synthetic)
+        self.synthetic = bool(weights[:, self.classes :].any() or fixed[:, self.classes :].any())
         self.target = share[:, None] * weights[:, : self.classes].sum(axis=0)
 
     def brought(self) -> Ints:
         """Images that each group brings to each role, (R, G, C)."""
-        return np.stack([self.weights[:, : self.classes] + takes * self.weights[:, self.classes :] for takes in self.takes])
+        return np.stack(
+            [self.weights[:, : self.classes] + takes * self.weights[:, self.classes :] for takes in self.takes]
+        )
 
     def held_at_least(self) -> Ints:
         """Images that each role holds already, (R, C)."""
@@ -196,11 +199,11 @@ class _Search:
 
     def _share_out(self, roles: Ints, draws: Floats) -> None:
         """Give each role its whole share of the groups that are alike; what is left over stays -1."""
-        kind, number = np.unique(self.weights, axis=0, return_inverse=True, return_counts=True)[1:]
-        kind = kind.ravel()
-        order = np.lexsort((draws, kind))
+        alike, number = np.unique(self.weights, axis=0, return_inverse=True, return_counts=True)[1:]
+        alike = alike.ravel()
+        order = np.lexsort((draws, alike))
         place = np.arange(len(roles)) - np.repeat(np.cumsum(number) - number, number)
-        ends = np.cumsum(np.floor(number[:, None] * self.share).astype(np.int64), axis=1)[kind[order]]
+        ends = np.cumsum(np.floor(number[:, None] * self.share).astype(np.int64), axis=1)[alike[order]]
         role = (place[:, None] >= ends).sum(axis=1)
         roles[order] = np.where(role < len(self.share), role, -1)
 
@@ -220,7 +223,9 @@ class _Search:
                 if swaps:
                     more = self.weights[order] - weight
                     others = roles[order]
-                    change = self._cost(held[a] + more, a) - now[a] + self._cost(held[others] - more, others) - now[others]
+                    change = (
+                        self._cost(held[a] + more, a) - now[a] + self._cost(held[others] - more, others) - now[others]
+                    )
                     change[others == a] = 0.0
                     place = int(change.argmin())
                     if change[place] < gain:
@@ -245,8 +250,9 @@ class _Search:
 
     def _cost(self, held: Ints, role: Ints) -> Floats:
         """Cost of roles: squared miss of their targets, and a penalty for classes below their minimum."""
-        real, target = held[..., : self.classes], self.target[role]
+        real: Ints = held[..., : self.classes]
+        target = self.target[role]
         miss = (real - target) ** 2 / np.maximum(target, 1e-9)
-        usable = real + self.takes[role][..., None] * held[..., self.classes :]
+        usable: Ints = real + self.takes[role][..., None] * held[..., self.classes :] if self.synthetic else real
         result: Floats = (miss + MISSING * np.maximum(self.least - usable, 0)).sum(axis=-1)
         return result

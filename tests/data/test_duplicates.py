@@ -58,8 +58,8 @@ def test_a_crowd_that_is_no_component_is_looked_through_all_the_same() -> None:
         words ^= np.where(np.arange(2048) >> bit & 1, np.uint64(0b11101101001 << bit), np.uint64(0))
     assert len(set(near_duplicates(words.tolist(), 4).tolist())) == 2048
     assert len(set(near_duplicates(words.tolist(), 5).tolist())) < 2048
-    found = near_duplicates([*words.tolist(), int(words[77]) ^ (1 << 60)], 4)
-    assert found[-1] == 77 and len(set(found.tolist())) == 2048
+    smallest = near_duplicates([*words.tolist(), int(words[77]) ^ (1 << 60)], 4)
+    assert smallest[-1] == 77 and len(set(smallest.tolist())) == 2048
 
 
 def test_equal_hashes_are_joined_even_at_zero_bits_and_never_when_switched_off() -> None:
@@ -86,4 +86,4 @@ def test_what_cannot_be_exact_in_reasonable_time_is_refused_by_its_key() -> None
 def test_counting_that_would_take_too_long_says_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicates, "MOST_WORK_ACROSS", 100)
     crossing = near_duplicates_across(list(range(1024)), np.arange(1024) % 2, 4, most=10)
-    assert not crossing.exact and 0 < crossing.count
+    assert not crossing.exact and crossing.count > 0

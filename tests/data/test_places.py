@@ -56,8 +56,9 @@ def test_two_crowds_are_joined_by_their_only_near_places() -> None:
         lat[[0, 300]] = 0, gap / DEGREE
         lon = generator.uniform(-1e-5, 1e-5, 600)
         lon[[0, 300]] = 0
-        found = within_metres(lat, lon, 100)
-        assert len(set(found.tolist())) == groups and found.tolist() == haversine_groups(lat, lon, 100).tolist()
+        smallest = within_metres(lat, lon, 100)
+        assert len(set(smallest.tolist())) == groups
+        assert smallest.tolist() == haversine_groups(lat, lon, 100).tolist()
 
 
 def test_20_000_frames_of_one_crossing_take_no_memory_for_their_pairs() -> None:

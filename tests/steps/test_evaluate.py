@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 
 from natix_lib.bundle.runtime import Bundle
 from natix_lib.data.dataset import open_role
-from natix_lib.files import read_json
+from natix_lib.files import read_json, sha256_file, write_json
 from natix_lib.steps import evaluate
 from tests.small_run import Chain
 
@@ -33,3 +34,23 @@ def test_the_pipelines_ui_gets_the_confusion_matrix_and_the_roc(chain: Chain, tm
     assert len(metrics.metadata["confidenceMetrics"]) > 2
     json.dumps(metrics.metadata, allow_nan=False)
     assert read_json(tmp_path / "classification") == metrics.metadata
+
+
+def test_what_leaks_is_said_first_in_the_report(chain: Chain, tmp_path: Path) -> None:
+    """The sentences of splits.json, then of dataset.json, before the metrics; the bundle was made from these splits."""
+    shutil.copytree(chain.paths["bundle"], tmp_path / "bundle")
+    shutil.copytree(chain.paths["dataset"], tmp_path / "dataset")
+    for source, target, sentence in (
+        (chain.paths["splits"], tmp_path / "splits.json", "3 pairs look alike."),
+        (tmp_path / "dataset" / "dataset.json", tmp_path / "dataset" / "dataset.json", "Pixels have two labels."),
+    ):
+        write_json(target, {**read_json(source), "warnings": [sentence]})
+    manifest = read_json(tmp_path / "bundle" / "bundle.json")
+    manifest["provenance"]["splits_sha256"] = sha256_file(tmp_path / "splits.json")
+    write_json(tmp_path / "bundle" / "bundle.json", manifest)
+    paths = [str(tmp_path / name) for name in ("dataset", "splits.json", "bundle", "evaluation.json", "report.html")]
+    evaluate.run({"evaluate": {"bootstrap": 50}}, *paths)
+    assert read_json(paths[3])["warnings"][:2] == ["3 pairs look alike.", "Pixels have two labels."]
+    page = Path(paths[4]).read_text()
+    places = [page.index(text) for text in ("<h1>", "3 pairs look alike.", "Pixels have two labels.", "<h2>")]
+    assert places == sorted(places)
