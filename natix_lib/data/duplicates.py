@@ -127,10 +127,11 @@ def _joined(values: Hashes, bits: int) -> Ints:
         outside = np.flatnonzero(labels != np.bincount(labels).argmax())
         part = values[rows]
         bands, run_size, cost = _bands(len(part), bits, least_bands)
-        if min(cost, len(outside) * len(rows)) > MOST_WORK:
+        work = min(cost, len(outside) * len(rows))
+        if work > MOST_WORK:
             raise DataError(
-                f"split.near_duplicate_bits {bits} takes some {min(cost, len(outside) * len(rows)):.0e} comparisons for "
-                f"{len(values)} different hashes, at most {MOST_WORK:.0e} are made: lower it"
+                f"split.near_duplicate_bits {bits} takes some {work:.0e} comparisons for {len(values)} different "
+                f"hashes, at most {MOST_WORK:.0e} are made: lower it"
             )
         if len(outside) * len(rows) <= cost:
             _compare_all(links, values, rows[outside], rows, bits)

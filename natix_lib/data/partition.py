@@ -151,7 +151,7 @@ class _Search:
         """Take weights (G, 2 C), what the roles hold already (R, 2 C) and their shares (R,)."""
         self.classes = weights.shape[1] // 2
         self.weights, self.fixed, self.share, self.least = weights, fixed, share, least
-        self.takes = np.array(takes_synthetic)
+        self.takes = np.array(takes_synthetic, dtype=np.int64)
         self.synthetic = bool(weights[:, self.classes :].any() or fixed[:, self.classes :].any())
         self.target = share[:, None] * weights[:, : self.classes].sum(axis=0)
 
@@ -253,6 +253,6 @@ class _Search:
         real: Ints = held[..., : self.classes]
         target = self.target[role]
         miss = (real - target) ** 2 / np.maximum(target, 1e-9)
-        usable: Ints = real + self.takes[role][..., None] * held[..., self.classes :] if self.synthetic else real
+        usable = real + self.takes[role][..., None] * held[..., self.classes :] if self.synthetic else real
         result: Floats = (miss + MISSING * np.maximum(self.least - usable, 0)).sum(axis=-1)
         return result
