@@ -3,90 +3,55 @@
 A group is a connected component over all the ways in which two images can be one scene: the same drive (`group`), the
 same original (`source_id`), places within some metres, equal pixels, and perceptual hashes a few bits apart. Taking
 any one rule alone was rejected: the drives of one street corner and the crops of one photograph leak as well.
+
+A rule answers with one number for each row: the smallest row that it joins this row to, through any chain, which is
+the row itself where it joins nothing. Listing the pairs was rejected: 20,000 frames at one place are 200 million.
 """
 
-import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+import posixpath
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 Ints = NDArray[np.int64]
-Pairs = NDArray[np.int64]  # (k, 2), row numbers
-EARTH_RADIUS_M = 6_371_008.8
 
 
-@dataclass(frozen=True)
-class Linked:
-    """Pairs of rows that each rule joins."""
-
-    pairs: dict[str, Pairs]
-
-    def components(self, rows: int) -> Ints:
-        """The component number of each row, (rows,)."""
-        both = np.concatenate([np.empty((0, 2), dtype=np.int64), *self.pairs.values()])
-        graph = coo_matrix((np.ones(len(both), dtype=np.int8), (both[:, 0], both[:, 1])), shape=(rows, rows))
-        return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+def joined(rows: int, a: Ints, b: Ints) -> Ints:
+    """The smallest row of each row's component, (rows,), where row `a[i]` is linked to row `b[i]`."""
+    graph = coo_matrix((np.ones(len(a), dtype=np.int8), (a, b)), shape=(rows, rows))
+    count, component = connected_components(graph, directed=False)
+    smallest = np.empty(count, dtype=np.int64)
+    smallest[component[::-1]] = np.arange(rows)[::-1]  # of equal places the last assignment stays
+    return np.asarray(smallest[component], dtype=np.int64)
 
 
-def same_value(values: Sequence[str | None]) -> Pairs:
-    """Chains of pairs that join the rows of each value; None joins nothing."""
-    seen: dict[str, int] = {}
-    pairs = []
-    for row, value in enumerate(values):
-        if value is not None:
-            if value in seen:
-                pairs.append((seen[value], row))
-            seen[value] = row
-    return _pairs(pairs)
+def joined_by_all(rules: Sequence[Ints]) -> Ints:
+    """The smallest row of each row's component over several rules, (rows,)."""
+    rows = len(rules[0])
+    linked = [np.flatnonzero(rule != np.arange(rows)) for rule in rules]
+    return joined(
+        rows, np.concatenate(linked), np.concatenate([rule[row] for rule, row in zip(rules, linked, strict=True)])
+    )
 
 
-def within_metres(lat: NDArray[np.float64], lon: NDArray[np.float64], metres: float) -> Pairs:
-    """Pairs of places at most `metres` apart; degrees (n,), NaN where unknown."""
-    known = np.flatnonzero(np.isfinite(lat) & np.isfinite(lon))
-    if not len(known) or metres <= 0:
-        return _pairs([])
-    phi, theta = np.radians(lat[known]), np.radians(lon[known])
-    points = np.stack([np.cos(phi) * np.cos(theta), np.cos(phi) * np.sin(theta), np.sin(phi)], axis=1)
-    chord = 2 * np.sin(min(metres / EARTH_RADIUS_M, np.pi) / 2)
-    found = cKDTree(points).query_pairs(chord, output_type="ndarray")
-    return _pairs(known[found])
+def same_value(values: Sequence[Hashable | None]) -> Ints:
+    """Join the rows of each value; None joins nothing."""
+    first: dict[Hashable, int] = {}
+    return np.array(
+        [row if value is None else first.setdefault(value, row) for row, value in enumerate(values)], dtype=np.int64
+    )
 
 
-def near_duplicates(hashes: Sequence[int | None], bits: int) -> Pairs:
-    """Pairs of 64-bit hashes that differ in at most `bits` bits; exact.
-
-    Two such hashes agree in at least one of `bits + 1` bands, so only rows that share a band are compared. Rows of one
-    hash are joined as a chain.
-    """
-    known = [row for row, value in enumerate(hashes) if value is not None]
-    if not known or bits < 0:
-        return _pairs([])
-    values = np.array([hashes[row] for row in known], dtype=np.uint64)
-    distinct, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    rows = np.array(known, dtype=np.int64)
-    found = [same_value([str(number) for number in inverse])] if len(distinct) < len(values) else []
-    pairs = [rows[chain] for chain in found]
-    edges = np.linspace(0, 64, bits + 2).astype(int)
-    for low, high in itertools.pairwise(edges):
-        keys = (distinct >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)
-        order = np.argsort(keys, kind="stable")
-        for shift in range(1, len(order)):
-            near = np.flatnonzero(keys[order[shift:]] == keys[order[:-shift]])
-            if not len(near):
-                break
-            a, b = order[near], order[near + shift]
-            close = np.bitwise_count(distinct[a] ^ distinct[b]) <= bits
-            if close.any():
-                pairs.append(rows[first[np.stack([a[close], b[close]], axis=1)]])
-    if not pairs:
-        return _pairs([])
-    return np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)
-
-
-def _pairs(pairs: object) -> Pairs:
-    return np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
+def same_source(ids: Sequence[str], sources: Sequence[str | None]) -> Ints:
+    """Join the rows of one source, and the image whose id the source is; `./x` and `x` are one name."""
+    names = [None if source is None else posixpath.normpath(str(source)) for source in sources]
+    children = same_value(names)
+    named = set(names)
+    parents = {name: row for row, name in enumerate(map(posixpath.normpath, ids)) if name in named}
+    child = np.array([row for row, name in enumerate(names) if name in parents], dtype=np.int64)
+    parent = np.array([parents[name] for name in names if name in parents], dtype=np.int64)
+    rows = np.arange(len(ids))
+    return joined(len(ids), np.concatenate([rows, child]), np.concatenate([children, parent]))

@@ -1,60 +1,136 @@
 """Whole groups to split roles, close to the target ratios in every class.
 
-Greedy by falling size, each group to the role where it brings class counts nearest to their targets, then moves of
-single groups while any of them helps, from several seeded orders; the best is kept. Stratified group folds were
-rejected: they know equal folds only, and with city-sized groups their class shares ran from 65 to 95 %.
+Greedy from the large groups to the small ones, each group to the role where it brings class counts nearest to their
+targets, then moves and swaps of groups while any of them helps, from several starts; the best is kept. Where the best
+still lacks images that a split must have, an exact solver looks for a division that lacks none, and only what it shows
+to be impossible is refused. Stratified group folds were rejected: they know equal folds only, and with city-sized
+groups their class shares ran from 65 to 95 %. The exact solver alone was rejected: its answer to the whole question
+depends on the time that it gets, and so on the machine.
+
+Neither the order nor the numbers of groups matter: they are taken by name, and what is drawn is drawn by a hash of
+seed and name. The seed decides where the searches start: another seed gives another division, about as good. Images
+that are not synthetic are what ratios are about; a synthetic one counts for what TRAIN and VAL_SELECT must have.
 """
+
+import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from natix_lib.contracts import ROLES, TRAIN
+from natix_lib.contracts import ROLES, TEST, TRAIN, VAL_CALIB
+from natix_lib.data.feasibility import SECONDS, fewest_lacking
 from natix_lib.errors import DataError
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-RESTARTS, PASSES = 8, 6
+STARTS, PASSES = 8, 20
+MOST_SWAPPED = 300  # groups; among more, moves alone come as close
+MOST_SEARCHED = 2000  # groups; of more, alike ones are shared out by the ratios and the rest is searched
 MISSING = 1e6  # cost of an image that a class lacks to its minimum in a role
+REAL_ONLY = (VAL_CALIB, TEST)  # what is fitted and reported on them must hold for images as cameras take them
 
 
-def assign(counts: Ints, ratios: Floats, given: Ints, min_per_class: int, seed: int, class_names: list[str]) -> Ints:
+@dataclass(frozen=True)
+class Groups:
+    """Groups to divide.
+
+    Attributes:
+        names: Unique, one for each group.
+        counts: Images of each group and class that are not synthetic, (G, C).
+        synthetic: Synthetic images of each group and class, (G, C).
+        given: Role number that the data owner gave each group, -1 for none, (G,).
+    """
+
+    names: list[str]
+    counts: Ints
+    synthetic: Ints
+    given: Ints
+
+
+def assign(groups: Groups, ratios: Floats, min_per_class: int, seed: int, class_names: list[str]) -> Ints:
     """A role for each group.
 
+    Roles that the data owner gave are kept; a role that was given to no group is drawn from groups of none and of
+    TRAIN. A group of synthetic images alone goes to TRAIN.
+
     Args:
-        counts: Images of each group and class, (G, C).
+        groups: In any order.
         ratios: Target share of each of the four roles, summing to 1, (4,).
-        given: Role number that the data owner gave each group, -1 for none, (G,). Roles that were given are kept as
-            they are; a role that was given to no group is drawn from groups of none and of TRAIN.
-        min_per_class: Images of every class that every role must have.
-        seed: Of ties and orders.
+        min_per_class: Images of every class that every role must have, not counting synthetic ones in VAL_CALIB and
+            TEST.
+        seed: Decides where the searches start.
         class_names: For messages.
 
     Returns:
         Role number of each group, an index into `contracts.ROLES`, (G,).
 
     Raises:
-        DataError: If a role cannot hold every class, naming both.
+        DataError: If a role cannot hold every class, naming both, or no division was found in time.
     """
+    order = np.array(sorted(range(len(groups.names)), key=groups.names.__getitem__), dtype=np.int64)
+    names = [groups.names[group] for group in order]
+    counts, synthetic, given = groups.counts[order], groups.synthetic[order], groups.given[order]
     train = ROLES.index(TRAIN)
-    roles = given.copy()
     present = np.bincount(given[given >= 0], minlength=len(ROLES)) > 0
-    free = given < 0
-    if present.any():
-        drawn = [role for role in range(len(ROLES)) if not present[role] or role == train]
-        if len(drawn) > 1:
-            free |= given == train
-    else:
-        drawn = list(range(len(ROLES)))
-    if free.any():
-        _require_groups(counts[free], len(drawn), class_names)
+    drawn = [role for role in range(len(ROLES)) if not present.any() or not present[role] or role == train]
+    free = (given < 0) | ((given == train) & (len(drawn) > 1))
+    roles = np.where(free, train, given)
+    free &= counts.any(axis=1)
+    if len(drawn) > 1 and free.any():
+        weights = np.concatenate([counts, synthetic], axis=1)
+        fixed = np.stack([weights[~free & (roles == role)].sum(axis=0) for role in drawn])
         share = ratios[drawn] / ratios[drawn].sum()
-        roles[free] = np.asarray(drawn)[_best(counts[free], share, min_per_class, seed)]
-    _require_classes(counts, roles, min_per_class, class_names)
-    return roles
+        search = _Search(weights[free], fixed, share, min_per_class, [ROLES[role] not in REAL_ONLY for role in drawn])
+        starts = _draws([name for name, is_free in zip(names, free, strict=True) if is_free], seed)
+        roles[free] = np.asarray(drawn)[_divide(search, starts, [ROLES[role] for role in drawn], class_names)]
+    _require_classes(counts, synthetic, roles, min_per_class, class_names)
+    result = np.empty(len(order), dtype=np.int64)
+    result[order] = roles
+    return result
 
 
-def _require_groups(counts: Ints, roles: int, class_names: list[str]) -> None:
-    groups = (counts > 0).sum(axis=0)
+def _require_classes(counts: Ints, synthetic: Ints, roles: Ints, least: int, class_names: list[str]) -> None:
+    for number, role in enumerate(ROLES):
+        held = counts[roles == number].sum(axis=0)
+        if role not in REAL_ONLY:
+            held = held + synthetic[roles == number].sum(axis=0)
+        but = " that are not synthetic" if role in REAL_ONLY and synthetic[roles == number].any() else ""
+        if not held.any():
+            raise DataError(f"split {role} holds no image{but and 's'}{but}")
+        if (held > 0).sum() == 1:
+            raise DataError(f"split {role} holds one class only: {class_names[int(held.argmax())]}")
+        for c in np.flatnonzero(held < least):
+            raise DataError(
+                f"split {role} holds {held[c]} images of class {class_names[c]}{but}, split.min_per_class is {least}"
+            )
+
+
+def _divide(search: "_Search", draws: Floats, roles: list[str], class_names: list[str]) -> Ints:
+    """The cheapest division of several starts, (G,), roles numbered as in `roles`."""
+    _require_groups(search, len(roles), class_names)
+    divisions = [search.run(draws[:, start]) for start in range(max(1, min(STARTS, MOST_SEARCHED // len(draws))))]
+    best = min(divisions, key=search.total)
+    if not search.lacking(best).any():
+        return best
+    fewest = fewest_lacking(search.brought(), search.held_at_least(), search.least)
+    if fewest.roles is not None and not fewest.lacking.any():
+        return search.improved(fewest.roles, draws[:, 0])
+    lacking = search.lacking(best) if fewest.roles is None else fewest.lacking
+    role, c = np.unravel_index(int(lacking.argmax()), lacking.shape)
+    of_class = search.weights[:, [c, len(class_names) + c]].sum(axis=1)
+    why = "shown by an exact solver" if fewest.proven else f"none was found in {SECONDS:g} s, there may be one"
+    raise DataError(
+        f"no division of {len(draws)} groups gives each of {len(roles)} splits {search.least} images of every class "
+        f"({why}): the best lacks {lacking[role, c]} of class {class_names[c]} in {roles[role]}; the class has "
+        f"{of_class.sum()} images in {np.count_nonzero(of_class)} groups; add groups of it"
+        + (" or lower split.min_per_class" if search.least > 1 else "")
+    )
+
+
+def _require_groups(search: "_Search", roles: int, class_names: list[str]) -> None:
+    groups = (search.weights > 0).reshape(len(search.weights), 2, -1).any(axis=1).sum(axis=0)
+    groups += (search.held_at_least() >= search.least).sum(axis=0)
     for c in np.flatnonzero(groups < roles):
         raise DataError(
             f"class {class_names[c]} has {groups[c]} groups, {roles} splits need at least one each: "
@@ -62,58 +138,121 @@ def _require_groups(counts: Ints, roles: int, class_names: list[str]) -> None:
         )
 
 
-def _require_classes(counts: Ints, roles: Ints, min_per_class: int, class_names: list[str]) -> None:
-    for number, role in enumerate(ROLES):
-        held = counts[roles == number].sum(axis=0)
-        if not held.any():
-            raise DataError(f"split {role} holds no image")
-        if (held > 0).sum() == 1:
-            raise DataError(f"split {role} holds one class only: {class_names[int(held.argmax())]}")
-        for c in np.flatnonzero(held < min_per_class):
-            raise DataError(
-                f"split {role} holds {held[c]} images of class {class_names[c]}, split.min_per_class is {min_per_class}"
-            )
+def _draws(names: list[str], seed: int) -> Floats:
+    """STARTS numbers in [0, 1) for each group, of its name and the seed alone, (G, STARTS)."""
+    digests = b"".join(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8 * STARTS).digest() for name in names)
+    return np.frombuffer(digests, dtype=">u8").reshape(-1, STARTS).astype(np.float64) / 2.0**64
 
 
-def _best(counts: Ints, share: Floats, least: int, seed: int) -> Ints:
-    """The cheapest assignment of several seeded ones, (G,), roles numbered as in `share`."""
-    target = share[:, None] * counts.sum(axis=0)
-    best, lowest = np.zeros(len(counts), dtype=np.int64), np.inf
-    for restart in range(RESTARTS if len(counts) <= 5000 else 1):
-        generator = np.random.default_rng((seed, restart))
-        roles, cost = _one(counts, target, least, generator)
-        if cost < lowest:
-            best, lowest = roles, cost
-    return best
+class _Search:
+    """Searches for cheap divisions of the same groups; a weight is the real and the synthetic images of each class."""
 
+    def __init__(self, weights: Ints, fixed: Ints, share: Floats, least: int, takes_synthetic: list[bool]) -> None:
+        """Take weights (G, 2 C), what the roles hold already (R, 2 C) and their shares (R,)."""
+        self.classes = weights.shape[1] // 2
+        self.weights, self.fixed, self.share, self.least = weights, fixed, share, least
+        self.takes = np.array(takes_synthetic, dtype=np.int64)
+        self.synthetic = bool(weights[:, self.classes :].any() or fixed[:, self.classes :].any())
+        self.target = share[:, None] * weights[:, : self.classes].sum(axis=0)
 
-def _one(counts: Ints, target: Floats, least: int, generator: np.random.Generator) -> tuple[Ints, float]:
-    order = generator.permutation(len(counts))
-    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
-    held = np.zeros_like(target)
-    roles = np.full(len(counts), -1, dtype=np.int64)
-    for _ in range(1 + PASSES):
-        moved = False
+    def brought(self) -> Ints:
+        """Images that each group brings to each role, (R, G, C)."""
+        return np.stack(
+            [self.weights[:, : self.classes] + takes * self.weights[:, self.classes :] for takes in self.takes]
+        )
+
+    def held_at_least(self) -> Ints:
+        """Images that each role holds already, (R, C)."""
+        result: Ints = self.fixed[:, : self.classes] + self.takes[:, None] * self.fixed[:, self.classes :]
+        return result
+
+    def lacking(self, roles: Ints) -> Ints:
+        """Images of each class that each role lacks, (R, C)."""
+        held = self._held(roles)
+        usable = held[:, : self.classes] + self.takes[:, None] * held[:, self.classes :]
+        result: Ints = np.maximum(self.least - usable, 0)
+        return result
+
+    def total(self, roles: Ints) -> float:
+        """The cost of a division."""
+        return float(self._cost(self._held(roles), np.arange(len(self.share))).sum())
+
+    def run(self, draws: Floats) -> Ints:
+        """A division from the start that `draws` (G,) gives."""
+        roles = np.full(len(self.weights), -1, dtype=np.int64)
+        if len(roles) > MOST_SEARCHED:
+            self._share_out(roles, draws)
+        rest = np.flatnonzero(roles < 0)
+        sizes = self.weights[rest].sum(axis=1)
+        order = rest[np.argsort(-sizes * (1 + draws[rest]), kind="stable")]
+        held, every = self._held(roles), np.arange(len(self.share))
         for group in order:
-            own = counts[group]
-            before = roles[group]
-            if before >= 0:
-                held[before] -= own
-            gain = _cost(held + own, target, least) - _cost(held, target, least)
-            after = int(gain.argmin())
-            if before >= 0 and gain[before] <= gain[after] + 1e-12:
-                after = int(before)
-            held[after] += own
-            moved |= after != before
-            roles[group] = after
-        if not moved:
-            break
-    return roles, float(_cost(held, target, least).sum())
+            weight = self.weights[group]
+            role = int((self._cost(held + weight, every) - self._cost(held, every)).argmin())
+            held[role] += weight
+            roles[group] = role
+        return self._improve(roles, order)
 
+    def improved(self, roles: Ints, draws: Floats) -> Ints:
+        """A division at least as cheap as `roles`."""
+        return self._improve(roles.copy(), np.argsort(draws))
 
-def _cost(held: Floats, target: Floats, least: int) -> Floats:
-    """Cost of each role: squared miss of its targets, and a penalty for classes below their minimum."""
-    miss = (held - target) ** 2 / np.maximum(target, 1e-9)
-    lacking = np.maximum(least - held, 0.0)
-    result: Floats = (miss + MISSING * lacking).sum(axis=1)
-    return result
+    def _share_out(self, roles: Ints, draws: Floats) -> None:
+        """Give each role its whole share of the groups that are alike; what is left over stays -1."""
+        alike, number = np.unique(self.weights, axis=0, return_inverse=True, return_counts=True)[1:]
+        alike = alike.ravel()
+        order = np.lexsort((draws, alike))
+        place = np.arange(len(roles)) - np.repeat(np.cumsum(number) - number, number)
+        ends = np.cumsum(np.floor(number[:, None] * self.share).astype(np.int64), axis=1)[alike[order]]
+        role = (place[:, None] >= ends).sum(axis=1)
+        roles[order] = np.where(role < len(self.share), role, -1)
+
+    def _improve(self, roles: Ints, order: Ints) -> Ints:
+        """Move and swap groups in turn while it helps; changes `roles`."""
+        held, every = self._held(roles), np.arange(len(self.share))
+        swaps = len(order) <= MOST_SWAPPED
+        for _ in range(PASSES):
+            before = roles.copy()
+            for group in order:
+                a, weight = roles[group], self.weights[group]
+                now = self._cost(held, every)
+                change = self._cost(held + weight, every) - now + self._cost(held[a] - weight, a) - now[a]
+                change[a] = 0.0
+                b, partner = int(change.argmin()), -1
+                gain = change[b]
+                if swaps:
+                    more = self.weights[order] - weight
+                    others = roles[order]
+                    change = (
+                        self._cost(held[a] + more, a) - now[a] + self._cost(held[others] - more, others) - now[others]
+                    )
+                    change[others == a] = 0.0
+                    place = int(change.argmin())
+                    if change[place] < gain:
+                        b, partner, gain = int(others[place]), int(order[place]), change[place]
+                if gain < -1e-9 * (1 + abs(now.sum())):
+                    back = 0 if partner < 0 else self.weights[partner]
+                    held[a] += back - weight
+                    held[b] += weight - back
+                    roles[group] = b
+                    if partner >= 0:
+                        roles[partner] = a
+            if (roles == before).all():
+                break
+        return roles
+
+    def _held(self, roles: Ints) -> Ints:
+        """What each role holds, (R, 2 C)."""
+        result: Ints = self.fixed.copy()
+        for role in range(len(result)):
+            result[role] += self.weights[roles == role].sum(axis=0)
+        return result
+
+    def _cost(self, held: Ints, role: Ints) -> Floats:
+        """Cost of roles: squared miss of their targets, and a penalty for classes below their minimum."""
+        real: Ints = held[..., : self.classes]
+        target = self.target[role]
+        miss = (real - target) ** 2 / np.maximum(target, 1e-9)
+        usable = real + self.takes[role][..., None] * held[..., self.classes :] if self.synthetic else real
+        result: Floats = (miss + MISSING * np.maximum(self.least - usable, 0)).sum(axis=-1)
+        return result

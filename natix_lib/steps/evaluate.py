@@ -70,7 +70,11 @@ def run(
         "schema_version": SCHEMA_VERSION,
         "class_names": view.class_names,
         "positive_classes": view.positive_classes,
-        "warnings": _warnings(scored, found, policy),
+        "warnings": [
+            *read_json(splits).get("warnings", []),  # of leaks: they come first
+            *open_dataset(dataset).manifest.get("warnings", []),
+            *_warnings(scored, found, policy),
+        ],
         "policy": {**loaded.manifest["policy"], "mode": loaded.policy.mode, "guarantee": policy.get("guarantee")},
         "provenance": {**provenance, "bundle_sha256": sha256_file(Path(bundle) / "bundle.json")},
     }

@@ -1,10 +1,15 @@
+import itertools
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from natix_lib.contracts import ROLES
-from natix_lib.data.partition import assign
+from natix_lib.data.feasibility import fewest_lacking
+from natix_lib.data.partition import Groups, assign
 from natix_lib.errors import DataError
 
 RATIOS = np.array([0.6, 0.1, 0.15, 0.15])
@@ -19,15 +24,45 @@ def drives(groups: int, seed: int = 0, classes: int = 2) -> np.ndarray:
     return counts
 
 
-def roles_of(counts: np.ndarray, given: list | None = None, seed: int = 0, least: int = 1) -> np.ndarray:
-    given_roles = np.full(len(counts), -1) if given is None else np.array(given)
-    return assign(counts, RATIOS, given_roles, least, seed, [f"class {c}" for c in range(counts.shape[1])])
+def roles_of(
+    counts: np.ndarray,
+    given: list | None = None,
+    seed: int = 0,
+    least: int = 1,
+    names: list[str] | None = None,
+    synthetic: np.ndarray | None = None,
+) -> np.ndarray:
+    groups = Groups(
+        names or [f"group {number:05d}" for number in range(len(counts))],
+        counts,
+        np.zeros_like(counts) if synthetic is None else synthetic,
+        np.full(len(counts), -1) if given is None else np.array(given),
+    )
+    return assign(groups, RATIOS, least, seed, [f"class {c}" for c in range(counts.shape[1])])
+
+
+def held(counts: np.ndarray, roles: np.ndarray) -> np.ndarray:
+    """Images of each role and class, (4, C)."""
+    return np.stack([counts[roles == role].sum(axis=0) for role in range(4)])
+
+
+def planted(seed: int) -> tuple[np.ndarray, int]:
+    """Tight counts that a hidden division divides well, and the minimum of every class in every role."""
+    generator = np.random.default_rng(seed)
+    groups, classes, least = (int(generator.integers(*span)) for span in ((8, 20), (2, 8), (1, 4)))
+    roles = np.append(np.arange(4).repeat(2), generator.integers(0, 4, groups - 8))
+    counts = np.zeros((groups, classes), dtype=np.int64)
+    for role, c in itertools.product(range(4), range(classes)):
+        for _ in range(least):
+            counts[generator.choice(np.flatnonzero(roles == role)), c] += 1
+    counts += (generator.random(counts.shape) < 0.08) * generator.integers(0, 5, counts.shape)
+    counts[counts.sum(axis=1) == 0, 0] = 1
+    return counts[generator.permutation(groups)], least
 
 
 def shares(counts: np.ndarray, roles: np.ndarray) -> np.ndarray:
     """Share of each class in each role, (4, C)."""
-    held = np.stack([counts[roles == role].sum(axis=0) for role in range(4)])
-    return held / counts.sum(axis=0)
+    return held(counts, roles) / counts.sum(axis=0)
 
 
 @pytest.mark.parametrize("classes", [2, 13])
@@ -46,6 +81,92 @@ def test_the_seed_decides_and_nothing_else() -> None:
     counts = drives(50)
     assert np.array_equal(roles_of(counts, seed=1), roles_of(counts, seed=1))
     assert not np.array_equal(roles_of(counts, seed=1), roles_of(counts, seed=2))
+
+
+@pytest.mark.parametrize("groups", [12, 60, 3000])
+def test_another_seed_is_another_division_about_as_good_when_all_sizes_differ(groups: int) -> None:
+    counts = drives(groups) + 13 * np.arange(groups)[:, None] * (drives(groups) > 0)
+    first, second = (shares(counts, roles_of(counts, seed=seed)) for seed in (1, 2))
+    assert not np.array_equal(first, second)
+    assert np.abs(first - RATIOS[:, None]).max() < (0.15 if groups == 12 else 0.02)
+    assert np.abs(second - RATIOS[:, None]).max() < (0.15 if groups == 12 else 0.02)
+
+
+@pytest.mark.parametrize("groups", [9, 60, 3000])
+def test_the_order_of_groups_does_not_matter(groups: int) -> None:
+    counts = drives(groups)
+    names = [f"image {number * 7919 % 10007}" for number in range(groups)]
+    shuffled = np.random.default_rng(0).permutation(groups)
+    again = roles_of(counts[shuffled], names=[names[group] for group in shuffled])
+    assert np.array_equal(roles_of(counts, names=names)[shuffled], again)
+
+
+@pytest.mark.parametrize("seeds", [range(20), pytest.param(range(20, 220), marks=pytest.mark.slow)])
+def test_tight_divisions_that_exist_are_never_refused(seeds: range) -> None:
+    for seed in seeds:
+        counts, least = planted(seed)
+        assert (held(counts, roles_of(counts, least=least)) >= least).all()
+
+
+def test_a_division_that_was_refused_once_is_made(cases: Path) -> None:
+    case = json.loads((cases / "feasible_but_refused.json").read_text())
+    assert (
+        held(np.array(case["images_of_group_and_class"]), roles_of(np.array(case["images_of_group_and_class"]))) > 0
+    ).all()
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_what_is_refused_has_no_division_among_all_that_there_are(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    counts = (generator.random((7, 3)) < 0.7) * generator.integers(1, 4, (7, 3))
+    counts[counts.sum(axis=1) == 0, 0] = 1
+    every = np.array(list(itertools.product(range(4), repeat=7)))
+    by_role = np.stack([(every == role) @ counts for role in range(4)], axis=1)
+    for least in (1, 2, 3):
+        fewest = np.maximum(least - by_role, 0).sum(axis=(1, 2)).min()
+        exact = fewest_lacking(np.stack([counts] * 4), np.zeros((4, 3), dtype=np.int64), least)
+        assert exact.proven and exact.lacking.sum() == fewest
+        if fewest:
+            with pytest.raises(DataError):
+                roles_of(counts, least=least)
+        else:
+            assert (held(counts, roles_of(counts, least=least)) >= least).all()
+
+
+def test_a_refusal_names_class_split_and_what_would_help() -> None:
+    counts = np.array([[3, 1], [3, 0], [3, 0], [0, 3], [0, 3], [1, 3]])
+    message = (
+        r"no division of 6 groups gives each of 4 splits 2 images of every class \(shown by an exact solver\): the "
+        r"best lacks 1 of class class [01] in \w+; the class has 10 images in 4 groups; add groups of it or lower split"
+    )
+    with pytest.raises(DataError, match=message):
+        roles_of(counts, least=2)
+
+
+def test_what_the_solver_cannot_show_in_time_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from natix_lib.data import partition
+    from natix_lib.data.feasibility import Fewest
+
+    monkeypatch.setattr(
+        partition, "fewest_lacking", lambda counts, fixed, least: Fewest(None, np.zeros((4, 2), dtype=np.int64), False)
+    )
+    with pytest.raises(DataError, match="none was found in 20 s, there may be one"):
+        roles_of(np.array([[3, 1], [3, 0], [3, 0], [0, 3], [0, 3], [1, 3]]), least=2)
+
+
+def test_synthetic_images_count_for_train_and_never_for_test() -> None:
+    """A class with three real groups: only TRAIN can do with its synthetic images."""
+    counts = np.array([[5, 0]] * 8 + [[0, 5]] * 3 + [[0, 0]])
+    synthetic = np.zeros_like(counts)
+    synthetic[-1] = 0, 9
+    roles = roles_of(counts, synthetic=synthetic)
+    assert roles[-1] == TRAIN and sorted(roles[8:11]) == [VAL_SELECT, VAL_CALIB, TEST]
+    given = [0, 1, 2, 3, 0, 1, 2, 3]
+    counts, synthetic = np.array([[5, 5]] * 3 + [[5, 0]] + [[5, 5]] * 4), np.zeros((8, 2), dtype=np.int64)
+    synthetic[3] = 0, 4
+    counts[7] = 5, 0
+    with pytest.raises(DataError, match="split TEST holds one class only"):
+        roles_of(counts, given, synthetic=synthetic)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=8, max_size=40), st.integers(0, 3))

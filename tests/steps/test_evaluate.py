@@ -1,15 +1,17 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from natix_lib.bundle.runtime import Bundle
+from natix_lib.contracts import write_manifest
 from natix_lib.data.dataset import open_role
 from natix_lib.decisions import Policy
 from natix_lib.evaluation import Scored
 from natix_lib.evaluation import evaluate as measure
-from natix_lib.files import read_json
+from natix_lib.files import read_json, sha256_file, write_json
 from natix_lib.steps import evaluate
 from tests.small_run import Chain
 
@@ -71,3 +73,32 @@ def test_a_rounded_score_that_is_better_or_no_worse_than_chance_explains_is_no_w
 def test_few_groups_are_said() -> None:
     labels, logits, names = drawn(9)
     assert "TEST has 9 groups: too few for intervals" in " ".join(warnings_of(labels, logits, Policy(names)))
+
+
+def bundle_of_splits(bundle: str, target: Path, splits: Path) -> None:
+    """A copy of a bundle as if it had been made from other splits."""
+    shutil.copytree(bundle, target)
+    shutil.copyfile(splits, target / "splits.json")
+    manifest = read_json(target / "bundle.json")
+    policy = read_json(target / manifest["policy"]["file"])
+    for document in (manifest, policy):
+        document["provenance"]["splits_sha256"] = sha256_file(splits)
+    write_json(target / manifest["policy"]["file"], policy)
+    manifest["policy"]["sha256"] = sha256_file(target / manifest["policy"]["file"])
+    write_manifest(target, "bundle", manifest)
+
+
+def test_what_leaks_is_said_first_in_the_report(chain: Chain, tmp_path: Path) -> None:
+    """The sentences of splits.json, then of dataset.json, before the metrics; the bundle was made from these splits."""
+    shutil.copytree(chain.paths["dataset"], tmp_path / "dataset")
+    dataset = read_json(tmp_path / "dataset" / "dataset.json")
+    write_manifest(tmp_path / "dataset", "dataset", {**dataset, "warnings": ["Pixels have two labels."]})
+    splits = {**read_json(chain.paths["splits"]), "warnings": ["3 pairs look alike."]}
+    write_json(tmp_path / "splits.json", splits)
+    bundle_of_splits(chain.paths["bundle"], tmp_path / "bundle", tmp_path / "splits.json")
+    paths = [str(tmp_path / name) for name in ("dataset", "splits.json", "bundle", "evaluation.json", "report.html")]
+    evaluate.run({"evaluate": {"bootstrap": 50}}, *paths)
+    assert read_json(paths[3])["warnings"][:2] == ["3 pairs look alike.", "Pixels have two labels."]
+    page = Path(paths[4]).read_text()
+    places = [page.index(text) for text in ("<h1>", "3 pairs look alike.", "Pixels have two labels.", "<h2>")]
+    assert places == sorted(places)

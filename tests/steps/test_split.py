@@ -1,9 +1,12 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from natix_lib.contracts import ROLES
+from natix_lib.data.arrow import ShardWriter
+from natix_lib.data.dataset import open_role
 from natix_lib.errors import DataError
 from natix_lib.files import read_json
 from natix_lib.steps import ingest, split
@@ -85,7 +88,9 @@ def test_given_splits_are_honoured(tmp_path: Path) -> None:
 
 def test_a_group_in_two_given_splits_is_a_leak(tmp_path: Path) -> None:
     dataset = rewritten(tmp_path, lambda n, row: {**row, "split": "test" if n % 3 == 0 else "train"})
-    with pytest.raises(DataError, match=r"given splits leak: 24 pairs of one group lie in two splits, .* \(TEST\) and"):
+    with pytest.raises(
+        DataError, match=r"given splits leak: 24 groups of images joined by group lie in two splits, .* \(TEST\) and"
+    ):
         run(dataset, tmp_path / "splits.json")
     assert not (tmp_path / "splits.json").exists()
     run(dataset, tmp_path / "splits.json", use_given=False)
@@ -94,9 +99,15 @@ def test_a_group_in_two_given_splits_is_a_leak(tmp_path: Path) -> None:
 def test_a_chain_through_images_without_a_split_is_a_leak_too(tmp_path: Path) -> None:
     words = {0: "train", 1: "", 2: "test"}
     dataset = rewritten(
-        tmp_path, lambda n, row: {**row, "split": words[n % 3], "source_id": f"s{n // 3}" if n % 3 else ""}
+        tmp_path,
+        lambda n, row: {
+            **row,
+            "split": words[n % 3],
+            "group": row["group"] if n % 3 < 2 else "",
+            "source_id": f"s{n // 3}" if n % 3 else "",
+        },
     )
-    with pytest.raises(DataError, match="given splits leak"):
+    with pytest.raises(DataError, match="joined by all rules together lie in two splits, the first holds 00-0.png"):
         run(dataset, tmp_path / "splits.json")
 
 
@@ -132,3 +143,120 @@ def test_real_drives_stay_whole(real_data: Path, tmp_path: Path) -> None:
     for prefix, frames in (("images/camvid_0001TP", 62), ("images/camvid_0006R0", 101), ("images/camvid_0016E5", 305)):
         names = [name for name in role_of if name.startswith(prefix)]
         assert len(names) == frames and len({role_of[name] for name in names}) == 1
+
+
+def in_splits(document: dict) -> set[str]:
+    return {name for role in ROLES for name in document["roles"][role]}
+
+
+def test_neither_the_order_of_rows_nor_of_shards_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same bytes of splits.json from a shuffled manifest, and from a dataset of many shards."""
+    import csv
+    import random
+
+    first = run(rewritten(tmp_path / "a", lambda n, row: row), tmp_path / "a.json")
+    root = write_images(tmp_path / "b" / "source")
+    rows = list(csv.DictReader((root / "manifest.csv").read_text().splitlines()))
+    random.Random(0).shuffle(rows)
+    write_manifest(root, rows)
+    monkeypatch.setattr(ShardWriter.__init__, "__defaults__", (20_000,))
+    ingest.run(ingest_settings(root), str(tmp_path / "b" / "dataset"))
+    assert len(list((tmp_path / "b" / "dataset").glob("*.arrow"))) > 3
+    run(tmp_path / "b" / "dataset", tmp_path / "b.json")
+    assert first["roles"]["TEST"] and (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def test_a_child_of_an_image_follows_it(tmp_path: Path) -> None:
+    """Frame 2 of every drive carries no group but names frame 0 as its source."""
+
+    def child(number: int, row: dict) -> dict:
+        source = f"./{row['image'][:3]}0.png" if number % 3 == 2 else ""
+        return {**row, "group": "" if number % 3 == 2 else row["group"], "source_id": source}
+
+    document = run(rewritten(tmp_path, child), tmp_path / "splits.json")
+    assert len(set(document["groups"].values())) == 24 and document["links"]["source_id"] == 24
+
+
+def test_synthetic_images_are_left_out_of_val_calib_and_test_and_counted(tmp_path: Path) -> None:
+    synthetic = {f"{group:02d}-1.png" for group in range(24)}
+    dataset = rewritten(tmp_path, lambda n, row: {**row, "is_synthetic": str(row["image"] in synthetic).lower()})
+    document = run(dataset, tmp_path / "splits.json")
+    roles = {role: set(document["roles"][role]) for role in ROLES}
+    assert not (roles["VAL_CALIB"] | roles["TEST"]) & synthetic and roles["TRAIN"] & synthetic
+    assert set(document["left_out"]) == synthetic - roles["TRAIN"] - roles["VAL_SELECT"]
+    assert set(document["left_out"].values()) == {"synthetic"}
+    assert in_splits(document) | set(document["left_out"]) == set(document["groups"])
+    assert f"{len(document['left_out'])} synthetic images of groups in VAL_CALIB and TEST" in document["warnings"][0]
+    assert sum(document["ratios"]["achieved"].values()) == pytest.approx(1)
+    assert len(open_role("evaluate", "TEST", dataset, tmp_path / "splits.json")) == len(roles["TEST"])
+
+
+def test_look_alikes_across_given_splits_are_counted_and_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A picture of each drive of TRAIN stands in another given split, saved anew."""
+    from PIL import Image
+
+    root = write_images(tmp_path / "source", groups=24, frames=1)
+    words = ["train", "val_select", "val_calib", "test"]
+    rows = [
+        {
+            "image": f"{group:02d}-0.png",
+            "label": "Roadwork" if group % 2 else "None",
+            "split": words[group // 2 % 4],
+        }
+        for group in range(24)
+    ]
+    for group in range(0, 24, 8):
+        Image.open(root / f"{group:02d}-0.png").save(root / f"{group:02d}-again.jpg", quality=90)
+        rows.append({"image": f"{group:02d}-again.jpg", "label": "None", "split": "test"})
+    write_manifest(root, rows)
+    ingest.run(ingest_settings(root), str(tmp_path / "dataset"))
+    document = run(tmp_path / "dataset", tmp_path / "splits.json")
+    assert document["near_duplicates_across_given_splits"] == 3 and document["near_duplicates_counted_exactly"]
+    listed = {tuple(pair[:4]) for pair in document["near_duplicate_pairs"]}
+    assert listed == {(f"{g:02d}-0.png", "TRAIN", f"{g:02d}-again.jpg", "TEST") for g in (0, 8, 16)}
+    assert all(0 <= pair[4] <= 4 for pair in document["near_duplicate_pairs"])
+    assert document["warnings"][0].startswith("3 pairs of images in different given splits look alike")
+    assert "warning: 3 pairs" in capsys.readouterr().out
+
+
+def test_a_giant_group_is_said_with_its_rule_and_named_when_no_division_exists(tmp_path: Path) -> None:
+    def one_place(number: int, row: dict) -> dict:
+        far = int(row["group"][1:]) >= 14
+        return {**row, "lat": 1 if not far else 48 + number / 10, "lon": 1 if not far else 11}
+
+    dataset = rewritten(tmp_path, one_place)
+    document = run(dataset, tmp_path / "splits.json")
+    assert document["largest_group"]["images"] == 42 and document["largest_group"]["rule"] == "place"
+    message = (
+        r"One group holds 42 images, 58% of all, most of them joined by place \(split.gps_radius_m\), first 00-0.png"
+    )
+    assert re.match(message, document["warnings"][0])
+    with pytest.raises(DataError, match=r"split.min_per_class.*; one group holds 42 images, 58% of all, most of them"):
+        run(dataset, tmp_path / "b.json", min_per_class=13)
+
+
+def test_times_without_a_group_are_said_to_join_no_frames(tmp_path: Path) -> None:
+    def timed(number: int, row: dict) -> dict:
+        return {
+            **row,
+            "group": "" if number < 12 else row["group"],
+            "captured_at": f"2025-03-01T10:00:{number % 60:02d}",
+        }
+
+    document = run(rewritten(tmp_path, timed), tmp_path / "splits.json")
+    assert document["warnings"][0].startswith("12 images have a captured_at and no group: times join no frames")
+
+
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_sets_of_one_or_two_images_are_refused_in_a_sentence(tmp_path: Path, images: int) -> None:
+    root = write_images(tmp_path / "source", groups=images, frames=1)
+    names = {"class_names": ["None", "Roadwork"]}
+    if images == 1:
+        with pytest.raises(DataError):
+            ingest.run(ingest_settings(root, **names), str(tmp_path / "dataset"))
+        return
+    ingest.run(ingest_settings(root, **names), str(tmp_path / "dataset"))
+    with pytest.raises(DataError, match="class None has . groups, 4 splits need at least one each"):
+        run(tmp_path / "dataset", tmp_path / "splits.json")
