@@ -1,8 +1,18 @@
 """Every error a person can cause, on one page.
 
 The message is one line that names the thing, the rule and the value. The command line prints it and exits
-with 2; in a pod it is the last line of the log.
+with 2; in a pod it is the last line of the log. Whatever a message repeats of what it was given, it is one line of at
+most LONGEST printable characters without a secret.
 """
+
+import re
+
+LONGEST = 1000  # characters; the two ends of a longer message are kept
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+SECRETS = (
+    (re.compile(r"(?<=://)[^/\s@]+@"), "***@"),  # user and password of an address
+    (re.compile(r"\bhf_[A-Za-z0-9]{16,}"), "hf_***"),  # a token of the Hugging Face hub
+)
 
 
 class NatixError(Exception):
@@ -10,7 +20,13 @@ class NatixError(Exception):
 
     def __init__(self, message: str) -> None:
         """Keep `message` on one line, so that the last line of a log is the whole message."""
-        super().__init__(" ".join(str(message).split()))
+        line = " ".join(str(message).split())
+        for secret, stars in SECRETS:
+            line = secret.sub(stars, line)
+        line = UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], line)
+        if len(line) > LONGEST:
+            line = f"{line[: LONGEST - 205]} ... {line[-200:]}"
+        super().__init__(line)
 
 
 class ConfigError(NatixError):
