@@ -25,9 +25,8 @@ from natix_lib.errors import ConfigError
 from natix_lib.files import JsonDict
 from natix_lib.grammar import BackboneSource, LocalPath, Place
 from natix_lib.hardware import Hardware as Hardware
-from natix_lib.section import Section
+from natix_lib.section import Section, shown
 from natix_lib.section import parse as parse
-from natix_lib.section import shown
 from natix_lib.strict_yaml import MAX_BYTES, read_yaml
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -197,7 +196,9 @@ class Explora(Section):
     mask_ratio: tuple[Fraction, Fraction] = (0.1, 0.5)  # of their patches
     precision: Literal["bfloat16", "float32"] = "bfloat16"  # of a GPU; a CPU computes in float32
     gradient_checkpointing: bool = False  # less memory, a third more time
-    checkpoint_root: Place = ""  # folder or gs:// prefix of checkpoints that a stopped run continues from; "" keeps none
+    checkpoint_root: Place = (
+        ""  # folder or gs:// prefix of checkpoints that a stopped run continues from; "" keeps none
+    )
     checkpoint_every: PositiveInt = 250  # optimiser steps
     promote: Literal["better", "always"] = "better"  # whether a backbone that probes worse is used all the same
     seed: NonNegativeInt = 0

@@ -14,6 +14,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 SCHEME = "gs://"
+CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # and halves of characters, which no file can hold
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/.*", re.DOTALL)  # two characters and more: C:/ is a disk
 
 # Kubernetes API, resource.Quantity: a number and a suffix, at most three decimals of a CPU. KFP's `set_cpu_limit` and
@@ -130,19 +131,19 @@ def bucket_and_name(uri: str) -> tuple[str, str]:
         raise ValueError("must name a bucket, 3 to 63 lower-case letters, digits, -, _ and . (no IP address)")
     if {"", ".", ".."}.intersection(name.removesuffix("/").split("/")):
         raise ValueError("must name an object without empty parts, . and .. between its slashes")
-    if len(name.encode("utf-8", "surrogatepass")) > OBJECT_BYTES or not name.isprintable():
+    if len(name.encode("utf-8", "surrogatepass")) > OBJECT_BYTES or CONTROL.search(name):
         raise ValueError(f"must name an object with at most {OBJECT_BYTES} bytes, none of them a control character")
     return bucket, name
 
 
 def local_path(text: str) -> str:
-    """A local path: no address, no control character, and `~` written out."""
+    """A local path: no address, no NUL, and `~` written out."""
     if ADDRESS.fullmatch(text):
         raise ValueError("must be a local path, not an address: copy it here first")
     if text.startswith("~"):
         raise ValueError("must be written out: ~ is not expanded here")
-    if any(ord(character) < 32 or ord(character) == 127 for character in text):
-        raise ValueError("must not contain control characters")
+    if "\0" in text:
+        raise ValueError("must not contain a NUL")
     return text
 
 

@@ -5,7 +5,18 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from natix_lib.contracts import STEPS
-from natix_lib.grammar import SCHEME, Cpu, ImageName, LabelKey, LabelValue, Memory, ObjectName, Place, SecretName, TaintKey
+from natix_lib.grammar import (
+    SCHEME,
+    Cpu,
+    ImageName,
+    LabelKey,
+    LabelValue,
+    Memory,
+    ObjectName,
+    Place,
+    SecretName,
+    TaintKey,
+)
 from natix_lib.section import Section
 
 Hours = Annotated[float, Field(gt=0.0, le=8760.0)]  # a year; Kubernetes counts the seconds in 64 bits
@@ -59,7 +70,9 @@ class Hardware(Section):
     gpu_timeout_hours: Hours = 72.0
     uncached_steps: list[str] = Field(default_factory=list)  # run anew even when nothing they read has changed
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"  # enough for digests
-    hf_token_secret: SecretName = "hf-token"  # Kubernetes secret with the key token, or id in Secret Manager; "" for none
+    hf_token_secret: SecretName = (
+        "hf-token"  # Kubernetes secret with the key token, or id in Secret Manager; "" for none
+    )
     shared_root: Place = ""  # gs:// prefix through which the nodes of a TrainJob get their inputs
     training_runtime: ObjectName = "torch-distributed"  # of Kubeflow Trainer
     service_account: ObjectName = "pipeline-runner"  # of the pods of a TrainJob; the one that KFP runs its own with

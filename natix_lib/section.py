@@ -1,7 +1,6 @@
 """A strict config section, and how its mistakes are said: all at once, each with the nearest known key."""
 
 import difflib
-import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar, get_args
@@ -10,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 from pydantic_core import PydanticCustomError
 
 from natix_lib.errors import ConfigError
+from natix_lib.grammar import CONTROL
 
 MAX_MISTAKES = 8  # that are named; a person mends these and asks again
-CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # and halves of characters, which no file can hold
 
 
 class Section(BaseModel):
@@ -73,7 +72,7 @@ def _control_characters(value: object, path: str = "", depth: int = 0) -> Iterat
     """Texts with control characters, as mistakes: they break logs, file names and the lines of our messages."""
     if isinstance(value, str):
         if match := CONTROL.search(value):
-            yield f"{path} must not contain the character {ascii(match[0])}, got {ascii(shown(value))[1:-1]}"
+            yield f"{path} must not contain the character {match[0]!a}, got {shown(value)}"
     elif depth < 8:  # deeper than any section
         if isinstance(value, Mapping):
             for key, inner in value.items():

@@ -305,9 +305,7 @@ def _list(uri: str) -> list[Any]:
     return sorted(blobs, key=lambda blob: str(blob.name))
 
 
-def _in_folder(
-    uri: str, folder: Path, blobs: list[Any], same: Callable[[str], str] = str
-) -> list[tuple[Path, Any]]:
+def _in_folder(uri: str, folder: Path, blobs: list[Any], same: Callable[[str], str] = str) -> list[tuple[Path, Any]]:
     """Local paths of objects, all different and none a folder of another.
 
     Args:
@@ -327,7 +325,7 @@ def _in_folder(
         relative = PurePosixPath(blob.name.removeprefix(prefix))
         if relative.is_absolute() or ".." in relative.parts:
             raise StorageError(f"{uri}: object {blob.name!r} has a name that leaves the folder")
-        if not blob.name.isprintable() or not relative.parts:
+        if grammar.CONTROL.search(blob.name) or not relative.parts:
             raise StorageError(f"{uri}: object {blob.name!r} has a name that no file should have: rename it")
         place = PurePosixPath(same(relative.as_posix()))
         if place in names:

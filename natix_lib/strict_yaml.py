@@ -1,9 +1,9 @@
 """YAML as a person means it: PyYAML's safe loader, with what it takes silently made an error that names the line.
 
 Two equal keys are an error, not the last one; so are tags, keys that are no text, and aliases that stand for more than
-a config can hold. The plain scalars are those of YAML 1.2's core schema, not of 1.1: `no`, `on`, `2026-05-01`, `010` and
-`1:30` are text, and a section that wants a number or a truth value reads it out of the text. Integers of more than 18
-digits stay text as well, so that a commit of digits alone is one.
+a config can hold. The plain scalars are those of YAML 1.2's core schema, not of 1.1: `no`, `on`, `2026-05-01`,
+`010` and `1:30` are text, and a section that wants a number or a truth value reads it out of the text. Integers of more
+than 18 digits stay text as well, so that a commit of digits alone is one.
 
 Aliases were not refused altogether: they are what YAML has against writing a thing twice.
 """
@@ -66,7 +66,7 @@ def read_yaml_documents(source: bytes | str, what: str) -> list[Any]:
 
 
 def _documents(source: bytes | str) -> Iterator[Any]:
-    loader = _Loader(source)
+    loader: Any = _Loader(source)
     try:
         while loader.check_data():
             yield loader.get_data()
@@ -91,15 +91,15 @@ class _Loader(yaml.SafeLoader):
         self._open = 0
         self._extents: dict[yaml.Node, tuple[int, int]] = {}  # nodes and depth below a node, itself included
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> Any:
         """Compose a node whose extent, aliases written out, is bounded."""
-        event: Any = self.peek_event()
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if getattr(event, "tag", None) is not None:
             raise _Refused(event, f"the tag {event.tag} is not allowed: write the value alone")
         self._open += 1
         if self._open > MAX_DEPTH:
             raise _Refused(event, f"more than {MAX_DEPTH} levels are nested")
-        node = super().compose_node(parent, index)
+        node: Any = super().compose_node(parent, index)
         self._open -= 1
         if isinstance(event, yaml.AliasEvent):
             if node not in self._extents:
@@ -113,7 +113,9 @@ class _Loader(yaml.SafeLoader):
         extents = [self._extents[child] for child in children]
         nodes, depth = 1 + sum(count for count, _ in extents), 1 + max((deep for _, deep in extents), default=0)
         if nodes > MAX_NODES or depth > MAX_DEPTH:
-            raise _Refused(event, f"with its aliases written out it has more than {MAX_NODES} values or {MAX_DEPTH} levels")
+            raise _Refused(
+                event, f"with its aliases written out it has more than {MAX_NODES} values or {MAX_DEPTH} levels"
+            )
         self._extents[node] = (nodes, depth)
         return node
 
