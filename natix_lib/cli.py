@@ -52,18 +52,21 @@ def _path(text: str) -> Path:
     if text in ("", "-"):
         raise ConfigError(f"a path must name a file or folder, got {text!r}")
     try:
-        return Path(grammar.local_path(text))
+        path = Path(grammar.local_path(text))
+        if path.exists() and not path.is_file() and not path.is_dir():  # reading a pipe or a device might never end
+            raise ConfigError(f"{text} is neither a file nor a folder")
     except ValueError as error:
         raise ConfigError(f"{text} {error}") from error
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise ConfigError(f"{text}: {error.strerror}") from error
+    return path
 
 
 def _image(text: str) -> Path:
-    """An image file that a person has typed; folders and pipes are refused before the bundle is opened."""
+    """An image file that a person has typed; a folder is refused before the bundle is opened."""
     path = _path(text)
     if path.is_dir():
         raise ConfigError(f"{text} is a folder: name its files, {path / '*.jpg'}")
-    if path.exists() and not path.is_file():  # reading a pipe or a device might never end
-        raise ConfigError(f"{text} is no regular file")
     return path
 
 
@@ -315,22 +318,22 @@ def main() -> None:
         app()
         sys.stdout.flush()
     except NatixError as error:
-        _end(str(error))
+        _end(error)
     except ModuleNotFoundError as error:
         if not error.name or error.name.partition(".")[0] in ("natix_lib", "components", "pipelines"):
             raise
-        _end(str(_missing(error.name)))
+        _end(_missing(error.name))
     except BrokenPipeError:
         _discard_output()
         sys.exit(1)
     except OSError as error:  # a disk that is full, a place that may not be written
         if error.filename is None:
             _discard_output()
-        _end(f"{error.filename or 'cannot write the output'}: {error.strerror or error}")
+        _end(NatixError(f"{error.filename or 'cannot write the output'}: {error.strerror or error}"))
 
 
-def _end(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
+def _end(error: NatixError) -> NoReturn:
+    typer.echo(f"error: {error}", err=True)
     sys.exit(2)
 
 

@@ -8,7 +8,6 @@ most LONGEST printable characters without a secret.
 import re
 
 LONGEST = 1000  # characters; the two ends of a longer message are kept
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 SECRETS = (
     (re.compile(r"(?<=://)[^/\s@]+@"), "***@"),  # user and password of an address
     (re.compile(r"\bhf_[A-Za-z0-9]{16,}"), "hf_***"),  # a token of the Hugging Face hub
@@ -23,7 +22,7 @@ class NatixError(Exception):
         line = " ".join(str(message).split())
         for secret, stars in SECRETS:
             line = secret.sub(stars, line)
-        line = UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], line)
+        line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
         if len(line) > LONGEST:
             line = f"{line[: LONGEST - 205]} ... {line[-200:]}"
         super().__init__(line)

@@ -37,7 +37,7 @@ OBJECT_BYTES = 1024  # "Object naming", in UTF-8
 
 # huggingface_hub.utils.validate_repo_id, with the owner that every backbone has.
 HUB_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
-HUB_ID = re.compile(rf"(?=.{{1,96}}$)(?!.*(?:--|\.\.))(?!.*\.git$){HUB_PART}/{HUB_PART}")
+HUB_ID = re.compile(rf"(?=[^/]+/.{{1,96}}$)(?!.*(?:--|\.\.))(?!.*\.git$){HUB_PART}/{HUB_PART}")
 
 # distribution/reference: [host[:port]/]path[:tag][@digest], the path in lower case.
 IMAGE_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"

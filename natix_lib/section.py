@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from natix_lib.errors import ConfigError
 from natix_lib.grammar import CONTROL
 
+LARGEST_INTEGER = 2**53  # KFP hands numbers on as doubles, which hold integers up to here
 MAX_MISTAKES = 8  # that are named; a person mends these and asks again
 
 
@@ -25,6 +26,13 @@ class Section(BaseModel):
         """Refuse `epochs: true`, which pydantic reads as 1."""
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
             raise PydanticCustomError("truth_value", "input should not be true or false")
+        return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _no_number_that_changes_on_its_way(cls, value: object) -> object:
+        if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+            raise PydanticCustomError("too_large", f"input should be at most {LARGEST_INTEGER}")
         return value
 
 
