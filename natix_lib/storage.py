@@ -114,7 +114,8 @@ def write_file(uri: str, content: bytes) -> None:
         StorageError: If it cannot be written.
     """
     if not is_remote(uri):
-        write_bytes(_local(uri), content)
+        with _one_line(uri):
+            write_bytes(_local(uri), content)
         return
     bucket, name = _bucket_and_name(uri)
     blob = bucket.blob(name)
@@ -253,9 +254,12 @@ def _local(uri: str) -> Path:
     try:
         if not uri:
             raise ValueError("must name a file or folder")
-        return Path(grammar.place(uri))
+        path = Path(grammar.place(uri))
     except ValueError as error:
         raise StorageError(f"a path {error}, got {uri!r}") from error
+    with _one_line(uri):
+        path.exists()  # fails for a name that is too long and for a folder that may not be entered
+    return path
 
 
 def _temporary(target: Path) -> Path:

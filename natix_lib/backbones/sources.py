@@ -80,7 +80,6 @@ def _from_hub(repository: str, revision: str, folder: Path, token_secret: str) -
     secret = secrets.read(token_secret) if token_secret else None
     holder = f"secret {token_secret}" if token_secret else "HF_TOKEN"
     try:
-        from httpx import HTTPError, InvalidURL
         from huggingface_hub import get_token, snapshot_download
         from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -107,7 +106,7 @@ def _from_hub(repository: str, revision: str, folder: Path, token_secret: str) -
         raise StorageError(
             f"model.backbone_revision {revision} is no branch, tag or commit of {repository} on the hub"
         ) from error
-    except (HTTPError, InvalidURL, OSError, ValueError) as error:  # the hub's own errors are HTTPError or OSError
+    except Exception as error:  # of the hub's client and of the HTTP library that it uses
         raise StorageError(
             f"model.backbone_id {repository}: the hub cannot be read: {_first_line(error)}; without the hub, name a "
             "folder or gs:// folder of a backbone, or make a random one: natix backbone --output FOLDER"
