@@ -169,6 +169,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
 ) -> None:
     """Answer scoring requests with a bundle, in KServe's V1 protocol, until SIGTERM."""
+    _require("anyio", "starlette", "uvicorn")
     from natix_lib import serving
 
     serving.serve(bundle, name, host, port)
