@@ -2,26 +2,32 @@
 
 The commands of the steps are made from `contracts.STEPS`, so their options are the artifacts' names and cannot drift
 from the components. Every error a person can cause is one line on stderr and exit code 2; a traceback is a bug.
+
+Paths are taken as text and checked by `_path`, because pathlib turns `gs://bucket` into the folder `gs:/bucket`.
 """
 
+import codecs
 import importlib
 import importlib.resources
+import importlib.util
 import inspect
+import io
 import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, NoReturn, Optional
 
 import typer
 import yaml
 from rich.console import Console
 
-from natix_lib import __version__, config
+from natix_lib import __version__, config, grammar
 from natix_lib.contracts import ARTIFACTS, STEPS
 from natix_lib.errors import ConfigError, DataError, NatixError
 from natix_lib.files import require_new
 from natix_lib.step_settings import step_settings
+from natix_lib.strict_yaml import read_yaml
 
 app = typer.Typer(
     help="Labelled street images to a roadwork classifier that can be trusted.",
@@ -30,13 +36,50 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 STEP_PANEL = "Steps, one at a time on files"
+EXTRAS = {  # package to the extra of natix that brings it; any other comes with natix itself
+    "kfp": "pipelines",
+    "kubeflow": "nodes",
+    "google": "gcs",
+    "anyio": "serve",
+    "starlette": "serve",
+    "uvicorn": "serve",
+}
+OF_A_RUN = ("torch", "transformers", "datasets", "onnx", "onnxscript", "onnxruntime", "sklearn", "matplotlib", "kfp")
 
-ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="YAML config.", show_default=False)]
+
+def _path(text: str) -> Path:
+    """A local path that a person has typed."""
+    if text in ("", "-"):
+        raise ConfigError(f"a path must name a file or folder, got {text!r}")
+    try:
+        path = Path(grammar.local_path(text))
+        if path.exists() and not path.is_file() and not path.is_dir():  # reading a pipe or a device might never end
+            raise ConfigError(f"{text} is neither a file nor a folder")
+    except ValueError as error:
+        raise ConfigError(f"{text} {error}") from error
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise ConfigError(f"{text}: {error.strerror}") from error
+    return path
+
+
+def _image(text: str) -> Path:
+    """An image file that a person has typed; a folder is refused before the bundle is opened."""
+    path = _path(text)
+    if path.is_dir():
+        raise ConfigError(f"{text} is a folder: name its files, {path / '*.jpg'}")
+    return path
+
+
+ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="YAML config.", show_default=False, parser=_path)]
 Overrides = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads the annotation at run time
     typer.Option("--set", "-s", help="section.key=value, over the config; may be repeated.", show_default=False),
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write; must not exist.", show_default=False)]
+Output = Annotated[
+    Path,
+    typer.Option("--output", "-o", help="Folder to write; must not exist.", show_default=False, parser=_path),
+]
+BundleFolder = Annotated[Path, typer.Option("--bundle", help="Bundle folder.", show_default=False, parser=_path)]
 
 DrawnImages = Annotated[int, typer.Option("--images", min=50, help="Images to draw.")]
 DrawnClasses = Annotated[int, typer.Option("--classes", help="2 or 13.")]
@@ -50,7 +93,7 @@ def run(
     overrides: Overrides = None,
     cache: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="Where finished steps are kept for the next run; default ~/.cache/natix."),
+        typer.Option(help="Where finished steps are kept for the next run; default ~/.cache/natix.", parser=_path),
     ] = None,
 ) -> None:
     """Run the whole pipeline here, under KFP's local runner."""
@@ -59,13 +102,8 @@ def run(
 
 
 def _run_pipeline(settings: config.Config, output: Path, cache: Path | None) -> None:
-    try:
-        from pipelines import local
-    except ModuleNotFoundError as error:
-        if error.name != "kfp":
-            raise
-        raise ConfigError("running the pipeline needs KFP: pip install 'natix[pipelines]'") from error
     from natix_lib.cli_progress import RunDisplay
+    from pipelines import local
 
     with RunDisplay(Console(stderr=True)) as display:
         local.run(settings, output, cache, display)
@@ -100,8 +138,8 @@ def _with_interval(metric: dict[str, Any]) -> str:
 
 @app.command()
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Image files.", show_default=False)],
-    bundle: Annotated[Path, typer.Option(help="Bundle folder.", show_default=False)],
+    images: Annotated[list[Path], typer.Argument(help="Image files.", show_default=False, parser=_image)],
+    bundle: BundleFolder,
 ) -> None:
     """Print one JSON object a line for each image: image, label, probabilities, score, accepted, and its set if any."""
     from natix_lib.bundle.runtime import BATCH, Bundle
@@ -118,25 +156,22 @@ def predict(
                 failures += 1
                 typer.echo(f"error: {error}", err=True)
         for (path, _), found in zip(opened, loaded.predict(image for _, image in opened), strict=True):
-            typer.echo(json.dumps({"image": str(path), **found.document()}, ensure_ascii=False))
+            typer.echo(json.dumps({"image": str(path), **found.document()}, ensure_ascii=not _is_utf8()))
     if failures:
         raise typer.Exit(2)
 
 
 @app.command()
 def serve(
-    bundle: Annotated[Path, typer.Option(help="Bundle folder.", show_default=False)],
+    bundle: BundleFolder,
     name: Annotated[str, typer.Option(help="The model's name in the addresses.")] = "natix",
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is all of them.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
 ) -> None:
     """Answer scoring requests with a bundle, in KServe's V1 protocol, until SIGTERM."""
-    try:
-        from natix_lib import serving
-    except ModuleNotFoundError as error:
-        if error.name not in ("anyio", "starlette", "uvicorn"):
-            raise
-        raise ConfigError("serving needs starlette and uvicorn: pip install 'natix[serve]'") from error
+    _require("anyio", "starlette", "uvicorn")
+    from natix_lib import serving
+
     serving.serve(bundle, name, host, port)
 
 
@@ -144,7 +179,8 @@ def serve(
 def show_config(config_file: ConfigFile, overrides: Overrides = None) -> None:
     """Check a config and print it with every default filled in."""
     resolved = config.load(config_file, overrides or [])
-    typer.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True), nl=False)
+    text = yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=_is_utf8())
+    typer.echo(text, nl=False)
 
 
 @app.command()
@@ -188,12 +224,12 @@ def demo(
     """Draw data, make a backbone, run the whole pipeline on them: a few minutes on two cores, no network."""
     from natix_lib.data.street_scene import ROADWORK
 
+    _require(*OF_A_RUN)
     require_new(output)
-    output.mkdir(parents=True)
     draw(output / "data", images, classes, seed)
     backbone(output / "backbone", seed)
     template = importlib.resources.files("pipelines") / "configs" / "demo.yaml"
-    values = yaml.safe_load(template.read_text(encoding="utf-8"))
+    values = read_yaml(template.read_bytes(), template.name)
     values["data"]["data_root"] = str(output / "data")
     values["model"]["backbone_id"] = str(output / "backbone")
     values["model"]["num_classes"] = classes
@@ -211,22 +247,24 @@ def _add_step(name: str) -> None:
     def command(**values: Any) -> None:
         settings = step_settings(config.load(values["config_file"], values["overrides"] or []))
         folder: Path = values["output"]
+        module = importlib.import_module(f"natix_lib.steps.{name}")  # before anything is written: it may be missing
         outputs = [folder / ARTIFACTS[artifact].file for artifact in step.outputs]
         for path in outputs:
             require_new(path)
         folder.mkdir(parents=True, exist_ok=True)
         inputs = [str(values[artifact]) for artifact in step.inputs]
-        module = importlib.import_module(f"natix_lib.steps.{name}")
         metrics = module.run(settings[name], *inputs, *map(str, outputs))
         typer.echo(json.dumps({"outputs": [str(path) for path in outputs], "metrics": metrics}))
 
     parameters = [inspect.Parameter("config_file", inspect.Parameter.KEYWORD_ONLY, annotation=ConfigFile)]
     for artifact in step.inputs:
-        option = typer.Option(f"--{artifact.replace('_', '-')}", help=ARTIFACTS[artifact].file, show_default=False)
+        option = typer.Option(
+            f"--{artifact.replace('_', '-')}", help=ARTIFACTS[artifact].file, show_default=False, parser=_path
+        )
         parameters.append(
             inspect.Parameter(artifact, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[Path, option])
         )
-    folder = typer.Option("--output", "-o", help="Folder that receives the outputs.", show_default=False)
+    folder = typer.Option("--output", "-o", help="Folder that receives the outputs.", show_default=False, parser=_path)
     parameters.append(inspect.Parameter("output", inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[Path, folder]))
     parameters.append(
         inspect.Parameter("overrides", inspect.Parameter.KEYWORD_ONLY, annotation=Overrides, default=None)
@@ -251,19 +289,58 @@ def root(
         raise typer.Exit
 
 
+def _require(*packages: str) -> None:
+    """Refuse to begin what a missing package would end."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise _missing(package)
+
+
+def _missing(module: str) -> ConfigError:
+    package = module.partition(".")[0]
+    extra = f"[{EXTRAS[package]}]" if package in EXTRAS else ""
+    return ConfigError(f"the package {package} is missing here: pip install 'natix{extra}'")
+
+
+def _is_utf8() -> bool:
+    """Whether stdout can hold any character; where it cannot, they are written as escapes."""
+    return codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
+
+
 def main() -> None:
     """Run the command line; exit 2 with one line for every error that a person can cause."""
+    if sys.stdout is None:  # its number would be given to the next file that is opened
+        os.write(2, b"error: standard output is closed: send it to a file or to /dev/null\n")
+        sys.exit(2)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names that are no text, and terminals that are not UTF-8
     try:
         app()
+        sys.stdout.flush()
     except NatixError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
+        _end(error)
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.partition(".")[0] in ("natix_lib", "components", "pipelines"):
+            raise
+        _end(_missing(error.name))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         sys.exit(1)
     except OSError as error:  # a disk that is full, a place that may not be written
-        typer.echo(f"error: {error.filename or 'file'}: {error.strerror or error}", err=True)
-        sys.exit(2)
+        if error.filename is None:
+            _discard_output()
+        _end(NatixError(f"{error.filename or 'cannot write the output'}: {error.strerror or error}"))
+
+
+def _end(error: NatixError) -> NoReturn:
+    typer.echo(f"error: {error}", err=True)
+    sys.exit(2)
+
+
+def _discard_output() -> None:
+    """Let what Python still holds for stdout go nowhere, so that it does not fail once more at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BeforeValidator,
     Field,
@@ -25,9 +24,11 @@ from pydantic import (
 from natix_lib.documents import MAX_TOLERANCE
 from natix_lib.errors import ConfigError
 from natix_lib.files import JsonDict
+from natix_lib.grammar import BackboneSource, LocalPath, Place
 from natix_lib.hardware import Hardware as Hardware
-from natix_lib.section import Section
+from natix_lib.section import Section, shown
 from natix_lib.section import parse as parse
+from natix_lib.strict_yaml import MAX_BYTES, read_yaml
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 OpenFraction = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -73,7 +74,7 @@ class Columns(Section):
 class DataSource(Section):
     """What ingest reads."""
 
-    data_root: str  # a folder, or gs://bucket/prefix
+    data_root: Place  # a folder, or gs://bucket/prefix
     format: Literal["auto", "manifest", "parquet", "folder"] = "auto"
     manifest: str = (
         ""  # file below data_root; "" finds manifest.csv and its like, metadata.csv, or one table beside images
@@ -148,7 +149,7 @@ class Split(Section):
 class Model(Section):
     """The backbone and the head."""
 
-    backbone_id: str  # hub id, local folder or gs:// folder
+    backbone_id: BackboneSource  # hub id, local folder or gs:// folder
     backbone_revision: str = "main"  # a commit hash pins the weights
     num_classes: Annotated[PositiveInt | None, BeforeValidator(_whole)] = None  # checked against the data
     image_size: PositiveInt = 224  # the DINOv3 family's evaluation size
@@ -207,7 +208,9 @@ class Explora(Section):
     mask_ratio: tuple[Fraction, Fraction] = (0.1, 0.5)  # of their patches
     precision: Literal["bfloat16", "float32"] = "bfloat16"  # of a GPU; a CPU computes in float32
     gradient_checkpointing: bool = False  # less memory, a third more time
-    checkpoint_root: str = ""  # folder or gs:// prefix of checkpoints that a stopped run continues from; "" keeps none
+    checkpoint_root: Place = (
+        ""  # folder or gs:// prefix of checkpoints that a stopped run continues from; "" keeps none
+    )
     checkpoint_every: PositiveInt = 250  # optimiser steps
     promote: Literal["better", "always"] = "better"  # whether a backbone that probes worse is used all the same
     seed: NonNegativeInt = 0
@@ -263,7 +266,7 @@ class Training(Section):
     class_weights: Literal["none", "balanced"] = "balanced"  # n / (C n_c), scikit-learn's rule
     views: PositiveInt = 4  # cached views of a TRAIN image: the clean one and views-1 augmented ones
     feature_cache: bool = True  # frozen backbone only: compute features once, not once an epoch
-    feature_cache_dir: str = ""  # keep features between runs, keyed by weights, transform and data; "" in memory
+    feature_cache_dir: LocalPath = ""  # keep features between runs, keyed by weights, transform and data; "" in memory
     seed: NonNegativeInt = 0
 
 
@@ -299,7 +302,7 @@ class Export(Section):
     parity_images: PositiveInt = 32  # VAL_CALIB images on which ONNX must repeat the policy's logits
     # Largest |difference| of a logit, relative to max(1, |logit|).
     parity_tolerance: Annotated[float, Field(gt=0, le=MAX_TOLERANCE)] = 1e-3
-    publish_uri: str = ""  # gs:// or local folder that receives the bundle; "" leaves it where it is
+    publish_uri: Place = ""  # gs:// or local folder that receives the bundle; "" leaves it where it is
 
 
 class Evaluate(Section):
@@ -354,31 +357,34 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     Raises:
         ConfigError: If the file or an override cannot be read, or any value breaks a rule.
     """
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read config {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config {path} is not YAML: {error}") from error
+    values = read_yaml(_content(Path(path)), f"config {path}")
     if not isinstance(values, dict):
-        raise ConfigError(f"config {path} must hold sections ({', '.join(SECTIONS)}), got {type(values).__name__}")
+        raise ConfigError(f"config {path} must hold sections ({', '.join(SECTIONS)}), got {shown(values)}")
     for override in overrides:
         _apply(values, override)
     return parse(Config, values)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if path.exists() and not path.is_file():  # reading a pipe or a device might never end
+            raise ConfigError(f"cannot read config {path}: it is no regular file")
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+        raise ConfigError(f"cannot read config {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _apply(values: JsonDict, override: str) -> None:
     key, separator, text = override.partition("=")
     parts = key.strip().split(".")
     if not separator or not all(parts):
-        raise ConfigError(f"--set takes section.key=value, got {override!r}")
+        raise ConfigError(f"--set takes section.key=value, got {shown(override)}")
     target = values
     for part in parts[:-1]:
-        inner = target.setdefault(part, {})
-        if not isinstance(inner, dict):
+        if target.get(part) is None:
+            target[part] = {}
+        target = target[part]
+        if not isinstance(target, dict):
             raise ConfigError(f"--set {key}: {part} is a value, not a section")
-        target = inner
-    try:
-        target[parts[-1]] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {key}: {text!r} is not YAML") from error
+    target[parts[-1]] = read_yaml(text, f"--set {key}: {shown(text)}")

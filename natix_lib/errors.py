@@ -1,8 +1,17 @@
 """Every error a person can cause, on one page.
 
 The message is one line that names the thing, the rule and the value. The command line prints it and exits
-with 2; in a pod it is the last line of the log.
+with 2; in a pod it is the last line of the log. Whatever a message repeats of what it was given, it is one line of at
+most LONGEST printable characters without a secret.
 """
+
+import re
+
+LONGEST = 1000  # characters; the two ends of a longer message are kept
+SECRETS = (
+    (re.compile(r"(?<=://)[^/\s@]+@"), "***@"),  # user and password of an address
+    (re.compile(r"\bhf_[A-Za-z0-9]{16,}"), "hf_***"),  # a token of the Hugging Face hub
+)
 
 
 class NatixError(Exception):
@@ -11,9 +20,12 @@ class NatixError(Exception):
     def __init__(self, message: str) -> None:
         """Keep `message` on one line that can be printed: the last line of a log is the whole message."""
         line = " ".join(str(message).split())
-        super().__init__(
-            line.encode("utf-8", "backslashreplace").decode()
-        )  # file names may hold bytes that are no UTF-8
+        for secret, stars in SECRETS:
+            line = secret.sub(stars, line)
+        line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+        if len(line) > LONGEST:
+            line = f"{line[: LONGEST - 205]} ... {line[-200:]}"
+        super().__init__(line)
 
 
 class ConfigError(NatixError):

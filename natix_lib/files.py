@@ -45,8 +45,11 @@ def require_new(path: Path) -> None:
     """Refuse to write over something: `path` must not exist, or be an empty folder.
 
     Raises:
-        ConfigError: If it holds something.
+        ConfigError: If it holds something, or lies below a file.
     """
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise ConfigError(f"output {path} lies below {above}, which is no folder: name another place")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ConfigError(f"output {path} exists: name another folder, or remove it")
 

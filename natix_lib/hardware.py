@@ -2,19 +2,43 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from natix_lib.contracts import STEPS
+from natix_lib.grammar import (
+    SCHEME,
+    Cpu,
+    ImageName,
+    LabelKey,
+    LabelValue,
+    Memory,
+    ObjectName,
+    Place,
+    SecretName,
+    TaintKey,
+)
 from natix_lib.section import Section
+
+Hours = Annotated[float, Field(gt=0.0, le=8760.0)]  # a year; Kubernetes counts the seconds in 64 bits
 
 
 class Toleration(Section):
     """A Kubernetes toleration."""
 
-    key: str = ""
+    key: TaintKey = ""  # "" with Exists tolerates every taint
     operator: Literal["Exists", "Equal"] = "Exists"
-    value: str = ""
+    value: LabelValue = ""
     effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Toleration":
+        if self.operator == "Exists" and self.value:
+            raise ValueError(
+                f"a toleration with the value {self.value} must have operator: Equal, Exists takes any value"
+            )
+        if self.operator == "Equal" and not self.key:
+            raise ValueError("a toleration with operator: Equal must have a key")
+        return self
 
     def given(self) -> dict[str, str]:
         """The fields that say something, as Kubernetes takes them."""
@@ -26,30 +50,32 @@ class Hardware(Section):
 
     num_gpus: NonNegativeInt = 1  # of a node; adapt and train compute on all of them
     num_nodes: PositiveInt = 1  # of adapt and train; more than one run as a Kubeflow TrainJob
-    accelerator: str = "nvidia-l4"  # node-pool label on GKE; Vertex name derived from it
-    cpu: str = "4"
-    memory: str = "16Gi"
-    gpu_cpu: str = "8"
-    gpu_memory: str = "32Gi"
-    shared_memory: str = "8Gi"  # /dev/shm of GPU steps: the data loader's processes need more than Docker's 64 MiB
-    node_selector: dict[str, str] = Field(default_factory=dict)  # of CPU steps
+    accelerator: LabelValue = "nvidia-l4"  # node-pool label on GKE; Vertex name derived from it
+    cpu: Cpu = "4"
+    memory: Memory = "16Gi"
+    gpu_cpu: Cpu = "8"
+    gpu_memory: Memory = "32Gi"
+    shared_memory: Memory = "8Gi"  # /dev/shm of GPU steps: the data loader's processes need more than Docker's 64 MiB
+    node_selector: dict[LabelKey, LabelValue] = Field(default_factory=dict)  # of CPU steps
     tolerations: list[Toleration] = Field(default_factory=list)
-    gpu_node_selector: dict[str, str] = Field(
+    gpu_node_selector: dict[LabelKey, LabelValue] = Field(
         default_factory=dict
     )  # {} takes cloud.google.com/gke-accelerator: accelerator
     gpu_tolerations: list[Toleration] = Field(
         default_factory=lambda: [Toleration(key="nvidia.com/gpu", effect="NoSchedule")]
     )  # the taint that GKE and the NVIDIA GPU operator put on GPU nodes
-    retries: NonNegativeInt = 2  # of a step that failed or was preempted
-    retry_wait_seconds: PositiveInt = 60  # before the first retry, doubled before each further one
-    timeout_hours: PositiveFloat = 6.0  # of a CPU step
-    gpu_timeout_hours: PositiveFloat = 72.0
+    retries: Annotated[int, Field(ge=0, le=10)] = 2  # of a step that failed or was preempted; ten wait for 17 hours
+    retry_wait_seconds: Annotated[int, Field(ge=1, le=86_400)] = 60  # before the first, doubled before each further one
+    timeout_hours: Hours = 6.0  # of a CPU step
+    gpu_timeout_hours: Hours = 72.0
     uncached_steps: list[str] = Field(default_factory=list)  # run anew even when nothing they read has changed
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"  # enough for digests
-    hf_token_secret: str = "hf-token"  # Kubernetes secret with the key token, or id in Secret Manager; "" for none
-    shared_root: str = ""  # gs:// prefix through which the nodes of a TrainJob get their inputs
-    training_runtime: str = "torch-distributed"  # of Kubeflow Trainer
-    service_account: str = "pipeline-runner"  # of the pods of a TrainJob; the one that KFP runs its own with
+    hf_token_secret: SecretName = (
+        "hf-token"  # Kubernetes secret with the key token, or id in Secret Manager; "" for none
+    )
+    shared_root: Place = ""  # gs:// prefix through which the nodes of a TrainJob get their inputs
+    training_runtime: ObjectName = "torch-distributed"  # of Kubeflow Trainer
+    service_account: ObjectName = "pipeline-runner"  # of the pods of a TrainJob; the one that KFP runs its own with
 
     @field_validator("uncached_steps")
     @classmethod
@@ -60,7 +86,7 @@ class Hardware(Section):
 
     @model_validator(mode="after")
     def _check(self) -> "Hardware":
-        if self.num_nodes > 1 and not self.shared_root.startswith("gs://"):
+        if self.num_nodes > 1 and not self.shared_root.startswith(SCHEME):
             raise ValueError(
                 f"hardware.shared_root must be a gs:// prefix when hardware.num_nodes is {self.num_nodes}, "
                 f"got {self.shared_root!r}"
@@ -74,13 +100,13 @@ class Nodes(Section):
     """The TrainJob that computes for adapt or train; made from `Hardware` when the pipeline is compiled."""
 
     num_nodes: Annotated[int, Field(ge=2)]
-    image: str
-    cpu: str  # cpu, memory and shared_memory of each node
-    memory: str
-    shared_memory: str
-    node_selector: dict[str, str]
+    image: ImageName
+    cpu: Cpu  # cpu, memory and shared_memory of each node
+    memory: Memory
+    shared_memory: Memory
+    node_selector: dict[LabelKey, LabelValue]
     tolerations: list[Toleration]
-    timeout_hours: PositiveFloat
-    shared_root: str
-    runtime: str
-    service_account: str
+    timeout_hours: Hours
+    shared_root: Place
+    runtime: ObjectName
+    service_account: ObjectName

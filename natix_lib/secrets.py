@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from natix_lib import grammar
 from natix_lib.errors import ConfigError, StorageError
 
-NAME = re.compile(r"(projects/[a-z0-9.:-]+/secrets/)?[A-Za-z0-9_-]{1,255}(?(1)(/versions/[A-Za-z0-9_-]+)?)")
 HOST = "https://secretmanager.googleapis.com"
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 ATTEMPTS = 4
@@ -32,11 +32,10 @@ def check_name(name: str) -> None:
     Raises:
         ConfigError: If it is neither an id nor a resource name.
     """
-    if not NAME.fullmatch(name):
-        raise ConfigError(
-            "hardware.hf_token_secret must be an id in Secret Manager or "
-            f"projects/PROJECT/secrets/ID[/versions/VERSION], got {name!r}"
-        )
+    try:
+        grammar.secret_manager_name(name)
+    except ValueError as error:
+        raise ConfigError(f"hardware.hf_token_secret {error}, got {name!r}") from error
 
 
 def read(name: str) -> SecretStr | None:

@@ -14,15 +14,17 @@ import base64
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from natix_lib import grammar
 from natix_lib.errors import StorageError
 from natix_lib.files import canonical_json, sha256_bytes, write_bytes
 
-SCHEME = "gs://"
+SCHEME = grammar.SCHEME
 CLAIM = ".publishing"
 THREADS = 16  # transfers at once; a few saturate a pod's network
 DEADLINE = 120.0  # seconds that one request may be retried for
@@ -45,15 +47,16 @@ def fetch_file(uri: str, folder: str | Path) -> Path:
         StorageError: If it does not exist or cannot be read.
     """
     if not is_remote(uri):
-        if not Path(uri).is_file():
-            raise StorageError(f"file {uri} does not exist")
-        return Path(uri)
+        path = _local(uri)
+        if not path.is_file():
+            raise StorageError(f"{uri} is no file" if path.exists() else f"file {uri} does not exist")
+        return path
     bucket, name = _bucket_and_name(uri)
     blob = _answer(uri, lambda: bucket.get_blob(name, timeout=60, retry=_retry()))
     if blob is None:
         raise StorageError(f"{uri} does not exist")
     target = Path(folder) / PurePosixPath(name).name
-    _download(uri, blob, target)
+    _download(blob, target)
     return target
 
 
@@ -65,17 +68,20 @@ def fetch_folder(uri: str, destination: str | Path) -> Path:
         destination: Folder that must not exist; absent again when anything fails.
 
     Raises:
-        StorageError: If nothing is there, an object's name leaves the folder, or a transfer fails.
+        StorageError: If nothing is there, the objects' names are no files of one folder, or a transfer fails.
     """
     if not is_remote(uri):
-        if not Path(uri).is_dir():
-            raise StorageError(f"folder {uri} does not exist")
-        return Path(uri)
+        path = _local(uri)
+        if not path.is_dir():
+            raise StorageError(f"{uri} is no folder" if path.exists() else f"folder {uri} does not exist")
+        return path
     target = Path(destination)
     blobs = _list(uri)
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    partial = _temporary(target)
     try:
-        _all(_in_folder(uri, partial, blobs), lambda item: _download(uri, item[1], item[0]))
+        _make_folder(partial)
+        same = str.casefold if partial.with_name(partial.name.swapcase()).exists() else str  # macOS, Windows
+        _all(_in_folder(uri, partial, blobs, same), lambda item: _download(item[1], item[0]))
         _rename(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -108,7 +114,8 @@ def write_file(uri: str, content: bytes) -> None:
         StorageError: If it cannot be written.
     """
     if not is_remote(uri):
-        write_bytes(uri, content)
+        with _one_line(uri):
+            write_bytes(_local(uri), content)
         return
     bucket, name = _bucket_and_name(uri)
     blob = bucket.blob(name)
@@ -118,8 +125,9 @@ def write_file(uri: str, content: bytes) -> None:
 def file_names(uri: str) -> list[str]:
     """Names of the files directly in a folder, sorted; none when it does not exist."""
     if not is_remote(uri):
-        folder = Path(uri)
-        return sorted(path.name for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+        folder = _local(uri)
+        with _one_line(uri):
+            return sorted(path.name for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
     bucket, name = _bucket_and_name(uri)
     prefix = name.rstrip("/") + "/"
     blobs = _answer(uri, lambda: list(bucket.list_blobs(prefix=prefix, delimiter="/", retry=_retry())))
@@ -129,7 +137,8 @@ def file_names(uri: str) -> list[str]:
 def remove_file(uri: str) -> None:
     """Remove one file; it is no error when it is not there."""
     if not is_remote(uri):
-        Path(uri).unlink(missing_ok=True)
+        with _one_line(uri):
+            _local(uri).unlink(missing_ok=True)
         return
     bucket, name = _bucket_and_name(uri)
     if blob := _answer(uri, lambda: bucket.get_blob(name, timeout=60, retry=_retry())):
@@ -183,10 +192,10 @@ def publish_folder(folder: str | Path, uri: str, manifest_name: str) -> str:
     root = Path(folder)
     place = f"{uri.rstrip('/')}/{manifest_name}"
     if not is_remote(uri):
-        target = Path(uri)
+        target = _local(uri)
         if target.exists():
             raise StorageError(f"cannot publish to {uri}: it exists already, name another place")
-        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+        partial = _temporary(target)
         try:
             shutil.copytree(root, partial)
             _rename(partial, target)
@@ -234,10 +243,41 @@ def _retry() -> Any:
 
 
 def _bucket_and_name(uri: str) -> tuple[Any, str]:
-    bucket, _, name = uri.removeprefix(SCHEME).partition("/")
-    if not bucket or not name.strip("/"):
-        raise StorageError(f"a bucket address must read gs://bucket/path, got {uri}")
+    try:
+        bucket, name = grammar.bucket_and_name(uri)
+    except ValueError as error:
+        raise StorageError(f"a bucket address {error}, got {uri}") from error
     return _client().bucket(bucket), name
+
+
+def _local(uri: str) -> Path:
+    try:
+        if not uri:
+            raise ValueError("must name a file or folder")
+        path = Path(grammar.place(uri))
+    except ValueError as error:
+        raise StorageError(f"a path {error}, got {uri!r}") from error
+    with _one_line(uri):
+        path.exists()  # fails for a name that is too long and for a folder that may not be entered
+    return path
+
+
+def _temporary(target: Path) -> Path:
+    """A name beside `target`, short: the target's may have all the 255 bytes that a name can have."""
+    return target.with_name(f".{uuid.uuid4().hex[:12]}.part")
+
+
+@contextmanager
+def _one_line(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{uri}: {error.strerror or error}") from error
+
+
+def _make_folder(folder: Path) -> None:
+    with _one_line(str(folder.parent)):
+        folder.mkdir(parents=True)
 
 
 def _answer(uri: str, call: Callable[[], T]) -> T:
@@ -269,15 +309,38 @@ def _list(uri: str) -> list[Any]:
     return sorted(blobs, key=lambda blob: str(blob.name))
 
 
-def _in_folder(uri: str, folder: Path, blobs: list[Any]) -> list[tuple[Path, Any]]:
-    """Local paths of objects; a name that would leave the folder is refused."""
+def _in_folder(uri: str, folder: Path, blobs: list[Any], same: Callable[[str], str] = str) -> list[tuple[Path, Any]]:
+    """Local paths of objects, all different and none a folder of another.
+
+    Args:
+        uri: The prefix.
+        folder: Where they go.
+        blobs: The objects.
+        same: Gives equal texts for names that the disk takes for one; `str.casefold` where case does not count.
+
+    Raises:
+        StorageError: If a name leaves the folder, cannot be a file's, or two names would be one file: an object
+            store keeps `x//y`, `x/./y` and `x/y` apart, and has `x` beside `x/y`.
+    """
     prefix = uri.removeprefix(SCHEME).partition("/")[2].rstrip("/") + "/"
     pairs = []
+    names: dict[PurePosixPath, str] = {}
     for blob in blobs:
         relative = PurePosixPath(blob.name.removeprefix(prefix))
         if relative.is_absolute() or ".." in relative.parts:
             raise StorageError(f"{uri}: object {blob.name!r} has a name that leaves the folder")
+        if grammar.CONTROL.search(blob.name) or not relative.parts:
+            raise StorageError(f"{uri}: object {blob.name!r} has a name that no file should have: rename it")
+        place = PurePosixPath(same(relative.as_posix()))
+        if place in names:
+            raise StorageError(f"{uri}: objects {names[place]!r} and {blob.name!r} would be one file: rename one")
+        names[place] = blob.name
         pairs.append((folder / relative, blob))
+    for place, name in names.items():
+        if inside := next((parent for parent in place.parents if parent in names), None):
+            raise StorageError(
+                f"{uri}: object {names[inside]!r} would be a file and, for {name!r}, a folder: rename one"
+            )
     return pairs
 
 
@@ -287,11 +350,12 @@ def _all(items: Iterable[T], work: Callable[[T], None]) -> None:
             pass
 
 
-def _download(uri: str, blob: Any, target: Path) -> None:
+def _download(blob: Any, target: Path) -> None:
     """Download one object to `target`, crc32c checked, whole or not at all."""
     from google.cloud.storage.exceptions import DataCorruption
 
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    name = f"{SCHEME}{blob.bucket.name}/{blob.name}"
+    part = _temporary(target)
     listed = blob.crc32c  # before the download, which takes over what the answer's header says
 
     def transfer() -> None:
@@ -299,14 +363,12 @@ def _download(uri: str, blob: Any, target: Path) -> None:
         try:
             blob.download_to_filename(part, checksum="crc32c", timeout=300, retry=_retry())
         except DataCorruption as error:
-            raise StorageError(
-                f"{SCHEME}{blob.bucket.name}/{blob.name} does not match the crc32c of its answer"
-            ) from error
-        _check_crc32c(f"{SCHEME}{blob.bucket.name}/{blob.name}", listed, part)
+            raise StorageError(f"{name} does not match the crc32c of its answer") from error
+        _check_crc32c(name, listed, part)
         part.replace(target)
 
     try:
-        _answer(uri, transfer)
+        _answer(name, transfer)
     finally:
         part.unlink(missing_ok=True)
 

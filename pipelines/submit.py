@@ -22,12 +22,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from natix_lib import config
+from natix_lib import config, grammar
 from natix_lib.errors import ConfigError, NatixError
 from natix_lib.files import JsonDict, write_bytes
+from natix_lib.section import shown
 from natix_lib.steps import check
+from natix_lib.strict_yaml import read_yaml_documents
 from pipelines.compile import compiled, require_digests
 from pipelines.targets import KUBEFLOW, VERTEX, Target
 from pipelines.training import pipeline_name
@@ -50,7 +50,7 @@ def run_parameters(text: str, package: str) -> JsonDict:
     Raises:
         ConfigError: If a parameter is unknown or of another type, or the sections together break a rule.
     """
-    root = next(yaml.safe_load_all(package))["root"]
+    root = read_yaml_documents(package, "the compiled pipeline")[0]["root"]
     known = root["inputDefinitions"]["parameters"]
     found: JsonDict = {}
     for name, value in _items(text.strip()):
@@ -60,7 +60,9 @@ def run_parameters(text: str, package: str) -> JsonDict:
             raise ConfigError(f"PARAMS {name} is not a parameter of the pipeline, {hint}")
         is_section = known[name]["parameterType"] == "STRUCT"
         if isinstance(value, dict) != is_section:
-            raise ConfigError(f"PARAMS {name} must be {'a JSON object' if is_section else 'a text'}, got {value!r}")
+            raise ConfigError(
+                f"PARAMS {name} must be {'a JSON object' if is_section else 'a text'}, got {shown(value)}"
+            )
         found[name] = _over(known[name]["defaultValue"], value) if is_section else value
     defaults = {name: parameter["defaultValue"] for name, parameter in known.items()}
     sections = {name: {**defaults, **found}[name] for name in config.SECTIONS if name in known}
@@ -76,17 +78,26 @@ def _items(text: str) -> Iterator[tuple[str, Any]]:
     while position < len(text):
         key = KEY.match(text, position)
         if not key:
-            raise ConfigError(f"PARAMS takes key=value, got {text[position:].strip()!r}")
+            raise ConfigError(f"PARAMS takes key=value, got {shown(text[position:].strip())}")
         position = key.end()
         if text[position : position + 1] in ("{", '"'):
             try:
-                value, position = json.JSONDecoder().raw_decode(text, position)
-            except json.JSONDecodeError as error:
-                raise ConfigError(f"PARAMS {key[1]} is not JSON: {error.msg} in {text[key.end() :]!r}") from error
+                value, position = json.JSONDecoder(object_pairs_hook=_object).raw_decode(text, position)
+            except (ValueError, RecursionError) as error:  # also of integers and levels that are too many
+                reason = getattr(error, "msg", None) or error
+                raise ConfigError(f"PARAMS {key[1]} is not JSON: {reason} in {shown(text[key.end() :])}") from error
         else:
             value = re.split(r"\s", text[position:], maxsplit=1)[0]
             position += len(value)
         yield key[1], value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> JsonDict:
+    """A JSON object whose keys differ."""
+    names = [name for name, _ in pairs]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"the key {min(twice)} stands twice")
+    return dict(pairs)
 
 
 def _over(default: JsonDict, given: JsonDict) -> JsonDict:
@@ -100,8 +111,8 @@ def _over(default: JsonDict, given: JsonDict) -> JsonDict:
 
 
 def _check_gpus(wanted: str, compiled_in: str) -> None:
-    if not wanted.isdecimal():
-        raise ConfigError(f"PARAMS num_gpus must be a whole number, got {wanted!r}")
+    if not re.fullmatch("[0-9]{1,4}", wanted):
+        raise ConfigError(f"PARAMS num_gpus must be a whole number, got {shown(wanted)}")
     if int(wanted) and not int(compiled_in):
         raise ConfigError(
             f"PARAMS num_gpus is {wanted}, but with hardware.num_gpus 0 no step has been given a GPU node"
@@ -136,8 +147,10 @@ def to_vertex(
     needed = {"PROJECT": project, "REGION": region, "PIPELINE_ROOT": pipeline_root}
     if missing := [name for name, value in needed.items() if not value]:
         raise ConfigError(f"submitting to vertex needs {', '.join(needed)}: {', '.join(missing)} missing")
-    if not pipeline_root.startswith("gs://"):
-        raise ConfigError(f"PIPELINE_ROOT must be a gs:// prefix, got {pipeline_root!r}")
+    try:
+        grammar.bucket_and_name(f"{pipeline_root.rstrip('/')}/run")  # a bucket alone will do
+    except ValueError as error:
+        raise ConfigError(f"PIPELINE_ROOT {error}, got {shown(pipeline_root)}") from error
     if not LABEL.fullmatch(experiment):
         raise ConfigError(
             f"EXPERIMENT is a label on vertex, up to 63 lower-case letters, digits, - and _, got {experiment!r}"
@@ -189,6 +202,9 @@ def main() -> None:
         sys.exit(_submit(arguments))
     except NatixError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:  # kfp's command is not there
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -20,7 +20,6 @@ capabilities; a KFP server that does not know the field yet refuses the whole ta
 """
 
 import math
-import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,7 +27,7 @@ from pathlib import Path
 from kfp.dsl import PipelineTask
 
 from components.images import CPU_IMAGE, GPU_IMAGE
-from natix_lib import secrets
+from natix_lib import grammar, secrets
 from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError
 from natix_lib.files import JsonDict, sha256_bytes
@@ -37,7 +36,6 @@ from natix_lib.hardware import Hardware, Nodes
 KUBEFLOW, VERTEX, LOCAL = "kubeflow", "vertex", "local"
 HF_SECRET_KEY = "token"  # the key, not the secret: kubectl create secret generic hf-token --from-literal=token=...
 GPU_RESOURCE, GPU_NODE_LABEL = "nvidia.com/gpu", "cloud.google.com/gke-accelerator"
-KUBERNETES_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 VERTEX_ACCELERATORS = {
     "nvidia-l4": "NVIDIA_L4",
     "nvidia-tesla-t4": "NVIDIA_TESLA_T4",
@@ -59,6 +57,11 @@ class Target:
         """Refuse an unknown name."""
         if self.name not in (KUBEFLOW, VERTEX, LOCAL):
             raise ConfigError(f"target must be {KUBEFLOW}, {VERTEX} or {LOCAL}, got {self.name!r}")
+        for image in (self.cpu_image, self.gpu_image):
+            try:
+                grammar.image_name(image)
+            except ValueError as error:
+                raise ConfigError(f"image {image!r} {error}") from error
 
     def image(self, step: str) -> str:
         """The image of a step's component; `check` is a CPU step."""
@@ -170,11 +173,12 @@ def _place_on_kubernetes(task: PipelineTask, step: str, hardware: Hardware, gpu:
     if gpu:
         kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory", size_limit=hardware.shared_memory)
     if step == "fetch" and hardware.hf_token_secret:
-        if not KUBERNETES_NAME.fullmatch(hardware.hf_token_secret):
+        try:
+            grammar.object_name(hardware.hf_token_secret)
+        except ValueError as error:
             raise ConfigError(
-                "hardware.hf_token_secret for kubeflow must be the name of a Kubernetes secret, lower-case letters, "
-                f"digits, - and ., got {hardware.hf_token_secret!r}"
-            )
+                f"hardware.hf_token_secret for kubeflow {error}, got {hardware.hf_token_secret!r}"
+            ) from error
         kubernetes.use_secret_as_env(task, hardware.hf_token_secret, {HF_SECRET_KEY: "HF_TOKEN"}, optional=True)
 
 

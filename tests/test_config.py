@@ -1,3 +1,5 @@
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ from natix_lib import config
 from natix_lib.errors import ConfigError
 from natix_lib.step_settings import TrainSettings, step_settings
 from natix_lib.steps import check
+from tests.config_texts import VALID, config_texts
 
 MINIMAL = {"data": {"data_root": "images"}, "model": {"backbone_id": "vit"}, "export": {"policy": "sweep"}}
 
@@ -156,3 +159,123 @@ def test_settings_survive_the_floats_of_kfp() -> None:
 def test_the_configs_we_ship_are_valid(path: Path) -> None:
     overrides = ["data.data_root=images", "model.backbone_id=vit"] if path.name == "demo.yaml" else []
     config.load(path, overrides)
+
+
+def config_or_one_line(path: Path) -> config.Config | str:
+    """What a text gives; anything else than a config or a short line fails the test."""
+    try:
+        found = config.load(path)
+    except ConfigError as error:
+        assert "\n" not in str(error) and 0 < len(str(error)) <= 1000 and str(error).isprintable()
+        return str(error)
+    json.dumps(step_settings(found), allow_nan=False).encode()  # what KFP is handed
+    return found
+
+
+@pytest.mark.parametrize("count", [pytest.param(150, id="150"), pytest.param(2000, id="2000", marks=pytest.mark.slow)])
+def test_any_text_is_a_config_or_one_line(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "c.yaml"
+    configs = 0
+    for content in config_texts(count, seed=12):
+        path.write_bytes(content)
+        try:
+            configs += isinstance(config_or_one_line(path), config.Config)
+        except BaseException as error:
+            error.add_note(f"the text was {content[:2000]!r}")
+            raise
+    assert count // 50 <= configs < count // 2  # neither all nonsense nor all well
+
+
+def test_the_text_that_the_random_ones_damage_is_valid(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(VALID)
+    assert config.load(tmp_path / "c.yaml").hardware.node_selector == {"pool": "gpu"}
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"training": None}, "training must be a section with keys below it, got None"),
+        ({"training": [1]}, "training must be a section with keys below it, got [1]"),
+        ({"training": "x" * 1_000_000}, "training must be a section with keys below it, got 'xxx"),
+        ({"training": {"epochs": True}}, "training.epochs: input should not be true or false, got True"),
+        (
+            {"training": {"epochs": 10**5000}},
+            "training.epochs: input should be at most 9007199254740992, got an integer of",
+        ),
+        ({"split": {"seed": "9" * 17}}, "split.seed: input should be at most 9007199254740992"),
+        ({"split": {"seed": -(10**5000)}}, "got an integer of 16610 bits"),
+        ({"data": {"data_root": "a\nb"}}, "data.data_root must not contain the character '\\n', got 'a\\nb'"),
+        ({"data": {"data_root": "a\0b"}}, "data.data_root must not contain the character '\\x00'"),
+        ({"data": {"data_root": "a\ud800"}}, "data.data_root must not contain the character '\\ud800'"),
+        ({"a\nb": {}}, "a key must not contain the character '\\n'"),
+        ({"model": {"backbone_id": 1234567}}, "model.backbone_id: input should be a valid string, got 1234567 (put it"),
+        ({"model": {"backbone_id": "x", 1: 2}}, "model.1: keys should be strings, got 1"),
+        ({"data": {"data_root": "s3://a/b"}}, "data.data_root must be a local path or gs://bucket/path: no other"),
+        ({"data": {"data_root": "https://user:pass@host/x"}}, "got 'https://***@host/x'"),
+        ({"export": {"policy": "sweep", "publish_uri": "gs://Bucket/x"}}, "export.publish_uri must name a bucket"),
+        ({"explora": {"checkpoint_root": "gs://bucket"}}, "explora.checkpoint_root must read gs://bucket/path"),
+        ({"training": {"feature_cache_dir": "gs://bucket/x"}}, "training.feature_cache_dir must be a local path"),
+    ],
+)
+def test_what_is_of_another_type_or_breaks_a_grammar_is_one_short_line(sections: dict, message: str) -> None:
+    found = refusal({**MINIMAL, **sections})
+    assert message in found and len(found) <= 1000 and "\n" not in found
+
+
+def test_of_many_mistakes_the_first_are_named_and_the_others_counted() -> None:
+    message = refusal({**MINIMAL, "split": {f"key{i}": i for i in range(40)}})
+    assert message.startswith("config: 40 mistakes: split.key0 is not") and message.endswith("; and 32 more")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("scrc.alpha", "--set takes section.key=value, got 'scrc.alpha'"),
+        ("=1", "--set takes section.key=value, got '=1'"),
+        ("a..b=1", "--set takes section.key=value, got 'a..b=1'"),
+        ("__class__=x", "__class__ is not a known key"),
+        ("training=5", "training must be a section with keys below it, got 5"),
+        ("data.data_root.x=1", "--set data.data_root.x: data_root is a value, not a section"),
+        ("data.class_names.0=x", "data.class_names: input should be a valid list"),
+        ("split={seed: 1, seed: 2}", "the key seed stands in line 1 and again in line 1"),
+        ("split.seed=[", "--set split.seed: '[' is not YAML: line 1, column 2"),
+        ("split.seed=" + "9" * 5000, "split.seed: unable to parse input string as an integer"),
+        ("x" * 5000, "--set takes section.key=value, got 'xxx"),
+    ],
+)
+def test_an_override_that_says_nothing_is_one_line(tmp_path: Path, override: str, message: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL))
+    with pytest.raises(ConfigError) as caught:
+        config.load(path, [override])
+    assert message in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_an_override_goes_below_a_section_that_the_file_leaves_empty(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump({**MINIMAL, "training": None}))
+    assert config.load(path, ["training.epochs=3"]).training.epochs == 3
+
+
+def test_a_config_that_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, message in (
+        (tmp_path / "pipe", "no regular file"),
+        (tmp_path, "no regular file"),
+        ("/dev/zero", "no regular file"),
+        ("a\0b", "cannot read config a\\\\x00b"),
+        ("x" * 5000, "File name too long"),
+        (tmp_path / "absent" / "c.yaml", "No such file"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            config.load(path)
+
+
+def test_what_is_printed_loads_again_to_the_same_config(tmp_path: Path) -> None:
+    path, again = tmp_path / "c.yaml", tmp_path / "again.yaml"
+    path.write_text(VALID)
+    for override in ("split.seed=9007199254740992", "model.backbone_revision='0123'", "model.backbone_revision=no",
+                     "model.backbone_revision=2026-01-01", "training.optimizer.lr=1e-7", "scrc.alpha=0.1"):  # fmt: skip
+        found = config.load(path, [override])
+        again.write_text(yaml.safe_dump(found.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+        assert config.load(again) == found

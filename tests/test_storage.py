@@ -204,3 +204,95 @@ def test_a_folder_is_removed_and_its_neighbour_is_not(bucket: Any) -> None:
     storage.remove_folder("gs://street/shared/set")
     storage.remove_folder("gs://street/shared/absent")
     assert [blob.name for blob in bucket.list_blobs(prefix="shared/")] == ["shared/set-2/c"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["x/y", "x//y"], "objects 'set/x//y' and 'set/x/y' would be one file: rename one"),
+        (["x/./y", "x/y"], "objects 'set/x/./y' and 'set/x/y' would be one file"),
+        (["/x", "x"], "object 'set//x' has a name that leaves the folder"),
+        (["x", "x/y/z"], "object 'set/x' would be a file and, for 'set/x/y/z', a folder: rename one"),
+        (["x\ny"], "object 'set/x\\\\ny' has a name that no file should have: rename it"),
+        (["."], "object 'set/.' has a name that no file should have"),
+    ],
+)
+def test_objects_that_are_no_files_of_one_folder_are_refused_by_name(
+    bucket: Any, tmp_path: Path, names: list[str], message: str
+) -> None:
+    put(bucket, {f"set/{name}": name.encode() for name in names})
+    with pytest.raises(StorageError, match=message):
+        storage.fetch_folder("gs://street/set", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_that_are_odd_and_differ_are_kept_as_they_are(bucket: Any, tmp_path: Path) -> None:
+    files = {
+        "a\\b": b"1",
+        "dot.": b"2",
+        "A": b"3",
+        "a": b"4",
+        "é\u202fü.png": b"5",
+        "x" * 255: b"6",
+        "deep/" * 40 + "x": b"7",
+    }
+    put(bucket, {f"set/{name}": content for name, content in files.items()})
+    assert contents(storage.fetch_folder("gs://street/set", tmp_path / "out")) == files
+
+
+def test_where_case_does_not_count_names_that_differ_by_it_are_refused(tmp_path: Path) -> None:
+    class Upper:
+        name = "set/A.jpg"
+
+    class Lower:
+        name = "set/a.jpg"
+
+    assert len(storage._in_folder("gs://street/set", tmp_path, [Upper(), Lower()])) == 2
+    with pytest.raises(StorageError, match=r"objects 'set/A.jpg' and 'set/a.jpg' would be one file"):
+        storage._in_folder("gs://street/set", tmp_path, [Upper(), Lower()], str.casefold)
+
+
+def test_a_name_that_the_disk_cannot_hold_is_one_line_and_leaves_nothing(bucket: Any, tmp_path: Path) -> None:
+    put(bucket, {"set/" + "x" * 256: b"x", "set/a": b"a"})
+    with pytest.raises(StorageError, match=r"gs://street/set/x{256}: File name too long"):
+        storage.fetch_folder("gs://street/set", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("a\0b", "a path must not contain a NUL, got 'a.x00b'"),
+        ("", "a path must name a file or folder, got ''"),
+        ("s3://bucket/x", "no other addresses are read, got 's3://bucket/x'"),
+        ("gs:/bucket/x", "no other addresses are read"),
+        ("gs://Bucket/x", "a bucket address must name a bucket"),
+        ("gs://street/a/../b", "a bucket address must name an object without empty parts"),
+        ("gs://street/a\nb", "a bucket address must name an object"),
+        ("{file}/below", "Not a directory|does not exist|File exists"),
+        ("{long}", "File name too long"),
+    ],
+)
+def test_a_place_that_is_none_is_one_line_whatever_is_done_there(tmp_path: Path, place: str, message: str) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    uri = place.format(file=tmp_path / "file", long=tmp_path / ("x" * 300))
+    folder = bundle(tmp_path / "b", "first")
+    for attempt in (
+        lambda: storage.fetch_file(uri, tmp_path),
+        lambda: storage.fetch_folder(uri, tmp_path / "out"),
+        lambda: storage.write_file(uri, b"x"),
+        lambda: storage.remove_file(uri),
+        lambda: storage.file_names(uri) == [] and uri.endswith("below") and storage.fetch_file(uri, tmp_path),
+        lambda: storage.publish_folder(folder, uri, "bundle.json"),
+    ):
+        with pytest.raises(StorageError, match=message) as caught:
+            attempt()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_file_is_no_folder_and_a_folder_no_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match="is no folder"):
+        storage.fetch_folder(str(tmp_path / "file"), tmp_path / "out")
+    with pytest.raises(StorageError, match="is no file"):
+        storage.fetch_file(str(tmp_path), tmp_path)

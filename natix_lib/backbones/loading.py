@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from natix_lib.errors import ContractError
 from natix_lib.files import canonical_json, file_table, read_json, sha256_bytes
+from natix_lib.section import shown
 
 IMAGE_MEAN, IMAGE_STD = (
     (0.485, 0.456, 0.406),
@@ -24,32 +26,51 @@ MODEL_TYPES = {
     "dinov2": "Dinov2Model",
     "dinov2_with_registers": "Dinov2WithRegistersModel",
 }
+SIZES = {  # least and most; the largest of the families, ViT-7B, has 4096, 8192, 40 and 32
+    "hidden_size": (1, 16_384),
+    "intermediate_size": (1, 65_536),
+    "num_hidden_layers": (1, 256),
+    "num_attention_heads": (1, 256),
+    "num_register_tokens": (0, 256),
+    "patch_size": (1, 256),
+    "image_size": (1, 16_384),
+    "num_channels": (3, 3),  # images are RGB
+}
+FLOATS = {"F64", "F32", "F16", "BF16"}  # dtypes of weights, as safetensors names them
 
 
 def model_type(config: dict[str, Any], where: str | Path) -> str:
     """The model type of a backbone's config.
 
     Raises:
-        ContractError: If it is not one of `MODEL_TYPES`.
+        ContractError: If it is not one of `MODEL_TYPES`, or a size is none that a model can have.
     """
-    found = config.get("model_type")
-    if found not in MODEL_TYPES:
-        raise ContractError(f"{where}: model_type must be one of {', '.join(MODEL_TYPES)}, got {found!r}")
-    return str(found)
+    name = config.get("model_type")
+    if not isinstance(name, str) or name not in MODEL_TYPES:
+        raise ContractError(f"{where}: model_type must be one of {', '.join(MODEL_TYPES)}, got {shown(name)}")
+    for key, (least, most) in SIZES.items():
+        size = config.get(key, least)
+        if type(size) is not int or not least <= size <= most:
+            raise ContractError(f"{where}: {key} must be a whole number from {least} to {most}, got {shown(size)}")
+    return name
 
 
 def load_backbone(folder: str | Path) -> nn.Module:
     """Load a backbone folder (config.json and safetensors) strictly, in float32, on the CPU, in eval mode.
 
     Raises:
-        ContractError: If a file is missing, the type is unknown, or any key is missing, unexpected or mismatched.
+        ContractError: If a file is missing or damaged, the type is unknown, any key is missing, unexpected or
+            mismatched, or weights are no finite floats.
     """
     import transformers
 
     folder = Path(folder)
     kind = model_type(read_json(folder / "config.json"), folder / "config.json")
-    if not list(folder.glob("*.safetensors")):
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
         raise ContractError(f"backbone {folder} has no .safetensors file")
+    for path in files:
+        _check_dtypes(path)
     cls = getattr(transformers, MODEL_TYPES[kind])
     try:
         with quiet_transformers():
@@ -61,21 +82,43 @@ def load_backbone(folder: str | Path) -> nn.Module:
                 dtype=torch.float32,
                 ignore_mismatched_sizes=True,  # so that they are listed; any of them is an error below
             )
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ContractError(f"backbone {folder} cannot be loaded: {error}") from error
+    except Exception as error:  # transformers raises whatever a config's values lead it to
+        raise ContractError(f"backbone {folder} cannot be loaded: {type(error).__name__}: {error}") from error
     for fault in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         keys = sorted(key if isinstance(key, str) else str(key[0]) for key in info[fault])
         if keys:
             raise ContractError(f"backbone {folder} has {len(keys)} {fault.replace('_', ' ')}: {', '.join(keys[:3])}")
+    for name, values in model.named_parameters():
+        if not torch.isfinite(values).all():
+            raise ContractError(f"backbone {folder} holds numbers that are not finite: {name}")
     return model.eval()  # type: ignore[no-any-return]
 
 
+def _check_dtypes(path: Path) -> None:
+    """Refuse integers and complex numbers, which would be cast to floats without a word."""
+    try:
+        with safe_open(path, framework="pt") as tensors:
+            dtypes = {name: tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError) as error:
+        raise ContractError(f"backbone file {path} is no readable safetensors file: {error}") from error
+    for name, dtype in dtypes.items():
+        if dtype not in FLOATS:
+            raise ContractError(f"backbone file {path}: {name} must be of {', '.join(sorted(FLOATS))}, got {dtype}")
+
+
 def build_backbone(config: dict[str, Any]) -> nn.Module:
-    """An untrained backbone of a hub config, for weights that are loaded next."""
+    """An untrained backbone of a hub config, for weights that are loaded next.
+
+    Raises:
+        ContractError: If no backbone can be made of it.
+    """
     import transformers
 
     cls = getattr(transformers, MODEL_TYPES[model_type(config, "backbone config")])
-    model: nn.Module = cls(cls.config_class.from_dict(config))
+    try:
+        model: nn.Module = cls(cls.config_class.from_dict(config))
+    except Exception as error:  # as above
+        raise ContractError(f"backbone config makes no model: {type(error).__name__}: {error}") from error
     return model.eval()
 
 

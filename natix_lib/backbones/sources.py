@@ -5,14 +5,16 @@ preprocessor's config and licence files are taken: no pickle ever reaches the di
 else: `HF_TOKEN`, which the hub's own client reads, or the value of a secret, asked for only when the hub is.
 """
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
-from natix_lib import secrets, storage
+from natix_lib import grammar, secrets, storage
 from natix_lib.backbones.loading import IMAGE_MEAN, IMAGE_STD
 from natix_lib.errors import ConfigError, ContractError, StorageError
 from natix_lib.files import read_json
+from natix_lib.section import shown
 
 PATTERNS = (
     "config.json",
@@ -22,6 +24,8 @@ PATTERNS = (
     "LICENSE*",
     "NOTICE*",
 )
+
+LARGEST = 1e6  # of a channel's mean or deviation; pixels are in [0, 1] or, in some files, [0, 255]
 
 LICENCES = {
     "dinov3": (
@@ -71,24 +75,23 @@ def _names(folder: Path) -> str:
 
 
 def _from_hub(repository: str, revision: str, folder: Path, token_secret: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    found = secrets.read(token_secret) if token_secret else None
+    if not grammar.is_hub_id(repository):
+        raise ConfigError(f"model.backbone_id {repository} is no folder here and cannot be a hub id (owner/name)")
+    secret = secrets.read(token_secret) if token_secret else None
     holder = f"secret {token_secret}" if token_secret else "HF_TOKEN"
+    try:
+        from huggingface_hub import get_token, snapshot_download
+        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+        token = secret.get_secret_value() if secret else get_token()
+    except ValueError as error:  # an HF_ENDPOINT that is no address, a token's file that is no text
+        raise StorageError(f"the hub's client cannot start: {_first_line(error)}; see HF_ENDPOINT, HF_HOME") from error
+    if token and not re.fullmatch(r"[!-~]+", token):
+        raise ConfigError(f"{holder} must hold a token, one word of ASCII, and holds something else")
     try:
         return Path(
             snapshot_download(
-                repository,
-                revision=revision,
-                local_dir=folder,
-                allow_patterns=list(PATTERNS),
-                token=found.get_secret_value() if found else None,
+                repository, revision=revision, local_dir=folder, allow_patterns=list(PATTERNS), token=token
             )
         )
     except GatedRepoError as error:
@@ -99,15 +102,37 @@ def _from_hub(repository: str, revision: str, folder: Path, token_secret: str) -
         raise StorageError(
             f"model.backbone_id {repository} does not exist on the hub, or {holder} may not see it"
         ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise StorageError(f"model.backbone_id {repository}: the hub cannot be read: {error}") from error
+    except RevisionNotFoundError as error:
+        raise StorageError(
+            f"model.backbone_revision {revision} is no branch, tag or commit of {repository} on the hub"
+        ) from error
+    except Exception as error:  # of the hub's client and of the HTTP library that it uses
+        raise StorageError(
+            f"model.backbone_id {repository}: the hub cannot be read: {_first_line(error)}; without the hub, name a "
+            "folder or gs:// folder of a backbone, or make a random one: natix backbone --output FOLDER"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def normalisation(folder: Path) -> tuple[list[float], list[float]]:
-    """Channel mean and deviation of the preprocessor's config, else ImageNet's."""
+    """Channel mean and deviation of the preprocessor's config, else ImageNet's.
+
+    Raises:
+        ContractError: If the preprocessor's config has others than three numbers, deviations above 0.
+    """
     path = folder / "preprocessor_config.json"
-    found: dict[str, Any] = read_json(path) if path.is_file() else {}
-    return list(found.get("image_mean", IMAGE_MEAN)), list(found.get("image_std", IMAGE_STD))
+    document = read_json(path) if path.is_file() else {}
+    mean, std = document.get("image_mean", list(IMAGE_MEAN)), document.get("image_std", list(IMAGE_STD))
+    for key, values in (("image_mean", mean), ("image_std", std)):
+        numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
+        if not numbers or len(values) != 3 or not all(abs(value) < LARGEST for value in values):
+            raise ContractError(f"{path}: {key} must be three numbers, got {shown(values)}")
+    if min(std) <= 0:
+        raise ContractError(f"{path}: image_std must be above 0, got {shown(std)}")
+    return mean, std
 
 
 def licence(source: str, folder: Path) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Dinov2Config, Dinov2Model
 
-from natix_lib.backbones.loading import load_backbone, prefix_tokens, weights_sha256
+from natix_lib.backbones.loading import build_backbone, load_backbone, prefix_tokens, weights_sha256
 from natix_lib.backbones.untrained import write_untrained_backbone
 from natix_lib.errors import ConfigError, ContractError
 
@@ -88,3 +89,48 @@ def test_untrained_weights_are_those_of_the_seed(tmp_path: Path) -> None:
 def test_an_untrained_backbone_does_not_overwrite(copy: Path) -> None:
     with pytest.raises(ConfigError, match="must not exist or be empty"):
         write_untrained_backbone(copy)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model_type", ["dinov2"], "model_type must be one of .*, got \\['dinov2'\\]"),
+        ("hidden_size", 0, "hidden_size must be a whole number from 1 to 16384, got 0"),
+        ("hidden_size", "64", "hidden_size must be a whole number from 1 to 16384, got '64'"),
+        ("num_hidden_layers", 1_000_000, "num_hidden_layers must be a whole number from 1 to 256, got 1000000"),
+        ("num_channels", 4, "num_channels must be a whole number from 3 to 3, got 4"),
+        ("hidden_act", "x", "cannot be loaded: KeyError: 'x'"),
+        ("layer_norm_eps", None, "cannot be loaded: .*layer_norm_eps"),
+        ("dtype", "foo", "cannot be loaded: "),
+    ],
+)
+def test_a_config_that_makes_no_model_is_one_line(copy: Path, key: str, value: object, message: str) -> None:
+    path = copy / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(ContractError, match=message):
+        load_backbone(copy)
+    if key != "dtype":  # a matter of files alone
+        with pytest.raises(ContractError, match=message.replace("cannot be loaded", "makes no model")):
+            build_backbone(json.loads(path.read_text()))
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100, "cut", "head"])
+def test_weights_that_are_damaged_are_one_line_with_their_file(copy: Path, content: bytes | str) -> None:
+    path = copy / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes({"cut": whole[:-10], "head": b"\xff" * 8 + whole[8:]}.get(content, content))
+    with pytest.raises(ContractError, match=r"model\.safetensors is no readable safetensors file: "):
+        load_backbone(copy)
+
+
+@pytest.mark.parametrize(("dtype", "name"), [(torch.int8, "I8"), (torch.int64, "I64"), (torch.complex64, "C64")])
+def test_weights_of_another_kind_than_floats_are_not_cast(copy: Path, dtype: torch.dtype, name: str) -> None:
+    edit(copy, lambda tensors: tensors.update({"norm.weight": tensors["norm.weight"].to(dtype)}))
+    with pytest.raises(ContractError, match=f"norm.weight must be of BF16, F16, F32, F64, got {name}"):
+        load_backbone(copy)
+
+
+def test_weights_that_are_not_finite_are_refused(copy: Path) -> None:
+    edit(copy, lambda tensors: tensors["norm.weight"].fill_(float("nan")))
+    with pytest.raises(ContractError, match=r"holds numbers that are not finite: norm\.weight"):
+        load_backbone(copy)

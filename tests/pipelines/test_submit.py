@@ -284,7 +284,7 @@ def test_what_vertex_refuses_is_one_line(vertex: Vertex) -> None:
     ("changed", "message"),
     [
         ({"region": ""}, "submitting to vertex needs PROJECT, REGION, PIPELINE_ROOT: REGION missing"),
-        ({"pipeline_root": "/runs"}, "PIPELINE_ROOT must be a gs:// prefix, got '/runs'"),
+        ({"pipeline_root": "/runs"}, "PIPELINE_ROOT must read gs://bucket/path, got '/runs'"),
         ({"experiment": "My street"}, "EXPERIMENT is a label on vertex.*got 'My street'"),
     ],
 )

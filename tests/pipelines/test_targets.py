@@ -241,9 +241,13 @@ def test_on_vertex_fetch_is_told_the_secret_that_it_reads() -> None:
 @pytest.mark.parametrize(
     ("target", "name", "message"),
     [
-        ("kubeflow", "projects/p/secrets/s", "for kubeflow must be the name of a Kubernetes secret.*got 'projects/p/"),
-        ("kubeflow", "HF_TOKEN", "for kubeflow must be the name of a Kubernetes secret.*got 'HF_TOKEN'"),
-        ("vertex", "a/b", "must be an id in Secret Manager or projects/PROJECT/secrets/ID.*got 'a/b'"),
+        ("kubeflow", "projects/p/secrets/s", "for kubeflow must be a Kubernetes name.*got 'projects/p/"),
+        ("kubeflow", "HF_TOKEN", "for kubeflow must be a Kubernetes name.*got 'HF_TOKEN'"),
+        (
+            "vertex",
+            "a/b",
+            "must be the name of a Kubernetes secret, an id in Secret Manager or projects/PROJ.*got 'a/b'",
+        ),
     ],
 )
 def test_a_secret_that_the_target_cannot_have_is_refused(target: str, name: str, message: str) -> None:

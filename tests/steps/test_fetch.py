@@ -185,6 +185,17 @@ def test_what_the_hub_refuses_is_one_line(hub: Hub, tmp_path: Path, name: str, g
     assert done.stderr.strip().splitlines()[-1] == f"natix_lib.errors.StorageError: model.backbone_id {name} {message}"
 
 
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "nowhere"])
+def test_a_hub_that_cannot_be_read_is_one_line_with_what_works_without_it(tmp_path: Path, endpoint: str) -> None:
+    done = fetch_from(Hub(endpoint), "owner/vit", tmp_path / "out")
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith("natix_lib.errors.StorageError: model.backbone_id owner/vit: the hub cannot be read: ")
+    assert line.endswith(
+        "name a folder or gs:// folder of a backbone, or make a random one: natix backbone --output FOLDER"
+    )
+    assert SECRET not in done.stderr
+
+
 def test_the_token_of_a_secret_goes_to_the_hub_and_nowhere_else(hub: Hub, tiny_backbone: Path, tmp_path: Path) -> None:
     hub.secrets["hf-token"] = OTHER.encode()
     done = fetch_from(hub, "owner/vit", tmp_path / "out", secret="hf-token")
