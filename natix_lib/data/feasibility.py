@@ -14,7 +14,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import block_diag, csr_array, hstack, kron
 
 Ints = NDArray[np.int64]
-SECONDS = 20.0  # of the solver; the hardest of 2,000 random tight cases took less than one
+SECONDS = 20.0  # of the solver; the refusal says when it was not enough
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,8 @@ EXPECTED = [("a.jpg", "None", {"city": "Arden"}), ("b.jpg", "Roadwork", {"city":
         ("manifest.csv", b"image,label,city\na.jpg,None,Arden,\nb.jpg,Roadwork,Bree,\n"),
         ("manifest.csv", b'image, "label","city"\n\n"a.jpg", "None",Arden\n,,\nb.jpg,Roadwork,"Bree"\n\n'),
         ("manifest.tsv", PLAIN.replace(",", "\t").encode()),
-        ("manifest.csv.gz", gzip.compress(PLAIN.encode())),
-        ("manifest.tsv.gz", gzip.compress(PLAIN.replace(",", "\t").encode())),
+        ("manifest.csv.gz", gzip.compress(PLAIN.encode(), mtime=0)),
+        ("manifest.tsv.gz", gzip.compress(PLAIN.replace(",", "\t").encode(), mtime=0)),
         ("manifest.jsonl", b'{"image":"a.jpg","label":"None","city":"Arden"}\n\n'
                            b'{"image":"b.jpg","label":"Roadwork","city":"Bree"}'),
         ("manifest.json", json.dumps({"a.jpg": {"label": "None", "city": "Arden"},
