@@ -21,6 +21,9 @@ class Recorder:
     def line(self, step: str, text: str) -> None:
         self.lines.append(f"{step}: {text}")
 
+    def repeated(self, step: str) -> None:
+        self.events.append(f"repeated {step}")
+
     def finished(self, step: str, cached: bool) -> None:
         self.events.append(f"{'cached' if cached else 'finished'} {step}")
 
@@ -83,7 +86,8 @@ def test_the_log_of_kfp_becomes_events_and_the_last_error() -> None:
     log = local._Log(display)
     log.write("12:00:00.1 - INFO - Executing task \x1b[96m'split'\x1b[0m\n    [KFP Executor 2025 INFO]: noise\n")
     log.write("    images: 1/2\n12:00 - INFO - Task split")
-    log.write(" cache hit (key=0)\n    natix_lib.errors.DataError: split TEST holds no image\n\n")
+    log.write(" cache hit (key=0)\n    Traceback (most recent call last):\n      File x, line 1\n")
+    log.write("    natix_lib.errors.DataError: split TEST holds no image\n    [W] a thread was still there\n\n")
     assert display.events == ["started split", "started split", "cached split"]
     assert display.lines[0] == "split: images: 1/2"
     error = log.error(Path("unused"))
