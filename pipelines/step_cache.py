@@ -31,7 +31,9 @@ class StepCache(cache.LocalCache):
         super().__init__(cache_root)
         self._steps: dict[str, str] = {}
 
-    def compute_key(self, component_name: str, image: str, full_command: Any, arguments: Any, *rest: Any, **more: Any) -> str:
+    def compute_key(
+        self, component_name: str, image: str, full_command: Any, arguments: Any, *rest: Any, **more: Any
+    ) -> str:
         """The key of a task: its code, its settings and the content of its inputs."""
         content = {
             name: _content(value) if isinstance(value, dsl.Artifact) else value for name, value in arguments.items()

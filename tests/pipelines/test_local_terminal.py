@@ -1,7 +1,6 @@
 """What a person sees of `natix run` on a terminal."""
 
 import sys
-from pathlib import Path
 
 import pytest
 from rich.console import Console
