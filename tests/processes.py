@@ -12,7 +12,7 @@ def alive(mark: str) -> list[str]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
-                lines.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:200])
+                lines.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
         except OSError:  # it has ended
             continue
     return lines
