@@ -16,7 +16,7 @@ from natix_lib.files import sha256_file
 from pipelines import local
 from tests import terminal
 from tests.pipelines.test_local import Recorder
-from tests.processes import MARK, all_gone, alive
+from tests.processes import MARK, alive, all_gone
 from tests.street_sets import write_images
 from tests.test_cli import write_config
 from tests.test_end_to_end import SMALL_EXPLORA

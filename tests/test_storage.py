@@ -1,8 +1,8 @@
 """Storage against an emulator that the tests start themselves, and on the local disk."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 

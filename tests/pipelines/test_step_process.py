@@ -13,7 +13,7 @@ from tests.processes import MARK, all_gone
 ROOT = Path(__file__).parent.parent.parent
 RUN = "import sys; from pipelines.step_process import run; sys.exit(run(sys.argv[1:]))"
 # a shell, as KFP starts one, with a process that is told to stop and takes a moment, and one of its own below that
-STEP = """{python} -c '
+STEP = f"""{sys.executable} -c '
 import signal, subprocess, sys, time
 child = subprocess.Popen(["sleep", "60"])
 def stop(*_):
@@ -23,7 +23,7 @@ def stop(*_):
 signal.signal(signal.SIGTERM, stop)
 print("at work", flush=True)
 time.sleep(60)
-'; true""".format(python=sys.executable)
+'; true"""
 
 
 def test_a_step_gives_its_output_and_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
