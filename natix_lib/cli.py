@@ -98,15 +98,21 @@ def run(
 ) -> None:
     """Run the whole pipeline here, under KFP's local runner."""
     settings = config.load(config_file, overrides or [])
-    _run_pipeline(settings, output, cache)
+    _run_pipeline(settings, output, cache, "the same command")
 
 
-def _run_pipeline(settings: config.Config, output: Path, cache: Path | None) -> None:
+def _run_pipeline(settings: config.Config, output: Path, cache: Path | None, again: str) -> None:
+    """Run the pipeline; `again` is the command that goes on when this one is told to stop."""
     from natix_lib.cli_progress import RunDisplay
+    from natix_lib.stopping import stoppable
     from pipelines import local
 
-    with RunDisplay(Console(stderr=True)) as display:
-        local.run(settings, output, cache, display)
+    try:
+        with stoppable(), RunDisplay(Console(file=sys.stderr)) as display:
+            local.run(settings, output, cache, display)
+    except SystemExit:
+        typer.echo(f"stopped: {again} goes on after the last step that is done", err=True)
+        raise
     _print_result(output)
 
 
@@ -237,7 +243,8 @@ def demo(
         values["data"]["positive_classes"] = sorted(ROADWORK)
     path = output / "config.yaml"
     path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    _run_pipeline(config.load(path), output / "run", output / "cache")
+    again = f"natix run -c {path} -o {output / 'run'} --cache {output / 'cache'}"
+    _run_pipeline(config.load(path), output / "run", output / "cache", again)
 
 
 def _add_step(name: str) -> None:

@@ -1,10 +1,16 @@
-"""What `natix run` shows while it runs: one line a step, with the step's latest progress beside it."""
+"""What `natix run` shows while it runs: one line a step, with the step's latest progress beside it.
+
+On a terminal the line of the step at work is redrawn by Rich's Live, which by default takes stdout and stderr over and
+prints whatever goes there above its own line. Here it must not: KFP's output is taken by `pipelines.local`, and Live
+would take it back and flood the screen.
+"""
 
 import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.status import Status
+from rich.live import Live
+from rich.spinner import Spinner
 from rich.text import Text
 
 
@@ -14,7 +20,8 @@ class RunDisplay:
     def __init__(self, console: Console) -> None:
         """Write to `console`; on a terminal the running step is animated."""
         self.console = console
-        self._status: Status | None = None
+        self._live: Live | None = None
+        self._spinner = Spinner("dots")
         self._started = 0.0
 
     def __enter__(self) -> "RunDisplay":
@@ -30,27 +37,46 @@ class RunDisplay:
         self._stop()
         self._started = time.monotonic()
         if self.console.is_terminal:
-            self._status = self.console.status(Text(step))
-            self._status.start()
+            self._show(step, "")
+            self._live = Live(
+                self._spinner,
+                console=self.console,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+                refresh_per_second=12.5,  # as Rich's own Status has it
+            )
+            self._live.start()
 
     def line(self, step: str, text: str) -> None:
         """The step at work printed a line."""
-        if self._status:
-            self._status.update(Text.assemble(step, ("  " + text[:100], "dim")))
+        self._show(step, text)
+
+    def repeated(self, step: str) -> None:
+        """A step's cached result was changed, so the step begins anew."""
+        self._print((f"cached {step} was changed: repeated", "yellow"))
 
     def finished(self, step: str, cached: bool) -> None:
         """A step ended well."""
-        self._stop()
         seconds = time.monotonic() - self._started
-        note = "unchanged, taken from the cache" if cached else f"{seconds:.1f} s"
-        self.console.print(Text.assemble(("done    ", "green"), f"{step:<11}", (note, "dim")))
+        self._print(
+            ("done    ", "green"), (f"{step:<11}", ""), ("from the cache" if cached else f"{seconds:.1f} s", "dim")
+        )
 
     def failed(self, step: str) -> None:
         """A step ended in an error, which the caller reports."""
+        self._print(("failed  ", "red"), (step, ""))
+
+    def _show(self, step: str, text: str) -> None:
+        shown = Text.assemble(step, ("  " + "".join(c if c.isprintable() else " " for c in text), "dim"))
+        shown.truncate(self.console.width - 3, overflow="ellipsis")  # beside the spinner, on one line
+        self._spinner.update(text=shown)
+
+    def _print(self, *parts: tuple[str, str]) -> None:
         self._stop()
-        self.console.print(Text.assemble(("failed  ", "red"), step))
+        self.console.print(Text.assemble(*parts))
 
     def _stop(self) -> None:
-        if self._status:
-            self._status.stop()
-            self._status = None
+        if self._live:
+            self._live.stop()
+            self._live = None

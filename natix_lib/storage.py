@@ -11,6 +11,7 @@ were rejected: a consumer wants the address that the config names.
 """
 
 import base64
+import hashlib
 import os
 import shutil
 import uuid
@@ -91,20 +92,61 @@ def fetch_folder(uri: str, destination: str | Path) -> Path:
 def fingerprint(uri: str) -> str:
     """A hash that changes when anything below `uri` does, from the listing alone; a cache key, not a content hash.
 
-    Local: relative path, size and modification time; `gs://`: name, size, crc32c and generation.
+    Local: the path below `uri`, the size, and the times of modification and of status change in nanoseconds, of every
+    file; links to files and folders are followed, and one that leads nowhere counts as such. A file that was replaced
+    by another of the same size and date is noticed, because no user can set the time of status change back; a copy
+    of the folder has another fingerprint. `gs://`: name, size, crc32c and generation.
+
+    Raises:
+        StorageError: If nothing is there.
     """
     if is_remote(uri):
         facts = [[blob.name, blob.size, blob.crc32c, blob.generation] for blob in _list(uri)]
-    else:
-        root = Path(uri)
-        if not root.exists():
-            raise StorageError(f"{uri} does not exist")
-        paths = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
-        facts = []
-        for path in paths:
+        return sha256_bytes(canonical_json(facts))
+    root = Path(uri)
+    if not root.exists():
+        raise StorageError(f"{uri} does not exist")
+    digest = hashlib.sha256()
+    for name, path in [("", root)] if root.is_file() else _files_through_links(root):
+        try:
             status = path.stat()
-            facts.append([path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns])
-    return sha256_bytes(canonical_json(facts))
+            state = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+        except OSError:
+            state = "leads nowhere"
+        digest.update(os.fsencode(name) + b"\0" + state.encode() + b"\n")  # no name holds a zero byte
+    return digest.hexdigest()
+
+
+def _files_through_links(root: Path) -> list[tuple[str, Path]]:
+    """Names below `root`, sorted, and paths of all files; a folder that is reached from inside itself is not entered.
+
+    A folder is known by its device and inode, so that a link to a folder above it ends the way down. One that two
+    links reach is listed below both, as a reader sees it.
+    """
+    files = []
+
+    def enter(folder: Path, prefix: str, above: frozenset[tuple[int, int]]) -> None:
+        try:
+            status = folder.stat()
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            files.append((prefix, folder / ".unreadable"))
+            return
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            return
+        for entry in entries:
+            try:
+                is_folder = entry.is_dir()
+            except OSError:  # links in a circle
+                is_folder = False
+            if is_folder:
+                enter(folder / entry.name, f"{prefix}{entry.name}/", above | {here})
+            else:
+                files.append((prefix + entry.name, folder / entry.name))
+
+    enter(root, "", frozenset())
+    return files
 
 
 def write_file(uri: str, content: bytes) -> None:

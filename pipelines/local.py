@@ -2,16 +2,22 @@
 
 Nothing here orchestrates: the tasks, their order and their cache are KFP's. This module makes what a person gives
 absolute, reads KFP's log to show progress and to give a failed step's own error back, and publishes the artifacts.
-Folder artifacts are hard-linked from the cache, because a dataset can be large and its hashes are checked whenever it
-is opened; single files are copied.
+What is published is copied. Hard links were rejected: an edit of one run's folder changed the cache and with it all
+other runs. Where the file system can (Btrfs, XFS), a copy shares its blocks until one side writes.
+
+KFP has no place to say how a step's process is started or what a cached result must stand, so two of its functions
+are replaced while a pipeline runs: see `pipelines.step_process` and `pipelines.step_cache`.
 """
 
 import contextlib
+import fcntl
 import io
 import logging
 import os
 import re
 import shutil
+import signal
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,12 +25,16 @@ from typing import Any, Protocol
 
 import yaml
 from kfp import dsl, local
+from kfp.local import cache as kfp_cache
+from kfp.local import subprocess_task_handler
 
 from natix_lib import errors, storage
 from natix_lib.config import Config, parse
 from natix_lib.contracts import ARTIFACTS, STEPS
 from natix_lib.errors import ConfigError, NatixError, StorageError
 from natix_lib.files import require_new, write_bytes
+from pipelines import step_process
+from pipelines.step_cache import CHANGED, StepCache
 from pipelines.targets import local_target
 from pipelines.training import build
 
@@ -32,11 +42,15 @@ ROOT = Path(__file__).parent.parent
 CONFIG, LOG = "config.yaml", "run.log"
 AT_TOP = {"bundle", "report"}  # published where a person looks first, not below their step
 REWRITTEN = "python3"  # KFP's local runner replaces this text wherever it stands in a parameter
+INDENT = "    "  # before each line of a step, and before no line of KFP's own
 COLOUR = re.compile(r"\x1b\[\d+m")
 STARTED = re.compile(r"Executing task '([\w-]+)'")
 CACHED = re.compile(r"Task ([\w-]+) cache hit")
+REPEATED = re.compile(CHANGED.format(r"([\w-]+)"))
 ENDED = re.compile(r"Task '([\w-]+)' finished with status (\w+)")
-RAISED = re.compile(r"^\s*natix_lib\.errors\.(\w+): (.*)$")
+TRACEBACK = INDENT + "Traceback (most recent call last):"
+RAISED = re.compile(r"natix_lib\.errors\.(\w+): (.*)")
+FICLONE = 0x40049409  # Linux' ioctl: share the blocks of another file until one of the two is written
 
 
 class Display(Protocol):
@@ -44,6 +58,7 @@ class Display(Protocol):
 
     def started(self, step: str) -> None: ...
     def line(self, step: str, text: str) -> None: ...
+    def repeated(self, step: str) -> None: ...
     def finished(self, step: str, cached: bool) -> None: ...
     def failed(self, step: str) -> None: ...
 
@@ -56,7 +71,8 @@ def run(config: Config, output: Path, cache: Path | None, display: Display) -> N
         output: Folder to write: `bundle/`, `report.html`, a folder for each step, `config.yaml` and `run.log`.
             It must not exist or be empty, and appears only when the whole run has succeeded.
         cache: Where finished steps are kept; None is `$XDG_CACHE_HOME/natix` or `~/.cache/natix`.
-        display: Told of every task.
+        display: Told of every task. While the pipeline runs, what is written to stdout and stderr goes into the log,
+            so a display must hold the stream that it writes to.
 
     Raises:
         NatixError: Of the class and with the message of the step that failed.
@@ -70,13 +86,11 @@ def run(config: Config, output: Path, cache: Path | None, display: Display) -> N
     arguments["data_version"] = storage.fingerprint(config.data.data_root)
     if _is_folder(config.model.backbone_id):
         arguments["backbone_version"] = storage.fingerprint(config.model.backbone_id)
-    place = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "natix"
+    place = _writable(cache)
     log = _Log(display)
     try:
-        with _listening(log), _importable():
-            local.init(
-                local.SubprocessRunner(use_venv=False), pipeline_root=str(place / "artifacts"), enable_caching=True
-            )
+        with _listening(log), _importable(), _replaced(place / "artifacts", log):
+            local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(place / "artifacts"))
             outputs = build(local_target(), config)(**arguments).outputs
     except RuntimeError as error:
         raise log.error(place) from error
@@ -99,6 +113,26 @@ def _absolute(config: Config) -> Config:
     return parse(Config, values)
 
 
+def _writable(cache: Path | None) -> Path:
+    """The cache folder, made where it is not there yet.
+
+    Raises:
+        ConfigError: If none is named and this user has no home folder.
+        StorageError: If it cannot be written.
+    """
+    other = "name a folder with --cache or XDG_CACHE_HOME"
+    try:
+        place = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "natix"
+    except RuntimeError as error:
+        raise ConfigError(f"no place for the cache, this user has no home folder: {other}") from error
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place):
+            return place
+    except OSError as error:
+        raise StorageError(f"cache {place} cannot be written, {error.strerror}: {other}") from error
+
+
 def _is_folder(uri: str) -> bool:
     return storage.is_remote(uri) or Path(uri).is_dir()
 
@@ -118,6 +152,23 @@ def _importable() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _replaced(artifacts: Path, log: "_Log") -> Iterator[None]:
+    """Let KFP start its tasks and look for finished ones in our way."""
+    steps = StepCache(str(artifacts / ".steps"))
+
+    def run_step(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+        log.code = step_process.run(full_command, env_vars)
+        return log.code
+
+    before = subprocess_task_handler.run_local_subprocess, kfp_cache.get_local_cache
+    subprocess_task_handler.run_local_subprocess, kfp_cache.get_local_cache = run_step, lambda: steps
+    try:
+        yield
+    finally:
+        subprocess_task_handler.run_local_subprocess, kfp_cache.get_local_cache = before
+
+
+@contextlib.contextmanager
 def _listening(log: "_Log") -> Iterator[None]:
     """Take what KFP says: most of it on stdout, its cache hits through the root logger; its own deprecations not."""
     root, handler = logging.getLogger(), logging.StreamHandler(log)
@@ -125,7 +176,7 @@ def _listening(log: "_Log") -> Iterator[None]:
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(log):
+        with warnings.catch_warnings(), contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -134,13 +185,20 @@ def _listening(log: "_Log") -> Iterator[None]:
 
 
 class _Log(io.TextIOBase):
-    """Takes what KFP prints, tells the display, and keeps the lines."""
+    """Takes what KFP prints, tells the display, and keeps the lines.
+
+    Attributes:
+        code: The exit code of the last step that ended.
+    """
 
     def __init__(self, display: Display) -> None:
+        self.code = 0
         self._display = display
         self._lines: list[str] = []
         self._partial = ""
         self._step = ""
+        self._begin = 0  # the first line of the step
+        self._failed = False
 
     def write(self, text: str) -> int:
         *whole, self._partial = (self._partial + text).split("\n")
@@ -154,31 +212,56 @@ class _Log(io.TextIOBase):
 
     def _take(self, line: str) -> None:
         self._lines.append(line)
-        if found := STARTED.search(line):
-            self._step = found[1]
+        if line.startswith(INDENT):
+            if line.strip() and "[KFP Executor" not in line:
+                self._display.line(self._step, line.strip())
+        elif found := STARTED.search(line):
+            self._step, self._begin = found[1], len(self._lines)
             self._display.started(self._step)
         elif found := CACHED.search(line):
             self._display.started(found[1])
             self._display.finished(found[1], cached=True)
+        elif found := REPEATED.search(line):
+            self._display.repeated(found[1])
         elif found := ENDED.search(line):
             if found[2] == "SUCCESS":
                 self._display.finished(found[1], cached=False)
             else:
+                self._failed = True
                 self._display.failed(found[1])
-        elif line.startswith("    ") and line.strip() and "[KFP Executor" not in line:
-            self._display.line(self._step, line.strip())
 
     def error(self, place: Path) -> NatixError:
-        """The failed step's own error, found in the last line of its traceback."""
-        for line in reversed(self._lines):
-            if found := RAISED.match(line):
-                kind: Any = getattr(errors, found[1], NatixError)
-                error: NatixError = kind(found[2])
-                return error
-        self._display.failed(self._step)
+        """The failed step's own error, read from its exit code and its last traceback."""
+        lines = [line.rstrip() for line in self._lines[self._begin :] if line.startswith(INDENT) and line.strip()]
+        reason = _reason(lines)
+        if self.code <= 128 and (found := RAISED.fullmatch(reason)):
+            kind: Any = getattr(errors, found[1], NatixError)
+            error: NatixError = kind(found[2])
+            return error
+        if not self._failed:
+            self._display.failed(self._step)
         write_bytes(place / "failed.log", self.text().encode())
-        last = next((line.strip() for line in reversed(self._lines) if line.startswith("    ") and line.strip()), "")
-        return NatixError(f"step {self._step or 'check'} failed: {last} (log: {place / 'failed.log'})")
+        how = _signal(self.code) if self.code > 128 else f"failed: {reason}"
+        return NatixError(f"step {self._step or 'check'} {how} (log: {place / 'failed.log'})")
+
+
+def _reason(lines: list[str]) -> str:
+    """The error at the end of the last traceback, of one of ours if there is any; else the last line."""
+    ends = [
+        next((line.strip() for line in lines[number + 1 :] if not line.startswith(INDENT + " ")), "")
+        for number, line in enumerate(lines)
+        if line == TRACEBACK
+    ]
+    ours = [line for line in ends if RAISED.fullmatch(line)]
+    return (ours or ends or [line.strip() for line in lines] or [""])[-1]
+
+
+def _signal(code: int) -> str:
+    name = signal.Signals(code - 128).name if code - 128 in signal.valid_signals() else f"exit code {code}"
+    hint = ""
+    if name == "SIGKILL":
+        hint = ", most often for want of memory: try a smaller batch_size, fewer num_workers or a larger machine"
+    return f"was ended by {name}{hint}"
 
 
 def _publish(outputs: dict[str, dsl.Artifact], output: Path, texts: dict[str, str]) -> None:
@@ -192,9 +275,9 @@ def _publish(outputs: dict[str, dsl.Artifact], output: Path, texts: dict[str, st
                 target.parent.mkdir(parents=True, exist_ok=True)
                 source = Path(outputs[artifact].path)
                 if source.is_dir():
-                    shutil.copytree(source, target, copy_function=_link_or_copy)
+                    shutil.copytree(source, target, copy_function=_copy)
                 else:
-                    shutil.copyfile(source, target)
+                    _copy(source, target)
         for name, text in texts.items():
             write_bytes(partial / name, text.encode())
         if output.exists():
@@ -206,8 +289,9 @@ def _publish(outputs: dict[str, dsl.Artifact], output: Path, texts: dict[str, st
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+def _copy(source: str | Path, target: str | Path) -> None:
+    with Path(source).open("rb") as old, Path(target).open("wb") as new:
+        try:
+            fcntl.ioctl(new, FICLONE, old.fileno())
+        except OSError:  # another file system, or one that cannot
+            shutil.copyfileobj(old, new, 1 << 20)

@@ -1,6 +1,7 @@
 """Storage against an emulator that the tests start themselves, and on the local disk."""
 
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,56 @@ def test_the_fingerprint_follows_the_folder(tmp_path: Path) -> None:
     assert storage.fingerprint(str(tmp_path)) != before
     with pytest.raises(StorageError, match="does not exist"):
         storage.fingerprint(str(tmp_path / "absent"))
+
+
+def test_the_fingerprint_follows_links_and_ends_in_a_circle_of_them(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "set", tmp_path / "elsewhere"
+    (elsewhere / "deep").mkdir(parents=True)
+    (elsewhere / "deep" / "a.png").write_text("1")
+    (elsewhere / "b.png").write_text("1")
+    root.mkdir()
+    (root / "Roadwork").symlink_to(elsewhere / "deep")
+    (root / "b.png").symlink_to(elsewhere / "b.png")
+    (root / "gone.png").symlink_to(tmp_path / "gone.png")
+    (root / "self.png").symlink_to("self.png")
+    (elsewhere / "deep" / "up").symlink_to(root)
+    seen = [storage.fingerprint(str(root))]
+    assert storage.fingerprint(str(root)) == seen[0]
+    for change in (
+        lambda: (elsewhere / "deep" / "a.png").write_text("22"),
+        lambda: (elsewhere / "b.png").write_text("22"),
+        lambda: (tmp_path / "gone.png").write_text("22"),
+        lambda: (root / "gone.png").unlink(),
+        lambda: (root / "b\udcff.png").touch(),
+    ):
+        change()
+        seen.append(storage.fingerprint(str(root)))
+    assert len(set(seen)) == len(seen)
+
+
+def test_a_picture_replaced_by_one_of_the_same_size_and_date_changes_the_fingerprint(tmp_path: Path) -> None:
+    path = tmp_path / "set" / "a.png"
+    path.parent.mkdir()
+    path.write_text("1")
+    status, before = path.stat(), storage.fingerprint(str(path.parent))
+    for replace in (lambda: path.write_text("2"), lambda: (tmp_path / "other").write_text("3")):
+        time.sleep(0.02)  # a file system's clock may tick every 10 ms
+        replace()
+        if (tmp_path / "other").exists():
+            (tmp_path / "other").rename(path)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert path.stat().st_mtime_ns == status.st_mtime_ns and path.stat().st_size == status.st_size
+        after = storage.fingerprint(str(path.parent))
+        assert after != before
+        before = after
+
+
+def test_the_fingerprint_does_not_depend_on_where_the_folder_lies(tmp_path: Path) -> None:
+    (tmp_path / "set" / "c").mkdir(parents=True)
+    (tmp_path / "set" / "c" / "a.png").touch()
+    before = storage.fingerprint(str(tmp_path / "set"))
+    (tmp_path / "set").rename(tmp_path / "moved")
+    assert storage.fingerprint(str(tmp_path / "moved")) == before
 
 
 def test_a_local_folder_is_used_where_it_lies(tmp_path: Path) -> None:

@@ -5,13 +5,21 @@ first one's answer is the step's. With one process it is called directly. With m
 `request.json` that torchrun's processes read, and the answer is tensors and facts in the same folder, or the reason
 of a failure, which is raised again as what it was. A TrainJob's nodes do the same with folders of their own
 (`natix_lib.distributed.node`).
+
+torchrun and its processes end with the step. A step that is told to stop tells torchrun, which tells its processes
+and waits for them, so that adapt writes a checkpoint; torchrun has a session of its own, because a signal that an
+orchestrator sends to a whole process group would reach it twice and cut that wait short. A step that is killed
+closes the pipe that the processes have as stdin, which they take as SIGTERM.
 """
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,8 +33,10 @@ from natix_lib.distributed.world import World
 from natix_lib.errors import NatixError, TrainingError
 from natix_lib.files import JsonDict, read_json, write_json
 from natix_lib.hardware import Nodes
+from natix_lib.stopping import stoppable
 
 WORKERS = {"adapt": "natix_lib.explora.worker", "train": "natix_lib.training.worker"}
+GRACE_SECONDS = 25.0  # for a checkpoint after SIGTERM; Kubernetes gives a pod 30
 REQUEST, TENSORS, FACTS, FAULT = "request.json", "tensors.safetensors", "facts.json", "fault.json"
 
 Answer = tuple[dict[str, Tensor], JsonDict]
@@ -88,7 +98,16 @@ def compute_in_processes(
 def torchrun(folder: Path, *options: str) -> int:
     """Let torchrun's processes do what `folder` asks; gives the exit code."""
     command = [sys.executable, "-m", "torch.distributed.run", *options, "-m", __name__, str(folder)]
-    return subprocess.run(command, check=False).returncode
+    with stoppable(), subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as process:
+        try:
+            return process.wait()
+        except SystemExit:
+            process.terminate()
+            try:
+                process.wait(GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()  # its processes then see the end of their stdin
+            raise
 
 
 def answer(folder: Path, code: int) -> Answer:
@@ -117,8 +136,21 @@ def _worker(step: str) -> Any:
     return importlib.import_module(WORKERS[step])
 
 
+def _end_with_step() -> None:
+    """End this process when the step has, in a thread that waits for the end of stdin."""
+
+    def wait() -> None:
+        os.read(0, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE_SECONDS)
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def main() -> None:
     """Be one of the processes: compute, and leave the answer or the reason in the folder."""
+    _end_with_step()
     folder = Path(sys.argv[1])
     request = read_json(folder / REQUEST)
     torch.set_flush_denormal(True)

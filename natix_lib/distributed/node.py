@@ -13,6 +13,7 @@ from natix_lib.contracts import ARTIFACTS
 from natix_lib.distributed.job import FACTS, FAULT, REQUEST, TENSORS, leave_reason, say_when_no_gpu, torchrun
 from natix_lib.errors import NatixError
 from natix_lib.files import read_json, write_json
+from natix_lib.stopping import stoppable
 
 INPUTS = "inputs"  # the folder of input artifacts beside the request
 
@@ -44,7 +45,7 @@ def serve(uri: str, folder: Path) -> int:
 def main() -> None:
     """Serve the address that the command line names."""
     print(f"node {os.environ.get('PET_NODE_RANK', '0')} of {os.environ.get('PET_NNODES', '1')}", flush=True)
-    with tempfile.TemporaryDirectory() as scratch:
+    with stoppable(), tempfile.TemporaryDirectory() as scratch:  # the first process of a pod ignores SIGTERM otherwise
         code = serve(sys.argv[1], Path(scratch))
     sys.exit(code)
 

@@ -12,7 +12,6 @@ where the artifacts are.
 """
 
 import logging
-import signal
 import tempfile
 import time
 import warnings
@@ -28,6 +27,7 @@ from natix_lib.distributed.node import INPUTS
 from natix_lib.errors import ConfigError, TrainingError
 from natix_lib.files import JsonDict, canonical_json, sha256_bytes, sha256_file, write_json
 from natix_lib.hardware import Nodes
+from natix_lib.stopping import stoppable
 
 REPLICATED_JOB = CONTAINER = "node"  # of the training runtime `torch-distributed`
 POLL_SECONDS = 10.0
@@ -211,15 +211,9 @@ def _line(what: str, error: Exception) -> TrainingError:
 @contextmanager
 def _deleted_when_told_to_stop(jobs: _Jobs, name: str) -> Iterator[None]:
     """Delete the job when this process is told to stop, and when a person interrupts it."""
-
-    def stop(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except (SystemExit, KeyboardInterrupt):
-        jobs.delete(name)
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with stoppable():
+        try:
+            yield
+        except SystemExit:
+            jobs.delete(name)
+            raise

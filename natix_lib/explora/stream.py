@@ -5,6 +5,7 @@ B positions for all processes together, and each process reads its own part, so 
 change what is seen, and a run can start at any m.
 """
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -67,6 +68,11 @@ def padded(items: list[Tensor]) -> tuple[Tensor, Tensor]:
     return batch, sizes
 
 
+def _apart(worker: int) -> None:
+    """Leave the process group: a SIGTERM to all of it asks for a checkpoint, which a loader's death would prevent."""
+    os.setpgrp()
+
+
 def stream_loader(images: Images, stream: Stream, workers: int) -> DataLoader[Tensor]:
     """Micro-batches of `stream` as `padded` gives them."""
     return DataLoader(
@@ -76,4 +82,5 @@ def stream_loader(images: Images, stream: Stream, workers: int) -> DataLoader[Te
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=False,
+        worker_init_fn=_apart,
     )

@@ -3,7 +3,8 @@
 With a frozen backbone the features of a view never change, so K views of each image are pushed through it once and
 every epoch of head training reads them: a run costs K passes instead of one an epoch. The cache is keyed by
 everything that the features depend on (weights, transform, views, images, precision) and is kept between runs when
-`training.feature_cache_dir` names a folder.
+`training.feature_cache_dir` names a folder. What is kept there is checked when it is read; features that were changed
+are computed again.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 from torch import Tensor
 
 from natix_lib.config import Dataloader
@@ -76,11 +79,27 @@ class FeatureCache:
         if self.folder is None:
             return compute()
         path = self.folder / f"{sha256_bytes(canonical_json(key))}.safetensors"
-        if path.is_file():
-            return torch.from_numpy(load_file(path)["features"])
+        if (kept := _unchanged(path)) is not None:
+            return torch.from_numpy(kept)
         features = compute()
-        write_bytes(path, save({"features": np.ascontiguousarray(features.numpy())}))
+        values = np.ascontiguousarray(features.numpy())
+        write_bytes(path, save({"features": values}, {"sha256": sha256_bytes(values.tobytes())}))
         return features
+
+
+def _unchanged(path: Path) -> NDArray[np.float32] | None:
+    """The features of a file that is as it was written, else None."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            features: NDArray[np.float32] = file.get_tensor("features")
+            intact = (file.metadata() or {}).get("sha256") == sha256_bytes(features.tobytes())
+    except (OSError, SafetensorError):
+        intact = False
+    if not intact:
+        print(f"cached {path} was changed: repeated", flush=True)
+    return features if intact else None
 
 
 def cache_key(

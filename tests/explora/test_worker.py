@@ -62,7 +62,8 @@ def test_a_run_that_was_killed_continues_bit_for_bit(chain: Chain, tmp_path: Pat
         return tmp_path / name
 
     def start(folder: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", "natix_lib.distributed.job", str(folder)], cwd=ROOT)
+        command = [sys.executable, "-m", "natix_lib.distributed.job", str(folder)]
+        return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE)  # held open: its end would end the process
 
     assert start(request("whole", "")).wait() == 0
     killed = request("killed", str(tmp_path / "kept"))

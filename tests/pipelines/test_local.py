@@ -1,3 +1,5 @@
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,9 @@ class Recorder:
 
     def line(self, step: str, text: str) -> None:
         self.lines.append(f"{step}: {text}")
+
+    def repeated(self, step: str) -> None:
+        self.events.append(f"repeated {step}")
 
     def finished(self, step: str, cached: bool) -> None:
         self.events.append(f"{'cached' if cached else 'finished'} {step}")
@@ -83,7 +88,8 @@ def test_the_log_of_kfp_becomes_events_and_the_last_error() -> None:
     log = local._Log(display)
     log.write("12:00:00.1 - INFO - Executing task \x1b[96m'split'\x1b[0m\n    [KFP Executor 2025 INFO]: noise\n")
     log.write("    images: 1/2\n12:00 - INFO - Task split")
-    log.write(" cache hit (key=0)\n    natix_lib.errors.DataError: split TEST holds no image\n\n")
+    log.write(" cache hit (key=0)\n    Traceback (most recent call last):\n      File x, line 1\n")
+    log.write("    natix_lib.errors.DataError: split TEST holds no image\n    [W] a thread was still there\n\n")
     assert display.events == ["started split", "started split", "cached split"]
     assert display.lines[0] == "split: images: 1/2"
     error = log.error(Path("unused"))
@@ -97,3 +103,33 @@ def test_a_failure_that_is_no_error_of_ours_names_the_step_and_the_log(tmp_path:
     assert type(error) is NatixError
     assert str(error) == f"step train failed: MemoryError: no memory (log: {tmp_path / 'failed.log'})"
     assert "MemoryError" in (tmp_path / "failed.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "name, hint", [("SIGKILL", "for want of memory: try a smaller batch_size"), ("SIGSEGV", "log")]
+)
+def test_a_step_that_a_signal_ended_is_said_to_be_so(tmp_path: Path, name: str, hint: str) -> None:
+    log = local._Log(Recorder())
+    log.write("x - INFO - Executing task 'train'\n    epoch 3: train/loss 0.1\n    Killed\n")
+    log.code = 128 + signal.Signals[name]
+    assert str(log.error(tmp_path)).startswith(f"step train was ended by {name}") and hint in str(log.error(tmp_path))
+
+
+def test_only_the_failing_steps_own_error_is_given(tmp_path: Path) -> None:
+    log = local._Log(Recorder())
+    trace = "    Traceback (most recent call last):\n      File x, line 1\n    {}\n    a late warning\n"
+    log.write("x - INFO - Executing task 'split'\n" + trace.format("natix_lib.errors.DataError: another step's"))
+    log.write("x - INFO - Executing task 'train'\n" + trace.format("ValueError: 3 is no matrix"))
+    assert str(log.error(tmp_path)).startswith("step train failed: ValueError: 3 is no matrix (log: ")
+
+
+def test_a_user_without_a_home_is_told_to_name_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2_000_000_000)
+    with pytest.raises(ConfigError, match="no home folder: name a folder with --cache or XDG_CACHE_HOME"):
+        local.run(settings(tmp_path), tmp_path / "out", None, Recorder())
+    monkeypatch.setenv("HOME", str(tmp_path / "file" / "home"))
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"cache .*natix cannot be written, Not a directory: name a folder"):
+        local.run(settings(tmp_path), tmp_path / "out", None, Recorder())

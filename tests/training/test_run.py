@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from natix_lib.errors import ContractError
 from natix_lib.step_settings import TrainSettings
 from natix_lib.training.artifact import load_classifier, write_classifier
 from natix_lib.training.classifier import Classifier
-from natix_lib.training.features import extract
+from natix_lib.training.features import FeatureCache, extract
 from natix_lib.training.run import Trained, train_classifier
 from natix_lib.training.views import Views, batches
 
@@ -129,6 +130,22 @@ def test_the_feature_cache_is_used_and_changes_nothing(tiny_backbone: Path, tmp_
     second = train(tiny_backbone, training=cached).val_calib_logits
     assert [path.stat().st_mtime_ns for path in sorted(tmp_path.iterdir())] == stamps
     assert np.array_equal(plain, first) and np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-1] + bytes([content[-1] ^ 1]), lambda content: content[:40], lambda _: b""]
+)
+def test_features_that_were_changed_in_the_cache_are_computed_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[bytes], bytes]
+) -> None:
+    features, key = torch.rand(3, 2, 4), {"weights": "x"}
+    assert FeatureCache(str(tmp_path)).get_or_compute(key, lambda: features) is features
+    (path,) = tmp_path.iterdir()
+    assert torch.equal(FeatureCache(str(tmp_path)).get_or_compute(key, lambda: torch.zeros(1)), features)
+    path.write_bytes(damage(path.read_bytes()))
+    for expected in (f"cached {path} was changed: repeated\n", ""):
+        assert torch.equal(FeatureCache(str(tmp_path)).get_or_compute(key, lambda: features.clone()), features)
+        assert capsys.readouterr().out == expected
 
 
 def test_augmented_views_depend_on_the_seed_and_the_image_alone() -> None:

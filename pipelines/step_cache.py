@@ -1,0 +1,87 @@
+"""Finished steps, kept by KFP's local cache, with their artifacts checked before they are used again.
+
+KFP looks whether an artifact's path exists and takes what is there. Here the SHA-256 of each artifact stands beside
+it, written before the cache's entry: of a file its own, of a folder its manifest's, which holds those of all files.
+So a dataset is read once when it is used again, and not once more when it is written. A result that was changed or
+lost makes its step run again; one that was never finished has no entry.
+
+A step's inputs stand in its key by their content and not, as with KFP, by their path: a step that is repeated and
+gives the same bytes makes nothing after it run again.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from kfp import dsl
+from kfp.local import cache
+
+from natix_lib.contracts import ARTIFACTS
+from natix_lib.errors import ContractError
+from natix_lib.files import file_table, read_json, sha256_file, write_bytes
+
+CHANGED = "cached {} was changed: repeated"
+
+
+class StepCache(cache.LocalCache):
+    """KFP's local cache of tasks, which takes no artifact unseen."""
+
+    def __init__(self, cache_root: str) -> None:
+        """Keep entries below `cache_root`."""
+        super().__init__(cache_root)
+        self._steps: dict[str, str] = {}
+
+    def compute_key(
+        self, component_name: str, image: str, full_command: Any, arguments: Any, *rest: Any, **more: Any
+    ) -> str:
+        """The key of a task: its code, its settings and the content of its inputs."""
+        content = {
+            name: _content(value) if isinstance(value, dsl.Artifact) else value for name, value in arguments.items()
+        }
+        key: str = super().compute_key(component_name, image, full_command, content, *rest, **more)
+        self._steps[key] = component_name.removeprefix("comp-")
+        return key
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """What a task gave, when all of it is as it was written; else None."""
+        outputs: dict[str, Any] | None = super().get(key)
+        if outputs is not None and all(_is_whole(value) for value in _artifacts(outputs)):
+            return outputs
+        if (Path(self.cache_root) / f"{key}.json").exists():
+            logging.warning(CHANGED.format(self._steps[key]))
+        return None
+
+    def put(self, key: str, outputs: dict[str, Any]) -> None:
+        """Keep what a task gave."""
+        for artifact in _artifacts(outputs):
+            write_bytes(_record_path(artifact), _content(artifact).encode())
+        super().put(key, outputs)
+
+
+def _artifacts(outputs: dict[str, Any]) -> list[dsl.Artifact]:
+    return [value for value in outputs.values() if isinstance(value, dsl.Artifact)]
+
+
+def _content(artifact: dsl.Artifact) -> str:
+    path, manifest = _path_and_manifest(artifact)
+    return sha256_file(path / manifest)
+
+
+def _is_whole(artifact: dsl.Artifact) -> bool:
+    path, manifest = _path_and_manifest(artifact)
+    try:
+        if _content(artifact) != _record_path(artifact).read_text():
+            return False
+        return not manifest or file_table(path, leave_out=manifest) == read_json(path / manifest)["files"]
+    except (OSError, ContractError):
+        return False
+
+
+def _path_and_manifest(artifact: dsl.Artifact) -> tuple[Path, str]:
+    """Where an artifact is, and the name of its manifest: "" for a file."""
+    known = ARTIFACTS.get(artifact.name)
+    return Path(artifact.path), known.manifest if known else ""
+
+
+def _record_path(artifact: dsl.Artifact) -> Path:
+    return Path(f"{artifact.path}.sha256")

@@ -1,0 +1,49 @@
+"""What a person sees of `natix run` on a terminal."""
+
+import sys
+
+import pytest
+from rich.console import Console
+
+from natix_lib.cli_progress import RunDisplay
+from pipelines import local
+from tests import terminal
+
+STEPS = ("check", "ingest", "split", "fetch", "train", "sweep", "calibrate", "export", "evaluate")
+
+
+def say_as_kfp(step: str, lines: list[str], status: str = "SUCCESS") -> None:
+    """Print what KFP's local runner prints of a step."""
+    print(f"12:00:00.100 - INFO - Executing task \x1b[96m{step!r}\x1b[0m")
+    print("12:00:00.101 - INFO - Streamed logs:\n\n    [KFP Executor 2026-01-01 INFO]: --component_module_path /tmp/x")
+    for line in lines:
+        print(f"    {line}")
+    print(f"    \n\n12:00:01.000 - INFO - Task \x1b[96m{step!r}\x1b[0m finished with status \x1b[92m{status}\x1b[0m")
+    print("-" * 80)
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_terminal_shows_a_line_for_each_step_and_nothing_of_kfp(
+    monkeypatch: pytest.MonkeyPatch, columns: int, fails: bool
+) -> None:
+    seen = terminal.Terminal(columns)
+    monkeypatch.setenv("TERM", "xterm")
+    with open(seen.slave, "w") as stream:  # noqa: PTH123 - a descriptor
+        monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setattr(sys, "stdout", stream)
+        with RunDisplay(Console(file=stream, width=columns)) as display:
+            log = local._Log(display)
+            with local._listening(log):
+                for step in STEPS[:-1]:
+                    say_as_kfp(step, [f"images: {n}/40 of a long line \t that is {'w' * 90}" for n in range(40)])
+                print("stray", file=sys.stderr)
+                end = ["Traceback (most recent call last):", "  File x", "ValueError: broken", "late warning"]
+                say_as_kfp("evaluate", end if fails else [], "FAILURE" if fails else "SUCCESS")
+    text = seen.text()
+    shown = terminal.screen(text, columns)
+    assert [line.split()[:2] for line in shown] == [
+        ["failed" if fails and step == "evaluate" else "done", step] for step in STEPS
+    ]
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+    assert log.text().count("images: 39/40") == 8 and "stray" in log.text()

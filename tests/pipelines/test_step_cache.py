@@ -1,0 +1,99 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kfp import dsl
+
+from natix_lib.contracts import write_manifest
+from pipelines.step_cache import StepCache
+
+
+def task(folder: Path, run: str, content: str = "pixels") -> dict[str, Any]:
+    """What a task gives: a dataset of two files, a single file, and a parameter."""
+    data, labels = folder / run / "train" / "dataset", folder / run / "train" / "val_calib_labels"
+    data.mkdir(parents=True)
+    (data / "part.arrow").write_text(content)
+    (data / "rejects.csv").write_text("id,reason")
+    write_manifest(data, "dataset", {})
+    labels.write_text("labels")
+    return {
+        "dataset": dsl.Dataset(name="dataset", uri=str(data)),
+        "val_calib_labels": dsl.Artifact(name="val_calib_labels", uri=str(labels)),
+        "settings": {"alpha": 0.1},
+    }
+
+
+def key(cache: StepCache, arguments: dict[str, Any]) -> str:
+    return cache.compute_key("comp-train", "image", ["run"], arguments)
+
+
+def kept(folder: Path) -> tuple[StepCache, str, dict[str, Any]]:
+    cache = StepCache(str(folder / "steps"))
+    name, outputs = key(cache, {}), task(folder, "first")
+    cache.put(name, outputs)
+    return cache, name, outputs
+
+
+def test_what_a_task_gave_is_given_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache, name, outputs = kept(tmp_path)
+    again = StepCache(str(tmp_path / "steps")).get(name) or {}
+    assert again["settings"] == {"alpha": 0.1}
+    assert [again[k].path for k in ("dataset", "val_calib_labels")] == [
+        outputs[k].path for k in ("dataset", "val_calib_labels")
+    ]
+    assert cache.get("0" * 64) is None and not caplog.records
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[0] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "a file of a folder": lambda run: flip(run / "dataset" / "part.arrow"),
+    "a file too many": lambda run: (run / "dataset" / "new").touch(),
+    "a file too few": lambda run: (run / "dataset" / "rejects.csv").unlink(),
+    "the manifest": lambda run: (run / "dataset" / "dataset.json").write_text("{}"),
+    "no manifest": lambda run: (run / "dataset" / "dataset.json").unlink(),
+    "a folder and its manifest": lambda run: (
+        (run / "dataset" / "part.arrow").write_text("other"),
+        write_manifest(run / "dataset", "dataset", {}),
+    ),
+    "a single file": lambda run: flip(run / "val_calib_labels"),
+    "a file cut short": lambda run: (run / "val_calib_labels").write_text("lab"),
+    "a file gone": lambda run: (run / "val_calib_labels").unlink(),
+    "all gone": lambda run: shutil.rmtree(run),
+    "the entry": lambda run: next((run.parent.parent / "steps").iterdir()).write_text("{"),
+    "the record": lambda run: (run / "dataset.sha256").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_was_changed_is_not_used_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str) -> None:
+    cache, name, _ = kept(tmp_path)
+    DAMAGE[damage](tmp_path / "first" / "train")
+    assert cache.get(name) is None
+    assert "cached train was changed: repeated" in [record.getMessage() for record in caplog.records]
+    cache.put(name, task(tmp_path, "second"))
+    assert (cache.get(name) or {})["dataset"].path == str(tmp_path / "second" / "train" / "dataset")
+
+
+def test_a_task_that_was_killed_while_its_result_was_kept_is_not_taken_for_done(tmp_path: Path) -> None:
+    cache = StepCache(str(tmp_path / "steps"))
+    outputs = task(tmp_path, "first")
+    (tmp_path / "first" / "train" / "dataset.sha256").write_text("")
+    assert cache.get(key(cache, {})) is None
+    (tmp_path / "steps" / ".kfp_cache_x.tmp").write_text("{")
+    assert cache.get(key(cache, {})) is None and outputs
+
+
+def test_the_same_bytes_at_another_place_are_the_same_input_and_other_bytes_are_not(tmp_path: Path) -> None:
+    cache = StepCache(str(tmp_path / "steps"))
+    first, again = task(tmp_path, "first"), task(tmp_path, "again")
+    other = task(tmp_path, "other", content="others")
+    assert key(cache, first) == key(cache, again) != key(cache, other)
+    flip(Path(again["val_calib_labels"].path))
+    assert key(cache, first) != key(cache, again)

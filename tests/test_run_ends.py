@@ -1,0 +1,142 @@
+"""`natix run` on a terminal, stopped, killed, and with a cache that was changed: real runs, so in `make test-slow`."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from natix_lib import config
+from natix_lib.bundle.runtime import Bundle
+from natix_lib.files import sha256_file
+from pipelines import local
+from tests import terminal
+from tests.pipelines.test_local import Recorder
+from tests.processes import MARK, alive, all_gone
+from tests.street_sets import write_images
+from tests.test_cli import write_config
+from tests.test_end_to_end import SMALL_EXPLORA
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parent.parent
+NATIX = [sys.executable, "-m", "natix_lib.cli"]
+STEPS = ["check", "fetch", "ingest", "split", "train", "sweep", "calibrate", "export", "evaluate"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -> tuple[Path, str]:
+    """A folder with a config, a cache and the run `out`; and what a terminal of 80 columns was written."""
+    folder = tmp_path_factory.mktemp("terminal")
+    path = write_config(folder, write_images(folder / "source", groups=40), tiny_backbone)
+    code, text = terminal.run(command(folder, path), 80)
+    assert code == 0, text
+    return folder, text
+
+
+def command(folder: Path, path: Path, out: str = "out", *overrides: str) -> list[str]:
+    places = ["-c", str(path), "-o", str(folder / out), "--cache", str(folder / "cache")]
+    return [*NATIX, "run", *places, *(word for text in overrides for word in ("-s", text))]
+
+
+def test_a_terminal_shows_a_line_for_each_step_then_the_result(finished: tuple[Path, str]) -> None:
+    folder, text = finished
+    shown = terminal.screen(text, 80)
+    assert sorted(line.split()[:2] for line in shown[:9]) == sorted(["done", step] for step in STEPS)
+    assert shown[9].startswith("TEST, 24 images") and shown[-1].endswith("out/report.html") and len(shown) == 18
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+    log = (folder / "out" / "run.log").read_text()
+    assert "Executing task 'train'" in log and "epoch 9" in log and "\x1b" not in log
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_the_error_of_a_late_step_is_the_last_line_of_a_terminal(finished: tuple[Path, str], columns: int) -> None:
+    folder, _ = finished
+    failing = command(folder, folder / "config.yaml", "none", "scrc.alpha=1e-5", "scrc.on_infeasible=fail")
+    code, text = terminal.run(failing, columns)
+    shown = terminal.screen(text, columns)
+    assert code == 2 and shown[-1].startswith("error: zero coverage: needs at least") and len(shown) <= len(STEPS)
+    assert text.count("error: ") == 1 and shown[-2] == "failed  calibrate" and "Traceback" not in text
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l") and not (folder / "none").exists()
+
+
+def test_the_reason_of_damaged_data_is_the_last_line_of_a_terminal(tmp_path: Path) -> None:
+    root = write_images(tmp_path / "source", groups=4)
+    for path in root.glob("*.png"):
+        path.write_bytes(b"no picture")
+    code, text = terminal.run(command(tmp_path, write_config(tmp_path, root)), 40)
+    shown = terminal.screen(text, 40)
+    assert code == 2 and shown[-1].startswith("error: 12 of 12 images cannot be used") and len(shown) <= 4
+    assert "failed  ingest" in shown
+
+
+def test_an_edit_of_a_delivered_folder_reaches_neither_the_cache_nor_another_run(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    model = folder / "out" / "bundle" / "model.onnx"
+    content = model.read_bytes()
+    assert all(path.stat().st_nlink == 1 for path in (folder / "out").rglob("*") if path.is_file())
+    with model.open("r+b") as file:
+        file.write(b"edited")
+    display = Recorder()
+    local.run(config.load(folder / "config.yaml"), folder / "again", folder / "cache", display)
+    assert sorted(event for event in display.events if event.startswith("cached")) == sorted(
+        f"cached {step}" for step in STEPS[1:]
+    )
+    assert (folder / "again" / "bundle" / "model.onnx").read_bytes() == content
+
+
+def test_a_damaged_cache_is_repeated_and_steps_that_read_the_same_are_not(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    (part,) = (folder / "cache").rglob("ingest/dataset/*.arrow")
+    before = sha256_file(part)
+    part.write_bytes(part.read_bytes()[:-2])
+    (policy,) = (folder / "cache").rglob("calibrate/scrcparams")
+    policy.unlink()
+    display = Recorder()
+    local.run(config.load(folder / "config.yaml"), folder / "mended", folder / "cache", display)
+    assert {event for event in display.events if event.startswith("repeated")} == {
+        "repeated ingest", "repeated calibrate",
+    }  # fmt: skip
+    assert {event.split()[1] for event in display.events if event.startswith("finished")} == {
+        "check", "ingest", "calibrate",
+    }  # fmt: skip
+    assert "cached ingest was changed: repeated" in (folder / "mended" / "run.log").read_text()
+    assert before in {sha256_file(path) for path in (folder / "mended" / "ingest").rglob("*.arrow")}
+
+
+def start(arguments: list[str], mark: str, until: str) -> subprocess.Popen[str]:
+    """Start a run with piped output, and wait until it shows `until`, or a process whose command line holds it."""
+    process = subprocess.Popen(
+        arguments, cwd=ROOT, env={**os.environ, MARK: mark}, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    while not any(until in line for line in alive(mark)):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("step", ["ingest", "adapt"])
+def test_a_stopped_run_leaves_no_process_and_no_folder_and_goes_on(
+    tmp_path: Path, tiny_backbone: Path, number: signal.Signals, step: str
+) -> None:
+    path = write_config(tmp_path, write_images(tmp_path / "source", groups=40), tiny_backbone)
+    checkpoints = f"explora.checkpoint_root={tmp_path / 'checkpoints'}"
+    long_adapt = [*SMALL_EXPLORA, "explora.steps=4000", "data.dataloader.num_workers=1", checkpoints]
+    mark = uuid.uuid4().hex
+    process = start(command(tmp_path, path, "out", *long_adapt), mark, f"--function_to_execute {step}")
+    process.send_signal(number)
+    _, shown = process.communicate(timeout=60)
+    assert all_gone(mark, 8) == []
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+    if number != signal.SIGKILL:
+        assert process.returncode == 128 + number
+        assert shown.strip().splitlines()[-1] == "stopped: the same command goes on after the last step that is done"
+        assert "Traceback" not in shown and "error" not in shown
+    if (number, step) == (signal.SIGTERM, "ingest"):
+        display = Recorder()
+        local.run(config.load(path), tmp_path / "out", tmp_path / "cache", display)
+        assert "cached fetch" in display.events and Bundle.load(tmp_path / "out" / "bundle")
