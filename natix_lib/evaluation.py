@@ -294,7 +294,7 @@ def _roc(scored: Scored) -> list[dict[str, float]]:
     ends = np.flatnonzero(np.append(score[order][1:] < score[order][:-1], True))
     tpr, fpr = (np.cumsum(kind[order])[ends] / kind.sum() for kind in (truth, ~truth))
     points = [{"threshold": 1.0, "fpr": 0.0, "tpr": 0.0}]
-    for i in thin(len(ends)):
+    for i in thin(ends):
         points.append({"threshold": float(score[order][ends[i]]), "fpr": float(fpr[i]), "tpr": float(tpr[i])})
     return points
 
@@ -305,5 +305,5 @@ def _risk_coverage(scored: Scored) -> list[dict[str, float]]:
     n = len(scored.labels)
     return [
         {"coverage": float(ranking.ends[i] / n), "risk": float(ranking.errors[i] / ranking.ends[i])}
-        for i in thin(len(ranking.ends))
+        for i in thin(ranking.ends, int(scored.decisions.accepted.sum()))
     ]

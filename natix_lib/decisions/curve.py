@@ -63,9 +63,16 @@ def _tie_ends(falling: Floats) -> Ints:
     return np.flatnonzero(np.append(falling[1:] < falling[:-1], True))
 
 
-def thin(count: int, points: int = PLOTTED) -> Ints:
-    """At most `points` of `count` positions, evenly, ends kept."""
-    return np.unique(np.linspace(0, count - 1, min(count, points)).round().astype(np.int64))
+def thin(ends: Ints, accepted: int = 0, points: int = PLOTTED) -> Ints:
+    """Positions of a curve to plot: at most `points`, evenly, its ends kept, and where `accepted` rows are accepted.
+
+    Args:
+        ends: Rows accepted at each position, rising, (g,).
+        accepted: Rows that the policy accepts; 0 for none, which is no point of the curve.
+        points: Of the plot.
+    """
+    even = np.linspace(0, len(ends) - 1, min(len(ends), points)).round().astype(np.int64)
+    return np.union1d(even, np.flatnonzero(ends == accepted))
 
 
 def risk_coverage_areas(ends: ArrayLike, errors: ArrayLike) -> tuple[float, float]:

@@ -109,7 +109,10 @@ def _policy_pictures(policy: JsonDict) -> dict[str, Markup]:
             "Reliability before": charts.reliability(curves["reliability_before"]),
             "Reliability after the temperature": charts.reliability(curves["reliability_after"]),
             "Risk and coverage of the rows tested": charts.risk_coverage(
-                curves["risk_coverage"], coverage, risk, policy["guarantee"]["alpha"]
+                curves["risk_coverage"],
+                curves["chosen"]["coverage"],  # of the rows tested, one of each group, as the curve
+                curves["chosen"]["risk"],
+                policy["guarantee"]["alpha"],
             ),
             "NLL against the temperature": charts.temperature(curves["nll"], policy["temperature"]),
         }

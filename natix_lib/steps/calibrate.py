@@ -99,6 +99,7 @@ def run(
     for name, p in probabilities.items():
         figures[name], reliability[f"reliability_{name}"] = _metrics(p, nll[name], predicted, data.labels, wanted)
     risk = float(wrong[accepted].mean()) if accepted.any() else None
+    kept = accepted[fitting][tested]
     document = {
         **document_of(policy, cut, trial),
         "calibration_loss": fit.nll,
@@ -111,7 +112,11 @@ def run(
         "metrics": {**figures, "intervals": _intervals(data, probabilities, nll, wanted)},
         "curves": {
             **reliability,
-            "risk_coverage": _risk_coverage(ranking, certificate.delta_spent),
+            "risk_coverage": _risk_coverage(ranking, certificate.delta_spent, int(kept.sum())),
+            "chosen": {
+                "coverage": float(kept.mean()),
+                "risk": float(wrong[fitting][tested][kept].mean()) if kept.any() else None,
+            },
             "nll": _nll_curve(data, fit.temperature),
             "acceptance": acceptance(data, accepted),
         },
@@ -240,15 +245,18 @@ def _intervals(
     return {"nll_difference": nll_range, "brier_difference": brier_range}
 
 
-def _risk_coverage(ranking: Ranking, delta: float) -> list[JsonDict]:
-    """Points of the tested curve: the risk seen, and its upper bound at the confidence spent on one test."""
+def _risk_coverage(ranking: Ranking, delta: float, accepted: int) -> list[JsonDict]:
+    """Points of the tested curve: the risk seen, and its upper bound at the confidence spent on one test.
+
+    One is where the policy accepts `accepted` of the rows tested.
+    """
     return [
         {
             "coverage": float(ranking.ends[i] / ranking.ends[-1]),
             "risk": float(ranking.errors[i] / ranking.ends[i]),
             "bound": upper_risk_bound(int(ranking.errors[i]), int(ranking.ends[i]), delta),
         }
-        for i in thin(len(ranking.ends))
+        for i in thin(ranking.ends, accepted)
     ]
 
 

@@ -104,5 +104,5 @@ def _plotted(found: ThresholdSweep) -> list[JsonDict]:
             "risk": float(curve.selective_risk[i]),
             "macro_f1": float(curve.macro_f1[i]),
         }
-        for i in thin(len(curve.accepted))
+        for i in thin(curve.accepted, found.n_accepted)
     ]

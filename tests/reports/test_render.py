@@ -138,6 +138,18 @@ def test_what_is_not_defined_is_a_dash() -> None:
     assert "<b>–</b>" in render_report(document, *others)
 
 
+def test_the_policy_lies_on_the_curves_that_it_is_drawn_on() -> None:
+    calibrated, swept = fitted("calibrate", alpha=0.03), fitted("sweep", objective="coverage_at_risk", max_risk=0.02)
+    evaluation, *_ = documents(step="sweep", objective="coverage_at_risk", max_risk=0.02)
+    metrics = evaluation["metrics"]
+    for points, coverage, risk in (
+        (calibrated["curves"]["risk_coverage"], *calibrated["curves"]["chosen"].values()),
+        (swept["curves"]["threshold"], swept["coverage"], swept["selective_risk"]),
+        (evaluation["risk_coverage"], metrics["coverage"]["value"], metrics["selective_risk"]["value"]),
+    ):
+        assert 0 < coverage <= 1 and (coverage, risk) in [(point["coverage"], point["risk"]) for point in points]
+
+
 def test_warnings_stand_before_the_figures() -> None:
     html = render_report(*documents())
     assert html.index("<h1>") < html.index("carries no guarantee: too few") < html.index("accuracy<b>")
