@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import time
@@ -61,9 +62,11 @@ def test_a_run_that_was_killed_continues_bit_for_bit(chain: Chain, tmp_path: Pat
         write_json(tmp_path / name / REQUEST, {"step": "adapt", "inputs": inputs, "settings": wanted})
         return tmp_path / name
 
+    held, holder = os.pipe()  # its end would end the processes
+
     def start(folder: Path) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "natix_lib.distributed.job", str(folder)]
-        return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE)  # held open: its end would end the process
+        return subprocess.Popen(command, cwd=ROOT, stdin=held)
 
     assert start(request("whole", "")).wait() == 0
     killed = request("killed", str(tmp_path / "kept"))
@@ -77,3 +80,5 @@ def test_a_run_that_was_killed_continues_bit_for_bit(chain: Chain, tmp_path: Pat
     assert start(killed).wait() == 0
     for name in (TENSORS, FACTS):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    os.close(holder)
+    os.close(held)
