@@ -4,8 +4,9 @@ A connection waits for headers from its beginning and from the end of each answe
 WAIT_SECONDS until they are whole, so one time bounds half-sent headers, idle connections and clients that go on sending
 after their answer. A client that does not read its answers has FLUSH_SECONDS. Bodies have their own pace, in `bodies`.
 
-When there are more connections than may be, the one that has waited longest for headers is closed and the newcomer
-stays: idle connections cannot keep others out. The number stays below the limit of descriptors, because asyncio tries
+When there are more connections than may be, one that waits for headers is closed and the newcomer stays: idle
+connections cannot keep others out. Those that were never answered go first, then the one that has waited longest: a
+client that asks again and again keeps its connection while hundreds are opened in a moment. The number stays below the limit of descriptors, because asyncio tries
 2,048 times to accept at that limit and logs each try.
 """
 
@@ -64,7 +65,7 @@ class Connection(H11Protocol):
         if len(self.connections) > most_connections():
             self._count("natix_connections_refused_total")
             waiting = [each for each in self.connections if isinstance(each, Connection) and each.waits_since]
-            longest = min(waiting, key=lambda each: each.waits_since or 0.0)
+            longest = min(waiting, key=lambda each: (each.cycle is not None, each.waits_since or 0.0))
             if longest is self:
                 self._refuse(503, "too many connections are open: try again")
             else:

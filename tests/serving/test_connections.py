@@ -145,6 +145,21 @@ def test_idle_connections_make_room_for_new_ones_the_longest_waiting_first(
             assert answered(client)[0] == (404 if client is not good else 200)
 
 
+def test_a_connection_that_was_answered_outlives_newer_ones_that_never_were(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "most_connections", lambda: 8)
+    with ExitStack() as stack:
+        good = stack.enter_context(running.connect())
+        good.sendall(GET)
+        assert answered(good)[0] == 200
+        for _ in range(20):
+            stack.enter_context(running.connect())
+        wait_until_closed(running, 8)
+        good.sendall(GET)
+        assert answered(good)[0] == 200
+
+
 def test_a_newcomer_is_told_when_every_connection_is_at_work(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "most_connections", lambda: 3)
     with ExitStack() as stack:

@@ -148,4 +148,4 @@ def test_without_the_extra_the_command_names_it(soft_bundle: Path, monkeypatch: 
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     result = CliRunner().invoke(app_of_commands, ["serve", "--bundle", str(soft_bundle)])
-    assert str(result.exception) == "serving needs starlette and uvicorn: pip install 'natix[serve]'"
+    assert str(result.exception) == "the package uvicorn is missing here: pip install 'natix[serve]'"
