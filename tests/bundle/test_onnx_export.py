@@ -48,6 +48,7 @@ def test_the_model_tells_nothing_of_the_machine(tiny_backbone: Path, tmp_path: P
     assert b".py" not in text and b"site-packages" not in text and str(Path.cwd()).encode() not in text
 
 
+@pytest.mark.slow
 def test_equal_models_give_equal_bytes_in_every_process(tiny_backbone: Path, tmp_path: Path) -> None:
     code = (
         "import sys, torch; from pathlib import Path; from natix_lib.backbones.loading import load_backbone;"

@@ -31,6 +31,7 @@ with world.joined():
 """
 
 
+@pytest.mark.slow
 def test_three_processes_exchange_rows_sums_and_decisions(tmp_path: Path) -> None:
     script = tmp_path / "exchanges.py"
     script.write_text(EXCHANGES)

@@ -35,6 +35,7 @@ def run(chain: Chain, folder: Path, processes: int, **changes: Any) -> tuple[dic
     return compute_in_processes("adapt", settings(**changes), inputs, folder, processes)
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives_with_twice_the_batch(chain: Chain, tmp_path: Path) -> None:
     one_state, one = run(chain, tmp_path / "one", 1, device_batch_size=16)
     two_state, two = run(chain, tmp_path / "two", 2, device_batch_size=8)
@@ -47,6 +48,7 @@ def test_two_processes_give_what_one_gives_with_twice_the_batch(chain: Chain, tm
     assert max(apart) < 2e-3
 
 
+@pytest.mark.slow
 def test_the_reason_of_a_process_that_fails_comes_back(chain: Chain, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"is (nan|inf) at step 1: lower explora.lr"):
         run(chain, tmp_path / "two", 2, device_batch_size=8, lr=1e30)

@@ -42,6 +42,7 @@ def settings(data_root: Path, backbone: Path | str = "owner/vit", **model: objec
     return config.parse(config.Config, values)
 
 
+@pytest.mark.slow
 def test_a_failed_step_gives_its_own_error_back_and_leaves_no_output(tmp_path: Path, tiny_backbone: Path) -> None:
     root = write_images(tmp_path / "source", groups=4)
     display = Recorder()
@@ -51,6 +52,7 @@ def test_a_failed_step_gives_its_own_error_back_and_leaves_no_output(tmp_path: P
     assert display.events[:2] == ["started check", "finished check"]
 
 
+@pytest.mark.slow
 def test_a_step_that_has_finished_is_not_repeated_after_another_has_failed(tmp_path: Path, tiny_backbone: Path) -> None:
     root = write_images(tmp_path / "source", groups=2)
     events = []

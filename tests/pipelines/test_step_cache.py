@@ -9,6 +9,15 @@ from kfp import dsl
 from natix_lib.contracts import write_manifest
 from pipelines.step_cache import StepCache
 
+MANIFEST: dict[str, Any] = {
+    "class_names": ["None", "Roadwork"],
+    "positive_classes": ["Roadwork"],
+    "rows": 1,
+    "fingerprint": "0" * 64,
+    "tag_names": [],
+    "resize_shorter_side": 256,
+}
+
 
 def task(folder: Path, run: str, content: str = "pixels") -> dict[str, Any]:
     """What a task gives: a dataset of two files, a single file, and a parameter."""
@@ -16,7 +25,7 @@ def task(folder: Path, run: str, content: str = "pixels") -> dict[str, Any]:
     data.mkdir(parents=True)
     (data / "part.arrow").write_text(content)
     (data / "rejects.csv").write_text("id,reason")
-    write_manifest(data, "dataset", {})
+    write_manifest(data, "dataset", MANIFEST)
     labels.write_text("labels")
     return {
         "dataset": dsl.Dataset(name="dataset", uri=str(data)),
@@ -60,7 +69,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "no manifest": lambda run: (run / "dataset" / "dataset.json").unlink(),
     "a folder and its manifest": lambda run: (
         (run / "dataset" / "part.arrow").write_text("other"),
-        write_manifest(run / "dataset", "dataset", {}),
+        write_manifest(run / "dataset", "dataset", MANIFEST),
     ),
     "a single file": lambda run: flip(run / "val_calib_labels"),
     "a file cut short": lambda run: (run / "val_calib_labels").write_text("lab"),

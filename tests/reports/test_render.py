@@ -1,5 +1,7 @@
+import json
 import re
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,6 @@ import pytest
 from natix_lib.contracts import ROLES
 from natix_lib.decisions import Policy
 from natix_lib.evaluation import Scored, evaluate
-from natix_lib.files import read_json
 from natix_lib.reports.render import render_policy, render_report
 from natix_lib.steps import calibrate, sweep
 from tests.calibration_sets import write_set
@@ -19,6 +20,13 @@ EVIL = "<script>alert('x')</script>"
 
 def fitted(step: str, names: tuple[str, ...] = ("None", "Roadwork"), **settings: object) -> dict[str, Any]:
     """The policy document that a step fits on 600 images, 4 of each group."""
+    document: dict[str, Any] = json.loads(fitted_once(step, names, json.dumps(settings)))
+    return document
+
+
+@cache
+def fitted_once(step: str, names: tuple[str, ...], settings_text: str) -> str:
+    settings = json.loads(settings_text)
     with tempfile.TemporaryDirectory() as folder:
         paths = write_set(Path(folder), strength=4.0, frames=4, names=names)
         out = [str(Path(folder) / name) for name in ("policy", "curve", "report")]
@@ -27,7 +35,7 @@ def fitted(step: str, names: tuple[str, ...] = ("None", "Roadwork"), **settings:
         else:
             wanted = {"alpha": 0.1, "bootstrap": 50, **settings}
             calibrate.run({"scrc": wanted}, *paths, *out)
-        return read_json(out[0])
+        return Path(out[0]).read_text()
 
 
 def documents(names: tuple[str, ...] = ("None", "Roadwork"), step: str = "calibrate", **settings: object) -> list[Any]:

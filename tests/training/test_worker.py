@@ -32,6 +32,7 @@ def last_batch_of_one(chain: Chain) -> int:
     return next(size for size in range(5, images) if images % size == 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cached", [True, False], ids=["on features", "on pixels"])
 def test_two_processes_train_what_one_trains(chain: Chain, tmp_path: Path, cached: bool) -> None:
     changes: dict[str, Any] = {
@@ -47,6 +48,7 @@ def test_two_processes_train_what_one_trains(chain: Chain, tmp_path: Path, cache
         assert theirs == pytest.approx(mine, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_tune_a_backbone(chain: Chain, tmp_path: Path) -> None:
     changes: dict[str, Any] = {
         "model": {"freeze_backbone": False},
