@@ -22,7 +22,7 @@ IMAGE_LABELS  = --build-arg VERSION=$(shell sed -n 's/^version = "\(.*\)"/\1/p' 
 	--build-arg CREATED=$(shell date -u +%Y-%m-%dT%H:%M:%SZ)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-long test-containers check format compile submit manifests images image-cpu image-gpu bench bench-explora bench-decisions lock clean
+.PHONY: help install demo test test-slow test-long test-containers check format compile submit manifests images image-cpu image-gpu bench bench-explora bench-decisions bench-grouping bench-serving lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +99,12 @@ bench-explora: install ## Adaptation on corrupted CIFAR-10 over three seeds; thr
 
 bench-decisions: install ## Temperature, sweep and certification against sklearn, torch and MAPIE
 	$(BIN)/python -m benchmarks.decisions
+
+bench-grouping: install ## Grouping and assignment up to a million images, and on the inputs that are hardest
+	$(BIN)/python -m benchmarks.grouping
+
+bench-serving: install ## natix serve against the runtime alone, BUNDLE=folder
+	$(BIN)/python -m benchmarks.serving --bundle $(or $(BUNDLE),demo/run/bundle)
 
 lock: ## Write requirements.lock anew from what pyproject.toml allows
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

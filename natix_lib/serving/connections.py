@@ -6,8 +6,8 @@ after their answer. A client that does not read its answers has FLUSH_SECONDS. B
 
 When there are more connections than may be, one that waits for headers is closed and the newcomer stays: idle
 connections cannot keep others out. Those that were never answered go first, then the one that has waited longest: a
-client that asks again and again keeps its connection while hundreds are opened in a moment. The number stays below the limit of descriptors, because asyncio tries
-2,048 times to accept at that limit and logs each try.
+client that asks again and again keeps its connection while hundreds are opened in a moment. The number stays below
+the limit of descriptors, because asyncio tries 2,048 times to accept at that limit and logs each try.
 """
 
 import asyncio
