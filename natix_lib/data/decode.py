@@ -210,6 +210,11 @@ def _tiff_reason(image: TiffImagePlugin.TiffImageFile) -> str | None:
         blocks = max(blocks, -(-width // tile_width) * -(-height // tile_height))
     if blocks > MAX_BLOCKS:
         return f"{blocks} strips or tiles, more than {MAX_BLOCKS}"
+    if tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) != 1:
+        return "its colours lie in planes of their own"  # read negative, garbled or white by kind of sample
+    palette = tags.get(TiffImagePlugin.COLORMAP)
+    if palette and max(palette) < 256:
+        return "its palette holds 8 bits in the place of 16"  # read as black
     bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
     signed = 2 in tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))
     wide = image.mode in ("I", "F") or image.mode.startswith("I;16")

@@ -362,6 +362,19 @@ def test_twelve_bits_are_refused_and_not_made_black() -> None:
     assert "samples of 12 bits" in refusal(tiff(np.zeros((2, 6), np.uint8), t256=[4], t258=[12]))
 
 
+@pytest.mark.parametrize("samples", [np.zeros((2, 6), np.uint8), np.zeros((2, 6), np.int32)])
+def test_planes_of_their_own_are_refused_and_not_read_negative_or_white(samples: NDArray[np.generic]) -> None:
+    assert "planes of their own" in refusal(tiff(samples, t284=[2]))
+
+
+def test_a_palette_of_8_bits_is_refused_and_not_read_as_black() -> None:
+    shades = [number % 256 for number in range(768)]
+    pixels = np.arange(12, dtype=np.uint8).reshape(2, 6)
+    assert "palette holds 8 bits" in refusal(tiff(pixels, t262=[3], t320=shades))
+    whole = decode(tiff(pixels, t262=[3], t320=[257 * shade for shade in shades]), MAX_PIXELS)
+    assert np.asarray(whole)[..., 0].tolist() == pixels.tolist()
+
+
 @pytest.mark.parametrize("mode", ["CMYK", "LAB", "YCbCr", "1", "LA", "PA", "P", "RGBA"])
 def test_other_modes_keep_their_brightness(mode: str) -> None:
     image = Image.new("RGB", (16, 16), (200, 100, 50)).convert("RGB" if mode == "LAB" else mode.replace("PA", "P"))
