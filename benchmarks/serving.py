@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from natix_lib.bundle.runtime import Bundle
-from natix_lib.data.images import MAX_PIXELS, decode
+from natix_lib.data.decode import MAX_PIXELS, decode
 
 SIZES = {"1920 x 1080": (1920, 1080), "512 x 384": (512, 384)}
 CLIENTS = 4

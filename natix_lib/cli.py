@@ -130,6 +130,10 @@ def _print_result(output: Path) -> None:
     ):
         console.print(f"  {title:<24}{_with_interval(metrics[name])}")
     console.print(f"  {'majority class':<24}{_with_interval(baseline['accuracy'])}  (always {baseline['class']})")
+    if warnings := evaluation["warnings"]:
+        console.print(
+            f"\n{len(warnings)} warnings, the first lines of the report; the first: {warnings[0]}", markup=False
+        )
     console.print(f"\nbundle  {output / 'bundle' / 'bundle.json'}\nreport  {output / 'report.html'}")
 
 

@@ -49,8 +49,11 @@ class RunDisplay:
             self._live.start()
 
     def line(self, step: str, text: str) -> None:
-        """The step at work printed a line."""
-        self._show(step, text)
+        """The step at work printed a line; a warning stays."""
+        if text.startswith("warning: "):
+            self.console.print(Text.assemble((text, "yellow")), soft_wrap=True)
+        else:
+            self._show(step, text)
 
     def repeated(self, step: str) -> None:
         """A step's cached result was changed, so the step begins anew."""

@@ -44,6 +44,7 @@ AT_TOP = {"bundle", "report"}  # published where a person looks first, not below
 REWRITTEN = "python3"  # KFP's local runner replaces this text wherever it stands in a parameter
 INDENT = "    "  # before each line of a step, and before no line of KFP's own
 COLOUR = re.compile(r"\x1b\[\d+m")
+EXECUTOR = re.compile(r"\s*($|\[KFP Executor|[][{}\"])")  # what KFP's executor prints of a step: its log and its JSON
 STARTED = re.compile(r"Executing task '([\w-]+)'")
 CACHED = re.compile(r"Task ([\w-]+) cache hit")
 REPEATED = re.compile(CHANGED.format(r"([\w-]+)"))
@@ -213,7 +214,7 @@ class _Log(io.TextIOBase):
     def _take(self, line: str) -> None:
         self._lines.append(line)
         if line.startswith(INDENT):
-            if line.strip() and "[KFP Executor" not in line:
+            if not EXECUTOR.match(line):
                 self._display.line(self._step, line.strip())
         elif found := STARTED.search(line):
             self._step, self._begin = found[1], len(self._lines)

@@ -204,8 +204,8 @@ def _tiff_reason(image: TiffImagePlugin.TiffImageFile) -> str | None:
             return f"tiles of {tile_width} x {tile_height} pixels"
         if max(tile_width, tile_height) > max(width, height, MAX_TILE_SIDE):
             return (
-                f"tiles of {tile_width} x {tile_height} pixels in a picture of {width} x {height}; a side of a tile "
-                f"may exceed the picture's up to {MAX_TILE_SIDE}"
+                f"tiles of {tile_width} x {tile_height} pixels; in a picture of {width} x {height} a tile may have "
+                f"{max(width, height, MAX_TILE_SIDE)} a side"
             )
         blocks = max(blocks, -(-width // tile_width) * -(-height // tile_height))
     if blocks > MAX_BLOCKS:

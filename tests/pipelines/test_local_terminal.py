@@ -18,6 +18,7 @@ def say_as_kfp(step: str, lines: list[str], status: str = "SUCCESS") -> None:
     print("12:00:00.101 - INFO - Streamed logs:\n\n    [KFP Executor 2026-01-01 INFO]: --component_module_path /tmp/x")
     for line in lines:
         print(f"    {line}")
+    print('    {\n      "schemaVersion": "0.0.1"\n    }')
     print(f"    \n\n12:00:01.000 - INFO - Task \x1b[96m{step!r}\x1b[0m finished with status \x1b[92m{status}\x1b[0m")
     print("-" * 80)
 
@@ -45,5 +46,6 @@ def test_a_terminal_shows_a_line_for_each_step_and_nothing_of_kfp(
     assert [line.split()[:2] for line in shown] == [
         ["failed" if fails and step == "evaluate" else "done", step] for step in STEPS
     ]
+    assert "schemaVersion" not in text and "}" not in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
     assert log.text().count("images: 39/40") == 8 and "stray" in log.text()
