@@ -79,6 +79,7 @@ def test_a_parity_that_is_not_reached_is_an_error_and_leaves_no_manifest(chain: 
         Bundle.load(tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_a_bundle_is_published_once(chain: Chain, tmp_path: Path, cloud: Cloud) -> None:
     place = {"publish_uri": f"gs://{BUCKET}/models/v1"}
     chain.export(tmp_path / "a", place)

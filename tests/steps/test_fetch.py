@@ -160,6 +160,7 @@ def fetch_from(
     )
 
 
+@pytest.mark.slow
 def test_a_hub_id_is_downloaded_with_the_token_and_nothing_tells_it(
     hub: Hub, tiny_backbone: Path, tmp_path: Path
 ) -> None:
@@ -196,6 +197,7 @@ def test_a_hub_that_cannot_be_read_is_one_line_with_what_works_without_it(tmp_pa
     assert SECRET not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_token_of_a_secret_goes_to_the_hub_and_nowhere_else(hub: Hub, tiny_backbone: Path, tmp_path: Path) -> None:
     hub.secrets["hf-token"] = OTHER.encode()
     done = fetch_from(hub, "owner/vit", tmp_path / "out", secret="hf-token")
@@ -206,6 +208,7 @@ def test_the_token_of_a_secret_goes_to_the_hub_and_nowhere_else(hub: Hub, tiny_b
     assert OTHER not in done.stdout + done.stderr and OTHER.encode() not in written
 
 
+@pytest.mark.slow
 def test_an_open_backbone_needs_no_secret(hub: Hub, tiny_backbone: Path, tmp_path: Path) -> None:
     done = fetch_from(hub, "owner/vit", tmp_path / "out", token="", secret="hf-token")
     assert done.returncode == 0, done.stderr
