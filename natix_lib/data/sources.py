@@ -16,7 +16,16 @@ from natix_lib.data.folders import read_folders
 from natix_lib.data.listing import IMAGE_SUFFIXES, Listing, list_folder, role_of_folder
 from natix_lib.data.parquet import from_parquet, holds_images, parquet_files
 from natix_lib.data.rows import Source, readable, some
-from natix_lib.data.tables import BOOKS, FILE_NAME, TABLES, Table, from_tables, read_table
+from natix_lib.data.tables import (
+    BOOKS,
+    FILE_NAME,
+    TABLES,
+    Table,
+    as_written,
+    from_tables,
+    read_table,
+    require_named_columns,
+)
 from natix_lib.errors import DataError
 
 NOTES = (".txt", ".xml", ".yaml", ".yml")  # text that can name images and is not read
@@ -54,7 +63,7 @@ def _read(listing: Listing, settings: DataSource) -> Source:
             raise DataError(f"data.data_root {listing.root} has no .parquet file")
         return from_parquet(listing, parquet, columns)
     if settings.format == "folder":
-        return read_folders(listing, settings.class_names)
+        return _from_folders(listing, settings)
     if _manifests(listing) or _metadata(listing):
         return _from_manifest(listing, settings)
     if parquet and (not listing.images or holds_images(listing.root, parquet[0], columns)):
@@ -64,12 +73,18 @@ def _read(listing: Listing, settings: DataSource) -> Source:
         source.warnings.insert(0, f"{table.name} is read as the manifest")
         return source
     try:
-        return read_folders(listing, settings.class_names)
+        return _from_folders(listing, settings)
     except DataError as error:
         tables = [path for path in listing.files if _may_list(path)]
         if not tables:
             raise
         raise DataError(f"{error}; a table among {some(tables)} is read when data.manifest names it") from error
+
+
+def _from_folders(listing: Listing, settings: DataSource) -> Source:
+    source = read_folders(listing, settings.class_names)
+    require_named_columns({}, settings.columns)
+    return source
 
 
 def _manifests(listing: Listing) -> list[Path]:
@@ -110,8 +125,9 @@ def _from_metadata(listing: Listing, metadata: list[Path], columns: Columns) -> 
     """Hugging Face's imagefolder: a table in the folder of each split, or one at the top."""
     tables = [read_table(listing.root, path, columns) for path in metadata]
     for table in tables:
-        image = columns.image if columns.image in table.header else FILE_NAME
-        for key, column in (("image", image), ("label", columns.label)):
+        these = as_written(table.name, [*table.header, *table.nested], columns)
+        image = these.image if these.image in [*table.header, *table.nested] else FILE_NAME
+        for key, column in (("image", image), ("label", these.label)):
             if column not in {*table.header, *table.nested}:
                 raise DataError(
                     f"{table.name} has no column {column!r}; it has {', '.join(table.header[:12])}: name the column as "
@@ -152,7 +168,8 @@ def _table_beside(listing: Listing, columns: Columns) -> Table | None:
         table = read_table(listing.root, naming[0], columns)
     except DataError as error:
         raise DataError(f"{error}; it may list the images: mend it, or {choice}") from error
-    if columns.label not in table.header or not {columns.image, FILE_NAME} & set(table.header):
+    these = as_written(table.name, table.header, columns)
+    if not {these.label, these.image} <= set(table.header):
         raise DataError(
             f"{table.name} may list the images, but has no columns {columns.image!r} and {columns.label!r}; it has "
             f"{', '.join(table.header[:12])}: {choice}"
@@ -162,7 +179,7 @@ def _table_beside(listing: Listing, columns: Columns) -> Table | None:
 
 def _placed(listing: Listing, table: Table, columns: Columns) -> Table:
     """The table, its names taken to start in the one folder that holds all images where they start nowhere else."""
-    image = columns.image if columns.image in table.header else FILE_NAME
+    image = as_written(table.name, table.header, columns).image
     names = [str(record.get(image)) for record in table.records]
     images = {readable(path.as_posix()) for path in listing.images}
     parents = {path.parent for path in listing.images}

@@ -205,3 +205,11 @@ def test_text_that_is_not_utf_8_is_one_line(tmp_path: Path) -> None:
     written(tmp_path / "x.parquet", label=column)
     with pytest.raises(DataError, match="Parquet file x.parquet cannot be read: .*utf-8"):
         opened(tmp_path)
+
+
+def test_columns_of_parquet_are_known_in_any_case_and_a_named_one_must_be_there(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"Image": [{"bytes": b"x"}], "Label": ["a"], "Split": ["test"]}), tmp_path / "x.parquet")
+    source = opened(tmp_path)
+    assert (source.rows[0].label, source.rows[0].given_split) == ("a", "TEST") and list(source.images()) == [b"x"]
+    with pytest.raises(DataError, match="data.columns.group is 'Drive', which is no column of x.parquet; columns are"):
+        opened(tmp_path, columns={"group": "Drive"})
