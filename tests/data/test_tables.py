@@ -311,3 +311,17 @@ def test_a_column_with_nearly_the_name_is_said_once(tmp_path: Path) -> None:
     assert "lng is not read as lon" in line and "subset is not read as split" in line and "drive_id" in line
     read = {"lat": "latitude", "lon": "lng", "split": "subset", "group": "drive_id"}
     assert "is not read as" not in lines(opened(tmp_path, columns=read).warnings)
+
+
+def test_a_whole_float_in_text_is_the_whole_number_as_label_group_and_source_id(tmp_path: Path) -> None:
+    text = "image,label,group,source_id\na.jpg,1,7,3.00\nb.jpg,1.0,7.0,3\nc.jpg,0,07,1e0\n"
+    files(tmp_path, "manifest.csv", text=text)
+    rows = opened(tmp_path).rows
+    assert [row.label for row in rows] == ["1", "1", "0"]
+    assert [row.group for row in rows] == ["7", "7", "07"] and [row.source_id for row in rows] == ["3", "3", "1e0"]
+
+
+def test_a_label_that_holds_a_line_break_is_refused(tmp_path: Path) -> None:
+    files(tmp_path, "manifest.csv", text='image,label\na.jpg,"x\nb.jpg,y"\nc.jpg,z\n')
+    with pytest.raises(DataError, match="manifest.csv row 3: column label holds a line break"):
+        opened(tmp_path)
