@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from natix_lib.data.listing import UNREAD_SUFFIXES, Listing, role_of_folder, role_of_folders, suffixes
+from natix_lib.data.listing import UNREAD_SUFFIXES, Listing, role_of_folders, role_of_name, suffixes
 from natix_lib.data.rows import Row, Source, read_file, readable, some
 from natix_lib.errors import DataError
 
@@ -109,7 +109,7 @@ def _by_depth(listing: Listing) -> list[Placed]:
             + (f"beside {_counted(tops)}: " if tops else "so no folder names their class: ")
             + KEY
         )
-    roles = {top: role_of_folder(top) for top in tops}
+    roles = {top: role_of_name(top) for top in tops}
     others = Counter({top: count for top, count in tops.items() if not roles[top]})
     if others and len(others) < len(tops):
         raise DataError(

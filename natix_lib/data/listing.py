@@ -31,10 +31,11 @@ SYSTEM_NAMES = {"__macosx", "@eadir", "thumbs.db", "desktop.ini", "$recycle.bin"
 SYSTEM_NAMES |= {"lost+found", "#recycle", "@recycle", "__pycache__"}
 ROLE_WORDS = {word.lower(): parse_role(word) for word in (*ROLES, *ROLE_ALIASES)}
 _WORDS = "|".join(sorted(map(re.escape, ROLE_WORDS), key=len, reverse=True))
-# test, test_set, train2017, val-images; not test_track, which may be a class
-ROLE_FOLDER = re.compile(rf"({_WORDS})(?:[-_. ]?(?:set|data|dataset|split|images|imgs|\d+))?", re.IGNORECASE)
-# train-00000-of-00004, test_0, val.2: how Hugging Face and people name files
-ROLE_FILE = re.compile(rf"({_WORDS})(?:[-_.].*)?", re.IGNORECASE)
+# test, test_set, train2017, val-images, and of part files test-00000-of-00004 with or without a hash, as Hugging Face
+# names them; not test_track, which may be a class, nor test-drive-munich
+_PART = r"-\d+-of-\d+(?:-[0-9a-f]+)?"
+ROLE_NAME = re.compile(rf"({_WORDS})(?:[-_. ]?(?:set|data|dataset|split|images|imgs|\d+))?(?:{_PART})?", re.IGNORECASE)
+NEAR_ROLE = re.compile(rf"(?:{_WORDS})[-_. ].*", re.IGNORECASE)  # begins with a role's word and gives none
 
 
 @dataclass
@@ -130,15 +131,15 @@ def suffixes(paths: Sequence[Path]) -> str:
 
 
 @lru_cache(maxsize=4096)
-def role_of_folder(name: str) -> str | None:
-    """The role that a folder's name gives: train, test_set, val2017, split=test; None for any other name."""
-    match = ROLE_FOLDER.fullmatch(name.rpartition("=")[2].removesuffix(".parquet").strip())
+def role_of_name(name: str) -> str | None:
+    """The role that the name of a folder or a file gives: train, test_set, val2017, split=test; None for any other."""
+    match = ROLE_NAME.fullmatch(name.rpartition("=")[2].removesuffix(".parquet").strip())
     return ROLE_WORDS[match[1].lower()] if match else None
 
 
 def role_of_folders(names: Iterable[str]) -> str | None:
     """The role that folders give, from the outermost: the first that gives one."""
-    return next((role for name in names if (role := role_of_folder(name))), None)
+    return next((role for name in names if (role := role_of_name(name))), None)
 
 
 def role_of_file(path: Path) -> str | None:
@@ -147,8 +148,29 @@ def role_of_file(path: Path) -> str | None:
     Raises:
         DataError: If the two give different roles.
     """
-    match = ROLE_FILE.fullmatch(path.stem)
-    by_name, by_folder = ROLE_WORDS[match[1].lower()] if match else None, role_of_folders(path.parts[:-1])
+    by_name, by_folder = role_of_name(path.stem), role_of_folders(path.parts[:-1])
     if by_name and by_folder and by_name != by_folder:
         raise DataError(f"{readable(str(path))} is {by_name} by its name and {by_folder} by its folder: rename one")
     return by_name or by_folder
+
+
+def refuse_copies(paths: Iterable[Path]) -> None:
+    """Refuse files that stand for the same part of the same role below two folders: two configs of a set, or a backup.
+
+    Folders such as city=arden divide a set and are no copies of it.
+
+    Raises:
+        DataError: With both files.
+    """
+    first: dict[tuple[str, ...], Path] = {}
+    for path in paths:
+        level = next((level for level, name in enumerate((*path.parts[:-1], path.stem)) if role_of_name(name)), None)
+        if level is None:
+            continue
+        below = (*path.parts[level:-1], re.sub(rf"{_PART}$", "", path.stem))
+        other = first.setdefault((*(part for part in path.parts[:level] if "=" in part), *below), path)
+        if other.parts[: len(other.parts) - len(below)] != path.parts[:level]:
+            raise DataError(
+                f"{readable(str(other))} and {readable(str(path))} are the same part of the set by their names, as of "
+                "two versions or a copy: set data.data_root to the folder of one, or rename them"
+            )

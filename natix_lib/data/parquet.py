@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from natix_lib.config import Columns
-from natix_lib.data.listing import Listing, role_of_file
+from natix_lib.data.listing import NEAR_ROLE, Listing, refuse_copies, role_of_file
 from natix_lib.data.rows import Row, Source, readable, row_of, some
 from natix_lib.data.tables import (
     as_written,
@@ -50,12 +50,15 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns) -> Sourc
     label_types: dict[str, str] = {}
     nested: dict[str, str] = {}
     empty: list[str] = []
-    headers = {readable(path.as_posix()): _schema(listing.root, path).names for path in files}
+    near: list[str] = []
+    refuse_copies(files)
+    schemas = {readable(path.as_posix()): _schema(listing.root, path) for path in files}
+    headers = {name: schema.names for name, schema in schemas.items()}
     require_named_columns(headers, columns)
     written: dict[str, Columns] = {}
     for path in files:
         name = readable(path.as_posix())
-        schema = _schema(listing.root, path)
+        schema = schemas[name]
         written[name] = these = as_written(name, schema.names, columns)
         flat = [column for column in schema.names if is_plain(schema.field(column).type)]
         others = {column: str(schema.field(column).type) for column in schema.names if column not in flat}
@@ -73,7 +76,11 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns) -> Sourc
             if names[name] and record[these.label] == NO_LABEL:
                 record[these.label] = None
             row = row_of(f"{name}#{number}", record, free, these, f"{name}#{number}")
+            if given and row.given_split not in (None, given):
+                raise DataError(f"{row.id} is {given} by its file's name and {row.given_split} by its split column")
             rows.append(row if row.given_split or not given else Row(**{**vars(row), "given_split": given}))
+        if records and rows[-1].given_split is None and NEAR_ROLE.fullmatch(path.stem):
+            near.append(name)
     _require_one(
         "declares the classes", {name: ", ".join(value) or "none" for name, value in names.items()}, columns.label
     )
@@ -85,6 +92,11 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns) -> Sourc
             yield from _images(listing.root / path, name, written[name].image)
 
     warnings = [*listing.left_out(files), *nested_warning(nested), *near_warnings(headers, columns)]
+    if near:
+        warnings.append(
+            f"{len(near)} Parquet files begin with the word of a split role and give none to their rows: {some(near)}; "
+            "a name such as test.parquet or test-00000-of-00004.parquet would, or a split column"
+        )
     if empty:
         warnings.append(f"{len(empty)} Parquet files hold no row: {some(empty)}")
     return Source(rows, images, next(iter(names.values()), []), warnings)

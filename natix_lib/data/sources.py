@@ -13,7 +13,7 @@ from pathlib import Path
 
 from natix_lib.config import Columns, DataSource
 from natix_lib.data.folders import read_folders
-from natix_lib.data.listing import IMAGE_SUFFIXES, Listing, list_folder, role_of_folder
+from natix_lib.data.listing import IMAGE_SUFFIXES, Listing, list_folder, role_of_name
 from natix_lib.data.parquet import from_parquet, holds_images, parquet_files
 from natix_lib.data.rows import Source, readable, some
 from natix_lib.data.tables import (
@@ -157,9 +157,7 @@ def _table_beside(listing: Listing, columns: Columns) -> Table | None:
     if not naming:
         return None
     tops = sorted({path.parts[0] for path in listing.images if len(path.parts) > 1})
-    is_plain = len(tops) < 2 or (
-        all(map(role_of_folder, tops)) and all(len(path.parts) == 2 for path in listing.images)
-    )
+    is_plain = len(tops) < 2 or (all(map(role_of_name, tops)) and all(len(path.parts) == 2 for path in listing.images))
     choice = "set data.manifest to it with data.columns, or data.format: folder to read folders as classes"
     if len(naming) > 1 or not is_plain or not naming[0].name.lower().endswith(TABLES):
         beside = f"folders {some(tops)}" if tops else "the images"
@@ -190,7 +188,7 @@ def _placed(listing: Listing, table: Table, columns: Columns) -> Table:
 
 def _may_list(path: Path) -> bool:
     """Whether a file lies where tables of the set lie: at the top, or in a folder of a split role."""
-    at = len(path.parts) == 1 or (len(path.parts) == 2 and role_of_folder(path.parts[0]) is not None)
+    at = len(path.parts) == 1 or (len(path.parts) == 2 and role_of_name(path.parts[0]) is not None)
     return at and path.name.lower().endswith((*TABLES, *NOTES, *BOOKS))
 
 
