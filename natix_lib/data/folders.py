@@ -3,7 +3,7 @@
 Folder names are all that says what such a set means, so a layout that allows two readings is refused with what was
 seen: split roles beside other folders, images at two depths, folder names that repeat below several folders, one folder
 alone, folders called `images` or `docs`. `data.class_names` decides: with it, the folders of these names are the
-classes at any depth, and images in no such folder are left out and said.
+classes at any depth, with split roles above or below them, and images in no such folder are left out and said.
 """
 
 from collections import Counter, defaultdict
@@ -89,13 +89,21 @@ def _by_names(images: list[Path], class_names: Sequence[str]) -> list[Placed]:
             raise DataError(f"{path} lies in two folders of data.class_names: {some(path.parts[i] for i in levels)}")
         if levels:
             above = path.parts[: levels[0]]
-            placed.append(Placed(path, path.parts[levels[0]], role_of_folders(above)))
+            placed.append(Placed(path, path.parts[levels[0]], _one_role(path, above, path.parts[levels[0] + 1 : -1])))
     if not placed:
         raise DataError(
             f"none of data.class_names {', '.join(class_names)} is a folder of images; folders are "
             f"{some(folders) or 'none'}"
         )
     return placed
+
+
+def _one_role(path: Path, above: Sequence[str], below: Sequence[str]) -> str | None:
+    """The role by the folders above or below the class."""
+    roles = [role_of_folders(above), role_of_folders(below)]
+    if None not in roles and roles[0] != roles[1]:
+        raise DataError(f"{path} is {roles[0]} by a folder above its class and {roles[1]} by one below: rename one")
+    return roles[0] or roles[1]
 
 
 def _by_depth(listing: Listing) -> list[Placed]:

@@ -29,9 +29,12 @@ from natix_lib.data.tables import (
 from natix_lib.errors import DataError
 
 NOTES = (".txt", ".xml", ".yaml", ".yml")  # text that can name images and is not read
-HEAD = 1 << 16  # bytes; a table that names images does so in its first rows
+HEAD = 1 << 24  # bytes that are searched for the name of an image; about a second, and rows enough for any preface
+LOOKED_INTO = 100  # tables and notes below the top; more are files of single images, and each costs a read
 _SUFFIXES = "|".join(sorted(map(re.escape, IMAGE_SUFFIXES), key=len, reverse=True))
-_IMAGE_NAME = re.compile(rf"[^\s\"',;|/\\<>:=]+(?:{_SUFFIXES})".encode(), re.IGNORECASE)
+_SUFFIX = re.compile(rf"(?:{_SUFFIXES})".encode(), re.IGNORECASE)
+_BEFORE_NAME = re.compile(rb"[\s\"',;|/\\<>:=]")  # what stands before an image's name, and may stand in it
+_LONGEST_NAME = 255  # bytes, of the usual file systems
 
 
 def open_source(root: Path, settings: DataSource) -> Source:
@@ -73,7 +76,9 @@ def _read(listing: Listing, settings: DataSource) -> Source:
         source.warnings.insert(0, f"{table.name} is read as the manifest")
         return source
     try:
-        return _from_folders(listing, settings)
+        source = _from_folders(listing, settings)
+        source.warnings.extend(_passed_over(listing))
+        return source
     except DataError as error:
         tables = [path for path in listing.files if _may_list(path)]
         if not tables:
@@ -90,7 +95,8 @@ def _from_folders(listing: Listing, settings: DataSource) -> Source:
 def _manifests(listing: Listing) -> list[Path]:
     """manifest.csv and its like at the top; a folder manifest.parquet of part files counts as one."""
     tops = {path.parts[0] if path.name.lower().endswith(".parquet") else path.as_posix() for path in listing.files}
-    return [Path(name) for suffix in TABLES if (name := f"manifest{suffix}") in tops]
+    names = {f"manifest{suffix}" for suffix in TABLES}
+    return [Path(name) for name in sorted(tops) if name.lower() in names]
 
 
 def _metadata(listing: Listing) -> list[Path]:
@@ -108,12 +114,17 @@ def _from_manifest(listing: Listing, settings: DataSource) -> Source:
         if (root / path).is_dir() and not path.name.lower().endswith(".parquet"):
             raise DataError(f"data.manifest {settings.manifest} is a folder: name a file")
         return from_tables(listing, [read_table(root, path, columns)], columns, roles=False)
-    manifests = _manifests(listing)
-    if len(manifests) > 1:
-        raise DataError(f"data.data_root {root} has {some(manifests)}: name one as data.manifest")
+    manifests, metadata = _manifests(listing), _metadata(listing)
+    naming = [path for path in metadata if manifests and _names_images(listing, path)]
+    if metadata and not manifests:
+        listed = [path for path in listing.files if path.name.lower().endswith(TABLES) and path not in metadata]
+        naming = [path for path in listed if _may_list(path) and _names_images(listing, path)]
+    if len(manifests) > 1 or naming:
+        raise DataError(
+            f"data.data_root {root} has {some([*(manifests or metadata), *naming])}: name one as data.manifest"
+        )
     if manifests:
         return from_tables(listing, [read_table(root, manifests[0], columns)], columns, roles=False)
-    metadata = _metadata(listing)
     if metadata:
         return _from_metadata(listing, metadata, columns)
     if table := _table_beside(listing, columns):
@@ -206,5 +217,31 @@ def _names_images(listing: Listing, path: Path) -> bool:
             head = zlib.decompressobj(wbits=31).decompress(head, HEAD)
     except (OSError, zlib.error):
         return False
+    text = head.replace(b"\0", b"")
     present = {image.name.encode("utf-8", "surrogateescape") for image in listing.images}
-    return not present.isdisjoint(_IMAGE_NAME.findall(head.replace(b"\0", b"")))
+    for match in _SUFFIX.finditer(text):
+        before = text[max(0, match.end() - _LONGEST_NAME - 1) : match.end()]
+        starts = [0, *(mark.end() for mark in _BEFORE_NAME.finditer(before))]
+        if any(before[start:] in present for start in starts):
+            return True
+    return False
+
+
+def _passed_over(listing: Listing) -> list[str]:
+    """A line when files below the top, where no table is looked for, name images of the set.
+
+    A file named as an image, such as 0.json beside 0.jpg, is about that image and lists none.
+    """
+    stems = {image.stem for image in listing.images}
+    below = [
+        path
+        for path in listing.files
+        if not _may_list(path) and path.stem not in stems and path.name.lower().endswith((*TABLES, *NOTES))
+    ]
+    naming = [path for path in below[:LOOKED_INTO] if _names_images(listing, path)]
+    if not naming:
+        return []
+    return [
+        f"{some(naming)} may list the images of the set and is not read, folders are read as classes: set "
+        "data.manifest to it if it holds their labels"
+    ]

@@ -219,3 +219,12 @@ def test_a_folder_set_on_purpose_ignores_tables_and_says_so(tmp_path: Path) -> N
     ):
         opened(root)
     assert "(.csv 1): scores.csv" in lines(opened(root, format="folder").warnings)
+
+
+def test_split_roles_below_named_classes_are_read_and_may_not_contradict_those_above(tmp_path: Path) -> None:
+    root = images(tmp_path, "a/train", "a/test", "b/train", "b/test", count=1)
+    source = opened(root, class_names=["a", "b"])
+    assert reading(source)["a/test/0.jpg"] == ("a", "TEST") and reading(source)["b/train/0.jpg"] == ("b", "TRAIN")
+    images(root, "train/a/test")
+    with pytest.raises(DataError, match="train/a/test/0.jpg is TRAIN by a folder above its class and TEST by one belo"):
+        opened(root, class_names=["a", "b"])
