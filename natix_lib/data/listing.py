@@ -45,6 +45,7 @@ class Listing:
     Attributes:
         root: The folder.
         files: Files and links to files.
+        folders: Folders and links to folders, each read once.
         hidden: Hidden and system files and folders, not looked into.
         broken: Links to nothing, pipes and devices.
         repeated: Folders that are a folder which was read already.
@@ -52,6 +53,7 @@ class Listing:
 
     root: Path
     files: list[Path] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
     hidden: list[Path] = field(default_factory=list)
     broken: list[Path] = field(default_factory=list)
     repeated: list[Path] = field(default_factory=list)
@@ -60,6 +62,11 @@ class Listing:
     def images(self) -> list[Path]:
         """Files with the suffix of an image; a broken link with one is an image that cannot be read."""
         return sorted(path for path in [*self.files, *self.broken] if path.suffix.lower() in IMAGE_SUFFIXES)
+
+    @cached_property
+    def image_names(self) -> set[bytes]:
+        """Names of the images without their folders, as a file system holds them."""
+        return {path.name.encode("utf-8", "surrogateescape") for path in self.images}
 
     def with_suffix(self, *suffixes: str) -> list[Path]:
         """Files whose name ends in one of `suffixes`, in any case."""
@@ -107,6 +114,7 @@ def list_folder(root: Path) -> Listing:
                 listing.repeated.append(folder)
                 continue
             seen.add((status.st_dev, status.st_ino))
+            listing.folders.append(folder)
             for entry in sorted(os.scandir(root / folder), key=lambda entry: entry.name, reverse=True):
                 path = folder / entry.name
                 if entry.name.startswith(".") or entry.name.lower() in SYSTEM_NAMES:
@@ -119,7 +127,7 @@ def list_folder(root: Path) -> Listing:
                     listing.broken.append(path)
         except OSError as error:
             raise DataError(f"folder {root / folder} cannot be read: {error.strerror or error}") from error
-    for paths in (listing.files, listing.hidden, listing.broken, listing.repeated):
+    for paths in (listing.files, listing.folders, listing.hidden, listing.broken, listing.repeated):
         paths.sort()
     return listing
 

@@ -218,11 +218,10 @@ def _names_images(listing: Listing, path: Path) -> bool:
     except (OSError, zlib.error):
         return False
     text = head.replace(b"\0", b"")
-    present = {image.name.encode("utf-8", "surrogateescape") for image in listing.images}
     for match in _SUFFIX.finditer(text):
         before = text[max(0, match.end() - _LONGEST_NAME - 1) : match.end()]
         starts = [0, *(mark.end() for mark in _BEFORE_NAME.finditer(before))]
-        if any(before[start:] in present for start in starts):
+        if any(before[start:] in listing.image_names for start in starts):
             return True
     return False
 
