@@ -29,12 +29,11 @@ from natix_lib.data.tables import (
 from natix_lib.errors import DataError
 
 NOTES = (".txt", ".xml", ".yaml", ".yml")  # text that can name images and is not read
-HEAD = 1 << 24  # bytes that are searched for the name of an image; about a second, and rows enough for any preface
+HEAD = 1 << 22  # bytes searched for the name of an image: rows enough for any preface, a second or two
 LOOKED_INTO = 100  # tables and notes below the top; more are files of single images, and each costs a read
 _SUFFIXES = "|".join(sorted(map(re.escape, IMAGE_SUFFIXES), key=len, reverse=True))
 _SUFFIX = re.compile(rf"(?:{_SUFFIXES})".encode(), re.IGNORECASE)
 _BEFORE_NAME = re.compile(rb"[\s\"',;|/\\<>:=]")  # what stands before an image's name, and may stand in it
-_LONGEST_NAME = 255  # bytes, of the usual file systems
 
 
 def open_source(root: Path, settings: DataSource) -> Source:
@@ -218,8 +217,9 @@ def _names_images(listing: Listing, path: Path) -> bool:
     except (OSError, zlib.error):
         return False
     text = head.replace(b"\0", b"")
+    longest = max(map(len, listing.image_names), default=0)
     for match in _SUFFIX.finditer(text):
-        before = text[max(0, match.end() - _LONGEST_NAME - 1) : match.end()]
+        before = text[max(0, match.end() - longest - 1) : match.end()]  # the one more is no name
         starts = [0, *(mark.end() for mark in _BEFORE_NAME.finditer(before))]
         if any(before[start:] in listing.image_names for start in starts):
             return True

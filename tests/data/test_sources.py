@@ -170,4 +170,5 @@ def test_a_table_below_the_top_that_names_images_is_said(tmp_path: Path, name: s
 def test_files_about_single_images_and_tables_of_other_things_are_not_said(tmp_path: Path) -> None:
     root = files(images(tmp_path, "None", "Roadwork"), "None/0.json", text='{"imagePath": "0.jpg"}')
     files(root, "meta/cameras.csv", text="camera,maker\n1,Acme\n")
+    files(root, "meta/others.csv", text="image\n10.jpg\nfar-0.jpg\n")
     assert "may list the images" not in lines(opened(root).warnings)
