@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from natix_lib.config import DataSource
+from natix_lib.data.rows import name_cell
 from natix_lib.errors import ConfigError, DataError
 
 
@@ -20,7 +21,8 @@ def resolve_classes(
 
     Names come from the config, else from the source's declaration, else they are the sorted labels found. Integer
     labels index the names. Labels found that differ in case, spaces, hyphens or Unicode form alone are taken for one
-    class spelt in two ways, unless `data.class_names` names both.
+    class spelt in two ways, and truth values beside numbers for two ways to write them, unless `data.class_names` names
+    all.
 
     Args:
         ids: Of the images, for messages.
@@ -43,12 +45,17 @@ def resolve_classes(
     names = list(wanted.class_names or declared)
     if not names:
         names = list(dict.fromkeys(str(label) for label in found))
+        _refuse_truth_beside_numbers(found)
         _refuse_spellings(names, Counter(str(label) for label in labels))
         index = {label: names.index(str(label)) for label in found}
     else:
-        index = {}
+        index, plain = {}, [name_cell(name) for name in names]
         for label in found:
-            position = names.index(label) if label in names else _as_index(label)
+            position = (
+                plain.index(text)
+                if (text := name_cell(label) if isinstance(label, str) else None) in plain
+                else _as_index(label)
+            )
             if position is None or not 0 <= position < len(names):
                 first = ids[labels.index(label)]
                 raise DataError(f"label {label!r} of {first} is none of the classes {', '.join(names)}")
@@ -73,13 +80,23 @@ def _order(label: str | int) -> tuple[int, float, str]:
 def _as_index(label: str | int) -> int | None:
     if isinstance(label, int):
         return label
-    return int(label.partition(".")[0]) if re.fullmatch(r"[0-9]{1,9}(\.0+)?", label) else None
+    return int(label.partition(".")[0]) if re.fullmatch(r"-?[0-9]{1,9}(\.0+)?", label) else None
+
+
+def _refuse_truth_beside_numbers(labels: Sequence[str | int]) -> None:
+    truths = [label for label in labels if str(label).lower() in ("true", "false")]
+    numbers = [label for label in labels if _as_index(label) is not None]
+    if truths and numbers:
+        raise DataError(
+            f"labels {truths[0]} and {numbers[0]} stand in one column, truth values beside numbers: write them alike, "
+            "or set data.class_names to keep all"
+        )
 
 
 def _refuse_spellings(names: Sequence[str], counts: Counter[str]) -> None:
     first: dict[str, str] = {}
     for name in names:
-        plain = re.sub(r"[\s_\-\u200b\ufeff]+", "", unicodedata.normalize("NFKC", name).casefold())
+        plain = re.sub(r"(?!^-[0-9])[\s_\-\u200b\ufeff]", "", unicodedata.normalize("NFKC", name).casefold())
         other = first.setdefault(plain, name)
         if plain and other != name:
             raise DataError(

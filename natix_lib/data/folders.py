@@ -3,15 +3,24 @@
 Folder names are all that says what such a set means, so a layout that allows two readings is refused with what was
 seen: split roles beside other folders, images at two depths, folder names that repeat below several folders, one folder
 alone, folders called `images` or `docs`. `data.class_names` decides: with it, the folders of these names are the
-classes at any depth, and images in no such folder are left out and said.
+classes at any depth, with split roles above or below them, and images in no such folder are left out and said.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from natix_lib.data.listing import UNREAD_SUFFIXES, Listing, role_of_folder, role_of_folders, suffixes
+from natix_lib.data.listing import (
+    IMAGE_SUFFIXES,
+    ROLE_WORDS,
+    UNREAD_SUFFIXES,
+    Listing,
+    role_of_folders,
+    role_of_name,
+    suffixes,
+)
 from natix_lib.data.rows import Row, Source, read_file, readable, some
 from natix_lib.errors import DataError
 
@@ -30,6 +39,17 @@ STORES |= {
     "previews",
     "logs",
 }
+
+LONGER = tuple(IMAGE_SUFFIXES)  # x.jpg_large, x.jpeg~: what browsers and editors write
+# Names of splits, folds and stages of labelling: no classes where all folders have such a name.
+_PARTS = "|".join(
+    [*map(re.escape, ROLE_WORDS), "trn", "tst", "un-?labell?ed", "labell?ed", "un-?annotated", "annotated"]
+)
+PART = re.compile(
+    rf"(?:(?:data|dataset|images|imgs|set)[-_. ]?)?(?:{_PARTS}|raw|processed)(?:[-_. ]?(?:set|data|images|imgs|\d+))?"
+    r"|(?:fold|part|split|batch|chunk|shard)[-_. ]?\d+",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +83,8 @@ def read_folders(listing: Listing, class_names: Sequence[str]) -> Source:
         raise DataError(f"{lost[0]} is a link to {target}, which does not exist: mend or remove it")
     placed = _by_names(images, class_names) if class_names else _by_depth(listing)
     warnings = listing.left_out(image.path for image in placed)
+    if not class_names:
+        warnings += _without_image(listing, {image.label for image in placed})
     rows = [Row(readable(image.path.as_posix()), readable(image.label), given_split=image.role) for image in placed]
 
     def contents() -> Iterator[bytes | DataError]:
@@ -89,13 +111,21 @@ def _by_names(images: list[Path], class_names: Sequence[str]) -> list[Placed]:
             raise DataError(f"{path} lies in two folders of data.class_names: {some(path.parts[i] for i in levels)}")
         if levels:
             above = path.parts[: levels[0]]
-            placed.append(Placed(path, path.parts[levels[0]], role_of_folders(above)))
+            placed.append(Placed(path, path.parts[levels[0]], _one_role(path, above, path.parts[levels[0] + 1 : -1])))
     if not placed:
         raise DataError(
             f"none of data.class_names {', '.join(class_names)} is a folder of images; folders are "
             f"{some(folders) or 'none'}"
         )
     return placed
+
+
+def _one_role(path: Path, above: Sequence[str], below: Sequence[str]) -> str | None:
+    """The role by the folders above or below the class."""
+    roles = [role_of_folders(above), role_of_folders(below)]
+    if None not in roles and roles[0] != roles[1]:
+        raise DataError(f"{path} is {roles[0]} by a folder above its class and {roles[1]} by one below: rename one")
+    return roles[0] or roles[1]
 
 
 def _by_depth(listing: Listing) -> list[Placed]:
@@ -109,7 +139,7 @@ def _by_depth(listing: Listing) -> list[Placed]:
             + (f"beside {_counted(tops)}: " if tops else "so no folder names their class: ")
             + KEY
         )
-    roles = {top: role_of_folder(top) for top in tops}
+    roles = {top: role_of_name(top) for top in tops}
     others = Counter({top: count for top, count in tops.items() if not roles[top]})
     if others and len(others) < len(tops):
         raise DataError(
@@ -128,15 +158,39 @@ def _by_depth(listing: Listing) -> list[Placed]:
     return [Placed(path, path.parts[level], roles[path.parts[0]]) for path in images]
 
 
+def _without_image(listing: Listing, classes: set[str]) -> list[str]:
+    """A line when folders at the top, or below split roles, hold no image and so give no class."""
+    used = {folder for path in listing.images for folder in path.parents}
+    level = 0 if classes & {folder.name for folder in used if len(folder.parts) == 1} else 1
+    lost = [
+        folder
+        for folder in listing.folders
+        if 0 < len(folder.parts) <= level + 1
+        and folder not in used
+        and folder.parent in used
+        and folder.name not in classes
+    ]
+    if not lost:
+        return []
+    held: dict[Path, list[Path]] = {folder: [] for folder in lost}
+    for path in listing.files:
+        for folder in held.keys() & set(path.parents):
+            held[folder].append(path)
+    return [
+        f"{len(lost)} folders beside the classes hold no image that is read and give no class: "
+        + some(f"{folder} ({suffixes(held[folder]) or 'no file'})" for folder in lost)
+    ]
+
+
 def _refuse_lost_classes(listing: Listing, level: int) -> None:
-    """Refuse a class folder whose pictures are all of formats that are not read, or have no suffix."""
+    """Refuse a class folder whose pictures are all of formats that are not read, or have no suffix or a longer one."""
     classes = {path.parts[level] for path in listing.images if len(path.parts) > level + 1}
     lost = [
         path
         for path in listing.files
         if len(path.parts) > level + 1
         and path.parts[level] not in classes
-        and (path.suffix.lower() in UNREAD_SUFFIXES or not path.suffix)
+        and (path.suffix.lower() in UNREAD_SUFFIXES or not path.suffix or path.suffix.lower().startswith(LONGER))
     ]
     if lost:
         name = lost[0].parts[level]
@@ -175,6 +229,8 @@ def _refuse_other_readings(images: list[Path], level: int) -> None:
     if repeated:
         above = some(sorted(parents[repeated[0]]))
         raise DataError(f"folders {some(repeated)} repeat below {above}, so either may be the classes: {KEY}")
+    if all(PART.fullmatch(name) for name in classes):
+        raise DataError(f"{_counted(classes)}: all are named as parts of a set and hardly as classes: {KEY}")
 
 
 def _counted(folders: Counter[str]) -> str:

@@ -31,10 +31,11 @@ SYSTEM_NAMES = {"__macosx", "@eadir", "thumbs.db", "desktop.ini", "$recycle.bin"
 SYSTEM_NAMES |= {"lost+found", "#recycle", "@recycle", "__pycache__"}
 ROLE_WORDS = {word.lower(): parse_role(word) for word in (*ROLES, *ROLE_ALIASES)}
 _WORDS = "|".join(sorted(map(re.escape, ROLE_WORDS), key=len, reverse=True))
-# test, test_set, train2017, val-images; not test_track, which may be a class
-ROLE_FOLDER = re.compile(rf"({_WORDS})(?:[-_. ]?(?:set|data|dataset|split|images|imgs|\d+))?", re.IGNORECASE)
-# train-00000-of-00004, test_0, val.2: how Hugging Face and people name files
-ROLE_FILE = re.compile(rf"({_WORDS})(?:[-_.].*)?", re.IGNORECASE)
+# test, test_set, train2017, val-images, and of part files test-00000-of-00004 with or without a hash, as Hugging Face
+# names them; not test_track, which may be a class, nor test-drive-munich
+_PART = r"-\d+-of-\d+(?:-[0-9a-f]+)?"
+ROLE_NAME = re.compile(rf"({_WORDS})(?:[-_. ]?(?:set|data|dataset|split|images|imgs|\d+))?(?:{_PART})?", re.IGNORECASE)
+NEAR_ROLE = re.compile(rf"(?:{_WORDS})[-_. ].*", re.IGNORECASE)  # begins with a role's word and gives none
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Listing:
     Attributes:
         root: The folder.
         files: Files and links to files.
+        folders: Folders and links to folders, each read once.
         hidden: Hidden and system files and folders, not looked into.
         broken: Links to nothing, pipes and devices.
         repeated: Folders that are a folder which was read already.
@@ -51,6 +53,7 @@ class Listing:
 
     root: Path
     files: list[Path] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
     hidden: list[Path] = field(default_factory=list)
     broken: list[Path] = field(default_factory=list)
     repeated: list[Path] = field(default_factory=list)
@@ -59,6 +62,11 @@ class Listing:
     def images(self) -> list[Path]:
         """Files with the suffix of an image; a broken link with one is an image that cannot be read."""
         return sorted(path for path in [*self.files, *self.broken] if path.suffix.lower() in IMAGE_SUFFIXES)
+
+    @cached_property
+    def image_names(self) -> set[bytes]:
+        """Names of the images without their folders, as a file system holds them."""
+        return {path.name.encode("utf-8", "surrogateescape") for path in self.images}
 
     def with_suffix(self, *suffixes: str) -> list[Path]:
         """Files whose name ends in one of `suffixes`, in any case."""
@@ -106,6 +114,7 @@ def list_folder(root: Path) -> Listing:
                 listing.repeated.append(folder)
                 continue
             seen.add((status.st_dev, status.st_ino))
+            listing.folders.append(folder)
             for entry in sorted(os.scandir(root / folder), key=lambda entry: entry.name, reverse=True):
                 path = folder / entry.name
                 if entry.name.startswith(".") or entry.name.lower() in SYSTEM_NAMES:
@@ -118,7 +127,7 @@ def list_folder(root: Path) -> Listing:
                     listing.broken.append(path)
         except OSError as error:
             raise DataError(f"folder {root / folder} cannot be read: {error.strerror or error}") from error
-    for paths in (listing.files, listing.hidden, listing.broken, listing.repeated):
+    for paths in (listing.files, listing.folders, listing.hidden, listing.broken, listing.repeated):
         paths.sort()
     return listing
 
@@ -130,15 +139,15 @@ def suffixes(paths: Sequence[Path]) -> str:
 
 
 @lru_cache(maxsize=4096)
-def role_of_folder(name: str) -> str | None:
-    """The role that a folder's name gives: train, test_set, val2017, split=test; None for any other name."""
-    match = ROLE_FOLDER.fullmatch(name.rpartition("=")[2].removesuffix(".parquet").strip())
+def role_of_name(name: str) -> str | None:
+    """The role that the name of a folder or a file gives: train, test_set, val2017, split=test; None for any other."""
+    match = ROLE_NAME.fullmatch(name.rpartition("=")[2].removesuffix(".parquet").strip())
     return ROLE_WORDS[match[1].lower()] if match else None
 
 
 def role_of_folders(names: Iterable[str]) -> str | None:
     """The role that folders give, from the outermost: the first that gives one."""
-    return next((role for name in names if (role := role_of_folder(name))), None)
+    return next((role for name in names if (role := role_of_name(name))), None)
 
 
 def role_of_file(path: Path) -> str | None:
@@ -147,8 +156,29 @@ def role_of_file(path: Path) -> str | None:
     Raises:
         DataError: If the two give different roles.
     """
-    match = ROLE_FILE.fullmatch(path.stem)
-    by_name, by_folder = ROLE_WORDS[match[1].lower()] if match else None, role_of_folders(path.parts[:-1])
+    by_name, by_folder = role_of_name(path.stem), role_of_folders(path.parts[:-1])
     if by_name and by_folder and by_name != by_folder:
         raise DataError(f"{readable(str(path))} is {by_name} by its name and {by_folder} by its folder: rename one")
     return by_name or by_folder
+
+
+def refuse_copies(paths: Iterable[Path]) -> None:
+    """Refuse files that stand for the same part of the same role below two folders: two configs of a set, or a backup.
+
+    Folders such as city=arden divide a set and are no copies of it.
+
+    Raises:
+        DataError: With both files.
+    """
+    first: dict[tuple[str, ...], Path] = {}
+    for path in paths:
+        level = next((level for level, name in enumerate((*path.parts[:-1], path.stem)) if role_of_name(name)), None)
+        if level is None:
+            continue
+        below = (*path.parts[level:-1], re.sub(rf"{_PART}$", "", path.stem))
+        other = first.setdefault((*(part for part in path.parts[:level] if "=" in part), *below), path)
+        if other.parts[: len(other.parts) - len(below)] != path.parts[:level]:
+            raise DataError(
+                f"{readable(str(other))} and {readable(str(path))} are the same part of the set by their names, as of "
+                "two versions or a copy: set data.data_root to the folder of one, or rename them"
+            )

@@ -14,9 +14,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from natix_lib.config import Columns
-from natix_lib.data.listing import Listing, role_of_file
+from natix_lib.data.listing import NEAR_ROLE, Listing, refuse_copies, role_of_file
 from natix_lib.data.rows import Row, Source, readable, row_of, some
-from natix_lib.data.tables import free_columns, is_plain, nested_warning, read_records, read_schema, require_columns
+from natix_lib.data.tables import (
+    as_written,
+    free_columns,
+    is_plain,
+    near_warnings,
+    nested_warning,
+    read_records,
+    read_schema,
+    require_columns,
+    require_named_columns,
+)
 from natix_lib.errors import DataError
 
 T = TypeVar("T")
@@ -40,26 +50,37 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns) -> Sourc
     label_types: dict[str, str] = {}
     nested: dict[str, str] = {}
     empty: list[str] = []
+    near: list[str] = []
+    refuse_copies(files)
+    schemas = {readable(path.as_posix()): _schema(listing.root, path) for path in files}
+    headers = {name: schema.names for name, schema in schemas.items()}
+    require_named_columns(headers, columns)
+    written: dict[str, Columns] = {}
     for path in files:
         name = readable(path.as_posix())
-        schema = _schema(listing.root, path)
+        schema = schemas[name]
+        written[name] = these = as_written(name, schema.names, columns)
         flat = [column for column in schema.names if is_plain(schema.field(column).type)]
         others = {column: str(schema.field(column).type) for column in schema.names if column not in flat}
-        _require_images(name, schema, columns)
-        require_columns(name, [*flat, columns.image], others, columns)
-        nested |= {column: described for column, described in others.items() if column != columns.image}
-        names[name] = _declared_names(name, schema, columns.label)
-        label_types[name] = _label_type(schema.field(columns.label).type)
+        _require_images(name, schema, these)
+        require_columns(name, [*flat, these.image], others, these)
+        nested |= {column: described for column, described in others.items() if column != these.image}
+        names[name] = _declared_names(name, schema, these.label)
+        label_types[name] = _label_type(schema.field(these.label).type)
         given = role_of_file(path)
-        free = free_columns(flat, columns)
+        free = free_columns(flat, these)
         records = _read(name, read_records, listing.root / path, flat)
         if not records:
             empty.append(name)
         for number, record in enumerate(records):
-            if names[name] and record[columns.label] == NO_LABEL:
-                record[columns.label] = None
-            row = row_of(f"{name}#{number}", record, free, columns, f"{name}#{number}")
+            if names[name] and record[these.label] == NO_LABEL:
+                record[these.label] = None
+            row = row_of(f"{name}#{number}", record, free, these, f"{name}#{number}")
+            if given and row.given_split not in (None, given):
+                raise DataError(f"{row.id} is {given} by its file's name and {row.given_split} by its split column")
             rows.append(row if row.given_split or not given else Row(**{**vars(row), "given_split": given}))
+        if records and rows[-1].given_split is None and NEAR_ROLE.fullmatch(path.stem):
+            near.append(name)
     _require_one(
         "declares the classes", {name: ", ".join(value) or "none" for name, value in names.items()}, columns.label
     )
@@ -67,9 +88,15 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns) -> Sourc
 
     def images() -> Iterator[bytes | DataError]:
         for path in files:
-            yield from _images(listing.root / path, readable(path.as_posix()), columns.image)
+            name = readable(path.as_posix())
+            yield from _images(listing.root / path, name, written[name].image)
 
-    warnings = [*listing.left_out(files), *nested_warning(nested)]
+    warnings = [*listing.left_out(files), *nested_warning(nested), *near_warnings(headers, columns)]
+    if near:
+        warnings.append(
+            f"{len(near)} Parquet files begin with the word of a split role and give none to their rows: {some(near)}; "
+            "a name such as test.parquet or test-00000-of-00004.parquet would, or a split column"
+        )
     if empty:
         warnings.append(f"{len(empty)} Parquet files hold no row: {some(empty)}")
     return Source(rows, images, next(iter(names.values()), []), warnings)
@@ -78,7 +105,8 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns) -> Sourc
 def holds_images(root: Path, path: Path, columns: Columns) -> bool:
     """Whether the image column of a Parquet file holds something else than names of files."""
     schema = _schema(root, path)
-    return columns.image in schema.names and not is_plain(schema.field(columns.image).type)
+    image = as_written(readable(path.as_posix()), schema.names, columns).image
+    return image in schema.names and not is_plain(schema.field(image).type)
 
 
 def _schema(root: Path, path: Path) -> Any:

@@ -1,12 +1,13 @@
 """An image's row, as every source gives it, and the rules of its cells.
 
 Cells are text: `None` is a class of roadwork data sets and must never be taken for a missing value. A whole number of
-a float column is written without its `.0`, as group, source_id and label: one drive is 7 in a file of whole numbers
-and 7.0 in a file where another row has none.
+a float column, or of text that was one, is written without its `.0`, as group, source_id and label: one drive is 7 in a
+file of whole numbers and 7.0 in a file where another row has none.
 """
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -18,6 +19,7 @@ from natix_lib.contracts import parse_role
 from natix_lib.errors import ContractError, DataError
 
 TRUE, FALSE = {"true", "1", "1.0", "yes"}, {"false", "0", "0.0", "no"}
+WHOLE_FLOAT = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0+")  # 7.0; neither 07.0 nor 1e0, which may be codes
 EXAMPLES = 3  # names in a line of warning; a log line stays readable
 
 
@@ -87,14 +89,16 @@ def name_cell(value: Any) -> str | None:
     """A cell that names something: a whole float is written as the whole number that it is."""
     if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
         return str(int(value))
-    return cell(value)
+    text = cell(value)
+    whole = WHOLE_FLOAT.fullmatch(text or "")
+    return str(int(whole[1])) if whole else text
 
 
 def label_cell(value: Any, column: str, place: str) -> str | int | None:
     """A class: text, or a whole number.
 
     Raises:
-        DataError: If it is a list, bytes or a fraction.
+        DataError: If it is a list, bytes or a fraction, or holds a line break.
     """
     if isinstance(value, list | dict | bytes):
         raise DataError(f"{place}: column {column} must hold one class, it is {type(value).__name__} {str(value)[:60]}")
@@ -104,7 +108,12 @@ def label_cell(value: Any, column: str, place: str) -> str | int | None:
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    return cell(value)
+    text = name_cell(value)
+    if text and len(text.splitlines()) > 1:
+        raise DataError(
+            f"{place}: column {column} holds a line break, which a quote that is not closed makes: {text[:60]!r}"
+        )
+    return text
 
 
 def image_path(value: Any, place: str) -> str:

@@ -13,16 +13,27 @@ from pathlib import Path
 
 from natix_lib.config import Columns, DataSource
 from natix_lib.data.folders import read_folders
-from natix_lib.data.listing import IMAGE_SUFFIXES, Listing, list_folder, role_of_folder
+from natix_lib.data.listing import IMAGE_SUFFIXES, Listing, list_folder, role_of_name
 from natix_lib.data.parquet import from_parquet, holds_images, parquet_files
 from natix_lib.data.rows import Source, readable, some
-from natix_lib.data.tables import BOOKS, FILE_NAME, TABLES, Table, from_tables, read_table
+from natix_lib.data.tables import (
+    BOOKS,
+    FILE_NAME,
+    TABLES,
+    Table,
+    as_written,
+    from_tables,
+    read_table,
+    require_named_columns,
+)
 from natix_lib.errors import DataError
 
 NOTES = (".txt", ".xml", ".yaml", ".yml")  # text that can name images and is not read
-HEAD = 1 << 16  # bytes; a table that names images does so in its first rows
+HEAD = 1 << 22  # bytes searched for the name of an image: rows enough for any preface, a second or two
+LOOKED_INTO = 100  # tables and notes below the top; more are files of single images, and each costs a read
 _SUFFIXES = "|".join(sorted(map(re.escape, IMAGE_SUFFIXES), key=len, reverse=True))
-_IMAGE_NAME = re.compile(rf"[^\s\"',;|/\\<>:=]+(?:{_SUFFIXES})".encode(), re.IGNORECASE)
+_SUFFIX = re.compile(rf"(?:{_SUFFIXES})".encode(), re.IGNORECASE)
+_BEFORE_NAME = re.compile(rb"[\s\"',;|/\\<>:=]")  # what stands before an image's name, and may stand in it
 
 
 def open_source(root: Path, settings: DataSource) -> Source:
@@ -54,7 +65,7 @@ def _read(listing: Listing, settings: DataSource) -> Source:
             raise DataError(f"data.data_root {listing.root} has no .parquet file")
         return from_parquet(listing, parquet, columns)
     if settings.format == "folder":
-        return read_folders(listing, settings.class_names)
+        return _from_folders(listing, settings)
     if _manifests(listing) or _metadata(listing):
         return _from_manifest(listing, settings)
     if parquet and (not listing.images or holds_images(listing.root, parquet[0], columns)):
@@ -64,7 +75,9 @@ def _read(listing: Listing, settings: DataSource) -> Source:
         source.warnings.insert(0, f"{table.name} is read as the manifest")
         return source
     try:
-        return read_folders(listing, settings.class_names)
+        source = _from_folders(listing, settings)
+        source.warnings.extend(_passed_over(listing))
+        return source
     except DataError as error:
         tables = [path for path in listing.files if _may_list(path)]
         if not tables:
@@ -72,10 +85,17 @@ def _read(listing: Listing, settings: DataSource) -> Source:
         raise DataError(f"{error}; a table among {some(tables)} is read when data.manifest names it") from error
 
 
+def _from_folders(listing: Listing, settings: DataSource) -> Source:
+    source = read_folders(listing, settings.class_names)
+    require_named_columns({}, settings.columns)
+    return source
+
+
 def _manifests(listing: Listing) -> list[Path]:
     """manifest.csv and its like at the top; a folder manifest.parquet of part files counts as one."""
     tops = {path.parts[0] if path.name.lower().endswith(".parquet") else path.as_posix() for path in listing.files}
-    return [Path(name) for suffix in TABLES if (name := f"manifest{suffix}") in tops]
+    names = {f"manifest{suffix}" for suffix in TABLES}
+    return [Path(name) for name in sorted(tops) if name.lower() in names]
 
 
 def _metadata(listing: Listing) -> list[Path]:
@@ -93,12 +113,17 @@ def _from_manifest(listing: Listing, settings: DataSource) -> Source:
         if (root / path).is_dir() and not path.name.lower().endswith(".parquet"):
             raise DataError(f"data.manifest {settings.manifest} is a folder: name a file")
         return from_tables(listing, [read_table(root, path, columns)], columns, roles=False)
-    manifests = _manifests(listing)
-    if len(manifests) > 1:
-        raise DataError(f"data.data_root {root} has {some(manifests)}: name one as data.manifest")
+    manifests, metadata = _manifests(listing), _metadata(listing)
+    naming = [path for path in metadata if manifests and _names_images(listing, path)]
+    if metadata and not manifests:
+        listed = [path for path in listing.files if path.name.lower().endswith(TABLES) and path not in metadata]
+        naming = [path for path in listed if _may_list(path) and _names_images(listing, path)]
+    if len(manifests) > 1 or naming:
+        raise DataError(
+            f"data.data_root {root} has {some([*(manifests or metadata), *naming])}: name one as data.manifest"
+        )
     if manifests:
         return from_tables(listing, [read_table(root, manifests[0], columns)], columns, roles=False)
-    metadata = _metadata(listing)
     if metadata:
         return _from_metadata(listing, metadata, columns)
     if table := _table_beside(listing, columns):
@@ -110,8 +135,9 @@ def _from_metadata(listing: Listing, metadata: list[Path], columns: Columns) -> 
     """Hugging Face's imagefolder: a table in the folder of each split, or one at the top."""
     tables = [read_table(listing.root, path, columns) for path in metadata]
     for table in tables:
-        image = columns.image if columns.image in table.header else FILE_NAME
-        for key, column in (("image", image), ("label", columns.label)):
+        these = as_written(table.name, [*table.header, *table.nested], columns)
+        image = these.image if these.image in [*table.header, *table.nested] else FILE_NAME
+        for key, column in (("image", image), ("label", these.label)):
             if column not in {*table.header, *table.nested}:
                 raise DataError(
                     f"{table.name} has no column {column!r}; it has {', '.join(table.header[:12])}: name the column as "
@@ -141,9 +167,7 @@ def _table_beside(listing: Listing, columns: Columns) -> Table | None:
     if not naming:
         return None
     tops = sorted({path.parts[0] for path in listing.images if len(path.parts) > 1})
-    is_plain = len(tops) < 2 or (
-        all(map(role_of_folder, tops)) and all(len(path.parts) == 2 for path in listing.images)
-    )
+    is_plain = len(tops) < 2 or (all(map(role_of_name, tops)) and all(len(path.parts) == 2 for path in listing.images))
     choice = "set data.manifest to it with data.columns, or data.format: folder to read folders as classes"
     if len(naming) > 1 or not is_plain or not naming[0].name.lower().endswith(TABLES):
         beside = f"folders {some(tops)}" if tops else "the images"
@@ -152,7 +176,8 @@ def _table_beside(listing: Listing, columns: Columns) -> Table | None:
         table = read_table(listing.root, naming[0], columns)
     except DataError as error:
         raise DataError(f"{error}; it may list the images: mend it, or {choice}") from error
-    if columns.label not in table.header or not {columns.image, FILE_NAME} & set(table.header):
+    these = as_written(table.name, table.header, columns)
+    if not {these.label, these.image} <= set(table.header):
         raise DataError(
             f"{table.name} may list the images, but has no columns {columns.image!r} and {columns.label!r}; it has "
             f"{', '.join(table.header[:12])}: {choice}"
@@ -162,7 +187,7 @@ def _table_beside(listing: Listing, columns: Columns) -> Table | None:
 
 def _placed(listing: Listing, table: Table, columns: Columns) -> Table:
     """The table, its names taken to start in the one folder that holds all images where they start nowhere else."""
-    image = columns.image if columns.image in table.header else FILE_NAME
+    image = as_written(table.name, table.header, columns).image
     names = [str(record.get(image)) for record in table.records]
     images = {readable(path.as_posix()) for path in listing.images}
     parents = {path.parent for path in listing.images}
@@ -173,7 +198,7 @@ def _placed(listing: Listing, table: Table, columns: Columns) -> Table:
 
 def _may_list(path: Path) -> bool:
     """Whether a file lies where tables of the set lie: at the top, or in a folder of a split role."""
-    at = len(path.parts) == 1 or (len(path.parts) == 2 and role_of_folder(path.parts[0]) is not None)
+    at = len(path.parts) == 1 or (len(path.parts) == 2 and role_of_name(path.parts[0]) is not None)
     return at and path.name.lower().endswith((*TABLES, *NOTES, *BOOKS))
 
 
@@ -191,5 +216,31 @@ def _names_images(listing: Listing, path: Path) -> bool:
             head = zlib.decompressobj(wbits=31).decompress(head, HEAD)
     except (OSError, zlib.error):
         return False
-    present = {image.name.encode("utf-8", "surrogateescape") for image in listing.images}
-    return not present.isdisjoint(_IMAGE_NAME.findall(head.replace(b"\0", b"")))
+    text = head.replace(b"\0", b"")
+    longest = max(map(len, listing.image_names), default=0)
+    for match in _SUFFIX.finditer(text):
+        before = text[max(0, match.end() - longest - 1) : match.end()]  # the one more is no name
+        starts = [0, *(mark.end() for mark in _BEFORE_NAME.finditer(before))]
+        if any(before[start:] in listing.image_names for start in starts):
+            return True
+    return False
+
+
+def _passed_over(listing: Listing) -> list[str]:
+    """A line when files below the top, where no table is looked for, name images of the set.
+
+    A file named as an image, such as 0.json beside 0.jpg, is about that image and lists none.
+    """
+    stems = {image.stem for image in listing.images}
+    below = [
+        path
+        for path in listing.files
+        if not _may_list(path) and path.stem not in stems and path.name.lower().endswith((*TABLES, *NOTES))
+    ]
+    naming = [path for path in below[:LOOKED_INTO] if _names_images(listing, path)]
+    if not naming:
+        return []
+    return [
+        f"{some(naming)} may list the images of the set and is not read, folders are read as classes: set "
+        "data.manifest to it if it holds their labels"
+    ]

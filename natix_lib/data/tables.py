@@ -12,7 +12,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,16 @@ TABLES = (*TEXTS, *(f"{suffix}.gz" for suffix in TEXTS), ".parquet")
 BOOKS = (".xlsx", ".xls", ".ods", ".zip", ".bz2", ".xz", ".zst", ".npz", ".npy", ".pkl", ".db", ".sqlite", ".feather")
 DELIMITERS = ",;\t|"
 FILE_NAME = "file_name"  # Hugging Face's word for the image column
+# Columns that people may mean by a key of data.columns and that are not read as it: said where the key has no column.
+NEAR = {
+    "split": {"subset", "partition", "split_name"},
+    "lat": {"latitude", "gps_lat"},
+    "lon": {"longitude", "lng", "long", "gps_lon"},
+    "group": {"drive", "drive_id", "sequence", "sequence_id", "group_id"},
+    "source_id": {"source"},
+    "captured_at": {"timestamp", "captured"},
+    "is_synthetic": {"synthetic"},
+}
 
 
 @dataclass(frozen=True)
@@ -93,14 +103,69 @@ def read_table(root: Path, path: Path, columns: Columns) -> Table:
     return Table(name, folder, header, records, places, nested)
 
 
+def as_written(name: str, header: Sequence[str], columns: Columns) -> Columns:
+    """The columns as a table writes them: in any case, with spaces or U+FEFF around; image also as `file_name`.
+
+    Raises:
+        DataError: If two columns of the table can be one of them and neither is written exactly so.
+    """
+    written: dict[str, str] = {}
+    for key, column in columns.model_dump().items():
+        words = [column, FILE_NAME] if key == "image" and column == Columns().image else [column]
+        for word in words:
+            same = [word] if word in header else [title for title in header if _plain(title) == _plain(word)]
+            if len(same) > 1:
+                raise DataError(f"{name} has the columns {some(map(repr, same))}, which are one name: rename one")
+            if same:
+                written[key] = same[0]
+                break
+    return columns.model_copy(update=written)
+
+
+def require_named_columns(headers: Mapping[str, Sequence[str]], columns: Columns) -> None:
+    """Refuse a column that the config names and no table of the set has.
+
+    Args:
+        headers: Of each table its columns.
+        columns: As configured.
+
+    Raises:
+        DataError: With the key, and the columns that there are.
+    """
+    every = dict.fromkeys(title for header in headers.values() for title in header)
+    have = {_plain(title) for title in every}
+    for key, column in columns.model_dump().items():
+        if column != getattr(Columns(), key) and _plain(column) not in have:
+            raise DataError(
+                f"data.columns.{key} is {column!r}, which is no column of {some(headers) or 'the set, it has no table'}"
+                + (f"; columns are {', '.join([readable(str(title)) for title in every][:20])}" if every else "")
+            )
+
+
+def near_warnings(headers: Mapping[str, Sequence[str]], columns: Columns) -> list[str]:
+    """A line when columns that people may mean by a key are not read as it."""
+    pairs: dict[str, str] = {}
+    for name, header in headers.items():
+        these = as_written(name, header, columns).model_dump()
+        for title in header:
+            for key, column in these.items():
+                near = NEAR.get(key, set()) if column not in header else {_plain(column)}
+                if title not in these.values() and _plain(title) in near:
+                    pairs[f"column {title} is not read as {key}: set data.columns.{key}"] = title
+    return ["; ".join(pairs)] if pairs else []
+
+
+def _plain(title: str) -> str:
+    return title.strip("\ufeff\u200b \t\r\n").casefold()
+
+
 def require_columns(name: str, header: Sequence[str], nested: dict[str, str], columns: Columns) -> Columns:
-    """The columns, image by Hugging Face's name where the table has that one and not the usual.
+    """The columns as the table writes them.
 
     Raises:
         DataError: If the image or label is not there, or a column that natix reads has no plain type.
     """
-    if columns.image == Columns().image and columns.image not in header and FILE_NAME in header:
-        columns = columns.model_copy(update={"image": FILE_NAME})
+    columns = as_written(name, [*header, *nested], columns)
     for key, column in columns.model_dump().items():
         if column in nested and column not in header:
             hint = "; set data.format: parquet for a table that holds images" if key == "image" else ""
@@ -144,6 +209,8 @@ def from_tables(listing: Listing, tables: Sequence[Table], columns: Columns, rol
     rows: list[Row] = []
     places: list[str] = []
     nested: dict[str, str] = {}
+    headers = {table.name: [*table.header, *table.nested] for table in tables}
+    require_named_columns(headers, columns)
     for table in tables:
         these = require_columns(table.name, table.header, table.nested, columns)
         free = free_columns(table.header, these)
@@ -167,7 +234,7 @@ def from_tables(listing: Listing, tables: Sequence[Table], columns: Columns, rol
         return name in names or f"{name}/".startswith(read)
 
     used = [path for path in listing.files if is_used(readable(path.as_posix()))]
-    warnings = [*listing.left_out(used), *nested_warning(nested)]
+    warnings = [*listing.left_out(used), *nested_warning(nested), *near_warnings(headers, columns)]
     in_roles = (
         []
         if roles or any(row.given_split for row in rows)
@@ -200,10 +267,10 @@ def _decoded(content: bytes) -> str:
 def _delimited(text: str, name: str, columns: Columns) -> tuple[list[str], list[dict[str, Any]], list[str]]:
     """Header, records and places; the delimiter gives the header most known columns, then most columns."""
     first = re.split(r"[\r\n]", text.lstrip(), maxsplit=1)[0]
-    known = {*columns.model_dump().values(), FILE_NAME}
+    known = {_plain(column) for column in (*columns.model_dump().values(), FILE_NAME)}
 
     def fit(delimiter: str) -> tuple[int, int]:
-        cells = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), [])]
+        cells = [_plain(cell) for cell in next(csv.reader([first], delimiter=delimiter), [])]
         return len(known & set(cells)), len(cells)
 
     reader = csv.reader(

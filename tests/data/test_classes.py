@@ -65,3 +65,22 @@ def test_a_class_spelt_in_two_ways_is_refused_unless_both_are_named(one: str, ot
 def test_labels_that_fit_no_class_are_named(labels: list, settings: dict, kind: type, message: str) -> None:
     with pytest.raises(kind, match=message):
         resolve(labels, **settings)
+
+
+def test_a_minus_before_a_digit_makes_another_number_and_other_hyphens_another_spelling() -> None:
+    assert resolve(["1", "-1", "1"]) == (["-1", "1"], [1, 0, 1], ["1"])
+    with pytest.raises(DataError, match="differ in case, spaces, hyphens"):
+        resolve(["-work", "work"])
+    with pytest.raises(DataError, match="label '-1' of 1.jpg is none of the classes a, b"):
+        resolve(["1", "-1"], class_names=["a", "b"])
+
+
+def test_truth_values_beside_numbers_are_refused_unless_all_are_named() -> None:
+    with pytest.raises(DataError, match="labels True and 0 stand in one column, truth values beside numbers"):
+        resolve(["True", 1, 0])
+    assert resolve(["True", "1"], class_names=["1", "True"])[1] == [1, 0]
+
+
+def test_names_of_the_config_that_are_whole_floats_are_the_whole_numbers() -> None:
+    assert resolve(["1", "0"], class_names=["1.0", "0.0"])[1] == [0, 1]
+    assert resolve(["1.0", "0.0"], class_names=["1", "0"])[1] == [0, 1]

@@ -219,3 +219,51 @@ def test_a_folder_set_on_purpose_ignores_tables_and_says_so(tmp_path: Path) -> N
     ):
         opened(root)
     assert "(.csv 1): scores.csv" in lines(opened(root, format="folder").warnings)
+
+
+def test_split_roles_below_named_classes_are_read_and_may_not_contradict_those_above(tmp_path: Path) -> None:
+    root = images(tmp_path, "a/train", "a/test", "b/train", "b/test", count=1)
+    source = opened(root, class_names=["a", "b"])
+    assert reading(source)["a/test/0.jpg"] == ("a", "TEST") and reading(source)["b/train/0.jpg"] == ("b", "TRAIN")
+    images(root, "train/a/test")
+    with pytest.raises(DataError, match="train/a/test/0.jpg is TRAIN by a folder above its class and TEST by one belo"):
+        opened(root, class_names=["a", "b"])
+
+
+def test_a_folder_without_an_image_is_said_to_give_no_class(tmp_path: Path) -> None:
+    root = files(images(tmp_path, "a", "b"), "archive/c.zip")
+    (root / "closed").mkdir()
+    line = "2 folders beside the classes hold no image that is read and give no class: archive (.zip 1), closed (no fi"
+    assert line in lines(opened(root).warnings)
+    root = images(tmp_path / "roles", "train/a", "train/b", "test/a")
+    for name in ("test/b", "train/closed/deep", "val"):
+        (root / name).mkdir(parents=True)
+    line = "2 folders beside the classes hold no image that is read and give no class: train/closed (no file), val (no"
+    assert line in lines(opened(root).warnings)
+
+
+@pytest.mark.parametrize("name", ["x.jpg_large", "x.jpeg~", "x.PNG!d"])
+def test_a_class_folder_of_images_with_longer_suffixes_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match="folder c holds no image that is read, but 1 files"):
+        opened(files(images(tmp_path, "a", "b"), f"c/{name}"))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("data_train", "data_test"),
+        ("trn", "tst"),
+        ("labeled", "unlabeled"),
+        ("raw", "processed"),
+        ("fold_1", "fold_2", "fold_3"),
+    ],
+)
+def test_folders_that_are_all_named_as_parts_of_a_set_are_no_classes_unless_named(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    root = images(tmp_path, *names)
+    with pytest.raises(DataError, match="all are named as parts of a set and hardly as classes: set data.class_names"):
+        opened(root)
+    assert len(opened(root, class_names=list(names)).rows) == 2 * len(names)
+    images(root, "Roadwork")
+    assert len(opened(root).rows) == 2 * len(names) + 2

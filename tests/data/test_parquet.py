@@ -205,3 +205,56 @@ def test_text_that_is_not_utf_8_is_one_line(tmp_path: Path) -> None:
     written(tmp_path / "x.parquet", label=column)
     with pytest.raises(DataError, match="Parquet file x.parquet cannot be read: .*utf-8"):
         opened(tmp_path)
+
+
+def test_columns_of_parquet_are_known_in_any_case_and_a_named_one_must_be_there(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"Image": [{"bytes": b"x"}], "Label": ["a"], "Split": ["test"]}), tmp_path / "x.parquet")
+    source = opened(tmp_path)
+    assert (source.rows[0].label, source.rows[0].given_split) == ("a", "TEST") and list(source.images()) == [b"x"]
+    with pytest.raises(DataError, match="data.columns.group is 'Drive', which is no column of x.parquet; columns are"):
+        opened(tmp_path, columns={"group": "Drive"})
+
+
+def test_a_split_column_that_contradicts_the_name_of_the_file_is_refused(tmp_path: Path) -> None:
+    root = written(tmp_path / "train.parquet", label=["a"], split=["test"])
+    with pytest.raises(DataError, match=r"train.parquet#0 is TRAIN by its file's name and TEST by its split column"):
+        opened(root)
+    written(root / "train.parquet", label=["a", "b"], split=["train", None])
+    assert [row.given_split for row in opened(root).rows] == [TRAIN, TRAIN]
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        *(("test-drive-munich", None), ("dev_kit", None), ("testing_lab-0", None), ("train.zstd", None)),
+        *(("train0", TRAIN), ("test0", TEST), ("test_2", TEST), ("train-00000-of-00004", TRAIN)),
+        *(("test-00000-of-00001-0a1b2c3d4e5f6789", TEST), ("Test_set", TEST)),
+    ],
+)
+def test_a_file_gives_a_role_by_the_rule_of_folders(tmp_path: Path, name: str, role: str | None) -> None:
+    source = opened(written(tmp_path / f"{name}.parquet", label=["a"]))
+    assert source.rows[0].given_split == role
+    assert ("begin with the word of a split role and give none" in lines(source.warnings)) == (role is None)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("default/train/0", "inverted/train/0"),
+        ("train", "backup/train"),
+        ("a/test-00000-of-00002", "b/test-00000-of-00001"),
+    ],
+)
+def test_two_versions_of_one_set_are_refused_together(tmp_path: Path, one: str, other: str) -> None:
+    for name in (one, other):
+        written(tmp_path / f"{name}.parquet", label=["a"])
+    with pytest.raises(DataError, match=r".parquet are the same part of the set by their names, .* set data.data_root"):
+        opened(tmp_path)
+
+
+def test_parts_of_one_set_below_other_folders_are_no_copies(tmp_path: Path) -> None:
+    names = ["city=a/split=train/0", "city=b/split=train/0", "train/a/0", "train/b/0", "x/0", "y/0"]
+    names += ["c/test-00000-of-00002", "c/test-00001-of-00002"]
+    for name in names:
+        written(tmp_path / f"{name}.parquet", label=["a"])
+    assert len(opened(tmp_path).rows) == len(names)

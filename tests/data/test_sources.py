@@ -117,3 +117,58 @@ def test_parquet_with_images_is_read_beside_a_loose_picture_and_a_table_of_paths
     pq.write_table(pa.table({"image": ["None/0.jpg"], "label": ["a"]}), root / "labels.parquet")
     with pytest.raises(DataError, match="labels.parquet beside folders None, Roadwork may list the images"):
         opened(root)
+
+
+@pytest.mark.parametrize("other", ["labels.csv", "MANIFEST.csv", "Manifest.JSON"])
+def test_metadata_beside_another_table_that_names_images_is_refused_as_two_manifests(
+    tmp_path: Path, other: str
+) -> None:
+    root = images(tmp_path, "a", "b")
+    files(root, "metadata.csv", other, text="file_name,label\na/0.jpg,x\nb/0.jpg,y\n")
+    with pytest.raises(DataError, match=r"has .*metadata.csv.*: name one as data.manifest"):
+        opened(root)
+    assert len(opened(root, manifest="metadata.csv").rows) == 2
+
+
+def test_metadata_beside_a_table_of_other_things_is_read(tmp_path: Path) -> None:
+    root = files(images(tmp_path, "a", "b"), "metadata.csv", text="file_name,label\na/0.jpg,x\nb/0.jpg,y\n")
+    files(root, "cameras.csv", text="camera,maker\n1,Acme\n")
+    assert len(opened(root).rows) == 2
+
+
+@pytest.mark.parametrize("name", ["MANIFEST.csv", "Manifest.Csv", "METADATA.CSV"])
+def test_a_manifest_is_known_in_any_case(tmp_path: Path, name: str) -> None:
+    root = files(images(tmp_path, "a", "b"), name, text="image,label\na/0.jpg,x\nb/0.jpg,y\n")
+    assert reading(opened(root)) == {"a/0.jpg": ("x", None), "b/0.jpg": ("y", None)}
+
+
+@pytest.mark.parametrize("image", ["photo (1).jpg", "a=b.jpg", "two words.jpg", "x,y.jpg", "(front) a.jpg"])
+def test_a_table_is_seen_whatever_the_names_of_its_images_hold(tmp_path: Path, image: str) -> None:
+    root = files(tmp_path, f"None/{image}", "Roadwork/0.jpg")
+    files(root, "labels.csv", text=f'file,class\n"None/{image}",Roadwork\n')
+    with pytest.raises(DataError, match="labels.csv beside folders None, Roadwork may list the images"):
+        opened(root)
+
+
+def test_a_table_is_seen_after_a_long_preface(tmp_path: Path) -> None:
+    preface = "# of another set\n" * 10_000
+    root = files(images(tmp_path, "None", "Roadwork"), "labels.csv", text=f"{preface}file,class\nNone/0.jpg,Roadwork\n")
+    with pytest.raises(DataError, match="labels.csv beside folders None, Roadwork may list the images"):
+        opened(root)
+
+
+@pytest.mark.parametrize("name", ["meta/labels.csv", "splits/train.txt", "None/manifest.csv", "meta/x.parquet"])
+def test_a_table_below_the_top_that_names_images_is_said(tmp_path: Path, name: str) -> None:
+    root = files(images(tmp_path, "None", "Roadwork"), name, text="image,label\nNone/0.jpg,Roadwork\n")
+    if name.endswith(".parquet"):
+        pq.write_table(pa.table({"path": ["None/0.jpg"], "label": ["a"]}), root / name)
+    source = opened(root)
+    assert f"{name} may list the images of the set and is not read" in lines(source.warnings)
+    assert len(source.rows) == 4
+
+
+def test_files_about_single_images_and_tables_of_other_things_are_not_said(tmp_path: Path) -> None:
+    root = files(images(tmp_path, "None", "Roadwork"), "None/0.json", text='{"imagePath": "0.jpg"}')
+    files(root, "meta/cameras.csv", text="camera,maker\n1,Acme\n")
+    files(root, "meta/others.csv", text="image\n10.jpg\nfar-0.jpg\n")
+    assert "may list the images" not in lines(opened(root).warnings)

@@ -278,3 +278,50 @@ def test_a_manifest_that_is_none_is_named(tmp_path: Path, name: str, message: st
     files(tmp_path, "folder/x", "book.xlsx", "bad.parquet", "bad.csv.gz")
     with pytest.raises(DataError, match=message):
         opened(tmp_path, manifest=name)
+
+
+def test_a_column_that_the_config_names_and_no_table_has_is_refused_with_its_key(tmp_path: Path) -> None:
+    files(tmp_path, "manifest.csv", text="image,label,drive\na.jpg,x,1\n")
+    with pytest.raises(DataError, match=r"data.columns.split is 'Fold', .* manifest.csv; columns are image, label, dr"):
+        opened(tmp_path, columns={"split": "Fold"})
+    assert opened(tmp_path, columns={"group": "Drive"}).rows[0].group == "1"
+    with pytest.raises(DataError, match=r"data.columns.group is 'Drive', which is no column of the set, it has no tab"):
+        opened(images(tmp_path / "folders", "a", "b"), columns={"group": "Drive"})
+
+
+def test_a_column_is_known_in_any_case_and_with_spaces_or_a_mark_around_it(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text(
+        " Image,LABEL,\ufeffgroup,Split,LAT,Lon\na.jpg,x,7,test,1,2\n", encoding="utf-8"
+    )
+    (row,) = opened(tmp_path).rows
+    assert (row.group, row.given_split, row.lat, row.lon, row.tags) == ("7", TEST, 1.0, 2.0, {})
+    files(tmp_path, "manifest.csv", text="image,label,Split,SPLIT\na.jpg,x,test,train\n")
+    with pytest.raises(DataError, match="manifest.csv has the columns 'Split', 'SPLIT', which are one name"):
+        opened(tmp_path)
+    files(tmp_path, "manifest.csv", text="image,label,Label\na.jpg,x,X\n")
+    source = opened(tmp_path)
+    assert source.rows[0].tags == {"Label": "X"}
+    assert "column Label is not read as label: set data.columns.label" in lines(source.warnings)
+
+
+def test_a_column_with_nearly_the_name_is_said_once(tmp_path: Path) -> None:
+    files(tmp_path, "manifest.csv", text="image,label,latitude,lng,subset,drive_id\na.jpg,x,1,2,test,7\n")
+    (line,) = [line for line in opened(tmp_path).warnings if "is not read as" in line]
+    assert "column latitude is not read as lat: set data.columns.lat" in line
+    assert "lng is not read as lon" in line and "subset is not read as split" in line and "drive_id" in line
+    read = {"lat": "latitude", "lon": "lng", "split": "subset", "group": "drive_id"}
+    assert "is not read as" not in lines(opened(tmp_path, columns=read).warnings)
+
+
+def test_a_whole_float_in_text_is_the_whole_number_as_label_group_and_source_id(tmp_path: Path) -> None:
+    text = "image,label,group,source_id\na.jpg,1,7,3.00\nb.jpg,1.0,7.0,3\nc.jpg,0,07,1e0\n"
+    files(tmp_path, "manifest.csv", text=text)
+    rows = opened(tmp_path).rows
+    assert [row.label for row in rows] == ["1", "1", "0"]
+    assert [row.group for row in rows] == ["7", "7", "07"] and [row.source_id for row in rows] == ["3", "3", "1e0"]
+
+
+def test_a_label_that_holds_a_line_break_is_refused(tmp_path: Path) -> None:
+    files(tmp_path, "manifest.csv", text='image,label\na.jpg,"x\nb.jpg,y"\nc.jpg,z\n')
+    with pytest.raises(DataError, match="manifest.csv row 3: column label holds a line break"):
+        opened(tmp_path)
