@@ -73,6 +73,8 @@ def _write(source: Source, wanted: IngestSettings, folder: Path) -> dict[str, fl
     names, labels, positive = resolve_classes(
         [row.id for row in rows], [row.label for row in rows], source.class_names, wanted.data, wanted.num_classes
     )
+    if positive and not wanted.data.positive_classes:
+        lines.say(f"positive class: {positive[0]}, the last of two names; data.positive_classes decides")
     tag_names = sorted({name for row in rows for name in row.tags})
     facts: list[list[Any]] = []
     rejects: list[tuple[str, str]] = []
