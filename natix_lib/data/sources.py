@@ -112,7 +112,7 @@ def _from_manifest(listing: Listing, settings: DataSource) -> Source:
             raise DataError(f"data.manifest {settings.manifest} does not exist in {root}")
         if (root / path).is_dir() and not path.name.lower().endswith(".parquet"):
             raise DataError(f"data.manifest {settings.manifest} is a folder: name a file")
-        return from_tables(listing, [read_table(root, path, columns)], columns, roles=False)
+        return from_tables(listing, [_placed(listing, read_table(root, path, columns), columns)], columns, roles=False)
     manifests, metadata = _manifests(listing), _metadata(listing)
     naming = [path for path in metadata if manifests and _names_images(listing, path)]
     if metadata and not manifests:
@@ -123,7 +123,8 @@ def _from_manifest(listing: Listing, settings: DataSource) -> Source:
             f"data.data_root {root} has {some([*(manifests or metadata), *naming])}: name one as data.manifest"
         )
     if manifests:
-        return from_tables(listing, [read_table(root, manifests[0], columns)], columns, roles=False)
+        table = _placed(listing, read_table(root, manifests[0], columns), columns)
+        return from_tables(listing, [table], columns, roles=False)
     if metadata:
         return _from_metadata(listing, metadata, columns)
     if table := _table_beside(listing, columns):

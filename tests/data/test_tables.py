@@ -200,6 +200,13 @@ def test_the_one_table_beside_images_is_read_and_said(tmp_path: Path, name: str,
     assert list(source.images()) == [b"x", b"x"]
 
 
+def test_a_table_that_the_config_names_is_read_as_it_is_when_it_is_found(tmp_path: Path) -> None:
+    root = files(images(tmp_path, "images"), "labels.csv", text="filename,label\n0.jpg,None\n1.jpg,Roadwork\n")
+    source = opened(root, manifest="labels.csv", columns={"image": "filename"})
+    assert reading(source) == {"images/0.jpg": ("None", None), "images/1.jpg": ("Roadwork", None)}
+    assert source.warnings == [] and list(source.images()) == [b"x", b"x"]
+
+
 def test_manifest_jsonl_beside_images_is_the_manifest(tmp_path: Path) -> None:
     text = '{"image": "images/0.jpg", "label": "None"}'
     source = opened(files(images(tmp_path, "images"), "manifest.jsonl", text=text))
