@@ -263,9 +263,9 @@ TILES: dict[str, list[int] | None] = {"t273": None, "t278": None, "t279": None, 
     [
         (
             tiff(EIGHT, deflate=True, t322=[28_000], t323=[28_000], **TILES),
-            "tiles of 28000 x 28000 pixels in a picture",
+            "tiles of 28000 x 28000 pixels; in a picture",
         ),
-        (tiff(EIGHT, t322=[16], t323=[2**31], **TILES), "tiles of 16 x 2147483648 pixels in a picture"),
+        (tiff(EIGHT, t322=[16], t323=[2**31], **TILES), "tiles of 16 x 2147483648 pixels; in a picture"),
         (tiff(EIGHT, t322=[0], t323=[16], **TILES), "tiles of 0 x 16 pixels"),
         pytest.param(
             tiff(EIGHT, t273=[8] * 65_537, t278=[1]), "65537 strips or tiles, more than 65536", marks=pytest.mark.slow
