@@ -43,6 +43,7 @@ def open_session(path: Path, image_size: int, classes: int) -> onnxruntime.Infer
     options.log_severity_level = FATAL
     options.intra_op_num_threads = cpu_threads()
     options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads would take a server's cores
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common base but Exception
