@@ -123,8 +123,9 @@ def _from_manifest(listing: Listing, settings: DataSource) -> Source:
             f"data.data_root {root} has {some([*(manifests or metadata), *naming])}: name one as data.manifest"
         )
     if manifests:
-        table = _placed(listing, read_table(root, manifests[0], columns), columns)
-        return from_tables(listing, [table], columns, roles=False)
+        return from_tables(
+            listing, [_placed(listing, read_table(root, manifests[0], columns), columns)], columns, False
+        )
     if metadata:
         return _from_metadata(listing, metadata, columns)
     if table := _table_beside(listing, columns):
