@@ -64,6 +64,7 @@ def run(
         wanted.min_slice,
     )
     policy = read_json(Path(bundle) / loaded.manifest["policy"]["file"])
+    division, data = read_json(splits), open_dataset(dataset).manifest
     document: JsonDict = {
         **found,
         "artifact": "evaluation",
@@ -71,14 +72,14 @@ def run(
         "class_names": view.class_names,
         "positive_classes": view.positive_classes,
         "warnings": [
-            *read_json(splits).get("warnings", []),  # of leaks: they come first
-            *open_dataset(dataset).manifest.get("warnings", []),
+            *division.get("warnings", []),  # of leaks: they come first
+            *data.get("warnings", []),
             *_warnings(scored, found, policy),
         ],
         "policy": {**loaded.manifest["policy"], "mode": loaded.policy.mode, "guarantee": policy.get("guarantee")},
         "provenance": {**provenance, "bundle_sha256": sha256_file(Path(bundle) / "bundle.json")},
     }
-    html = render_report(document, loaded.manifest, policy, read_json(splits), open_dataset(dataset).manifest)
+    html = render_report(document, loaded.manifest, policy, division, data)
     write_bytes(report, html.encode())
     write_json(evaluation, document)
     values = {name: metric["value"] for name, metric in found["metrics"].items() if metric["value"] is not None}
