@@ -7,6 +7,7 @@ and has no provenance.
 """
 
 import json
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from natix_lib.contracts import SCHEMA_VERSION, require_may_read, require_same
 from natix_lib.decisions.score import check_labels, check_logits
 from natix_lib.errors import CalibrationError, ContractError
-from natix_lib.files import write_bytes
+from natix_lib.files import parse_json, write_bytes
 
 LOGITS, LABELS = "val_calib_logits", "val_calib_labels"
 SHARED = ("model_sha256", "splits_sha256", "dataset_fingerprint", "ids_sha256", "class_names", "role")
@@ -112,11 +113,19 @@ def read_pair(step: str, logits_path: str | Path, labels_path: str | Path) -> Ca
     y = check_labels(labels.values, n, classes)
     if labels.groups is not None and labels.groups.shape != (n,):
         raise CalibrationError(f"groups must have the length of the labels, {n}, got shape {labels.groups.shape}")
-    names = json.loads(logits.header["class_names"]) if logits.header else [str(c) for c in range(classes)]
+    names = _names(logits.header, "class_names", logits_path) if logits.header else [str(c) for c in range(classes)]
     if len(names) != classes:
         raise ContractError(f"{logits_path} has {classes} columns but names {len(names)} classes")
-    positive = json.loads(logits.header.get("positive_classes", "[]"))
+    positive = _names(logits.header, "positive_classes", logits_path) if logits.header else []
     return CalibrationSet(logits.values, y, labels.groups, names, positive, logits.header)
+
+
+def _names(header: dict[str, str], key: str, path: str | Path) -> list[str]:
+    """A header's list of names, which safetensors can only hold as text."""
+    value = parse_json(header.get(key, "").encode(), f"{key} in the header of {path}")
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ContractError(f"{key} in the header of {path} must be a list of texts, got {reprlib.repr(value)}")
+    return value
 
 
 def _write(path: str | Path, arrays: dict[str, NDArray[Any]], header: dict[str, str]) -> None:

@@ -121,6 +121,21 @@ def test_pairs_that_do_not_fit_are_named(tmp_path: Path, logits: np.ndarray, lab
         read_pair("sweep", *pair(tmp_path, logits, np.array(labels, dtype=np.int64)))
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("{", "class_names in the header of .* is not JSON"),
+        ('"None"', "must be a list of texts"),
+        ("[0, 1]", "list of"),
+    ],
+)
+def test_class_names_that_are_no_list_of_names_are_refused(tmp_path: Path, names: str, message: str) -> None:
+    logits, labels = pair(tmp_path, class_names=names)
+    write_labels(labels, np.array([0, 1, 1]), np.arange(3), {**HEADER, "class_names": names})
+    with pytest.raises(ContractError, match=message):
+        read_pair("sweep", logits, labels)
+
+
 def test_labels_are_no_logits(tmp_path: Path) -> None:
     logits, labels = pair(tmp_path)
     with pytest.raises(ContractError, match="must be a val_calib_logits file"):
