@@ -34,6 +34,7 @@ NLL_SPAN, NLL_POINTS = 4.0, 25  # the plotted temperatures: T/4 to 4 T, and 1
 
 def run(
     settings: Mapping[str, Any],
+    *,
     val_calib_logits: str,
     val_calib_labels: str,
     scrcparams: str,
@@ -57,7 +58,7 @@ def run(
         NatixError: If the files do not belong together, or nothing is certified and `scrc.on_infeasible` is `fail`.
     """
     wanted = config.parse(CalibrateSettings, settings).scrc
-    data = read_pair("calibrate", val_calib_logits, val_calib_labels)
+    data = read_pair(val_calib_logits, val_calib_labels)
     predicted, scores = predictions_and_log_odds(data.logits)
     require_two_classes(data.labels, predicted)
     wrong = predicted != data.labels
@@ -120,7 +121,7 @@ def run(
             "nll": _nll_curve(data, fit.temperature),
             "acceptance": acceptance(data, accepted),
         },
-        "provenance": provenance(data, val_calib_logits, val_calib_labels),
+        "provenance": provenance(data),
     }
     write_curve(
         scrc_curve,
