@@ -64,65 +64,83 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Step:
-    """A step: the artifacts it takes and gives, and whether it asks for a GPU."""
+    """A step: the artifacts it takes, by name, those that it makes, and whether it asks for a GPU."""
 
     inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    makes: tuple[Artifact, ...]
     gpu: bool = False
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the artifacts that it makes."""
+        return tuple(artifact.name for artifact in self.makes)
 
-ARTIFACTS = {
-    artifact.name: artifact
-    for artifact in (
-        Artifact("images", "Dataset", "images", "images.json", published=False),
-        Artifact("index", "Dataset", "index.parquet"),
-        Artifact("rejects", "Artifact", "rejects.csv"),
-        Artifact("splits", "Artifact", "splits.json"),
-        *(Artifact(name, "Dataset", name, "set.json", published=False) for name in SETS.values()),
-        Artifact("backbone", "Model", "backbone", "backbone.json"),
-        Artifact("adapted_backbone", "Model", "backbone", "backbone.json"),
-        Artifact("adaptation_curve", "Artifact", "metrics.csv"),
-        Artifact("adaptation_report", "HTML", "report.html"),
-        Artifact("classifier", "Model", "classifier", "classifier.json"),
-        Artifact("training_curve", "Artifact", "metrics.csv"),
-        Artifact("val_calib_logits", "Artifact", "val_calib_logits.safetensors"),
-        Artifact("val_calib_labels", "Artifact", "val_calib_labels.safetensors"),
-        Artifact("thresholds", "Artifact", "thresholds.json"),
-        Artifact("sweep_curve", "Artifact", "sweep_curve.parquet"),
-        Artifact("sweep_report", "HTML", "sweep.html"),
-        Artifact("scrcparams", "Artifact", "scrcparams.json"),
-        Artifact("scrc_curve", "Artifact", "scrc_curve.parquet"),
-        Artifact("calibration_report", "HTML", "calibration.html"),
-        Artifact("bundle", "Model", "bundle", "bundle.json"),
-        Artifact("evaluation", "Artifact", "evaluation.json"),
-        Artifact("report", "HTML", "report.html"),
-    )
-}
-
-WEIGHTS, BACKBONE_CONFIG = "model.safetensors", "config.json"  # of a classifier, and of its bundle
-POLICY_OF = {"sweep": "thresholds", "calibrate": "scrcparams"}  # the policy that a step fits
 
 STEPS = {
-    "ingest": Step((), ("images", "index", "rejects")),
-    "split": Step(("images", "index"), ("splits", *SETS.values())),
-    "fetch": Step((), ("backbone",)),
+    "ingest": Step(
+        (),
+        (
+            Artifact("images", "Dataset", "images", "images.json", published=False),
+            Artifact("index", "Dataset", "index.parquet"),
+            Artifact("rejects", "Artifact", "rejects.csv"),
+        ),
+    ),
+    "split": Step(
+        ("images", "index"),
+        (
+            Artifact("splits", "Artifact", "splits.json"),
+            *(Artifact(name, "Dataset", name, "set.json", published=False) for name in SETS.values()),
+        ),
+    ),
+    "fetch": Step((), (Artifact("backbone", "Model", "backbone", "backbone.json"),)),
     "adapt": Step(
         ("train_set", "val_select_set", "backbone"),
-        ("adapted_backbone", "adaptation_curve", "adaptation_report"),
+        (
+            Artifact("adapted_backbone", "Model", "backbone", "backbone.json"),
+            Artifact("adaptation_curve", "Artifact", "metrics.csv"),
+            Artifact("adaptation_report", "HTML", "report.html"),
+        ),
         gpu=True,
     ),
     "train": Step(
         ("train_set", "val_select_set", "val_calib_set", "backbone"),
-        ("classifier", "training_curve", "val_calib_logits", "val_calib_labels"),
+        (
+            Artifact("classifier", "Model", "classifier", "classifier.json"),
+            Artifact("training_curve", "Artifact", "metrics.csv"),
+            Artifact("val_calib_logits", "Artifact", "val_calib_logits.safetensors"),
+            Artifact("val_calib_labels", "Artifact", "val_calib_labels.safetensors"),
+        ),
         gpu=True,
     ),
-    "sweep": Step(("val_calib_logits", "val_calib_labels"), ("thresholds", "sweep_curve", "sweep_report")),
-    "calibrate": Step(("val_calib_logits", "val_calib_labels"), ("scrcparams", "scrc_curve", "calibration_report")),
-    "export": Step(
-        ("val_calib_set", "splits", "classifier", "val_calib_logits", "thresholds", "scrcparams"), ("bundle",)
+    "sweep": Step(
+        ("val_calib_logits", "val_calib_labels"),
+        (
+            Artifact("thresholds", "Artifact", "thresholds.json"),
+            Artifact("sweep_curve", "Artifact", "sweep_curve.parquet"),
+            Artifact("sweep_report", "HTML", "sweep.html"),
+        ),
     ),
-    "evaluate": Step(("test_set", "bundle"), ("evaluation", "report")),
+    "calibrate": Step(
+        ("val_calib_logits", "val_calib_labels"),
+        (
+            Artifact("scrcparams", "Artifact", "scrcparams.json"),
+            Artifact("scrc_curve", "Artifact", "scrc_curve.parquet"),
+            Artifact("calibration_report", "HTML", "calibration.html"),
+        ),
+    ),
+    "export": Step(
+        ("val_calib_set", "splits", "classifier", "val_calib_logits", "thresholds", "scrcparams"),
+        (Artifact("bundle", "Model", "bundle", "bundle.json"),),
+    ),
+    "evaluate": Step(
+        ("test_set", "bundle"),
+        (Artifact("evaluation", "Artifact", "evaluation.json"), Artifact("report", "HTML", "report.html")),
+    ),
 }
+ARTIFACTS = {artifact.name: artifact for step in STEPS.values() for artifact in step.makes}
+
+WEIGHTS, BACKBONE_CONFIG = "model.safetensors", "config.json"  # of a classifier, and of its bundle
+POLICY_OF = {"sweep": "thresholds", "calibrate": "scrcparams"}  # the policy that a step fits
 
 
 def parse_role(text: str) -> str:

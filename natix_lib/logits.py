@@ -125,9 +125,7 @@ def read_pair(logits_path: str | Path, labels_path: str | Path) -> CalibrationSe
     if len(names) != classes:
         raise ContractError(f"{logits_path} has {classes} columns but names {len(names)} classes")
     positive = _names(logits.header, "positive_classes", logits_path) if logits.header else []
-    return CalibrationSet(
-        logits.values, y, labels.groups, names, positive, logits.header, logits.sha256, labels.sha256
-    )
+    return CalibrationSet(logits.values, y, labels.groups, names, positive, logits.header, logits.sha256, labels.sha256)
 
 
 def _names(header: dict[str, str], key: str, path: str | Path) -> list[str]:

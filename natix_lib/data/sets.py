@@ -152,17 +152,14 @@ def write_sets(
         writers = [ShardWriter(folders[role], schema) for role in ROLES]
         start = 0
         for batch in verified_batches(images, manifest["files"]):
-            rows = np.arange(start, start + batch.num_rows)
-            start += batch.num_rows
-            part = shown.slice(rows[0], len(rows)) if len(rows) else shown.slice(0, 0)
+            part = shown.slice(start, batch.num_rows).combine_chunks()
             if batch.column("id").to_pylist() != part.column("id").to_pylist():
-                raise ContractError(f"{images}: images {rows[0]} to {rows[-1]} are not those of the index")
-            part = part.combine_chunks().to_batches()[0] if len(rows) else None
+                raise ContractError(f"{images}: images from number {start} on are not those of the index")
+            columns = [batch.column("id"), batch.column("image"), *(part.column(name).chunk(0) for name in names)]
             for number, writer in enumerate(writers):
-                chosen = np.flatnonzero(roles[rows] == number)
-                if len(chosen):
-                    columns = [batch.column("id"), batch.column("image"), *(part.column(name) for name in names)]
-                    writer.add(pa.RecordBatch.from_arrays([c.take(chosen) for c in columns], schema=schema))
+                chosen = np.flatnonzero(roles[start : start + batch.num_rows] == number)
+                writer.add(pa.RecordBatch.from_arrays([column.take(chosen) for column in columns], schema=schema))
+            start += batch.num_rows
         if start != len(index):
             raise ContractError(f"{images} holds {start} images, its index {len(index)}")
         tables = [writer.close() for writer in writers]

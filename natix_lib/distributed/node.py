@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from natix_lib import storage
-from natix_lib.contracts import ARTIFACTS
+from natix_lib.contracts import ARTIFACTS, read_manifest
 from natix_lib.distributed.job import FACTS, FAULT, REQUEST, TENSORS, leave_reason, say_when_no_gpu, torchrun
 from natix_lib.errors import NatixError
 from natix_lib.files import read_json, write_json
@@ -29,6 +29,7 @@ def serve(uri: str, folder: Path) -> int:
             source = f"{uri}/{INPUTS}/{name}"
             if ARTIFACTS[name].manifest:
                 found = storage.fetch_folder(source, folder / INPUTS / name)
+                read_manifest(found, name)  # once a node: its processes do not hash again
             else:
                 found = storage.fetch_file(source, folder / INPUTS)
             inputs[name] = str(found)

@@ -1,11 +1,10 @@
 """What a process of adapt computes: the merged teacher, and probes of the backbone before and after.
 
-Adaptation itself opens TRAIN alone; the probes, which see labels, are the first process's after it, on the same GPU.
+Adaptation itself is given TRAIN alone; the probes, which see labels, are the first process's after it, on the same GPU.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,13 +13,13 @@ from torch import Tensor, nn
 from natix_lib import config
 from natix_lib.backbones.loading import build_backbone, load_backbone
 from natix_lib.bundle.transform import Transform
-from natix_lib.contracts import PROBE, TRAIN, VAL_SELECT, read_manifest
-from natix_lib.data.dataset import open_role
+from natix_lib.contracts import TRAIN, VAL_SELECT, read_manifest
+from natix_lib.data.sets import RoleSet, open_set
 from natix_lib.distributed.world import World
 from natix_lib.explora.learner import LOSSES, Learner
 from natix_lib.explora.probe import Probe, features_of, probe
 from natix_lib.explora.run import adapt_backbone
-from natix_lib.files import JsonDict, read_json
+from natix_lib.files import JsonDict
 from natix_lib.progress import Lines
 from natix_lib.step_settings import AdaptSettings
 
@@ -32,7 +31,7 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
 
     Args:
         settings: `AdaptSettings`.
-        inputs: Paths of `dataset`, `splits` and `backbone`.
+        inputs: Paths of `train_set`, `val_select_set` and `backbone`, whose files were hashed by the step or the node.
 
     Returns:
         The merged state, and `trained`, `counts` and `history` of `explora.run.Adapted` with `probe`, a dict of
@@ -43,8 +42,8 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
     """
     wanted = config.parse(AdaptSettings, settings)
     world = World.from_environment()
-    facts = read_manifest(inputs["backbone"], "backbone")
-    view = open_role("adapt", TRAIN, inputs["dataset"], inputs["splits"])
+    facts = read_manifest(inputs["backbone"], "backbone", hash_files=False)
+    train = open_set(inputs["train_set"], TRAIN, hash_files=False)
     every = max(1, wanted.explora.steps // SAID_EVERY)
     lines = Lines()
 
@@ -56,7 +55,7 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
 
     adapted = adapt_backbone(
         load_backbone(inputs["backbone"]),
-        view,
+        train,
         wanted.explora,
         wanted.image_size,
         (tuple(facts["image_mean"]), tuple(facts["image_std"])),
@@ -64,8 +63,8 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
         world,
         {
             "backbone": facts["weights_sha256"],
-            "dataset": view.dataset_fingerprint,
-            "splits": view.splits_sha256,
+            "dataset": train.dataset_fingerprint,
+            "splits": train.splits_sha256,
             "image_size": wanted.image_size,
         },
         say,
@@ -75,7 +74,8 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
     before: Any = load_backbone(inputs["backbone"])
     after = build_backbone(before.config.to_dict())
     after.load_state_dict(adapted.state, strict=True)
-    probes = probes_of({"before": before, "after": after}, inputs, facts, wanted, lines, world.device)
+    select = open_set(inputs["val_select_set"], VAL_SELECT, hash_files=False)
+    probes = probes_of({"before": before, "after": after}, train, select, facts, wanted, lines, world.device)
     told = {
         "trained": adapted.trained,
         "counts": list(adapted.counts),
@@ -87,17 +87,16 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
 
 def probes_of(
     backbones: Mapping[str, nn.Module],
-    inputs: Mapping[str, str],
+    train: RoleSet,
+    select: RoleSet,
     facts: JsonDict,
     wanted: AdaptSettings,
     lines: Lines,
     device: torch.device,
 ) -> dict[str, Probe]:
     """What each backbone's features tell of VAL_SELECT, with TRAIN's labels as the reference."""
-    train, select = (open_role(PROBE, role, inputs["dataset"], inputs["splits"]) for role in (TRAIN, VAL_SELECT))
     mean, std = (tuple(facts[key]) for key in ("image_mean", "image_std"))
-    stored = int(read_json(Path(inputs["dataset"]) / "dataset.json")["resize_shorter_side"])
-    transform = Transform(wanted.image_size, stored, False, mean, std)
+    transform = Transform(wanted.image_size, train.resize_shorter_side, False, mean, std)
     feed = config.Dataloader(batch_size=wanted.explora.device_batch_size, num_workers=wanted.num_workers)
     found = {}
     for name, backbone in backbones.items():

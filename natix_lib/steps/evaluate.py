@@ -20,9 +20,7 @@ from natix_lib.step_settings import EvaluateSettings
 from natix_lib.steps.shown import record
 
 
-def run(
-    settings: Mapping[str, Any], *, test_set: str, bundle: str, evaluation: str, report: str
-) -> dict[str, float]:
+def run(settings: Mapping[str, Any], *, test_set: str, bundle: str, evaluation: str, report: str) -> dict[str, float]:
     """Evaluate a bundle on TEST.
 
     Args:

@@ -27,8 +27,8 @@ from natix_lib.contracts import (
     require_same,
     write_manifest,
 )
-from natix_lib.data.sets import RoleSet, open_set
 from natix_lib.data.decode import open_image
+from natix_lib.data.sets import RoleSet, open_set
 from natix_lib.decisions import Policy
 from natix_lib.errors import BundleError, ContractError
 from natix_lib.files import sha256_file, write_json
@@ -139,7 +139,9 @@ def _check_chain(
     require_same("splits_sha256", facts["provenance"]["splits_sha256"], "classifier", splits_sha256, "splits.json")
     if not fitted.header:
         raise ContractError("export needs logits with provenance, got a bare .pt of VAL_CALIB logits")
-    require_same("model_sha256", facts["model_sha256"], "classifier", fitted.header.get("model_sha256"), "VAL_CALIB logits")
+    require_same(
+        "model_sha256", facts["model_sha256"], "classifier", fitted.header.get("model_sha256"), "VAL_CALIB logits"
+    )
     require_same("model_sha256", facts["model_sha256"], "classifier", provenance.get("model_sha256"), name)
     require_same("splits_sha256", splits_sha256, "splits.json", provenance.get("splits_sha256"), name)
     require_same("logits_sha256", fitted.sha256, "VAL_CALIB logits", provenance.get("logits_sha256"), name)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,10 +10,10 @@ from torch import Tensor
 from natix_lib import config
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.bundle.transform import Transform
-from natix_lib.contracts import TRAIN, VAL_CALIB, VAL_SELECT, read_manifest
-from natix_lib.data.dataset import open_role
+from natix_lib.contracts import SETS, TRAIN, VAL_CALIB, VAL_SELECT, read_manifest
+from natix_lib.data.sets import open_set
 from natix_lib.distributed.world import World
-from natix_lib.files import JsonDict, read_json
+from natix_lib.files import JsonDict
 from natix_lib.progress import Lines
 from natix_lib.step_settings import TrainSettings
 from natix_lib.training.features import silent
@@ -29,7 +28,8 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
 
     Args:
         settings: `TrainSettings`.
-        inputs: Paths of `dataset`, `splits` and `backbone`.
+        inputs: Paths of `train_set`, `val_select_set`, `val_calib_set` and `backbone`, whose files were hashed by
+            the step or the node.
 
     Returns:
         The classifier's state under `classifier.` and float32 `val_calib_logits` (n, C); the `history` of epochs and
@@ -40,13 +40,13 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
     """
     wanted = config.parse(TrainSettings, settings)
     world = World.from_environment()
-    facts = read_manifest(inputs["backbone"], "backbone")
+    facts = read_manifest(inputs["backbone"], "backbone", hash_files=False)
     train, val_select, val_calib = (
-        open_role("train", role, inputs["dataset"], inputs["splits"]) for role in (TRAIN, VAL_SELECT, VAL_CALIB)
+        open_set(inputs[SETS[role]], role, hash_files=False) for role in (TRAIN, VAL_SELECT, VAL_CALIB)
     )
     transform = Transform(
         image_size=wanted.model.image_size,
-        resize_shorter_side=read_json(Path(inputs["dataset"]) / "dataset.json")["resize_shorter_side"],
+        resize_shorter_side=train.resize_shorter_side,
         multiview=wanted.model.use_multiview,
         image_mean=tuple(facts["image_mean"]),
         image_std=tuple(facts["image_std"]),
