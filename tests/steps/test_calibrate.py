@@ -9,18 +9,15 @@ from sklearn.metrics import log_loss
 from natix_lib.decisions import Policy
 from natix_lib.decisions.score import softmax
 from natix_lib.errors import CalibrationError, ConfigError
-from natix_lib.files import read_json
 from natix_lib.logits import read_labels, read_logits, write_labels, write_logits
-from natix_lib.steps import calibrate
-from tests.calibration_sets import write_set
+from tests.calibration_sets import run_on_set, write_set
 
 STEPS = {"sweep": "sweep", "calibrate": "scrc"}
 
 
 def run(folder: Path, paths: tuple[str, str], **settings: object) -> dict:
     wanted = {"bootstrap": 100, **settings}
-    calibrate.run({"scrc": wanted}, *paths, *(str(folder / name) for name in ("scrcparams", "curve", "report")))
-    return read_json(folder / "scrcparams")
+    return run_on_set("calibrate", {"scrc": wanted}, folder, paths)
 
 
 def test_the_accept_rule_is_certified_and_the_runtime_follows_it(tmp_path: Path) -> None:

@@ -6,15 +6,13 @@ import pytest
 
 from natix_lib.decisions import Policy
 from natix_lib.errors import CalibrationError, ConfigError
-from natix_lib.files import read_json, sha256_file
+from natix_lib.files import sha256_file
 from natix_lib.logits import read_labels, read_logits
-from natix_lib.steps import sweep
-from tests.calibration_sets import write_set
+from tests.calibration_sets import run_on_set, write_set
 
 
 def run(folder: Path, paths: tuple[str, str], **settings: object) -> dict:
-    sweep.run({"sweep": settings}, *paths, *(str(folder / name) for name in ("thresholds", "curve", "report")))
-    return read_json(folder / "thresholds")
+    return run_on_set("sweep", {"sweep": settings}, folder, paths)
 
 
 def test_the_document_says_what_the_runtime_will_do(tmp_path: Path) -> None:
