@@ -90,7 +90,7 @@ def bundle_of_splits(bundle: str, target: Path, splits: Path) -> None:
 
 
 def test_what_leaks_is_said_first_in_the_report(chain: Chain, tmp_path: Path) -> None:
-    """What split says, then what ingest says, before the metrics; the bundle and the set were made from these splits."""
+    """What split says, then what ingest says, before the metrics; bundle and set were made from these splits."""
     splits = read_json(chain.paths["splits"])
     ingested = {**splits["ingested"], "warnings": ["Pixels have two labels."]}
     write_json(tmp_path / "splits.json", {**splits, "warnings": ["3 pairs look alike."], "ingested": ingested})

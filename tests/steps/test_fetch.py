@@ -140,7 +140,8 @@ def fetch_from(
     code = (
         "import os, sys; from natix_lib.steps import fetch;"
         "before = dict(os.environ);"
-        "fetch.run({'backbone_id': sys.argv[1], 'backbone_revision': 'main'}, backbone=sys.argv[2], token_secret=sys.argv[3]);"
+        "settings = {'backbone_id': sys.argv[1], 'backbone_revision': 'main'};"
+        "fetch.run(settings, backbone=sys.argv[2], token_secret=sys.argv[3]);"
         "assert dict(os.environ) == before"
     )
     environment = {

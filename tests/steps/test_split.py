@@ -162,7 +162,7 @@ def test_neither_the_order_of_rows_nor_of_shards_tells(tmp_path: Path, monkeypat
     write_manifest(root, rows)
     monkeypatch.setattr(ShardWriter.__init__, "__defaults__", (20_000,))
     paths = ingest(root, tmp_path / "b")
-    assert len(list(Path(paths["images"]).glob("*.arrow"))) > 3
+    assert len(list(Path(paths["images"]).glob("*.arrow"))) > 1
     assert first["roles"]["TEST"] and run(paths, tmp_path / "b") == first
     assert (tmp_path / "a" / "splits.json").read_bytes() == (tmp_path / "b" / "splits.json").read_bytes()
 

@@ -58,7 +58,7 @@ def test_the_document_carries_its_origin(tmp_path: Path) -> None:
 
 def test_the_curve_has_a_row_for_each_reachable_coverage(tmp_path: Path) -> None:
     run(tmp_path, write_set(tmp_path))
-    curve = pq.read_table(tmp_path / "curve").to_pandas()
+    curve = pq.read_table(tmp_path / "sweep_curve.parquet").to_pandas()
     assert curve["accepted"].iloc[-1] == 600 and curve["accepted"].is_monotonic_increasing
 
 
@@ -70,7 +70,7 @@ def test_no_cut_is_tuned_when_none_is_wanted(tmp_path: Path) -> None:
 def test_a_constant_prediction_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match="constant prediction"):
         run(tmp_path, write_set(tmp_path, constant=True))
-    assert not (tmp_path / "thresholds").exists()
+    assert not (tmp_path / "thresholds.json").exists()
 
 
 def test_zero_coverage_is_an_error(tmp_path: Path) -> None:
