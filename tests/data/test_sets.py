@@ -150,7 +150,7 @@ def test_a_set_reaches_loading_processes(divided: Paths) -> None:
 def test_shards_are_gathered_to_batches_however_images_come(divided: Paths, tmp_path: Path) -> None:
     """A role with every fourth image of each batch is not written as batches of a quarter."""
     folders = copy_out(divided, Path(divided["images"]), tmp_path)
-    with pa.ipc.open_stream(shard_paths(folders["TRAIN"])[0].open("rb")) as stream:
+    with shard_paths(folders["TRAIN"])[0].open("rb") as file, pa.ipc.open_stream(file) as stream:
         assert [batch.num_rows for batch in stream] == [18]
 
 

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
+from natix_lib import contracts
 from natix_lib.decisions import Policy
 from natix_lib.decisions.score import softmax
 from natix_lib.errors import CalibrationError, ConfigError
@@ -140,9 +142,12 @@ def test_the_page_shows_the_plots(tmp_path: Path) -> None:
 def test_a_step_on_the_cpu_imports_neither_torch_nor_sklearn_nor_pandas(tmp_path: Path, step: str) -> None:
     paths = write_set(tmp_path, n=1000, strength=2.0)
     code = (
-        f"import sys; from natix_lib.steps import {step}; {step}.run({{'{STEPS[step]}': {{}}}}, *sys.argv[1:]);"
+        f"import json, sys; from natix_lib.steps import {step};"
+        f"{step}.run({{'{STEPS[step]}': {{}}}}, **json.loads(sys.argv[1]));"
         "print([m for m in ('torch', 'sklearn', 'pandas', 'transformers') if m in sys.modules])"
     )
-    outputs = [str(tmp_path / name) for name in ("policy", "curve", "report")]
-    done = subprocess.run([sys.executable, "-c", code, *paths, *outputs], capture_output=True, text=True, check=True)
+    artifacts = contracts.STEPS[step].outputs
+    named = {**dict(zip(contracts.STEPS[step].inputs, paths, strict=True)), **{n: str(tmp_path / n) for n in artifacts}}
+    command = [sys.executable, "-c", code, json.dumps(named)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
