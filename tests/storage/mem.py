@@ -38,8 +38,8 @@ class MemBucket:
 
     def list(self, prefix: str, deep: bool = True) -> list[Object]:
         names = [name for name in self._versions if name.startswith(prefix)]
-        found = [self.find(name) for name in names if deep or "/" not in name.removeprefix(prefix)]
-        return [item for item in found if item]
+        listed = [self.find(name) for name in names if deep or "/" not in name.removeprefix(prefix)]
+        return [item for item in listed if item]
 
     def download(self, source: Object, path: Path) -> None:
         path.write_bytes(source.handle.content)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,10 +41,11 @@ def test_a_corrupt_transfer_leaves_nothing(cloud: Cloud, tmp_path: Path, hash_pa
         return b"bat"
 
     cloud.edit = damage
-    for attempt in (
+    attempts: tuple[Callable[[], Path], ...] = (
         lambda: storage.fetch_folder("gs://street/set", tmp_path / "set"),
         lambda: storage.fetch_file("gs://street/set/bad", tmp_path / "folder"),
-    ):
+    )
+    for attempt in attempts:
         with pytest.raises(StorageError, match=message):
             attempt()
     assert not contents(tmp_path) and not (tmp_path / "set").exists()
@@ -58,7 +60,7 @@ def test_a_passing_503_is_retried(cloud: Cloud, tmp_path: Path) -> None:
 
 def test_a_publisher_that_was_killed_leaves_no_manifest_and_stops_the_next(cloud: Cloud, tmp_path: Path) -> None:
     cloud.held_up = "models/v2/model.onnx"
-    publish = [sys.executable, "-c", PUBLISH, bundle(tmp_path / "b", "first"), "gs://street/models/v2"]
+    publish = [sys.executable, "-c", PUBLISH, str(bundle(tmp_path / "b", "first")), "gs://street/models/v2"]
     with subprocess.Popen(publish) as publisher:
         assert cloud.waiting.wait(60)
         publisher.kill()

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,13 +58,14 @@ def test_the_fingerprint_follows_links_and_ends_in_a_circle_of_them(tmp_path: Pa
     (elsewhere / "deep" / "up").symlink_to(root)
     seen = [storage.fingerprint(str(root))]
     assert storage.fingerprint(str(root)) == seen[0]
-    for change in (
+    changes: tuple[Callable[[], object], ...] = (
         lambda: (elsewhere / "deep" / "a.png").write_text("22"),
         lambda: (elsewhere / "b.png").write_text("22"),
         lambda: (tmp_path / "gone.png").write_text("22"),
         lambda: (root / "gone.png").unlink(),
         lambda: (root / "b\udcff.png").touch(),
-    ):
+    )
+    for change in changes:
         change()
         seen.append(storage.fingerprint(str(root)))
     assert len(set(seen)) == len(seen)
@@ -74,11 +76,10 @@ def test_a_picture_replaced_by_one_of_the_same_size_and_date_changes_the_fingerp
     path.parent.mkdir()
     path.write_text("1")
     status, before = path.stat(), storage.fingerprint(str(path.parent))
-    for replace in (lambda: path.write_text("2"), lambda: (tmp_path / "other").write_text("3")):
+    for written in (path, tmp_path / "other"):
         time.sleep(0.02)  # a file system's clock may tick every 10 ms
-        replace()
-        if (tmp_path / "other").exists():
-            (tmp_path / "other").rename(path)
+        written.write_text("2")
+        written.rename(path)
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
         assert path.stat().st_mtime_ns == status.st_mtime_ns and path.stat().st_size == status.st_size
         after = storage.fingerprint(str(path.parent))

@@ -1,6 +1,7 @@
 """What the verbs promise of every place: a disk, Cloud Storage, and a bucket of a kind that is added."""
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -53,11 +54,12 @@ def test_the_fingerprint_follows_what_is_there(place: Place) -> None:
     place.put({"set/a": b"1", "set/b": b"2", "set-2/c": b"3"})
     seen = [storage.fingerprint(place.uri("set"))]
     assert storage.fingerprint(place.uri("set")) == seen[0]
-    for change in (
+    changes: tuple[Callable[[], object], ...] = (
         lambda: place.put({"set/b": b"33"}),
         lambda: place.put({"set/deep/c": b"33"}),
         lambda: storage.remove_file(place.uri("set/a")),
-    ):
+    )
+    for change in changes:
         change()
         seen.append(storage.fingerprint(place.uri("set")))
     place.put({"set-2/c": b"44"})
