@@ -8,12 +8,12 @@ traceback when the pipeline is compiled.
 """
 
 import re
+from collections.abc import Collection, Iterable
 from ipaddress import ip_address
 from typing import Annotated
 
 from pydantic import AfterValidator
 
-SCHEME = "gs://"
 CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # and halves of characters, which no file can hold
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/.*", re.DOTALL)  # two characters and more: C:/ is a disk
 
@@ -34,6 +34,10 @@ SECRET = re.compile(r"(projects/[a-z0-9.:-]+/secrets/)?[A-Za-z0-9_-]{1,255}(?(1)
 BUCKET_PART = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 BUCKET = re.compile(rf"(?=.{{3,222}}$)(?=[a-z0-9].*[a-z0-9]$){BUCKET_PART}(?:\.{BUCKET_PART})*")
 OBJECT_BYTES = 1024  # "Object naming", in UTF-8
+
+# What the name of a bucket may be, a line a scheme; natix_lib/storage/SCHEME.py reads and writes there.
+SCHEMES = {"gs": BUCKET}
+PREFIXES = " or ".join(f"{scheme}://" for scheme in SCHEMES)  # for messages
 
 # huggingface_hub.utils.validate_repo_id, with the owner that every backbone has.
 HUB_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
@@ -118,16 +122,26 @@ def is_hub_id(text: str) -> bool:
     return HUB_ID.fullmatch(text) is not None
 
 
-def bucket_and_name(uri: str) -> tuple[str, str]:
-    """Bucket and object name, or prefix, of a `gs://` address.
+def scheme(text: str) -> str | None:
+    """Scheme of a bucket's address; None for everything else."""
+    return next((name for name in SCHEMES if text.startswith(f"{name}://")), None)
+
+
+def bucket_and_name(uri: str, schemes: Collection[str] = SCHEMES) -> tuple[str, str]:
+    """Bucket and object name, or prefix, of a bucket's address.
+
+    Args:
+        uri: The address.
+        schemes: Those of `SCHEMES` that it may have.
 
     Raises:
         ValueError: With the rule that it breaks.
     """
-    bucket, _, name = uri.removeprefix(SCHEME).partition("/")
-    if not uri.startswith(SCHEME) or not bucket or not name.strip("/"):
-        raise ValueError("must read gs://bucket/path")
-    if not BUCKET.fullmatch(bucket) or _is_ip(bucket):
+    bucket, _, name = uri.partition("://")[2].partition("/")
+    uri_scheme = scheme(uri)
+    if uri_scheme is None or uri_scheme not in schemes or not bucket or not name.strip("/"):
+        raise ValueError(f"must read {_shapes(schemes)}")
+    if not SCHEMES[uri_scheme].fullmatch(bucket) or _is_ip(bucket):
         raise ValueError("must name a bucket, 3 to 63 lower-case letters, digits, -, _ and . (no IP address)")
     if {"", ".", ".."}.intersection(name.removesuffix("/").split("/")):
         raise ValueError("must name an object without empty parts, . and .. between its slashes")
@@ -148,24 +162,28 @@ def local_path(text: str) -> str:
 
 
 def place(text: str) -> str:
-    """A local path or a `gs://` address."""
-    if text.startswith(SCHEME):
+    """A local path or a bucket's address."""
+    if scheme(text):
         bucket_and_name(text)
         return text
     if ADDRESS.fullmatch(text):
-        raise ValueError("must be a local path or gs://bucket/path: no other addresses are read")
+        raise ValueError(f"must be a local path or {_shapes(SCHEMES)}: no other addresses are read")
     return local_path(text)
 
 
 def backbone_source(text: str) -> str:
-    """A hub id, a local folder or a `gs://` address."""
+    """A hub id, a local folder or a bucket's address."""
     if match := re.match(r"(?:https?://)?(?:huggingface\.co|hf\.co)/(\w[\w.-]*/\w[\w.-]*)", text):
         raise ValueError(f"must be the hub's id alone: {match[1]}")
-    if text.startswith(SCHEME) or ADDRESS.fullmatch(text):
+    if ADDRESS.fullmatch(text):
         return place(text)
     if not text.startswith((".", "/", "~")) and not re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", text):
-        raise ValueError("must be a hub id (owner/name), gs://bucket/path or a folder: write other names as ./NAME")
+        raise ValueError(f"must be a hub id (owner/name), {_shapes(SCHEMES)} or a folder: write other names as ./NAME")
     return local_path(text)
+
+
+def _shapes(schemes: Iterable[str]) -> str:
+    return " or ".join(f"{name}://bucket/path" for name in schemes)
 
 
 def _is_ip(text: str) -> bool:

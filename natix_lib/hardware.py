@@ -6,7 +6,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_
 
 from natix_lib.contracts import STEPS
 from natix_lib.grammar import (
-    SCHEME,
+    PREFIXES,
     Cpu,
     ImageName,
     LabelKey,
@@ -16,6 +16,7 @@ from natix_lib.grammar import (
     Place,
     SecretName,
     TaintKey,
+    scheme,
 )
 from natix_lib.section import Section
 
@@ -86,9 +87,9 @@ class Hardware(Section):
 
     @model_validator(mode="after")
     def _check(self) -> "Hardware":
-        if self.num_nodes > 1 and not self.shared_root.startswith(SCHEME):
+        if self.num_nodes > 1 and not scheme(self.shared_root):
             raise ValueError(
-                f"hardware.shared_root must be a gs:// prefix when hardware.num_nodes is {self.num_nodes}, "
+                f"hardware.shared_root must be a {PREFIXES} prefix when hardware.num_nodes is {self.num_nodes}, "
                 f"got {self.shared_root!r}"
             )
         if self.num_nodes > 1 and not self.num_gpus:

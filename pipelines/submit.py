@@ -148,7 +148,7 @@ def to_vertex(
     if missing := [name for name, value in needed.items() if not value]:
         raise ConfigError(f"submitting to vertex needs {', '.join(needed)}: {', '.join(missing)} missing")
     try:
-        grammar.bucket_and_name(f"{pipeline_root.rstrip('/')}/run")  # a bucket alone will do
+        grammar.bucket_and_name(f"{pipeline_root.rstrip('/')}/run", ["gs"])  # a bucket alone will do
     except ValueError as error:
         raise ConfigError(f"PIPELINE_ROOT {error}, got {shown(pipeline_root)}") from error
     if not LABEL.fullmatch(experiment):

@@ -1,7 +1,7 @@
 """Cloud Storage on the loopback: the emulator of PyPI behind a front that adds what it lacks.
 
-The front enforces `ifGenerationMatch=0`, which the emulator ignores, under a lock, and answers 503 as often as
-a test asks.
+The front enforces `ifGenerationMatch=0`, which the emulator ignores, under a lock. As a test asks, it answers 503,
+changes answers on their way, and holds an upload up.
 """
 
 import json
@@ -10,9 +10,10 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from gcp_storage_emulator.server import create_server
 
@@ -21,19 +22,28 @@ from tests.loopback import Handler, serving
 BUCKET = "street"
 PASSED_ON = ("Content-Type", "X-Goog-Hash", "Location", "Range", "ETag")
 
+# Gives the body of an answer for the request's path, the body and the headers, which it may change.
+Edit = Callable[[str, bytes, dict[str, str]], bytes]
+
 
 @dataclass
 class Cloud:
-    """Where it listens, and how many of the next requests fail with 503."""
+    """Where it listens, how many of the next requests fail with 503, and what else goes wrong."""
 
     emulator: str
     url: str = ""
     failures: int = 0
+    edit: Edit | None = None
+    held_up: str = ""  # the object whose upload waits until `released`
+    waiting: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def wipe(self) -> None:
-        """Remove all objects, keep the bucket."""
-        self.failures = 0
+        """Remove all objects, keep the bucket; nothing goes wrong any more."""
+        self.failures, self.edit, self.held_up = 0, None, ""
+        self.waiting.clear()
+        self.released.clear()
         urllib.request.urlopen(f"{self.emulator}/wipe?keep-buckets=True").close()
 
     def holds(self, name: str) -> bool:
@@ -44,6 +54,21 @@ class Cloud:
         except urllib.error.HTTPError as error:
             error.close()
             return False
+
+    @property
+    def bucket(self) -> Any:
+        """The bucket, by google-cloud-storage, past the front."""
+        from google.auth.credentials import AnonymousCredentials
+        from google.cloud import storage
+
+        options = {"api_endpoint": self.emulator}
+        return storage.Client("emulated", AnonymousCredentials(), client_options=options).bucket(BUCKET)
+
+    def put(self, files: dict[str, bytes]) -> None:
+        """Write objects, by name."""
+        bucket = self.bucket
+        for name, content in files.items():
+            bucket.blob(name).upload_from_string(content)
 
 
 @contextmanager
@@ -60,21 +85,28 @@ def cloud_storage() -> Iterator[Cloud]:
             if cloud.failures:
                 cloud.failures -= 1
                 return self.answer(503, b"")
-            query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
+            uploaded = _uploaded(self.command, self.path, body)
+            if cloud.held_up and uploaded == cloud.held_up:
+                cloud.waiting.set()
+                cloud.released.wait(60)
+                return None
             with cloud.lock:
-                if query.get("ifGenerationMatch") == ["0"]:
-                    found = re.search(rb'"name": ("(?:[^"\\]|\\.)*")', body)
-                    if cloud.holds(query["name"][0] if "name" in query else json.loads(found.group(1))):
-                        return self.answer(412, b'{"error": {"code": 412, "message": "conditionNotMet"}}')
+                if uploaded and "ifGenerationMatch=0" in self.path and cloud.holds(uploaded):
+                    return self.answer(412, b'{"error": {"code": 412, "message": "conditionNotMet"}}')
                 kept = {name: value for name, value in self.headers.items() if name not in ("Host", "Connection")}
-                wanted = urllib.request.Request(cloud.emulator + self.path, body or None, kept, method=self.command)
+                request = urllib.request.Request(cloud.emulator + self.path, body or None, kept, method=self.command)
                 try:
-                    with urllib.request.urlopen(wanted) as reply:
-                        status, headers, content = reply.status, reply.headers, reply.read()
+                    with urllib.request.urlopen(request) as reply:
+                        status, answered, content = reply.status, reply.headers, reply.read()
                 except urllib.error.HTTPError as error:
                     with error:
-                        status, headers, content = error.code, error.headers, error.read()
-            self.answer(status, content, {name: headers[name] for name in PASSED_ON if headers.get(name)})
+                        status, answered, content = error.code, error.headers, error.read()
+            headers = {name: answered[name] for name in PASSED_ON if answered.get(name)}
+            if "json" in headers.get("Content-Type", ""):
+                content = content.replace(cloud.emulator.encode(), cloud.url.encode())  # links to contents
+            if cloud.edit:
+                content = cloud.edit(self.path, content, headers)
+            self.answer(status, content, headers)
 
         do_GET = do_POST = do_PUT = do_DELETE = forward
 
@@ -83,3 +115,15 @@ def cloud_storage() -> Iterator[Cloud]:
             yield cloud
     finally:
         server.stop()
+
+
+def _uploaded(method: str, path: str, body: bytes) -> str:
+    """Name of the object that a request uploads; "" for another request."""
+    address = urllib.parse.urlsplit(path)
+    if method != "POST" or not address.path.startswith("/upload/"):
+        return ""
+    query = urllib.parse.parse_qs(address.query)
+    if "name" in query:
+        return query["name"][0]
+    match = re.search(rb'"name": ("(?:[^"\\]|\\.)*")', body)
+    return str(json.loads(match.group(1))) if match else ""

@@ -56,7 +56,9 @@ def copy_backbone(source: str, revision: str, folder: Path, scratch: Path, token
     elif Path(source).is_dir():
         origin = Path(source)
     elif source.startswith((".", "/", "~")) or source.count("/") != 1:
-        raise ConfigError(f"model.backbone_id {source} is no folder, no gs:// address and no hub id (owner/name)")
+        raise ConfigError(
+            f"model.backbone_id {source} is no folder, no {grammar.PREFIXES} address and no hub id (owner/name)"
+        )
     else:
         origin = _from_hub(source, revision, scratch / "hub", token_secret)
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +111,7 @@ def _from_hub(repository: str, revision: str, folder: Path, token_secret: str) -
     except Exception as error:  # of the hub's client and of the HTTP library that it uses
         raise StorageError(
             f"model.backbone_id {repository}: the hub cannot be read: {_first_line(error)}; without the hub, name a "
-            "folder or gs:// folder of a backbone, or make a random one: natix backbone --output FOLDER"
+            f"folder or {grammar.PREFIXES} folder of a backbone, or make a random one: natix backbone --output FOLDER"
         ) from error
 
 

@@ -38,10 +38,7 @@ def test_a_local_folder_becomes_a_described_backbone(tiny_backbone: Path, tmp_pa
 
 
 def test_a_bucket_gives_the_same_backbone(tiny_backbone: Path, tmp_path: Path, cloud: Cloud) -> None:
-    from natix_lib import storage
-
-    for path in tiny_backbone.iterdir():
-        storage._client().bucket(BUCKET).blob(f"backbones/tiny/{path.name}").upload_from_filename(path)
+    cloud.put({f"backbones/tiny/{path.name}": path.read_bytes() for path in tiny_backbone.iterdir()})
     fetch.run(settings(f"gs://{BUCKET}/backbones/tiny"), backbone=str(tmp_path / "out"))
     assert weights_sha256(tmp_path / "out") == weights_sha256(tiny_backbone)
 

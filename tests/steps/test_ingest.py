@@ -206,12 +206,8 @@ def test_the_number_of_classes_is_checked_against_the_data(tmp_path: Path) -> No
 
 
 def test_a_bucket_is_read_like_a_folder(cloud: Cloud, tmp_path: Path) -> None:
-    from natix_lib import storage
-
     root = write_images(tmp_path / "source", groups=4)
-    bucket: Any = storage._client().bucket(BUCKET)
-    for path in root.iterdir():
-        bucket.blob(f"street/{path.name}").upload_from_filename(path)
+    cloud.put({f"street/{path.name}": path.read_bytes() for path in root.iterdir()})
     run(root, tmp_path / "local")
     run_step("ingest", {"data": {"data_root": f"gs://{BUCKET}/street"}}, tmp_path / "remote")
     assert index(tmp_path / "remote").fingerprint == index(tmp_path / "local").fingerprint

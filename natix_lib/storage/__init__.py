@@ -1,0 +1,127 @@
+"""Local paths and buckets behind the same few verbs: fetch, fingerprint, write, list, remove, mirror, publish.
+
+A verb takes an address and works on what it names: a path (`local.py`) or a bucket (`remote.py`). Of a kind of bucket
+only the primitives of `bucket.Bucket` differ, and `gs.py` has those of Google Cloud Storage; each module is named as
+its scheme and imported when an address of it is used. The schemes stand in `grammar.SCHEMES`.
+
+A file or folder that was fetched is either whole or absent, and what was published is never a mixture of two
+publishers' files.
+"""
+
+from importlib import import_module
+from pathlib import Path
+
+from natix_lib import grammar
+from natix_lib.errors import StorageError
+from natix_lib.storage.bucket import Bucket
+from natix_lib.storage.local import Local
+from natix_lib.storage.remote import Remote
+
+
+def is_remote(uri: str) -> bool:
+    """Whether `uri` is the address of something in a bucket."""
+    return grammar.scheme(uri) is not None
+
+
+def fetch_file(uri: str, folder: str | Path) -> Path:
+    """Fetch one object into `folder`.
+
+    Returns:
+        The file, named as the object; a local path is returned as it is.
+
+    Raises:
+        StorageError: If it does not exist or cannot be read.
+    """
+    return _at(uri).fetch_file(Path(folder))
+
+
+def fetch_folder(uri: str, destination: str | Path) -> Path:
+    """Fetch all objects below a prefix, in parallel.
+
+    Args:
+        uri: A bucket's prefix, or a local folder, which is returned as it is.
+        destination: Folder that must not exist; absent again when anything fails.
+
+    Raises:
+        StorageError: If nothing is there, the objects' names are no files of one folder, or a transfer fails.
+    """
+    return _at(uri).fetch_folder(Path(destination))
+
+
+def fingerprint(uri: str) -> str:
+    """A hash that changes when anything below `uri` does, from the listing alone; a cache key, not a content hash.
+
+    Local: the path below `uri`, the size, and the times of modification and of status change in nanoseconds, of every
+    file; links to files and folders are followed, and one that leads nowhere counts as such. A file that was replaced
+    by another of the same size and date is noticed, because no user can set the time of status change back; a copy
+    of the folder has another fingerprint. In a bucket: every object's name and state, such as its generation.
+
+    Raises:
+        StorageError: If nothing is there.
+    """
+    return _at(uri).fingerprint()
+
+
+def write_file(uri: str, content: bytes) -> None:
+    """Write one file, whole or not at all, over what is there.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    _at(uri).write_file(content)
+
+
+def file_names(uri: str) -> list[str]:
+    """Names of the files directly in a folder, sorted; none when it does not exist."""
+    return _at(uri).file_names()
+
+
+def remove_file(uri: str) -> None:
+    """Remove one file; it is no error when it is not there."""
+    _at(uri).remove_file()
+
+
+def mirror(path: str | Path, uri: str) -> None:
+    """Put a file, or all files of a folder, below `uri` over what is there; what is there already is not sent again.
+
+    For places that one run has to itself; see `publish_folder` for shared ones.
+
+    Raises:
+        StorageError: If a transfer fails.
+    """
+    _at(uri).mirror(Path(path))
+
+
+def remove_folder(uri: str) -> None:
+    """Remove all files below a folder or prefix; it is no error when there is none."""
+    _at(uri).remove_folder()
+
+
+def publish_folder(folder: str | Path, uri: str, manifest_name: str) -> str:
+    """Publish a finished folder where nothing is yet; the manifest is the last to appear.
+
+    Args:
+        folder: Holds `manifest_name`.
+        uri: A bucket's prefix, or a local folder that must not exist.
+        manifest_name: The file that makes the folder a whole artifact.
+
+    Returns:
+        Where the manifest is.
+
+    Raises:
+        StorageError: If the place is taken or a transfer fails.
+    """
+    _at(uri).publish_folder(Path(folder), manifest_name)
+    return f"{uri.rstrip('/')}/{manifest_name}"
+
+
+def _at(uri: str) -> Local | Remote:
+    scheme = grammar.scheme(uri)
+    if scheme is None:
+        return Local(uri)
+    try:
+        bucket_name, name = grammar.bucket_and_name(uri)
+    except ValueError as error:
+        raise StorageError(f"a bucket address {error}, got {uri}") from error
+    bucket: Bucket = import_module(f"{__name__}.{scheme}").open_bucket(bucket_name, uri)
+    return Remote(uri, bucket, name)

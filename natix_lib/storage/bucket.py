@@ -1,0 +1,52 @@
+"""What a kind of bucket must be able to do; `remote.py` makes the verbs of it.
+
+A module of this room that is named as a scheme of `grammar.SCHEMES` has `open_bucket(bucket_name, uri)`, which gives a
+`Bucket`; `uri` is the address that the user has named, for messages.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Object:
+    """One object as the service listed it."""
+
+    name: str  # in the bucket, the prefix included
+    address: str  # with scheme and bucket, for messages
+    checksum: str  # with its method: "crc32c AAAAAA=="
+    state: tuple[str | int | None, ...]  # as JSON takes it; differs after every change of the object
+    handle: Any  # by which the service's client knows it
+
+
+class Bucket(Protocol):
+    """An open bucket. Every request is retried while its error may pass; every failure is a StorageError of one line.
+
+    A disk is no bucket: its files are used where they lie, a folder is renamed in one step and links lead elsewhere,
+    so `local.py` has verbs of its own.
+    """
+
+    def find(self, name: str) -> Object | None:
+        """The object of this name; None when there is none."""
+
+    def list(self, prefix: str, deep: bool = True) -> list[Object]:
+        """All objects whose name begins with `prefix`, which ends in a slash; only those without a further one if not
+        `deep`.
+        """
+
+    def download(self, source: Object, path: Path) -> None:
+        """Write the content that was listed to `path`; it may be left there in part when the transfer fails."""
+
+    def matches(self, listed: Object, path: Path) -> bool:
+        """Whether a file has the checksum that was listed, and so the content."""
+
+    def write(self, name: str, content: bytes | Path, only_new: bool = False) -> Object | None:
+        """Write an object from bytes or a file, whole or not at all, with the checksum of what was sent.
+
+        Returns:
+            The object; None if `only_new` and there is one already. Of two that ask for a new one at once, one gets it.
+        """
+
+    def remove(self, listed: Object) -> None:
+        """Remove an object, in the version that was listed."""

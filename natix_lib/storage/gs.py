@@ -1,0 +1,144 @@
+"""Google Cloud Storage: `gs://` buckets by google-cloud-storage, which is imported when one is opened.
+
+The client checks the crc32c of every transfer and retries transient errors.
+"""
+
+import base64
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from natix_lib.errors import StorageError
+from natix_lib.storage.bucket import Bucket, Object
+
+DEADLINE = 120.0  # seconds that one request may be retried for
+REQUEST_SECONDS = 60  # that one answer without content may take
+TRANSFER_SECONDS = 300  # that one answer with content may take between two packets
+
+T = TypeVar("T")
+
+
+class GsBucket:
+    """A bucket of Google Cloud Storage; see `bucket.Bucket`."""
+
+    def __init__(self, bucket_name: str, uri: str) -> None:
+        self._uri = uri
+        self._bucket = _client().bucket(bucket_name)
+
+    def find(self, name: str) -> Object | None:
+        blob = _answer(self._uri, lambda: self._bucket.get_blob(name, timeout=REQUEST_SECONDS, retry=_retry()))
+        return blob and self._object(blob)
+
+    def list(self, prefix: str, deep: bool = True) -> list[Object]:
+        options: dict[str, Any] = {"prefix": prefix, "delimiter": None if deep else "/", "retry": _retry()}
+        return [self._object(blob) for blob in _answer(self._uri, lambda: list(self._bucket.list_blobs(**options)))]
+
+    def download(self, source: Object, path: Path) -> None:
+        from google.cloud.storage.exceptions import DataCorruption
+
+        options = _transfer_options()
+
+        def transfer() -> None:
+            try:
+                source.handle.download_to_filename(path, **options)
+            except DataCorruption as error:
+                raise StorageError(f"{source.address} does not match the crc32c of its answer") from error
+
+        _answer(source.address, transfer)
+
+    def matches(self, listed: Object, path: Path) -> bool:
+        return listed.checksum == f"crc32c {_crc32c(path)}"
+
+    def write(self, name: str, content: bytes | Path, only_new: bool = False) -> Object | None:
+        from google.api_core.exceptions import PreconditionFailed
+
+        blob = self._bucket.blob(name)
+        options = _transfer_options() | ({"if_generation_match": 0} if only_new else {})
+
+        def transfer() -> Object | None:
+            try:
+                if isinstance(content, bytes):
+                    blob.upload_from_string(content, **options)
+                else:
+                    blob.upload_from_filename(str(content), **options)
+            except PreconditionFailed:
+                if only_new:
+                    return None
+                raise
+            return self._object(blob)
+
+        return _answer(self._uri, transfer)
+
+    def remove(self, listed: Object) -> None:
+        _answer(self._uri, lambda: listed.handle.delete(timeout=REQUEST_SECONDS, retry=_retry()))
+
+    def _object(self, blob: Any) -> Object:
+        """An object as it is now: a download changes the blob to what the answer's header says."""
+        return Object(
+            name=blob.name,
+            address=f"gs://{self._bucket.name}/{blob.name}",
+            checksum=f"crc32c {blob.crc32c}",
+            state=(blob.size, blob.crc32c, blob.generation),
+            handle=blob,
+        )
+
+
+def open_bucket(bucket_name: str, uri: str) -> Bucket:
+    """Open a bucket for what is done at `uri`.
+
+    Raises:
+        StorageError: If google-cloud-storage is not installed or has no credentials.
+    """
+    return GsBucket(bucket_name, uri)
+
+
+def _client() -> Any:
+    try:
+        from google.auth.credentials import AnonymousCredentials
+        from google.auth.exceptions import DefaultCredentialsError
+        from google.cloud import storage
+    except ModuleNotFoundError as error:
+        raise StorageError("gs:// addresses need google-cloud-storage: pip install 'natix[gcs]'") from error
+    if os.environ.get("STORAGE_EMULATOR_HOST"):
+        return storage.Client(project="emulated", credentials=AnonymousCredentials())
+    try:
+        return storage.Client()
+    except (DefaultCredentialsError, OSError) as error:
+        raise StorageError(f"no credentials for gs://: {error}") from error
+
+
+def _retry() -> Any:
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    return DEFAULT_RETRY.with_timeout(DEADLINE)
+
+
+def _transfer_options() -> dict[str, Any]:
+    return {"checksum": "crc32c", "timeout": TRANSFER_SECONDS, "retry": _retry()}
+
+
+def _answer(uri: str, call: Callable[[], T]) -> T:
+    """`call()`, with every failure of the service as one line."""
+    from google.api_core.exceptions import GoogleAPIError, NotFound, RetryError
+    from google.auth.exceptions import GoogleAuthError
+    from requests.exceptions import RequestException
+
+    try:
+        return call()
+    except NotFound as error:
+        raise StorageError(f"{uri} does not exist") from error
+    except (RetryError, GoogleAPIError, GoogleAuthError, RequestException) as error:
+        raise StorageError(f"{uri}: {error}") from error
+    except OSError as error:
+        raise StorageError(f"{uri}: {error.strerror or error}") from error
+
+
+def _crc32c(path: Path) -> str:
+    import google_crc32c
+
+    digest: Any = google_crc32c.Checksum()  # type: ignore[no-untyped-call]
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return base64.b64encode(digest.digest()).decode()

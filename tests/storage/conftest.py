@@ -1,0 +1,21 @@
+"""The place of a test that holds for every one."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cloud_storage import Cloud
+from tests.storage.places import CloudStorage, Disk, Memory, Place
+
+
+@pytest.fixture(params=["disk", "gs", "mem"])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """An empty place: a folder, a bucket of Cloud Storage, and one of a kind that natix does not have."""
+    if request.param == "disk":
+        root: Path = tmp_path_factory.mktemp("disk")
+        return Disk(root)
+    if request.param == "gs":
+        cloud: Cloud = request.getfixturevalue("cloud")
+        return CloudStorage(cloud)
+    patch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+    return Memory(patch)

@@ -1,0 +1,142 @@
+"""What can go wrong in Cloud Storage and on the way to it; names that a bucket can hold and a folder cannot."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from natix_lib import storage
+from natix_lib.errors import StorageError
+from tests.cloud_storage import Cloud
+from tests.storage.places import bundle, contents
+
+PUBLISH = "import sys; from natix_lib import storage; storage.publish_folder(*sys.argv[1:], 'bundle.json')"
+
+
+def test_an_object_that_stands_for_a_folder_is_no_file(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.put({"set/a": b"1", "set/": b"", "set/deep/": b""})
+    assert contents(storage.fetch_folder("gs://street/set", tmp_path / "set")) == {"a": b"1"}
+    assert storage.file_names("gs://street/set") == ["a"]
+    storage.remove_folder("gs://street/set")
+    assert not list(cloud.bucket.list_blobs())
+
+
+@pytest.mark.parametrize(
+    ("hash_passed_on", "message"),
+    [
+        (False, r"gs://street/set/bad does not match its crc32c \S{8}$"),  # a proxy dropped the header
+        (True, r"gs://street/set/bad does not match the crc32c of its answer$"),
+    ],
+)
+def test_a_corrupt_transfer_leaves_nothing(cloud: Cloud, tmp_path: Path, hash_passed_on: bool, message: str) -> None:
+    cloud.put({"set/good": b"good", "set/bad": b"bad"})
+
+    def damage(path: str, content: bytes, headers: dict[str, str]) -> bytes:
+        if content != b"bad":
+            return content
+        if not hash_passed_on:
+            del headers["X-Goog-Hash"]
+        return b"bat"
+
+    cloud.edit = damage
+    attempts: tuple[Callable[[], Path], ...] = (
+        lambda: storage.fetch_folder("gs://street/set", tmp_path / "set"),
+        lambda: storage.fetch_file("gs://street/set/bad", tmp_path / "folder"),
+    )
+    for attempt in attempts:
+        with pytest.raises(StorageError, match=message):
+            attempt()
+    assert not contents(tmp_path) and not (tmp_path / "set").exists()
+
+
+def test_a_passing_503_is_retried(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.put({"set/a": b"content"})
+    cloud.failures = 2
+    assert contents(storage.fetch_folder("gs://street/set", tmp_path / "set")) == {"a": b"content"}
+    assert cloud.failures == 0
+
+
+def test_a_publisher_that_was_killed_leaves_no_manifest_and_stops_the_next(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.held_up = "models/v2/model.onnx"
+    publish = [sys.executable, "-c", PUBLISH, str(bundle(tmp_path / "b", "first")), "gs://street/models/v2"]
+    with subprocess.Popen(publish) as publisher:
+        assert cloud.waiting.wait(60)
+        publisher.kill()
+    cloud.released.set()
+    assert cloud.holds("models/v2/.publishing") and not cloud.holds("models/v2/bundle.json")
+    with pytest.raises(StorageError, match="another run is publishing there, or was stopped"):
+        storage.publish_folder(bundle(tmp_path / "c", "second"), "gs://street/models/v2", "bundle.json")
+    assert not cloud.holds("models/v2/bundle.json")
+
+
+def test_a_claim_is_taken_back_where_a_bundle_is_already(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.put({"models/v1/bundle.json": b"{}"})
+    with pytest.raises(StorageError, match="already holds bundle.json"):
+        storage.publish_folder(bundle(tmp_path / "b", "first"), "gs://street/models/v1", "bundle.json")
+    assert [blob.name for blob in cloud.bucket.list_blobs()] == ["models/v1/bundle.json"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["x/y", "x//y"], "objects 'set/x//y' and 'set/x/y' would be one file: rename one"),
+        (["x/./y", "x/y"], "objects 'set/x/./y' and 'set/x/y' would be one file"),
+        (["/x", "x"], "object 'set//x' has a name that leaves the folder"),
+        (["x", "x/y/z"], "object 'set/x' would be a file and, for 'set/x/y/z', a folder: rename one"),
+        (["x\ny"], "object 'set/x\\\\ny' has a name that no file should have: rename it"),
+        (["."], "object 'set/.' has a name that no file should have"),
+    ],
+)
+def test_objects_that_are_no_files_of_one_folder_are_refused_by_name(
+    cloud: Cloud, tmp_path: Path, names: list[str], message: str
+) -> None:
+    cloud.put({f"set/{name}": name.encode() for name in names})
+    with pytest.raises(StorageError, match=message):
+        storage.fetch_folder("gs://street/set", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_leaves_the_folder_is_refused(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.put({"set/passwd": b"root"})
+    cloud.edit = lambda path, content, headers: content.replace(b'"set/passwd"', b'"set/../../etc/passwd"')
+    with pytest.raises(StorageError, match=r"object 'set/../../etc/passwd' has a name that leaves the folder"):
+        storage.fetch_folder("gs://street/set", tmp_path / "deep" / "out")
+    assert not contents(tmp_path)
+
+
+def test_names_that_are_odd_and_differ_are_kept_as_they_are(cloud: Cloud, tmp_path: Path) -> None:
+    files = {
+        "a\\b": b"1",
+        "dot.": b"2",
+        "A": b"3",
+        "a": b"4",
+        "é\u202fü.png": b"5",
+        "x" * 255: b"6",
+        "deep/" * 40 + "x": b"7",
+    }
+    cloud.put({f"set/{name}": content for name, content in files.items()})
+    assert contents(storage.fetch_folder("gs://street/set", tmp_path / "out")) == files
+
+
+def test_where_case_does_not_count_names_that_differ_by_it_are_refused(
+    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud.put({"set/A.jpg": b"1", "set/a.jpg": b"2"})
+    assert len(contents(storage.fetch_folder("gs://street/set", tmp_path / "here"))) == 2
+    monkeypatch.setattr(  # the disk of a Mac
+        Path, "exists", lambda path: path.name.casefold() in {name.name.casefold() for name in path.parent.iterdir()}
+    )
+    with pytest.raises(StorageError, match=r"objects 'set/A.jpg' and 'set/a.jpg' would be one file"):
+        storage.fetch_folder("gs://street/set", tmp_path / "there")
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "x" * 256 + "/y"])
+def test_a_name_that_the_disk_cannot_hold_is_one_line_and_leaves_nothing(
+    cloud: Cloud, tmp_path: Path, name: str
+) -> None:
+    cloud.put({f"set/{name}": b"x", "set/a": b"a"})
+    with pytest.raises(StorageError, match=rf"gs://street/set/{name}: File name too long"):
+        storage.fetch_folder("gs://street/set", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
