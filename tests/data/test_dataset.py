@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from natix_lib.bundle.transform import Transform
 from natix_lib.config import Dataloader
 from natix_lib.data.dataset import open_dataset, open_role
 from natix_lib.errors import ContractError
 from natix_lib.training.views import Views, batches
+from natix_lib.transform import Transform
 from tests.street_sets import ingested_and_split
 
 
