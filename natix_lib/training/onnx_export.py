@@ -1,7 +1,8 @@
 """A classifier as ONNX: pixels (n, 3, S, S) float32 to logits (n, C) float32, any n.
 
-Weights lie beside the model in a file named as it with `.data`, because protobuf stops at 2 GiB and a ViT-H+ has 3.4 GB. The exporter's notes on
-every node (source paths, stack traces) are stripped: they would make equal models differ from machine to machine.
+Weights lie beside the model in a file named as it with `.data`, because protobuf stops at 2 GiB and a ViT-H+ has
+3.4 GB. The exporter's notes on every node (source paths, stack traces) are stripped: they would make equal models
+differ from machine to machine.
 """
 
 import logging
