@@ -53,10 +53,11 @@ test-long: install ## The guarantees in 2,000 simulated trials each
 test-containers: install ## The pipeline in its images, with a Docker engine of its own where none answers
 	images/with-engine $(BIN)/python -m pytest -m containers tests/containers
 
-check: install ## Format, lint, types
+check: install ## Format, lint, types, and who may import whom
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: install ## Put the code into its format
 	$(BIN)/ruff format .

@@ -24,10 +24,10 @@ from rich.table import Table
 
 from natix_lib.backbones.loading import build_backbone, load_backbone
 from natix_lib.backbones.untrained import write_untrained_backbone
-from natix_lib.bundle.transform import Transform
 from natix_lib.config import Dataloader, Explora
 from natix_lib.explora.probe import Probe, features_of, probe
-from natix_lib.explora.run import adapt_backbone
+from natix_lib.explora.run import Feed, adapt_backbone
+from natix_lib.transform import Transform
 
 SIDE, PATCH = 32, 4
 CAST, CONTRAST = (0.25, 1.0), (0.3, 1.0)
@@ -117,7 +117,7 @@ def main() -> None:
             backbone = load_backbone(Path(scratch) / "b")
         described = backbone.config.to_dict()
         pretrain = settings(seed, arguments.pretrain_steps, unfrozen_blocks=arguments.layers)
-        state = adapt_backbone(backbone, clean, pretrain, SIDE, NORMAL).state
+        state = adapt_backbone(backbone, Feed(clean, SIDE, *NORMAL), pretrain).state
         spent = {"pre-trained": time.perf_counter() - start}
         found = {}
         for name, changes in (("pre-trained", None), ("learning rate 0", {"lr": 0.0}), ("ExPLoRA", {})):
@@ -126,7 +126,7 @@ def main() -> None:
             model.load_state_dict(state)
             if changes is not None:
                 steps = arguments.steps if changes == {} else 2
-                adapted = adapt_backbone(model, domain, settings(seed, steps, **changes), SIDE, NORMAL)
+                adapted = adapt_backbone(model, Feed(domain, SIDE, *NORMAL), settings(seed, steps, **changes))
                 model = build_backbone(described)
                 model.load_state_dict(adapted.state)
                 spent[name] = time.perf_counter() - start

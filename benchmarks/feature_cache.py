@@ -19,11 +19,10 @@ from rich.table import Table
 from natix_lib import config
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.backbones.untrained import write_untrained_backbone
-from natix_lib.bundle.transform import Transform
 from natix_lib.data.synthetic import draw_dataset
-from natix_lib.step_settings import TrainSettings
 from natix_lib.training.fit import best_epoch
-from natix_lib.training.run import train_classifier
+from natix_lib.training.run import Recipe, Sets, train_classifier
+from natix_lib.transform import Transform
 
 SIZE, LAYERS = 96, 6
 
@@ -69,22 +68,16 @@ def compare(folder: Path, epochs: int, images: int) -> None:
         table.add_column(column, justify="right")
     timings: dict[bool, float] = {}
     for cached in (True, False):
-        settings = config.parse(
-            TrainSettings,
-            {
-                "dataloader": {"batch_size": 32, "num_workers": 0},
-                "model": {"backbone_id": "drawn", "image_size": SIZE},
-                "training": {
-                    "epochs": epochs,
-                    "views": 2,
-                    "feature_cache": cached,
-                    "early_stopping": {"patience": epochs},
-                },
-            },
+        training = {"epochs": epochs, "views": 2, "feature_cache": cached, "early_stopping": {"patience": epochs}}
+        recipe = Recipe(
+            config.Model(backbone_id="drawn", image_size=SIZE),
+            config.parse(config.Training, training),
+            config.Dataloader(batch_size=32, num_workers=0),
+            transform,
         )
         backbone = load_backbone(folder / "backbone")
         start = time.perf_counter()
-        trained = train_classifier(backbone, *roles, 2, transform, settings, "weights", "data")
+        trained = train_classifier(backbone, "weights", Sets(*roles, 2, "data"), recipe)
         timings[cached] = time.perf_counter() - start
         held_out = float((trained.val_calib_logits.argmax(1) == roles[2].labels).mean())
         error = (held_out * (1 - held_out) / len(roles[2])) ** 0.5

@@ -1,7 +1,9 @@
-"""Who may import whom, and how long a file may be: the rules of CONTRIBUTING.md, read off the tree."""
+"""The rules of CONTRIBUTING.md that can be read off the tree, and that the contracts on imports have teeth."""
 
 import ast
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,35 +13,51 @@ ROOT = Path(__file__).parent.parent
 PYTHON = sorted(path for folder in ("natix_lib", "components", "pipelines") for path in (ROOT / folder).rglob("*.py"))
 
 
-def imports(path: Path) -> set[str]:
-    """Every module that a file names in an import, wherever it stands."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
-
-
 def names(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("path", PYTHON, ids=names)
-def test_imports_go_from_pipelines_to_components_to_steps_to_algorithms(path: Path) -> None:
-    found, name = imports(path), names(path)
-    starts = {module.split(".")[0] for module in found}
-    if name.startswith("natix_lib") and not name.startswith("natix_lib/cli"):
-        assert not starts & {"components", "pipelines", "kfp"}
-    if name.startswith("natix_lib") and not name.startswith(("natix_lib/steps", "natix_lib/cli")):
-        assert not any(module.startswith("natix_lib.steps") for module in found)
-    if name.startswith("natix_lib/decisions"):
-        assert starts - sys.stdlib_module_names <= {"numpy", "scipy", "natix_lib"}
-    if name == "natix_lib/bundle/runtime.py":
-        assert not starts & {"torch", "transformers"}
-    if name.startswith("components"):
-        assert "pipelines" not in starts
+@pytest.mark.parametrize(
+    ("file", "line", "contract"),
+    [
+        ("natix_lib/data/groups.py", "import natix_lib.bundle.golden", "A room imports only from below it"),
+        ("natix_lib/new_room.py", "import natix_lib.files", "A room imports only from below it"),
+        ("natix_lib/steps/fetch.py", "import components.fetch", "Pipelines stand on components, components on steps"),
+        (
+            "natix_lib/distributed/exchange.py",
+            "import natix_lib.distributed.node",
+            "No circles, between rooms or within",
+        ),
+        ("natix_lib/reports/charts.py", "import kfp", "No room but the command line knows pipelines"),
+        ("natix_lib/training/fit.py", "import natix_lib.step_settings", "The mathematics takes no step's settings"),
+        ("natix_lib/bundle/golden.py", "import torch", "A bundle and its server need neither torch nor transformers"),
+        ("natix_lib/decisions/cut.py", "import yaml", "Decisions need numpy and scipy only"),
+    ],
+)
+def test_an_arrow_that_the_contracts_forbid_breaks_them(tmp_path: Path, file: str, line: str, contract: str) -> None:
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for folder in ("natix_lib", "components", "pipelines"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    with (tmp_path / file).open("a") as planted:
+        planted.write(f"\n{line}\n")
+    linter = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
+    report = subprocess.run(linter, cwd=tmp_path, capture_output=True, text=True)
+    assert report.returncode == 1 and re.search(f"{contract}.* BROKEN", report.stdout), report.stdout
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    every = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    return [each.arg for each in every if each.arg not in ("self", "cls")]
+
+
+@pytest.mark.parametrize("path", [path for path in PYTHON if names(path).startswith("natix_lib")], ids=names)
+def test_no_function_has_more_than_seven_parameters(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not (
+            names(path) == "natix_lib/cli.py"  # an option of a command is a parameter
+            or (path.parent.name == "steps" and node.name == "run")  # an artifact of a step is one, given by keyword
+        ):
+            assert len(parameters(node)) <= 7, f"{names(path)}: {node.name}"
 
 
 @pytest.mark.parametrize("path", PYTHON, ids=names)

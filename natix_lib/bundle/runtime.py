@@ -18,10 +18,10 @@ from PIL import Image
 
 from natix_lib.bundle.contents import Documents, read_bundle, read_golden
 from natix_lib.bundle.session import INPUT, open_session
-from natix_lib.bundle.transform import Transform
 from natix_lib.data.decode import open_image
 from natix_lib.decisions import Policy
 from natix_lib.errors import BundleError, DataError
+from natix_lib.transform import Transform
 
 BATCH = 16  # images a call; larger batches gain nothing on a CPU and cost memory
 

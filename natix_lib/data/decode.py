@@ -21,8 +21,8 @@ from stat import S_ISREG
 
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError, features
 
-from natix_lib.bundle.transform import orientation, require_shape, upright_rgb
 from natix_lib.errors import DataError
+from natix_lib.transform import orientation, require_shape, upright_rgb
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", *(("AVIF",) if features.check("avif") else ()))
 SIGNATURES = {  # what other files begin with, to call them by their name

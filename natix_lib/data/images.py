@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 from scipy.fft import dctn
 
-from natix_lib.bundle.transform import at_most_shorter_side
 from natix_lib.data.decode import decode
 from natix_lib.files import sha256_bytes
+from natix_lib.transform import at_most_shorter_side
 
 QUALITY = 95
 MAX_COMMENT = 65_533  # bytes; a JPEG segment's length has 16 bits and counts itself

@@ -1,6 +1,8 @@
 """A node of a TrainJob: fetches the question once for all its processes, runs them, and brings the answer back.
 
-Kubeflow Trainer tells torchrun its place by `PET_...` variables: nodes, this node's number, the first node's address.
+It also checks the inputs' hashes, once for all its processes. Kubeflow Trainer tells torchrun its place by `PET_...`
+variables: nodes, this node's number, the first node's address. The worker module comes from the job's command, never
+from the request.
 """
 
 import os
@@ -10,44 +12,55 @@ from pathlib import Path
 
 from natix_lib import storage
 from natix_lib.contracts import ARTIFACTS, read_manifest
-from natix_lib.distributed.job import FACTS, FAULT, REQUEST, TENSORS, leave_reason, say_when_no_gpu, torchrun
+from natix_lib.distributed.exchange import FAULT, FIGURES, INPUTS, REQUEST, TENSORS, leave_reason
+from natix_lib.distributed.processes import say_when_no_gpu, torchrun
 from natix_lib.errors import NatixError
 from natix_lib.files import read_json, write_json
 from natix_lib.stopping import stoppable
 
-INPUTS = "inputs"  # the folder of input artifacts beside the request
 
+def serve(worker: str, uri: str, folder: Path) -> int:
+    """Do what a request in object storage asks.
 
-def serve(uri: str, folder: Path) -> int:
-    """Do what `uri`, a `gs://` folder with a request and its inputs, asks; gives the processes' exit code."""
+    Args:
+        worker: Name of the module that each process runs.
+        uri: A folder with a request and its inputs.
+        folder: An empty folder of this machine to work in.
+
+    Returns:
+        The processes' exit code; 2 when the question cannot be fetched or trusted.
+    """
     code = 2
     try:
         request = read_json(storage.fetch_file(f"{uri}/{REQUEST}", folder))
         say_when_no_gpu(request["processes"])
-        inputs = {}
-        for name in request[INPUTS]:
-            source = f"{uri}/{INPUTS}/{name}"
-            if ARTIFACTS[name].manifest:
-                found = storage.fetch_folder(source, folder / INPUTS / name)
-                read_manifest(found, name)  # once a node: its processes do not hash again
-            else:
-                found = storage.fetch_file(source, folder / INPUTS)
-            inputs[name] = str(found)
+        inputs = {name: str(_fetch_input(name, uri, folder)) for name in request[INPUTS]}
         write_json(folder / REQUEST, {**request, INPUTS: inputs})
-        code = torchrun(folder, f"--nproc-per-node={request['processes']}")
+        code = torchrun(worker, folder, f"--nproc-per-node={request['processes']}")
     except NatixError as error:
         leave_reason(folder, error)
-    for name in (FAULT, TENSORS, FACTS):  # facts last: they say that the answer is whole
+    for name in (FAULT, TENSORS, FIGURES):  # figures last: they say that the answer is whole
         if (folder / name).is_file():
             storage.mirror(folder / name, f"{uri}/{name}")
     return code
 
 
+def _fetch_input(name: str, uri: str, folder: Path) -> Path:
+    """Fetch an input artifact, and check the hashes of a folder's files here, once for all processes."""
+    source = f"{uri}/{INPUTS}/{name}"
+    if not ARTIFACTS[name].manifest:
+        return storage.fetch_file(source, folder / INPUTS)
+    path = storage.fetch_folder(source, folder / INPUTS / name)
+    read_manifest(path, name)
+    return path
+
+
 def main() -> None:
-    """Serve the address that the command line names."""
+    """Serve the worker and the address that the command line names."""
+    worker, uri = sys.argv[1:]
     print(f"node {os.environ.get('PET_NODE_RANK', '0')} of {os.environ.get('PET_NNODES', '1')}", flush=True)
     with stoppable(), tempfile.TemporaryDirectory() as scratch:  # the first process of a pod ignores SIGTERM otherwise
-        code = serve(sys.argv[1], Path(scratch))
+        code = serve(worker, uri, Path(scratch))
     sys.exit(code)
 
 

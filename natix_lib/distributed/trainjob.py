@@ -22,8 +22,7 @@ from typing import Any
 
 from natix_lib import storage
 from natix_lib.contracts import ARTIFACTS
-from natix_lib.distributed.job import FACTS, FAULT, REQUEST, TENSORS, Answer, answer
-from natix_lib.distributed.node import INPUTS
+from natix_lib.distributed.exchange import FAULT, FIGURES, INPUTS, REQUEST, TENSORS, Answer, answer
 from natix_lib.errors import ConfigError, TrainingError
 from natix_lib.files import JsonDict, canonical_json, sha256_bytes, sha256_file, write_json
 from natix_lib.hardware import Nodes
@@ -36,9 +35,20 @@ OUTAGE_SECONDS = 600.0  # that the Kubernetes API may be away for while a job ru
 
 
 def compute_on_nodes(
-    step: str, settings: Mapping[str, Any], inputs: Mapping[str, str], num_gpus: int, nodes: Nodes
+    step: str, worker: str, settings: Mapping[str, Any], inputs: Mapping[str, str], num_gpus: int, nodes: Nodes
 ) -> Answer:
-    """Compute for a step on several nodes; see `natix_lib.distributed.job.compute`.
+    """Compute for a step on several nodes.
+
+    Args:
+        step: The step's name, which the job's name tells.
+        worker: Name of the module that each process runs.
+        settings: The step's settings, as JSON.
+        inputs: Paths of its input artifacts, by their names in `contracts.ARTIFACTS`.
+        num_gpus: Processes of a node, one a GPU; without a GPU one.
+        nodes: What each node is.
+
+    Returns:
+        Tensors by name, on the CPU, and figures as JSON.
 
     Raises:
         NatixError: What a process has raised.
@@ -46,12 +56,11 @@ def compute_on_nodes(
         StorageError: If `hardware.shared_root` cannot be read or written.
     """
     request: JsonDict = {
-        "step": step,
         "settings": {key: value for key, value in settings.items() if key != "nodes"},
         INPUTS: sorted(inputs),
         "processes": max(1, num_gpus),
     }
-    name = job_name(request, inputs, nodes)
+    name = job_name(step, request, inputs, nodes)
     uri = f"{nodes.shared_root.rstrip('/')}/{name}"
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -62,35 +71,35 @@ def compute_on_nodes(
                 jobs.delete(name)
             if status in (None, jobs.failed):
                 storage.remove_file(f"{uri}/{FAULT}")
-                storage.remove_file(f"{uri}/{FACTS}")
+                storage.remove_file(f"{uri}/{FIGURES}")
                 for artifact, path in inputs.items():
                     storage.mirror(path, f"{uri}/{INPUTS}/{artifact}")
                 write_json(folder / REQUEST, request)
                 storage.mirror(folder / REQUEST, f"{uri}/{REQUEST}")
-                jobs.create(name, uri, num_gpus, nodes)
+                jobs.create(name, [worker, uri], num_gpus, nodes)
             print(f"TrainJob {name}: {nodes.num_nodes} nodes, {request['processes']} processes on each", flush=True)
             failed = jobs.wait(name, nodes) == jobs.failed
-            for file in ({FAULT} if failed else {TENSORS, FACTS}).intersection(storage.file_names(uri)):
+            for file in ({FAULT} if failed else {TENSORS, FIGURES}).intersection(storage.file_names(uri)):
                 storage.fetch_file(f"{uri}/{file}", folder)
             if failed and not (folder / FAULT).is_file():
                 raise TrainingError(f"TrainJob {name} failed and gave no reason: see the logs of its pods")
             try:
-                found = answer(folder, int(failed))
+                result = answer(folder, int(failed))
             finally:
                 if not failed:  # the pods of a failed one are kept for their logs, until the next try
                     jobs.delete(name)
     storage.remove_folder(uri)
-    return found
+    return result
 
 
-def job_name(request: JsonDict, inputs: Mapping[str, str], nodes: Nodes) -> str:
+def job_name(step: str, request: JsonDict, inputs: Mapping[str, str], nodes: Nodes) -> str:
     """A name that is the same for the same question, inputs, image and nodes, and that Kubernetes takes."""
     content = {
         name: sha256_file(Path(path) / ARTIFACTS[name].manifest if ARTIFACTS[name].manifest else path)
         for name, path in inputs.items()
     }
-    asked = canonical_json({**request, INPUTS: content, "image": nodes.image, "nodes": nodes.num_nodes})
-    return f"natix-{request['step']}-{sha256_bytes(asked)[:16]}"
+    question = canonical_json({**request, INPUTS: content, "image": nodes.image, "nodes": nodes.num_nodes})
+    return f"natix-{step}-{sha256_bytes(question)[:16]}"
 
 
 class _Jobs:
@@ -118,14 +127,15 @@ class _Jobs:
     def status(self, name: str) -> str | None:
         """The status of a job; None when there is none."""
         try:
-            found: str = self._client.get_job(name).status
+            status: str = self._client.get_job(name).status
         except Exception as error:
             if getattr(error.__cause__, "status", None) == 404:
                 return None
             raise _line(f"TrainJob {name} cannot be read", error) from error
-        return found
+        return status
 
-    def create(self, name: str, uri: str, num_gpus: int, nodes: Nodes) -> None:
+    def create(self, name: str, arguments: list[str], num_gpus: int, nodes: Nodes) -> None:
+        """Create a job whose nodes run `natix_lib.distributed.node` with these arguments."""
         from kubeflow.trainer import CustomTrainerContainer, options
 
         pod = options.PodSpecPatch(
@@ -147,7 +157,7 @@ class _Jobs:
                 trainer=CustomTrainerContainer(nodes.image, nodes.num_nodes, resources),
                 options=[
                     options.Name(name),
-                    options.TrainerCommand(["python3", "-m", "natix_lib.distributed.node", uri]),
+                    options.TrainerCommand(["python3", "-m", "natix_lib.distributed.node", *arguments]),
                     options.ActiveDeadlineSeconds(round(nodes.timeout_hours * 3600)),
                     options.RuntimePatch(patch),
                 ],

@@ -83,7 +83,7 @@ class World:
         parts = [torch.empty_like(padded) for _ in range(self.size)]
         distributed.all_gather(parts, padded)
         sizes = (len(World(rank, self.size).share(rows)) for rank in range(self.size))
-        return torch.cat([found[:size] for found, size in zip(parts, sizes, strict=True)])
+        return torch.cat([rows_of_one[:size] for rows_of_one, size in zip(parts, sizes, strict=True)])
 
     def summed(self, value: Tensor) -> Tensor:
         """The sum of `value` over all processes."""
@@ -92,6 +92,22 @@ class World:
         total = value.detach().clone()
         distributed.all_reduce(total)
         return total
+
+    def highest(self, value: Tensor) -> Tensor:
+        """The elementwise maximum of `value` over all processes."""
+        if self.size == 1:
+            return value
+        most = value.detach().clone()
+        distributed.all_reduce(most, op=distributed.ReduceOp.MAX)
+        return most
+
+    def joined_rows(self, rows: Tensor) -> Tensor:
+        """The rows of all processes, which have equally many, in the order of ranks; gradients flow back to each."""
+        if self.size == 1:
+            return rows
+        from torch.distributed.nn.functional import all_gather
+
+        return torch.cat(all_gather(rows))  # type: ignore[no-untyped-call]
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its sum over all processes; one that a process lacks counts as zero."""

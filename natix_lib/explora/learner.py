@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from natix_lib.config import Explora
+from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import TrainingError
 from natix_lib.explora.adapters import teacher_of, update_teacher
 from natix_lib.explora.crops import apply, draw_crops
 from natix_lib.explora.head import ProjectionHead
-from natix_lib.explora.losses import all_sum, dino_loss, ibot_loss, koleo_loss, processes, sinkhorn_knopp
+from natix_lib.explora.losses import dino_loss, ibot_loss, koleo_loss, sinkhorn_knopp
 from natix_lib.explora.masks import batch_masks
 from natix_lib.explora.schedules import at
 
@@ -51,8 +52,8 @@ class Network(nn.Module):
 
     def tokens(self, pixels: Tensor, masks: Tensor | None = None) -> Tensor:
         """Tokens after the final norm (n, T, F); `masks` (n, patches) replaces patches by the mask token."""
-        found: Tensor = self.backbone(pixels, bool_masked_pos=masks).last_hidden_state
-        return found
+        tokens: Tensor = self.backbone(pixels, bool_masked_pos=masks).last_hidden_state
+        return tokens
 
 
 class Learner(lightning.LightningModule):
@@ -71,16 +72,18 @@ class Learner(lightning.LightningModule):
         sizes: Sizes,
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
+        world: World = ALONE,
         on_step: Callable[["Learner"], None] = lambda learner: None,
     ) -> None:
         """Make a student of a backbone with adapters, and its teacher.
 
         Args:
-            backbone: From `add_adapters`.
-            settings: Of the run.
-            sizes: Of crops and patches.
-            mean: Of the backbone's normalisation.
-            std: Of the backbone's normalisation.
+            backbone: A backbone that `add_adapters` has been given.
+            settings: Steps, batches, losses and schedules of the run.
+            sizes: Sides of crops and patches.
+            mean: Mean of each channel that the backbone takes off, RGB in [0, 1].
+            std: Standard deviation of each channel that it divides by.
+            world: This process's place among those that train together.
             on_step: Called after each optimiser step.
         """
         super().__init__()
@@ -88,7 +91,7 @@ class Learner(lightning.LightningModule):
         head = ProjectionHead(features, settings.head_hidden, settings.head_bottleneck, settings.prototypes)
         self.student = Network(backbone, head)
         self.teacher = teacher_of(self.student)
-        self.settings, self.sizes, self.on_step = settings, sizes, on_step
+        self.settings, self.sizes, self.world, self.on_step = settings, sizes, world, on_step
         self.mean, self.std = torch.tensor(mean), torch.tensor(std)
         self.step_number = 0
         self.moments: dict[str, dict[str, Tensor]] = {}
@@ -118,7 +121,7 @@ class Learner(lightning.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """The loss of a micro-batch of this process: images uint8 (B, 3, H, W) and their sizes (B, 2)."""
-        at_once = len(batch[0]) * processes()
+        at_once = len(batch[0]) * self.world.size
         number = self.step_number * (self.settings.batch_size // at_once) + self._micro_batches
         torch.manual_seed(self.settings.seed * 1_000_003 + number)  # the same on every process
         with torch.autocast(self.device.type, enabled=False):
@@ -131,20 +134,19 @@ class Learner(lightning.LightningModule):
 
     def cut(self, images: Tensor, sizes: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """Global crops (2B, ...), local crops (LB, ...), crop after crop, and the global ones' masks (2B, patches)."""
-        mine = len(images)
-        world, rank = processes(), self.global_rank if processes() > 1 else 0
+        share, every = len(images), len(images) * self.world.size
         generator = np.random.default_rng((self.settings.seed, number))
-        draws = draw_crops(mine * world, self.settings.local_crops, GLOBAL_SCALE, LOCAL_SCALE, generator)
+        draws = draw_crops(every, self.settings.local_crops, GLOBAL_SCALE, LOCAL_SCALE, generator)
         side = self.sizes.globally // self.sizes.patch
         masks = batch_masks(
-            GLOBAL_CROPS * mine * world,
+            GLOBAL_CROPS * every,
             side,
             side,
             self.settings.mask_share,
             self.settings.mask_ratio,
             generator,
-        ).reshape(GLOBAL_CROPS, mine * world, side * side)
-        rows = slice(rank * mine, (rank + 1) * mine)
+        ).reshape(GLOBAL_CROPS, every, side * side)
+        rows = slice(self.world.rank * share, (self.world.rank + 1) * share)
         crops = [
             apply(
                 images,
@@ -166,19 +168,19 @@ class Learner(lightning.LightningModule):
         images = len(global_crops) // GLOBAL_CROPS
         crop, _ = torch.nonzero(masks, as_tuple=True)
         with torch.no_grad():
-            seen = self.teacher.tokens(global_crops)
-            of_cls = self.teacher.head(seen[:, 0])
-            of_patches = self.teacher.head(seen[:, prefix:][masks])
-        wanted = self.student.tokens(global_crops, masks)
-        cls = wanted[:, 0]
+            teacher_tokens = self.teacher.tokens(global_crops)
+            teacher_cls = self.teacher.head(teacher_tokens[:, 0])
+            teacher_patches = self.teacher.head(teacher_tokens[:, prefix:][masks])
+        student_tokens = self.student.tokens(global_crops, masks)
+        cls = student_tokens[:, 0]
         every_cls = cls
         if len(local_crops):
             every_cls = torch.cat([cls, self.student.tokens(local_crops)[:, 0]])
         student_cls = self.student.head(every_cls)
-        student_patches = self.student.head(wanted[:, prefix:][masks])
+        student_patches = self.student.head(student_tokens[:, prefix:][masks])
         with torch.autocast(self.device.type, enabled=False):
             temperature = at(min(self.step_number, settings.steps - 1), settings).teacher_temperature
-            target = sinkhorn_knopp(of_cls, temperature).reshape(GLOBAL_CROPS, images, -1)
+            target = sinkhorn_knopp(teacher_cls, temperature, self.world).reshape(GLOBAL_CROPS, images, -1)
             dino = dino_loss(
                 student_cls.reshape(-1, images, student_cls.shape[-1]),
                 target,
@@ -187,12 +189,14 @@ class Learner(lightning.LightningModule):
             )
             ibot = ibot_loss(
                 student_patches,
-                sinkhorn_knopp(of_patches, temperature),
+                sinkhorn_knopp(teacher_patches, temperature, self.world),
                 crop,
                 len(global_crops),
                 settings.student_temperature,
             )
-            koleo = sum((koleo_loss(part) for part in cls.chunk(GLOBAL_CROPS)), torch.zeros((), device=cls.device))
+            koleo = sum(
+                (koleo_loss(part, self.world) for part in cls.chunk(GLOBAL_CROPS)), torch.zeros((), device=cls.device)
+            )
             loss = dino + ibot + settings.koleo_weight * koleo
         return {"loss": loss, "dino": dino, "ibot": ibot, "koleo": koleo}
 
@@ -224,8 +228,8 @@ class Learner(lightning.LightningModule):
         torch.nn.utils.clip_grads_with_norm_(parameters, self.settings.clip, torch.tensor(norm))
 
     def _note(self, lr: float, momentum: float, temperature: float) -> None:
-        count = float(self._micro_batches * processes())
-        means = {name: float(all_sum(self._sums[name])) / count for name in LOSSES}
+        count = float(self._micro_batches * self.world.size)
+        means = {name: float(self.world.summed(self._sums[name])) / count for name in LOSSES}
         self._sums, self._micro_batches = {}, 0
         row = {"step": float(self.step_number), "lr": lr, "momentum": momentum, "temperature": temperature, **means}
         self.history.append(row)

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from natix_lib.bundle.transform import Transform
 from natix_lib.config import Dataloader
 from natix_lib.training.classifier import Classifier
 from natix_lib.training.features import Progress, extract, silent
 from natix_lib.training.views import Images, Views
+from natix_lib.transform import Transform
 
 NEIGHBOURS, TEMPERATURE = 20, 0.07
 BLOCK = 1024  # queries at once
@@ -57,26 +57,26 @@ def probe(reference: Floats, labels: Ints, query: Floats, truth: Ints) -> Probe:
     """Probe features.
 
     Args:
-        reference: (n, F).
-        labels: Of the reference, (n,), at least two classes.
-        query: (m, F).
-        truth: Of the query, (m,).
+        reference: Features of labelled images, (n, F).
+        labels: Class number of each of them, (n,), at least two classes.
+        query: Features of the images to tell, (m, F).
+        truth: Class number of each of these, (m,).
     """
     return Probe(knn_accuracy(reference, labels, query, truth), linear_accuracy(reference, labels, query, truth))
 
 
 def knn_accuracy(reference: Floats, labels: Ints, query: Floats, truth: Ints, k: int = NEIGHBOURS) -> float:
     """Accuracy of votes of the k nearest by cosine, weighted by exp(cosine / temperature)."""
-    bank, asked = (_normalised(values) for values in (reference, query))
+    bank, queries = (_normalised(values) for values in (reference, query))
     k = min(k, len(bank))
     votes = np.eye(int(max(labels.max(), truth.max())) + 1)[labels]
-    said = []
-    for start in range(0, len(asked), BLOCK):
-        cosine = asked[start : start + BLOCK] @ bank.T
+    predicted = []
+    for start in range(0, len(queries), BLOCK):
+        cosine = queries[start : start + BLOCK] @ bank.T
         nearest = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
         weight = np.exp((np.take_along_axis(cosine, nearest, axis=1) - 1) / TEMPERATURE)
-        said.append(np.einsum("qk,qkc->qc", weight, votes[nearest]).argmax(axis=1))
-    return float((np.concatenate(said) == truth).mean())
+        predicted.append(np.einsum("qk,qkc->qc", weight, votes[nearest]).argmax(axis=1))
+    return float((np.concatenate(predicted) == truth).mean())
 
 
 def linear_accuracy(reference: Floats, labels: Ints, query: Floats, truth: Ints) -> float:

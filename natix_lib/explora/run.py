@@ -31,11 +31,30 @@ PROTOTYPES_AN_IMAGE = 2048  # most that Sinkhorn is given to balance: 65,536 at 
 
 
 @dataclass(frozen=True)
+class Feed:
+    """The images of a run, and how the network gets them.
+
+    Attributes:
+        images: The images of the domain; labels are not read.
+        image_size: Side of the global crops in pixels.
+        mean: Mean of each channel that the backbone takes off, RGB in [0, 1].
+        std: Standard deviation of each channel that it divides by.
+        num_workers: Decoding processes of each training process.
+    """
+
+    images: Images
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    num_workers: int = 0
+
+
+@dataclass(frozen=True)
 class Adapted:
     """What a run gives.
 
     Attributes:
-        state: Of the merged teacher, with the keys and shapes of the backbone before.
+        state: State of the merged teacher, with the keys and shapes of the backbone before.
         trained: Names of the parameters that were trained, LoRA's among them.
         counts: How many parameters were trained, and of how many, without the projection head.
         history: One dict for each optimiser step.
@@ -82,11 +101,8 @@ def require_batch(settings: Explora, processes: int) -> None:
 
 def adapt_backbone(
     backbone: nn.Module,
-    images: Images,
+    feed: Feed,
     settings: Explora,
-    image_size: int,
-    normalisation: tuple[tuple[float, float, float], tuple[float, float, float]],
-    workers: int = 0,
     world: World = ALONE,
     identity: dict[str, Any] | None = None,
     on_step: Callable[[Learner], None] = lambda learner: None,
@@ -94,22 +110,22 @@ def adapt_backbone(
     """Adapt a backbone to images.
 
     Args:
-        backbone: Loaded, float32; changed in place.
-        images: Of the domain; labels are not read.
-        settings: Of the run.
-        image_size: Side of the global crops in pixels.
-        normalisation: Mean and deviation of the channels.
-        workers: Decoding processes of each training process.
+        backbone: A loaded backbone, float32; changed in place.
+        feed: The images and how the network gets them.
+        settings: Steps, batches, losses and schedules of the run.
         world: This process's place among those that train.
         identity: What the run depends on beside its settings, for its checkpoints; None keeps none.
         on_step: Called after each optimiser step, on every process.
+
+    Returns:
+        The merged teacher and its curve, on every process.
 
     Raises:
         ConfigError: If a setting does not fit the backbone or the processes.
         TrainingError: If the loss or a gradient is not finite; it names the step and the checkpoint that is kept.
     """
     config: Any = backbone.config
-    sizes = crop_sizes(config, image_size)
+    sizes = crop_sizes(config, feed.image_size)
     require_batch(settings, world.size)
     torch.manual_seed(settings.seed)
     total = sum(p.numel() for p in backbone.parameters())
@@ -117,11 +133,8 @@ def adapt_backbone(
     count = sum(p.numel() for p in backbone.parameters() if p.requires_grad)
     if settings.gradient_checkpointing:
         backbone.activation_checkpointing_enable()  # type: ignore[operator]
-    checkpoints = None
-    if settings.checkpoint_root and identity is not None:
-        stays = settings.model_dump(mode="json", exclude={"checkpoint_root", "checkpoint_every", "promote"})
-        checkpoints = Checkpoints(settings.checkpoint_root, {**identity, "explora": stays})
-    learner = Learner(backbone, settings, sizes, *normalisation, on_step=on_step)
+    checkpoints = _checkpoints(settings, identity)
+    learner = Learner(backbone, settings, sizes, feed.mean, feed.std, world, on_step)
     if checkpoints and (place := checkpoints.newest()):
         restore(place, learner)
     at_once = settings.device_batch_size * world.size
@@ -130,27 +143,33 @@ def adapt_backbone(
         with quiet_lightning():
             trainer = _trainer(settings, accumulated, world, checkpoints)
             stream = Stream(
-                len(images),
+                len(feed.images),
                 settings.device_batch_size,
                 settings.seed,
                 learner.step_number * accumulated,
                 settings.steps * accumulated,
-                world.rank,
-                world.size,
+                world,
             )
             try:
-                trainer.fit(learner, stream_loader(images, stream, workers))
+                trainer.fit(learner, stream_loader(feed.images, stream, feed.num_workers))
             except TrainingError as error:
                 kept = checkpoints.newest() if checkpoints else None
                 raise TrainingError(f"{error}; the last checkpoint is {kept or 'none'}") from error
     return Adapted(merged_state(learner.teacher.backbone), trained, (count, total), learner.history)
 
 
+def _checkpoints(settings: Explora, identity: dict[str, Any] | None) -> Checkpoints | None:
+    if not settings.checkpoint_root or identity is None:
+        return None
+    lasting = settings.model_dump(mode="json", exclude={"checkpoint_root", "checkpoint_every", "promote"})
+    return Checkpoints(settings.checkpoint_root, {**identity, "explora": lasting})
+
+
 class _Save(lightning.Callback):
     """Saves a checkpoint every so many steps, at the end, and when the process is told to stop."""
 
-    def __init__(self, checkpoints: Checkpoints, every: int) -> None:
-        self.checkpoints, self.every = checkpoints, every
+    def __init__(self, checkpoints: Checkpoints, every: int, world: World) -> None:
+        self.checkpoints, self.every, self.world = checkpoints, every, world
         self._saved = -1
 
     def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
@@ -162,7 +181,7 @@ class _Save(lightning.Callback):
             self._save(trainer, module)
 
     def _save(self, trainer: Any, module: Any) -> None:
-        if trainer.is_global_zero and module.step_number not in (0, self._saved):
+        if self.world.first and module.step_number not in (0, self._saved):
             self.checkpoints.save(module, trainer.optimizers[0])
             self._saved = module.step_number
 
@@ -183,7 +202,7 @@ def _trainer(settings: Explora, accumulated: int, world: World, checkpoints: Che
         enable_model_summary=False,
         enable_progress_bar=sys.stderr.isatty(),
         use_distributed_sampler=False,
-        callbacks=[_Save(checkpoints, settings.checkpoint_every)] if checkpoints else [],
+        callbacks=[_Save(checkpoints, settings.checkpoint_every, world)] if checkpoints else [],
     )
 
 

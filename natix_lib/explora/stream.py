@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from natix_lib.distributed.world import ALONE, World
 from natix_lib.training.views import Images
 
 
@@ -35,10 +36,10 @@ class Pixels(Dataset[Tensor]):
 class Stream(Sampler[list[int]]):
     """Image numbers of this process's micro-batches, from micro-batch `start` on."""
 
-    def __init__(self, images: int, batch: int, seed: int, start: int, stop: int, rank: int, world: int) -> None:
+    def __init__(self, images: int, batch: int, seed: int, start: int, stop: int, world: World = ALONE) -> None:
         """`batch` is the size of one process's part of micro-batches `start` to `stop` - 1."""
         self.images, self.batch, self.seed = images, batch, seed
-        self.start, self.stop, self.rank, self.world = start, stop, rank, world
+        self.start, self.stop, self.world = start, stop, world
 
     def __len__(self) -> int:
         """Micro-batches left."""
@@ -48,14 +49,14 @@ class Stream(Sampler[list[int]]):
         """Lists of image numbers."""
         epoch, order = -1, np.empty(0, dtype=np.int64)
         for number in range(self.start, self.stop):
-            chosen = []
+            rows = []
             for position in range(self.batch):
-                place = (number * self.world + self.rank) * self.batch + position
+                place = (number * self.world.size + self.world.rank) * self.batch + position
                 if place // self.images != epoch:
                     epoch = place // self.images
                     order = np.random.default_rng((self.seed, epoch)).permutation(self.images)
-                chosen.append(int(order[place % self.images]))
-            yield chosen
+                rows.append(int(order[place % self.images]))
+            yield rows
 
 
 def padded(items: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -39,10 +39,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from natix_lib.bundle.runtime import Bundle
-from natix_lib.bundle.transform import at_most_shorter_side
 from natix_lib.data.decode import decode
 from natix_lib.errors import DataError, NatixError
 from natix_lib.serving.bodies import Bodies, read_instances
+from natix_lib.transform import at_most_shorter_side
 
 MAX_PIXELS = 50_000_000  # of an image, 1 GB while it is decoded; `natix predict` is there for larger ones
 MAX_REQUEST_PIXELS = 4 * MAX_PIXELS  # of all images of a request: 64 of 1080p are 133 million

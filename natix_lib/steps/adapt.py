@@ -18,7 +18,7 @@ from natix_lib import config
 from natix_lib.backbones.loading import build_backbone, load_backbone, quiet_transformers, weights_sha256
 from natix_lib.contracts import TRAIN, VAL_SELECT, read_manifest, write_manifest
 from natix_lib.data.sets import open_set, require_one_division
-from natix_lib.distributed.job import compute, processes_for
+from natix_lib.distributed.launch import launch, processes_for
 from natix_lib.errors import ContractError
 from natix_lib.explora.learner import COLUMNS
 from natix_lib.explora.probe import Probe
@@ -26,6 +26,7 @@ from natix_lib.explora.run import crop_sizes, require_batch
 from natix_lib.files import JsonDict, read_json, write_bytes
 from natix_lib.reports.render import render_adaptation
 from natix_lib.step_settings import AdaptSettings
+from natix_lib.steps import adapt_worker
 
 
 def run(
@@ -64,7 +65,7 @@ def run(
     train, select = open_set(train_set, TRAIN), open_set(val_select_set, VAL_SELECT)
     require_one_division({"train_set": train, "val_select_set": select})
     inputs = {"train_set": train_set, "val_select_set": val_select_set, "backbone": backbone}
-    state, found = compute("adapt", settings, inputs, wanted.num_gpus, wanted.nodes)
+    state, found = launch("adapt", adapt_worker.compute, settings, inputs, wanted.num_gpus, wanted.nodes)
     after.load_state_dict(state, strict=True)
     figures = {name: Probe(**values) for name, values in found["probe"].items()}
     promoted = wanted.explora.promote == "always" or figures["after"].mean >= figures["before"].mean

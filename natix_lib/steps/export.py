@@ -15,8 +15,8 @@ import numpy as np
 from natix_lib import config, storage
 from natix_lib.bundle.contents import GOLDEN, MODEL, Documents
 from natix_lib.bundle.golden import draw_golden_images
-from natix_lib.bundle.onnx_export import export_onnx
 from natix_lib.bundle.runtime import Bundle, largest_difference
+from natix_lib.bundle.session import INPUT, OUTPUT
 from natix_lib.contracts import (
     ARTIFACTS,
     BACKBONE_CONFIG,
@@ -36,6 +36,7 @@ from natix_lib.logits import LogitsFile, read_logits
 from natix_lib.progress import Lines
 from natix_lib.step_settings import ExportSettings
 from natix_lib.training.artifact import load_classifier
+from natix_lib.training.onnx_export import export_onnx
 
 
 def run(
@@ -82,7 +83,7 @@ def run(
 
     folder = Path(bundle)
     folder.mkdir(parents=True, exist_ok=True)
-    export_onnx(model, facts["transform"]["image_size"], folder)
+    export_onnx(model, facts["transform"]["image_size"], folder / MODEL, INPUT, OUTPUT)
     for name in (WEIGHTS, BACKBONE_CONFIG, *facts["licence"]["files"]):
         shutil.copyfile(Path(classifier) / name, folder / name)
     policy_file, splits_file = ARTIFACTS[artifact].file, ARTIFACTS["splits"].file

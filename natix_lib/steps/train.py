@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from natix_lib import config, logits
 from natix_lib.contracts import SETS, TRAIN, VAL_CALIB, VAL_SELECT, read_manifest
 from natix_lib.data.sets import RoleSet, open_set, require_one_division
-from natix_lib.distributed.job import compute
+from natix_lib.distributed.launch import launch
 from natix_lib.errors import ConfigError
 from natix_lib.files import canonical_json, read_json, sha256_bytes, write_bytes
 from natix_lib.step_settings import TrainSettings
+from natix_lib.steps import train_worker
+from natix_lib.steps.train_worker import CLASSIFIER, LOGITS
 from natix_lib.training.artifact import write_classifier
 from natix_lib.training.classifier import Classifier
 from natix_lib.training.fit import Epoch, best_epoch, metrics_csv
-from natix_lib.training.worker import CLASSIFIER, LOGITS
 
 
 def run(
@@ -70,7 +71,7 @@ def run(
     require_one_division(sets)
     train = sets["train_set"]
     inputs = {**folders, "backbone": backbone}
-    tensors, found = compute("train", settings, inputs, wanted.num_gpus, wanted.nodes)
+    tensors, found = launch("train", train_worker.compute, settings, inputs, wanted.num_gpus, wanted.nodes)
     head = {"type": wanted.model.head_type, "dropout": wanted.model.dropout_rate}
     model = Classifier.from_description(read_json(Path(backbone) / "config.json"), head, len(train.class_names))
     model.load_state_dict({name.removeprefix(CLASSIFIER): value for name, value in tensors.items() if name != LOGITS})

@@ -86,29 +86,44 @@ def holding(module: nn.Module, state: dict[str, Tensor] | None) -> Iterator[None
     if state is None:
         yield
         return
-    own = trainable_state(module)
+    before = trainable_state(module)
     set_trainable_state(module, state)
     try:
         yield
     finally:
-        set_trainable_state(module, own)
+        set_trainable_state(module, before)
 
 
-def class_weights(labels: Tensor, classes: int, kind: str) -> Tensor | None:
+def class_weights(labels: Tensor, classes: int, rule: str) -> Tensor | None:
     """`balanced`: n / (C n_c), scikit-learn's rule, float32 (C,); `none`: None."""
-    if kind == "none":
+    if rule == "none":
         return None
     counts = torch.bincount(labels, minlength=classes).clamp_min(1)
     return len(labels) / (classes * counts.float())
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What a model is fitted to, and what its epochs are compared by.
+
+    Attributes:
+        batches: Epoch number to batches of inputs and labels, on the model's device; with several processes each
+            one's share of the batches, which may be empty.
+        steps_an_epoch: How many batches it gives.
+        weights: Weight of each class in the loss, (C,); None weighs all alike.
+        score: VAL_SELECT loss and accuracy of the model as it stands.
+    """
+
+    batches: Callable[[int], Iterable[tuple[Tensor, Tensor]]]
+    steps_an_epoch: int
+    weights: Tensor | None
+    score: Callable[[], tuple[float, float]]
+
+
 def fit(
     model: nn.Module,
-    train_batches: Callable[[int], Iterable[tuple[Tensor, Tensor]]],
-    score: Callable[[], tuple[float, float]],
-    steps_an_epoch: int,
+    objective: Objective,
     training: Training,
-    weights: Tensor | None,
     ema_decay: float | None,
     on_epoch: Callable[[Epoch], None] = lambda row: None,
     autocast: torch.dtype | None = None,
@@ -118,15 +133,11 @@ def fit(
 
     Args:
         model: Maps the inputs of a batch to logits; parameters that must not change have `requires_grad` False.
-        train_batches: Epoch number to batches of inputs and labels, on the model's device; with several processes
-            each one's share of the batches, which may be empty.
-        score: VAL_SELECT loss and accuracy of the model as it stands.
-        steps_an_epoch: Batches that `train_batches` gives.
+        objective: Batches to fit, and the score that chooses an epoch.
         training: Epochs, optimiser, early stopping.
-        weights: Class weights (C,) or None.
-        ema_decay: None trains without EMA.
+        ema_decay: Decay of the average of weights that is scored and kept; None trains without one.
         on_epoch: Called after each epoch.
-        autocast: Precision on a GPU.
+        autocast: Precision of the model on a GPU; None computes in float32.
         world: The processes that train together, with the same start, labels and seed.
 
     Returns:
@@ -138,7 +149,7 @@ def fit(
     parameters = [p for p in model.parameters() if p.requires_grad]
     device = parameters[0].device
     optimizer = torch.optim.AdamW(parameters, lr=training.optimizer.lr, weight_decay=training.optimizer.weight_decay)
-    total = training.epochs * steps_an_epoch
+    total = training.epochs * objective.steps_an_epoch
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / total)))
     scaler = torch.amp.GradScaler(device.type, enabled=autocast is torch.float16)
     ema = Ema(model, ema_decay) if ema_decay is not None else None
@@ -151,10 +162,10 @@ def fit(
         loss_sum = torch.zeros((), device=device)
         correct = torch.zeros((), device=device, dtype=torch.long)
         seen = 0
-        for inputs, labels in train_batches(epoch):
+        for inputs, labels in objective.batches(epoch):
             with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
                 logits = model(inputs)
-            loss, count = _loss(logits.float(), labels, weights, world)
+            loss, count = _loss(logits.float(), labels, objective.weights, world)
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             world.sum_gradients(parameters)
             scaler.step(optimizer)
@@ -173,7 +184,7 @@ def fit(
                 f"training loss is {train_loss} in epoch {epoch} (step {step}): lower training.optimizer.lr"
             )
         with holding(model, ema.values if ema else None):
-            val_loss, val_acc = world.of_first(score())
+            val_loss, val_acc = world.of_first(objective.score())
             if not math.isfinite(val_loss):
                 raise TrainingError(f"val_select loss is {val_loss} in epoch {epoch}: lower training.optimizer.lr")
             row = Epoch(epoch, step, lr, train_loss, int(world.summed(correct)) / seen, val_loss, val_acc)

@@ -15,8 +15,8 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from natix_lib.bundle.transform import Transform, upright_rgb
 from natix_lib.config import Dataloader
+from natix_lib.transform import Transform, upright_rgb
 
 CROP_SCALE = (0.4, 1.0)  # share of the area; less loses the cone that gives an image its label
 CROP_RATIO = (3 / 4, 4 / 3)

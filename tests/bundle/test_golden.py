@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from natix_lib.bundle.golden import SHAPES, draw_golden_images
-from natix_lib.bundle.transform import Transform
+from natix_lib.transform import Transform
 
 
 def test_the_same_images_are_drawn_every_time(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from natix_lib.bundle.transform import Transform
 from natix_lib.data.decode import MAX_PIXELS, decode
 from natix_lib.data.images import prepare
 from natix_lib.errors import DataError
+from natix_lib.transform import Transform
 
 TRANSFORM = Transform(32, 64, True, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)

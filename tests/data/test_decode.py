@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
-from natix_lib.bundle.transform import Transform, upright_rgb
 from natix_lib.data.decode import MAX_FILE_BYTES, MAX_PIXELS, MAX_SCANNED, decode, open_image
 from natix_lib.data.images import prepare
 from natix_lib.errors import DataError
+from natix_lib.transform import Transform, upright_rgb
 from tests.conftest import ROOT
 from tests.data.mutations import in_mode, saved
 

@@ -17,9 +17,9 @@ from tests.small_run import Chain
 ROOT = Path(__file__).parent.parent.parent
 STEP = """import json, sys
 from pathlib import Path
-from natix_lib.distributed.job import compute_in_processes
+from natix_lib.distributed.processes import compute_in_processes
 settings, inputs, folder = map(json.loads, sys.argv[1:])
-compute_in_processes("adapt", settings, inputs, Path(folder), 2)
+compute_in_processes("natix_lib.steps.adapt_worker", settings, inputs, Path(folder), 2)
 """
 
 

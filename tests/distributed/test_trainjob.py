@@ -14,9 +14,10 @@ import torch
 
 from natix_lib.contracts import STEPS, read_manifest
 from natix_lib.distributed import trainjob
-from natix_lib.distributed.job import compute
+from natix_lib.distributed.launch import launch
 from natix_lib.errors import ConfigError, TrainingError
 from natix_lib.files import write_json
+from natix_lib.steps import adapt_worker, train_worker
 from natix_lib.training.artifact import load_classifier
 from tests.cloud_storage import Cloud
 from tests.explora.small import small
@@ -65,7 +66,7 @@ def test_train_on_two_nodes_gives_what_one_machine_gives(
     assert "2 nodes, 1 processes on each" in said and "node 0 of 2" in said and "epoch 1: train/loss" in said
     (job,) = kubernetes.created
     assert kubernetes.deleted == [job["metadata"]["name"]] and not cloud.holds(f"shared/{job['metadata']['name']}")
-    alone, _ = compute("train", train_settings(), inputs(chain, "train"), 1, None)
+    alone, _ = launch("train", train_worker.compute, train_settings(), inputs(chain, "train"), 1, None)
     together = load_classifier(tmp_path / "classifier")[0].state_dict()
     for name, value in together.items():
         torch.testing.assert_close(value, alone[f"classifier.{name}"], rtol=1e-3, atol=1e-4, msg=name)
@@ -74,10 +75,10 @@ def test_train_on_two_nodes_gives_what_one_machine_gives(
 def test_the_job_asks_for_nodes_gpus_memory_and_place(chain: Chain, kubernetes: Cluster) -> None:
     kubernetes.refusals.append((403, "Forbidden"))
     with pytest.raises(TrainingError, match=r"TrainJob natix-train-\w{16} cannot be created: Failed to .*: Forbidden"):
-        compute("train", train_settings(), inputs(chain, "train"), 4, nodes())
+        launch("train", train_worker.compute, train_settings(), inputs(chain, "train"), 4, nodes())
     kubernetes.command = [sys.executable, "-c", "raise SystemExit(1)"]
     with pytest.raises(TrainingError, match=r"TrainJob natix-train-\w{16} failed and gave no reason"):
-        compute("train", train_settings(), inputs(chain, "train"), 4, nodes())
+        launch("train", train_worker.compute, train_settings(), inputs(chain, "train"), 4, nodes())
     (job,) = kubernetes.created
     spec, trainer = job["spec"], job["spec"]["trainer"]
     assert spec["activeDeadlineSeconds"] == 5400 and spec["runtimeRef"]["name"] == "torch-distributed"
@@ -101,7 +102,9 @@ def test_adapt_on_two_nodes_gives_what_one_machine_gives_through_an_outage_of_th
     _, figures = run_step("adapt", settings, tmp_path, chain.paths)
     made = read_manifest(tmp_path / "backbone", "backbone")
     assert made["adaptation"]["promoted"] and figures["steps"] == 2 and len(kubernetes.created) == 1
-    _, alone = compute("adapt", adapt_settings(device_batch_size=16), inputs(chain, "adapt"), 1, None)
+    _, alone = launch(
+        "adapt", adapt_worker.compute, adapt_settings(device_batch_size=16), inputs(chain, "adapt"), 1, None
+    )
     curve = [line.split(",") for line in (tmp_path / "metrics.csv").read_text().splitlines()[1:]]
     assert [float(row[4]) for row in curve] == pytest.approx([row["loss"] for row in alone["history"]], rel=2e-3)
 
@@ -112,7 +115,7 @@ def test_the_reason_of_a_node_that_fails_comes_back_and_the_next_try_gets_a_new_
 ) -> None:
     for tries in (1, 2):
         with pytest.raises(TrainingError, match=r"is (nan|inf) at step 1: lower explora.lr"):
-            compute("adapt", adapt_settings(lr=1e30), inputs(chain, "adapt"), 1, nodes())
+            launch("adapt", adapt_worker.compute, adapt_settings(lr=1e30), inputs(chain, "adapt"), 1, nodes())
         assert len(kubernetes.created) == tries and len(kubernetes.jobs) == 1
 
 
@@ -164,7 +167,7 @@ def test_an_api_that_stays_away_ends_the_step(
     monkeypatch.setattr(trainjob, "OUTAGE_SECONDS", 0.5)
     kubernetes.outage = 1000
     with pytest.raises(TrainingError, match=r"TrainJob natix-train-\w{16} cannot be read: .*Service Unavailable"):
-        compute("train", train_settings(), inputs(chain, "train"), 1, nodes())
+        launch("train", train_worker.compute, train_settings(), inputs(chain, "train"), 1, nodes())
     assert kubernetes.jobs  # the next try finds it
 
 
@@ -173,17 +176,22 @@ def test_a_job_that_ends_well_and_leaves_no_answer_is_an_error_and_is_not_found_
 ) -> None:
     kubernetes.command = [sys.executable, "-c", ""]
     with pytest.raises(TrainingError, match="ended with exit code 0 and gave no reason"):
-        compute("train", train_settings(), inputs(chain, "train"), 1, nodes())
+        launch("train", train_worker.compute, train_settings(), inputs(chain, "train"), 1, nodes())
     assert not kubernetes.jobs
 
 
 def test_another_question_has_another_name(chain: Chain) -> None:
-    request = {"step": "train", "settings": train_settings(), "inputs": [], "processes": 1}
-    name = trainjob.job_name(request, inputs(chain, "train"), nodes())
-    assert name == trainjob.job_name(dict(request), inputs(chain, "train"), nodes()) and len(name) <= 63
-    assert name != trainjob.job_name({**request, "processes": 2}, inputs(chain, "train"), nodes())
-    assert name != trainjob.job_name(request, inputs(chain, "train"), nodes(num_nodes=3))
-    assert name != trainjob.job_name(request, {**inputs(chain, "train"), "splits": chain.paths["thresholds"]}, nodes())
+    request = {"settings": train_settings(), "inputs": [], "processes": 1}
+
+    def name_of(request: dict[str, Any], paths: dict[str, str], **changes: Any) -> str:
+        return trainjob.job_name("train", request, paths, nodes(**changes))
+
+    paths = inputs(chain, "train")
+    name = name_of(request, paths)
+    assert name == name_of(dict(request), paths) and len(name) <= 63
+    assert name != name_of({**request, "processes": 2}, paths)
+    assert name != name_of(request, paths, num_nodes=3)
+    assert name != name_of(request, {**paths, "splits": chain.paths["thresholds"]})
 
 
 def test_a_batch_that_the_nodes_do_not_allow_is_refused_before_a_job_is_made(
@@ -198,4 +206,4 @@ def test_a_batch_that_the_nodes_do_not_allow_is_refused_before_a_job_is_made(
 def test_no_cluster_is_one_line(chain: Chain, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     use_kubeconfig(monkeypatch, tmp_path / "absent")
     with pytest.raises(TrainingError, match="no Kubernetes API for a TrainJob"):
-        compute("train", train_settings(), inputs(chain, "train"), 1, nodes())
+        launch("train", train_worker.compute, train_settings(), inputs(chain, "train"), 1, nodes())

@@ -8,7 +8,7 @@ from PIL import Image
 
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.config import Explora
-from natix_lib.explora.run import Adapted, adapt_backbone
+from natix_lib.explora.run import Adapted, Feed, adapt_backbone
 
 NORMAL = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
@@ -48,5 +48,9 @@ def small(**changes: Any) -> Explora:
     return Explora(**values)
 
 
-def adapt(backbone: Path, settings: Explora, **others: Any) -> Adapted:
-    return adapt_backbone(load_backbone(backbone), Pictures(), settings, 32, NORMAL, **others)
+def feed(**changes: Any) -> Feed:
+    return Feed(Pictures(), 32, *NORMAL, **changes)
+
+
+def adapt(backbone: Path, settings: Explora, workers: int = 0, **others: Any) -> Adapted:
+    return adapt_backbone(load_backbone(backbone), feed(num_workers=workers), settings, **others)

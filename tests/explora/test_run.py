@@ -9,13 +9,14 @@ import torch
 
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.config import Explora
+from natix_lib.distributed.world import World
 from natix_lib.errors import ConfigError, ContractError, TrainingError
 from natix_lib.explora.learner import Learner
 from natix_lib.explora.run import Adapted, adapt_backbone, crop_sizes, require_batch
 from natix_lib.explora.schedules import at
 from natix_lib.explora.stream import Stream, padded
 from tests.cloud_storage import BUCKET, Cloud
-from tests.explora.small import NORMAL, Pictures, adapt, small
+from tests.explora.small import adapt, feed, small
 
 
 def same(first: Adapted, second: Adapted) -> bool:
@@ -157,10 +158,10 @@ def test_gradient_checkpointing_gives_the_same_losses(tiny_backbone: Path, whole
 
 
 def test_processes_divide_the_stream_and_it_can_start_anywhere() -> None:
-    one = list(Stream(10, 4, 0, 0, 6, 0, 1))
-    first, second = (list(Stream(10, 2, 0, 0, 6, rank, 2)) for rank in (0, 1))
+    one = list(Stream(10, 4, 0, 0, 6))
+    first, second = (list(Stream(10, 2, 0, 0, 6, World(rank, 2))) for rank in (0, 1))
     assert [a + b for a, b in zip(first, second, strict=True)] == one
-    assert list(Stream(10, 4, 0, 4, 6, 0, 1)) == one[4:] and len(Stream(10, 4, 0, 4, 6, 0, 1)) == 2
+    assert list(Stream(10, 4, 0, 4, 6)) == one[4:] and len(Stream(10, 4, 0, 4, 6)) == 2
     flat = [i for batch in one for i in batch]
     assert sorted(flat[:10]) == sorted(flat[10:20]) == list(range(10)) and flat[:10] != flat[10:20]
 
@@ -202,5 +203,5 @@ def test_dinov2_is_adapted_by_the_same_run() -> None:
     )
     model = Dinov2Model(config).eval()
     keys = list(model.state_dict())
-    adapted = adapt_backbone(model, Pictures(), small(steps=2), 32, NORMAL)
+    adapted = adapt_backbone(model, feed(), small(steps=2))
     assert list(adapted.state) == keys and np.isfinite([row["loss"] for row in adapted.history]).all()

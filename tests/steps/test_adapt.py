@@ -72,11 +72,11 @@ def test_sets_of_two_divisions_are_refused_before_any_work(chain: Chain, tmp_pat
 
 
 def test_a_worse_backbone_is_not_promoted(chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from natix_lib.explora import worker
     from natix_lib.explora.probe import Probe
+    from natix_lib.steps import adapt_worker
 
     answers = iter([Probe(0.9, 0.9), Probe(0.95, 0.8)])
-    monkeypatch.setattr(worker, "probe", lambda *_: next(answers))
+    monkeypatch.setattr(adapt_worker, "probe", lambda *_: next(answers))
     paths, metrics = run(chain, tmp_path / "worse")
     made, base = (read_manifest(p, "backbone") for p in (paths["adapted_backbone"], chain.paths["backbone"]))
     assert metrics["promoted"] == 0.0 and made["weights_sha256"] == base["weights_sha256"]

@@ -62,7 +62,7 @@ def test_what_cannot_be_certified_fails_unless_told_otherwise(tmp_path: Path) ->
 
 
 def test_a_model_that_is_always_wrong_has_no_empirical_rule(tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match="no threshold has an empirical risk of at most scrc.alpha 0.05"):
+    with pytest.raises(CalibrationError, match="no threshold has an empirical risk of at most alpha 0.05"):
         run(tmp_path, write_set(tmp_path, strength=-9.0), on_infeasible="empirical")
 
 

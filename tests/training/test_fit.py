@@ -9,7 +9,7 @@ from torch import nn
 from natix_lib.config import Training
 from natix_lib.errors import TrainingError
 from natix_lib.training.classifier import Head
-from natix_lib.training.fit import Ema, best_epoch, class_weights, fit, mean_loss_and_accuracy, metrics_csv
+from natix_lib.training.fit import Ema, Objective, best_epoch, class_weights, fit, mean_loss_and_accuracy, metrics_csv
 
 
 def blobs(images: int = 200, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -30,7 +30,7 @@ def train(head: nn.Module, training: Training, lr_scale: float = 1.0, val=None, 
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(epoch))
         return [(features[rows] * lr_scale, labels[rows]) for rows in order.split(20)]
 
-    return fit(head, epoch_batches, score, 10, training, None, **{"ema_decay": 0.9, **options})
+    return fit(head, Objective(epoch_batches, 10, None, score), training, **{"ema_decay": 0.9, **options})
 
 
 def test_a_separable_problem_is_learnt_and_the_curve_tells() -> None:

@@ -8,14 +8,13 @@ from PIL import Image
 
 from natix_lib import config
 from natix_lib.backbones.loading import load_backbone
-from natix_lib.bundle.transform import Transform
 from natix_lib.errors import ContractError
-from natix_lib.step_settings import TrainSettings
 from natix_lib.training.artifact import load_classifier, write_classifier
 from natix_lib.training.classifier import Classifier
 from natix_lib.training.features import FeatureCache, extract
-from natix_lib.training.run import Trained, train_classifier
+from natix_lib.training.run import Recipe, Sets, Trained, train_classifier
 from natix_lib.training.views import Views, batches
+from natix_lib.transform import Transform
 
 TRANSFORM = Transform(32, 64, False, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 DESCRIPTION = {
@@ -48,20 +47,20 @@ class Squares:
         return image
 
 
-def settings(**changes: dict) -> TrainSettings:
-    return config.parse(
-        TrainSettings,
-        {
-            "dataloader": {"batch_size": 16, "num_workers": 0},
-            "model": {"backbone_id": "tiny", "image_size": 32, **changes.get("model", {})},
-            "training": {"epochs": 12, "views": 2, "optimizer": {"lr": 1e-2}, **changes.get("training", {})},
-        },
+def recipe(transform: Transform, **changes: dict) -> Recipe:
+    model = {"backbone_id": "tiny", "image_size": 32, **changes.get("model", {})}
+    training = {"epochs": 12, "views": 2, "optimizer": {"lr": 1e-2}, **changes.get("training", {})}
+    return Recipe(
+        config.parse(config.Model, model),
+        config.parse(config.Training, training),
+        config.Dataloader(batch_size=16, num_workers=0),
+        transform,
     )
 
 
 def train(backbone: Path, transform: Transform = TRANSFORM, **changes: dict) -> Trained:
-    roles = Squares(96, 1), Squares(32, 2), Squares(40, 3)
-    return train_classifier(load_backbone(backbone), *roles, 2, transform, settings(**changes), "weights", "data")
+    sets = Sets(Squares(96, 1), Squares(32, 2), Squares(40, 3), 2, "data")
+    return train_classifier(load_backbone(backbone), "weights", sets, recipe(transform, **changes))
 
 
 def accuracy(trained: Trained) -> float:

@@ -7,8 +7,9 @@ import torch
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.contracts import STEPS
 from natix_lib.data.sets import open_set
-from natix_lib.distributed.job import Answer, compute, compute_in_processes
-from natix_lib.training.worker import CLASSIFIER
+from natix_lib.distributed.exchange import Answer
+from natix_lib.distributed.processes import compute_in_processes
+from natix_lib.steps.train_worker import CLASSIFIER, compute
 from tests.small_run import TRAIN, Chain
 
 
@@ -21,9 +22,9 @@ def run(chain: Chain, folder: Path, processes: int, **changes: dict[str, Any]) -
     }
     inputs = {name: chain.paths[name] for name in STEPS["train"].inputs}
     if processes == 1:
-        return compute("train", settings, inputs, 1, None)
+        return compute(settings, inputs)
     folder.mkdir()
-    return compute_in_processes("train", settings, inputs, folder, processes)
+    return compute_in_processes(compute.__module__, settings, inputs, folder, processes)
 
 
 def last_batch_of_one(chain: Chain) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,16 +10,16 @@ from torch import Tensor
 
 from natix_lib import config
 from natix_lib.backbones.loading import load_backbone
-from natix_lib.bundle.transform import Transform
-from natix_lib.contracts import SETS, TRAIN, VAL_CALIB, VAL_SELECT, read_manifest
+from natix_lib.contracts import ARTIFACTS, SETS, TRAIN, VAL_CALIB, VAL_SELECT, read_document
 from natix_lib.data.sets import open_set
+from natix_lib.distributed.processes import be_a_process
 from natix_lib.distributed.world import World
 from natix_lib.files import JsonDict
 from natix_lib.progress import Lines
 from natix_lib.step_settings import TrainSettings
-from natix_lib.training.features import silent
 from natix_lib.training.fit import Epoch
-from natix_lib.training.run import train_classifier
+from natix_lib.training.run import SILENT, Recipe, Reports, Sets, train_classifier
+from natix_lib.transform import Transform
 
 CLASSIFIER, LOGITS = "classifier.", "val_calib_logits"
 
@@ -28,8 +29,7 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
 
     Args:
         settings: `TrainSettings`.
-        inputs: Paths of `train_set`, `val_select_set`, `val_calib_set` and `backbone`, whose files were hashed by
-            the step or the node.
+        inputs: Paths of `train_set`, `val_select_set`, `val_calib_set` and `backbone`, whose hashes have been checked.
 
     Returns:
         The classifier's state under `classifier.` and float32 `val_calib_logits` (n, C); the `history` of epochs and
@@ -38,40 +38,37 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
     Raises:
         NatixError: If an input breaks its contract, or a loss is not finite.
     """
-    wanted = config.parse(TrainSettings, settings)
-    world = World.from_environment()
-    facts = read_manifest(inputs["backbone"], "backbone", hash_files=False)
+    train_settings = config.parse(TrainSettings, settings)
     train, val_select, val_calib = (
         open_set(inputs[SETS[role]], role, hash_files=False) for role in (TRAIN, VAL_SELECT, VAL_CALIB)
     )
+    backbone = read_document(Path(inputs["backbone"]) / ARTIFACTS["backbone"].manifest, "backbone")
+    sets = Sets(train, val_select, val_calib, len(train.class_names), train.dataset_fingerprint)
     transform = Transform(
-        image_size=wanted.model.image_size,
+        image_size=train_settings.model.image_size,
         resize_shorter_side=train.resize_shorter_side,
-        multiview=wanted.model.use_multiview,
-        image_mean=tuple(facts["image_mean"]),
-        image_std=tuple(facts["image_std"]),
+        multiview=train_settings.model.use_multiview,
+        image_mean=tuple(backbone["image_mean"]),
+        image_std=tuple(backbone["image_std"]),
     )
-    lines = Lines()
+    world, lines = World.from_environment(), Lines()
 
     def say(row: Epoch) -> None:
-        if world.first:
-            lines.say(f"epoch {row.epoch}: train/loss {row.train_loss:.4f} val_select/acc {row.val_select_acc:.4f}")
+        lines.say(f"epoch {row.epoch}: train/loss {row.train_loss:.4f} val_select/acc {row.val_select_acc:.4f}")
 
     with world.joined():
         trained = train_classifier(
             load_backbone(inputs["backbone"]),
-            train,
-            val_select,
-            val_calib,
-            len(train.class_names),
-            transform,
-            wanted,
-            facts["weights_sha256"],
-            train.dataset_fingerprint,
-            lines.progress if world.first else silent,
-            say,
+            backbone["weights_sha256"],
+            sets,
+            Recipe(train_settings.model, train_settings.training, train_settings.dataloader, transform),
+            Reports(lines.progress, say) if world.first else SILENT,
             world,
         )
     tensors = {f"{CLASSIFIER}{name}": value for name, value in trained.classifier.state_dict().items()}
     tensors[LOGITS] = torch.from_numpy(trained.val_calib_logits)
     return tensors, {"history": [asdict(row) for row in trained.history], "transform": transform.document()}
+
+
+if __name__ == "__main__":
+    be_a_process(compute)

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from natix_lib.bundle import transform as transform_module
-from natix_lib.bundle.transform import Transform, at_most_shorter_side, upright_rgb
+from natix_lib import transform as transform_module
 from natix_lib.errors import ContractError, DataError
+from natix_lib.transform import Transform, at_most_shorter_side, upright_rgb
 
 PLAIN = Transform(32, 64, False, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 WIDE = Transform(32, 64, True, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from natix_lib.contracts import STEPS
-from natix_lib.distributed.job import FACTS, REQUEST, TENSORS, compute, compute_in_processes
+from natix_lib.distributed.exchange import FIGURES, REQUEST, TENSORS
+from natix_lib.distributed.processes import compute_in_processes
 from natix_lib.errors import TrainingError
 from natix_lib.files import write_json
+from natix_lib.steps.adapt_worker import compute
 from tests.explora.small import small
 from tests.small_run import Chain
 
@@ -30,9 +32,9 @@ def settings(**changes: Any) -> dict[str, Any]:
 def run(chain: Chain, folder: Path, processes: int, **changes: Any) -> tuple[dict, dict]:
     inputs = {name: chain.paths[name] for name in STEPS["adapt"].inputs}
     if processes == 1:
-        return compute("adapt", settings(**changes), inputs, 1, None)
+        return compute(settings(**changes), inputs)
     folder.mkdir()
-    return compute_in_processes("adapt", settings(**changes), inputs, folder, processes)
+    return compute_in_processes(compute.__module__, settings(**changes), inputs, folder, processes)
 
 
 @pytest.mark.slow
@@ -59,15 +61,15 @@ def test_a_run_that_was_killed_continues_bit_for_bit(chain: Chain, tmp_path: Pat
     def request(name: str, root: str) -> Path:
         (tmp_path / name).mkdir()
         inputs = {key: chain.paths[key] for key in STEPS["adapt"].inputs}
-        wanted = settings(device_batch_size=8, checkpoint_every=1, checkpoint_root=root)
-        wanted["explora"]["steps"] = 30
-        write_json(tmp_path / name / REQUEST, {"step": "adapt", "inputs": inputs, "settings": wanted})
+        thirty_steps = settings(device_batch_size=8, checkpoint_every=1, checkpoint_root=root)
+        thirty_steps["explora"]["steps"] = 30
+        write_json(tmp_path / name / REQUEST, {"inputs": inputs, "settings": thirty_steps})
         return tmp_path / name
 
     held, holder = os.pipe()  # its end would end the processes
 
     def start(folder: Path) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "natix_lib.distributed.job", str(folder)]
+        command = [sys.executable, "-m", "natix_lib.steps.adapt_worker", str(folder)]
         return subprocess.Popen(command, cwd=ROOT, stdin=held)
 
     assert start(request("whole", "")).wait() == 0
@@ -78,9 +80,9 @@ def test_a_run_that_was_killed_continues_bit_for_bit(chain: Chain, tmp_path: Pat
         time.sleep(0.01)
     process.kill()
     process.wait()
-    assert not (tmp_path / "killed" / FACTS).exists()
+    assert not (tmp_path / "killed" / FIGURES).exists()
     assert start(killed).wait() == 0
-    for name in (TENSORS, FACTS):
+    for name in (TENSORS, FIGURES):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     os.close(holder)
     os.close(held)

@@ -1,7 +1,8 @@
-"""A classifier as ONNX: `pixel_values` (n, 3, S, S) float32 to `logits` (n, C) float32, any n.
+"""A classifier as ONNX: pixels (n, 3, S, S) float32 to logits (n, C) float32, any n.
 
-Weights lie in `model.onnx.data`, because protobuf stops at 2 GiB and a ViT-H+ has 3.4 GB. The exporter's notes on
-every node (source paths, stack traces) are stripped: they would make equal models differ from machine to machine.
+Weights lie beside the model in a file named as it with `.data`, because protobuf stops at 2 GiB and a ViT-H+ has
+3.4 GB. The exporter's notes on every node (source paths, stack traces) are stripped: they would make equal models
+differ from machine to machine.
 """
 
 import logging
@@ -10,14 +11,19 @@ from pathlib import Path
 
 import torch
 
-from natix_lib.bundle.contents import MODEL
-from natix_lib.bundle.session import INPUT, OUTPUT
 from natix_lib.errors import BundleError
 from natix_lib.training.classifier import Classifier
 
 
-def export_onnx(classifier: Classifier, image_size: int, folder: Path) -> None:
-    """Write `model.onnx` and `model.onnx.data` into `folder`.
+def export_onnx(classifier: Classifier, image_size: int, path: Path, input_name: str, output_name: str) -> None:
+    """Write a model and, beside it, its weights.
+
+    Args:
+        classifier: A classifier on the CPU, float32.
+        image_size: Side S of the images that it takes, in pixels.
+        path: The ONNX file to write; its weights go to the same name with `.data`.
+        input_name: Name of the pixels in the model.
+        output_name: Name of the logits in the model.
 
     Raises:
         BundleError: If the exporter fails.
@@ -34,8 +40,8 @@ def export_onnx(classifier: Classifier, image_size: int, folder: Path) -> None:
                 (example,),
                 dynamo=True,
                 verbose=False,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
+                input_names=[input_name],
+                output_names=[output_name],
                 dynamic_shapes={"pixels": {0: torch.export.Dim("batch", min=1)}},
             )
     except Exception as error:
@@ -51,4 +57,4 @@ def export_onnx(classifier: Classifier, image_size: int, folder: Path) -> None:
         value.metadata_props.clear()
     program.model.metadata_props.clear()
     program.model.graph.metadata_props.clear()
-    program.save(folder / MODEL, external_data=True)
+    program.save(path, external_data=True)

@@ -1,0 +1,99 @@
+"""What a process of adapt computes: the merged teacher, and probes of the backbone before and after.
+
+Adaptation itself sees images of TRAIN alone; the probes, which see labels, are the first process's after it, on the
+same GPU.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from natix_lib import config
+from natix_lib.backbones.loading import build_backbone, load_backbone
+from natix_lib.contracts import ARTIFACTS, SETS, TRAIN, VAL_SELECT, read_document
+from natix_lib.data.sets import open_set
+from natix_lib.distributed.processes import be_a_process
+from natix_lib.distributed.world import World
+from natix_lib.explora.learner import LOSSES, Learner
+from natix_lib.explora.probe import features_of, probe
+from natix_lib.explora.run import Feed, adapt_backbone
+from natix_lib.files import JsonDict
+from natix_lib.progress import Lines
+from natix_lib.step_settings import AdaptSettings
+from natix_lib.transform import Transform
+
+LINES = 20  # of progress in a run
+
+
+def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dict[str, Tensor], JsonDict]:
+    """Adapt a backbone and probe it; every process calls this, the first one's answer counts.
+
+    Args:
+        settings: `AdaptSettings`.
+        inputs: Paths of `train_set`, `val_select_set` and `backbone`, whose hashes have been checked.
+
+    Returns:
+        The merged state, and `trained`, `counts` and `history` of `explora.run.Adapted` with `probe`, a dict of
+        `before` and `after`.
+
+    Raises:
+        NatixError: If an input breaks its contract, a setting does not fit, or a loss is not finite.
+    """
+    adapt_settings = config.parse(AdaptSettings, settings)
+    train, val_select = (open_set(inputs[SETS[role]], role, hash_files=False) for role in (TRAIN, VAL_SELECT))
+    backbone = read_document(Path(inputs["backbone"]) / ARTIFACTS["backbone"].manifest, "backbone")
+    mean, std = (tuple(backbone[key]) for key in ("image_mean", "image_std"))
+    world, lines = World.from_environment(), Lines()
+    explora, image_size = adapt_settings.explora, adapt_settings.image_size
+    every = max(1, explora.steps // LINES)
+
+    def say(learner: Learner) -> None:
+        done = learner.step_number
+        if world.first and (done % every == 0 or done == explora.steps):
+            losses = " ".join(f"{name} {learner.history[-1][name]:.4f}" for name in LOSSES)
+            lines.say(f"step {done}/{explora.steps}: {losses}")
+
+    adapted = adapt_backbone(
+        load_backbone(inputs["backbone"]),
+        Feed(train, image_size, mean, std, adapt_settings.num_workers),
+        explora,
+        world,
+        {
+            "backbone": backbone["weights_sha256"],
+            "dataset": train.dataset_fingerprint,
+            "splits": train.splits_sha256,
+            "image_size": image_size,
+        },
+        say,
+    )
+    if not world.first:
+        return {}, {}
+    before: Any = load_backbone(inputs["backbone"])
+    after = build_backbone(before.config.to_dict())
+    after.load_state_dict(adapted.state, strict=True)
+    transform = Transform(image_size, train.resize_shorter_side, False, mean, std)
+    dataloader = config.Dataloader(batch_size=explora.device_batch_size, num_workers=adapt_settings.num_workers)
+
+    probes = {}
+    for name, model in (("before", before), ("after", after)):
+        model.to(world.device)
+        reference, query = (
+            features_of(model, images, transform, dataloader, lines.progress, f"features {name}")
+            for images in (train, val_select)
+        )
+        model.cpu()
+        probes[name] = asdict(probe(reference, train.labels, query, val_select.labels))
+    figures = {
+        "trained": adapted.trained,
+        "counts": list(adapted.counts),
+        "history": adapted.history,
+        "probe": probes,
+    }
+    return {name: value.cpu() for name, value in adapted.state.items()}, figures
+
+
+if __name__ == "__main__":
+    be_a_process(compute)

@@ -1,0 +1,111 @@
+"""How a run sees images: which rows a process takes, in which order, and what comes back for all of them.
+
+Orders and views depend on the seed and the epoch alone, so that a run is the same whatever the number of processes,
+but for the rounding of sums.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from natix_lib.config import Dataloader
+from natix_lib.distributed.world import World
+from natix_lib.training.classifier import Classifier
+from natix_lib.training.features import Progress, extract, silent
+from natix_lib.training.views import Images, Views, chosen_batches
+from natix_lib.transform import Transform
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What all passes of a run over images share.
+
+    Attributes:
+        transform: From an image to what the classifier takes.
+        seed: Decides orders and augmented views.
+        dataloader: Images of a batch, over all processes, and decoding processes.
+        world: The processes that divide each pass.
+    """
+
+    transform: Transform
+    seed: int
+    dataloader: Dataloader
+    world: World
+
+    def steps_an_epoch(self, images: int) -> int:
+        """Batches of an epoch of `images` images."""
+        return -(-images // self.dataloader.batch_size)
+
+    @torch.no_grad()
+    def logits(
+        self,
+        classifier: Classifier,
+        images: Images,
+        autocast: torch.dtype | None = None,
+        progress: Progress = silent,
+        what: str = "logits",
+    ) -> Tensor:
+        """Logits of the evaluation views.
+
+        Args:
+            classifier: A classifier in eval mode, on the device to use.
+            images: The images, in the order of the rows that come back.
+            autocast: Precision of the backbone on a GPU; None computes in float32.
+            progress: Called with `what`, images done, and images in all.
+            what: Name of the work in the progress.
+
+        Returns:
+            Logits averaged over views, (n, C), on the classifier's device, on every process.
+        """
+        views = Views(images, self.transform, self.seed)
+        rows = self.world.share(len(images))
+        features = extract(classifier, views, self.dataloader, autocast, progress, what, rows)
+        logits: Tensor = classifier.head(features.to(next(classifier.parameters()).device)).mean(dim=1)
+        return self.world.gathered(logits, len(images))
+
+    def feature_batches(self, bank: Tensor, labels: Tensor, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """One random view of each image, shuffled.
+
+        Args:
+            bank: Features of K views of each image, (n, K, F).
+            labels: Class number of each image, (n,), on the bank's device.
+            epoch: Number of the epoch, from 0.
+
+        Yields:
+            Features (b, F) and labels (b,) of a batch; every process gets all of it.
+        """
+        order = self._order(len(bank), epoch).to(bank.device)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch + 500_009)
+        view = torch.randint(bank.shape[1], (len(bank),), generator=generator).to(bank.device)
+        size = self.dataloader.batch_size
+        for rows, views in zip(torch.split(order, size), torch.split(view, size), strict=True):
+            yield bank[rows, views], labels[rows]
+
+    def pixel_batches(
+        self, images: Images, labels: Tensor, epoch: int, progress: Progress = silent
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """A fresh augmented view of each image, shuffled.
+
+        Args:
+            images: The images to train on.
+            labels: Class number of each image, (n,), on the device to use.
+            epoch: Number of the epoch, from 0.
+            progress: Called with the epoch, images done over all processes, and images in all.
+
+        Yields:
+            This process's share of a batch, which may be empty: pixels (b, 3, S, S) and labels (b,).
+        """
+        views = Views(images, self.transform, self.seed, (epoch + 1,))
+        batches = torch.split(self._order(len(images), epoch), self.dataloader.batch_size)
+        shares = [rows[list(self.world.share(len(rows)))] for rows in batches]
+        done = 0
+        pixels_of = chosen_batches(views, self.dataloader, [rows.tolist() for rows in shares])
+        for batch, rows, pixels in zip(batches, shares, pixels_of, strict=True):
+            done += len(batch)
+            progress(f"epoch {epoch}", done, len(images))
+            yield pixels[:, 0].to(labels.device), labels[rows.to(labels.device)]
+
+    def _order(self, images: int, epoch: int) -> Tensor:
+        return torch.randperm(images, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
