@@ -79,7 +79,7 @@ def train_classifier(
         ids = images.ids[rows.start : rows.stop]
         part = cache.get_or_compute(
             cache_key(backbone_sha256, dataset_fingerprint, views, ids, str(autocast)),
-            lambda: extract(classifier, views, settings.dataloader, autocast, progress, what, rows),
+            lambda: extract(classifier.backbone, views, settings.dataloader, autocast, progress, what, rows),
         )
         return world.gathered(part, len(images))
 
@@ -153,7 +153,7 @@ class _TrainMode(nn.Module):
         self.classifier.head.train()
         self.classifier.backbone.train(self.tune)
         if not len(pixels):  # a share of the last batch may be none, which a ViT does not take
-            none: Tensor = self.classifier.head(pixels.new_zeros(0, self.classifier.head.linear.in_features))
+            none: Tensor = self.classifier.head(pixels.new_zeros(0, self.classifier.head.width))
             return none
         logits: Tensor = self.classifier(pixels)
         return logits
@@ -227,6 +227,6 @@ def _pixel_logits(
     """Logits of the evaluation views, averaged over views, (n, C), on the classifier's device."""
     views = Views(images, transform, settings.training.seed)
     rows = world.share(len(images))
-    features = extract(classifier, views, settings.dataloader, autocast, progress, what, rows)
+    features = extract(classifier.backbone, views, settings.dataloader, autocast, progress, what, rows)
     logits: Tensor = classifier.head(features.to(next(classifier.parameters()).device)).mean(dim=1)
     return world.gathered(logits, len(images))
