@@ -63,8 +63,8 @@ def cloud_storage() -> Iterator[Cloud]:
             query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
             with cloud.lock:
                 if query.get("ifGenerationMatch") == ["0"]:
-                    found = re.search(rb'"name": ("(?:[^"\\]|\\.)*")', body)
-                    if cloud.holds(query["name"][0] if "name" in query else json.loads(found.group(1))):
+                    names = re.findall(rb'"name": ("(?:[^"\\]|\\.)*")', body)
+                    if cloud.holds(query["name"][0] if "name" in query else json.loads(names[0])):
                         return self.answer(412, b'{"error": {"code": 412, "message": "conditionNotMet"}}')
                 kept = {name: value for name, value in self.headers.items() if name not in ("Host", "Connection")}
                 wanted = urllib.request.Request(cloud.emulator + self.path, body or None, kept, method=self.command)

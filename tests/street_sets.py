@@ -1,7 +1,9 @@
 """Small data sets on disk, ingested and split, for the tests of steps."""
 
 import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -9,11 +11,11 @@ from PIL import Image
 from natix_lib.steps import ingest, split
 
 
-def ingest_settings(root: Path, num_classes: int | None = None, **data: object) -> dict:
+def ingest_settings(root: Path, num_classes: int | None = None, **data: Any) -> dict:
     return {"data": {"data_root": str(root), **data}, **({"num_classes": num_classes} if num_classes else {})}
 
 
-def write_manifest(root: Path, rows: list[dict[str, object]]) -> Path:
+def write_manifest(root: Path, rows: Sequence[Mapping[str, object]]) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     with (root / "manifest.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -40,14 +42,14 @@ def write_images(root: Path, groups: int = 24, frames: int = 3, size: tuple[int,
     return write_manifest(root, rows)
 
 
-def ingested(folder: Path, **sizes: int) -> Path:
+def ingested(folder: Path, **sizes: Any) -> Path:
     """A dataset folder."""
     root = write_images(folder / "source", **sizes)
     ingest.run(ingest_settings(root), str(folder / "dataset"))
     return folder / "dataset"
 
 
-def ingested_and_split(folder: Path, **sizes: int) -> tuple[str, str]:
+def ingested_and_split(folder: Path, **sizes: Any) -> tuple[str, str]:
     """A dataset folder and its splits.json."""
     dataset = ingested(folder, **sizes)
     ratios = {"train": 0.4, "val_select": 0.2, "val_calib": 0.2, "test": 0.2}

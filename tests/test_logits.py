@@ -2,6 +2,7 @@ import hashlib
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ HEADER = {
 LOGITS = np.array([[0.5, -1.0], [2.0, 3.0], [0, 1]], dtype=np.float32)
 
 
-def pair(folder: Path, logits: np.ndarray = LOGITS, labels: object = (0, 1, 1), **changes: str) -> tuple[Path, Path]:
+def pair(folder: Path, logits: np.ndarray = LOGITS, labels: Any = (0, 1, 1), **changes: str) -> tuple[Path, Path]:
     paths = folder / "logits", folder / "labels"
     write_logits(paths[0], logits, {**HEADER, **changes})
     write_labels(paths[1], np.asarray(labels), np.arange(len(labels)), HEADER)

@@ -7,7 +7,7 @@ everything that the features depend on (weights, transform, views, images, preci
 are computed again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +74,7 @@ class FeatureCache:
         """Keep features below `folder`; an empty text keeps none."""
         self.folder = Path(folder) if folder else None
 
-    def get_or_compute(self, key: dict[str, object], compute: Callable[[], Tensor]) -> Tensor:
+    def get_or_compute(self, key: Mapping[str, object], compute: Callable[[], Tensor]) -> Tensor:
         """The features stored under `key` (JSON), or `compute()`, then stored."""
         if self.folder is None:
             return compute()

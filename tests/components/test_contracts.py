@@ -153,7 +153,7 @@ def test_checked_settings_survive_kfps_floats_and_leave_out_null() -> None:
 
 
 @pytest.mark.parametrize(("step", "section"), [("adapt", AdaptSettings), ("train", TrainSettings)])
-def test_gpus_as_text_and_nodes_with_kfps_floats_are_what_the_gpu_steps_read(step: str, section: type) -> None:
+def test_gpus_as_text_and_nodes_with_kfps_floats_are_what_the_gpu_steps_read(step: str, section: Any) -> None:
     settings = step_settings(
         config.parse(
             config.Config, {"data": {"data_root": "x"}, "model": {"backbone_id": "a/b"}, "export": {"policy": "sweep"}}

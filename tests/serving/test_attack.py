@@ -161,7 +161,7 @@ def trouble(process: Process, stop: threading.Event) -> None:
 
 def be_good(process: Process, body: bytes, stop: threading.Event) -> list[float]:
     """Seconds that a good client waits for each answer on its kept connection."""
-    times = []
+    times: list[float] = []
     with closing(http.client.HTTPConnection("127.0.0.1", process.port, timeout=20)) as client:
         while not stop.is_set() or len(times) < 3:
             started = time.monotonic()

@@ -1,6 +1,8 @@
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,7 @@ def run(dataset: Path, out: Path, **settings: object) -> dict:
     return read_json(out)
 
 
-def rewritten(tmp_path: Path, change: object, **sizes: int) -> Path:
+def rewritten(tmp_path: Path, change: Callable[[int, dict], dict], **sizes: Any) -> Path:
     """A dataset whose manifest rows were changed."""
     import csv
 
@@ -252,7 +254,7 @@ def test_times_without_a_group_are_said_to_join_no_frames(tmp_path: Path) -> Non
 @pytest.mark.parametrize("images", [1, 2, 3])
 def test_sets_of_one_or_two_images_are_refused_in_a_sentence(tmp_path: Path, images: int) -> None:
     root = write_images(tmp_path / "source", groups=images, frames=1)
-    names = {"class_names": ["None", "Roadwork"]}
+    names: dict[str, Any] = {"class_names": ["None", "Roadwork"]}
     if images == 1:
         with pytest.raises(DataError):
             ingest.run(ingest_settings(root, **names), str(tmp_path / "dataset"))

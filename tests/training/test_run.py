@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from natix_lib import config
+from natix_lib.backbones.features import feature_width
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.bundle.transform import Transform
 from natix_lib.errors import ContractError
@@ -186,4 +187,4 @@ def test_a_share_of_no_images_has_no_features(tiny_backbone: Path) -> None:
     backbone = load_backbone(tiny_backbone)
     views = Views(Squares(4, 1), TRANSFORM, 0, (1, 2))
     found = extract(backbone, views, config.Dataloader(batch_size=2, num_workers=0), rows=range(0))
-    assert found.shape == (0, 2, 2 * backbone.config.hidden_size)
+    assert found.shape == (0, 2, feature_width(backbone)) == (0, 2, 128)
