@@ -1,4 +1,4 @@
-"""Who may import whom, and how long a file may be: the rules of CONTRIBUTING.md, read off the tree."""
+"""Who may import whom, and what a file says of itself: the rules of CONTRIBUTING.md, read off the tree."""
 
 import ast
 import re
@@ -45,7 +45,6 @@ def test_imports_go_from_pipelines_to_components_to_steps_to_algorithms(path: Pa
 @pytest.mark.parametrize("path", PYTHON, ids=names)
 def test_a_file_is_one_idea_with_a_docstring(path: Path) -> None:
     text = path.read_text()
-    assert len(text.splitlines()) <= 480
     assert not text.strip() or ast.get_docstring(ast.parse(text)), "a module says what was decided"
 
 
