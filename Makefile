@@ -45,7 +45,8 @@ test: install ## The fast tests
 	$(BIN)/python -m pytest -m "not slow and not long and not containers" -n auto
 
 test-slow: install ## Whole pipelines, real photographs, both data sets
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not alone" -n auto --dist loadgroup
+	$(BIN)/python -m pytest -m "slow and alone"
 
 test-long: install ## The guarantees in 2,000 simulated trials each
 	$(BIN)/python -m pytest -m long -n auto

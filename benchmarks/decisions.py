@@ -14,6 +14,7 @@ import time
 import tracemalloc
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -77,10 +78,10 @@ def torch_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(logits * torch.exp(-u), labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    optimizer.step(closure)
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
     return float(torch.exp(u.detach()))
 
 
@@ -155,7 +156,7 @@ def certification_rows(logits: np.ndarray, labels: np.ndarray, repeats: int) -> 
     rows = [["certification", "ours, all ranks", f"{ours:.4f}", "1.0x", f"accepts {share:.4f}"]]
     ratios = []
     for name, method in (("Holm, its default", "bonferroni_holm"), ("fixed sequence", "fixed_sequence")):
-        seconds, threshold = timed(lambda method=method: mapie_selection(columns, y, method), repeats)
+        seconds, threshold = timed(partial(mapie_selection, columns, y, method), repeats)
         accepted = 0.0 if threshold is None else float((top >= threshold).mean())
         ratios.append(seconds / ours)
         rows.append(["", f"MAPIE, {name}", f"{seconds:.4f}", f"{ratios[-1]:.1f}x", f"accepts {accepted:.4f}"])

@@ -14,6 +14,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -37,13 +38,13 @@ NORMAL = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 class Cifar:
     """Some images and labels, clean or corrupted."""
 
-    def __init__(self, rows: list[dict], corrupted: bool) -> None:
+    def __init__(self, rows: list[dict[str, Any]], corrupted: bool) -> None:
         self.ids = [str(row["number"]) for row in rows]
         self.labels = np.array([row["label"] for row in rows])
         self.pictures = [self._open(row, corrupted) for row in rows]
 
     @staticmethod
-    def _open(row: dict, corrupted: bool) -> Image.Image:
+    def _open(row: dict[str, Any], corrupted: bool) -> Image.Image:
         image = Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")
         if not corrupted:
             return image
@@ -59,15 +60,15 @@ class Cifar:
         return self.pictures[index]
 
 
-def read(folder: Path, split: str, start: int, stop: int) -> list[dict]:
-    rows: list[dict] = []
+def read(folder: Path, split: str, start: int, stop: int) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
     for path in sorted(folder.rglob(f"*{split}*.parquet")):
         rows += pq.read_table(path).to_pylist()
     return [{**row, "number": number} for number, row in enumerate(rows)][start:stop]
 
 
-def settings(seed: int, steps: int, **changes: object) -> Explora:
-    values = {
+def settings(seed: int, steps: int, **changes: Any) -> Explora:
+    values: dict[str, Any] = {
         "steps": steps,
         "batch_size": 64,
         "device_batch_size": 64,
@@ -115,7 +116,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             write_untrained_backbone(Path(scratch) / "b", seed, arguments.hidden, arguments.layers, PATCH, SIDE)
             backbone = load_backbone(Path(scratch) / "b")
-        described = backbone.config.to_dict()
+        config: Any = backbone.config
+        described = config.to_dict()
         pretrain = settings(seed, arguments.pretrain_steps, unfrozen_blocks=arguments.layers)
         state = adapt_backbone(backbone, Feed(clean, SIDE, *NORMAL), pretrain).state
         spent = {"pre-trained": time.perf_counter() - start}

@@ -71,7 +71,7 @@ def measure(model: str, batch: int, saving: bool) -> tuple[float, float, int]:
     def step() -> None:
         with torch.autocast("cuda", torch.bfloat16):
             loss = learner.losses(globally, locally, masks)["loss"]
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

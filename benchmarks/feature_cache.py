@@ -58,12 +58,12 @@ def compare(folder: Path, epochs: int, images: int) -> None:
     rows = pd.read_csv(folder / "data" / "manifest.csv", keep_default_na=False)
     groups = np.random.default_rng(0).permutation(rows["group"].unique().tolist())
     first, second = int(0.6 * len(groups)), int(0.75 * len(groups))
-    roles = [
+    train, val_select, held_back = (
         Drawn(folder / "data", rows[rows["group"].isin(chosen)])
         for chosen in (groups[:first], groups[first:second], groups[second:])
-    ]
+    )
     transform = Transform(SIZE, 128, False, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    table = Table(title=f"{epochs} epochs of head training, {len(roles[0])} TRAIN images at {SIZE} px")
+    table = Table(title=f"{epochs} epochs of head training, {len(train)} TRAIN images at {SIZE} px")
     for column in ("", "seconds", "ratio", "val_select/acc", "held-out accuracy"):
         table.add_column(column, justify="right")
     timings: dict[bool, float] = {}
@@ -77,10 +77,10 @@ def compare(folder: Path, epochs: int, images: int) -> None:
         )
         backbone = load_backbone(folder / "backbone")
         start = time.perf_counter()
-        trained = train_classifier(backbone, "weights", Sets(*roles, 2, "data"), recipe)
+        trained = train_classifier(backbone, "weights", Sets(train, val_select, held_back, 2, "data"), recipe)
         timings[cached] = time.perf_counter() - start
-        held_out = float((trained.val_calib_logits.argmax(1) == roles[2].labels).mean())
-        error = (held_out * (1 - held_out) / len(roles[2])) ** 0.5
+        held_out = float((trained.val_calib_logits.argmax(1) == held_back.labels).mean())
+        error = (held_out * (1 - held_out) / len(held_back)) ** 0.5
         table.add_row(
             "feature cache" if cached else "backbone every epoch",
             f"{timings[cached]:.1f}",

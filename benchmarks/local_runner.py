@@ -10,6 +10,7 @@ import importlib
 import io
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -53,11 +54,12 @@ def main() -> None:
         seconds: dict[str, float] = {}
         with contextlib.redirect_stdout(io.StringIO()):
             run_directly(settings, folder / "warm-up")
-        for title, call in (
-            ("steps called directly", lambda: run_directly(settings, folder / "direct")),
-            ("KFP local runner", lambda: run_pipeline(settings, folder, "first")),
-            ("KFP local runner, all cached", lambda: run_pipeline(settings, folder, "second")),
-        ):
+        runs: dict[str, Callable[[], None]] = {
+            "steps called directly": lambda: run_directly(settings, folder / "direct"),
+            "KFP local runner": lambda: run_pipeline(settings, folder, "first"),
+            "KFP local runner, all cached": lambda: run_pipeline(settings, folder, "second"),
+        }
+        for title, call in runs.items():
             start = time.perf_counter()
             with contextlib.redirect_stdout(io.StringIO()):
                 call()

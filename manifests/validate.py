@@ -106,16 +106,16 @@ def check(manifest: Manifest) -> None:
     except jsonschema.ValidationError as error:
         place = ".".join(map(str, error.absolute_path)) or "the manifest"
         raise ManifestError(f"{name}: {place}: {error.message.splitlines()[0]}") from error
-    for place, value in _objects(manifest):
+    for keys, value in _objects(manifest):
         for what, found, known in (
-            ("resource", set(value) if place[-1] in ("requests", "limits") else set(), RESOURCES),
-            ("resource", {key.removeprefix("requests.") for key in value} if place[-1] == "hard" else set(), RESOURCES),
-            ("node label", set(value) if place[-1] == "nodeSelector" else set(), NODE_LABELS),
-            ("annotation", set(value) if place[-1] == "annotations" else set(), ANNOTATIONS),
-            ("label", set(value) if place[-1] == "labels" else set(), LABELS),
+            ("resource", set(value) if keys[-1] in ("requests", "limits") else set(), RESOURCES),
+            ("resource", {key.removeprefix("requests.") for key in value} if keys[-1] == "hard" else set(), RESOURCES),
+            ("node label", set(value) if keys[-1] == "nodeSelector" else set(), NODE_LABELS),
+            ("annotation", set(value) if keys[-1] == "annotations" else set(), ANNOTATIONS),
+            ("label", set(value) if keys[-1] == "labels" else set(), LABELS),
         ):
             if unknown := sorted(found - known):
-                raise ManifestError(f"{name}: {'.'.join(place)}: unknown {what} {unknown[0]}")
+                raise ManifestError(f"{name}: {'.'.join(keys)}: unknown {what} {unknown[0]}")
     _check_safety(name, manifest)
 
 

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from natix_lib.documents import MAX_TOLERANCE
+from natix_lib.documents import MAX_TOLERANCE, HeadType
 from natix_lib.errors import ConfigError
 from natix_lib.files import JsonDict
 from natix_lib.grammar import BackboneSource, LocalPath, Place
@@ -154,7 +154,7 @@ class Model(Section):
     num_classes: Annotated[PositiveInt | None, BeforeValidator(_whole)] = None  # checked against the data
     image_size: PositiveInt = 224  # the DINOv3 family's evaluation size
     freeze_backbone: bool = True
-    head_type: Literal["linear", "mlp"] = "linear"  # linear probe: the DINOv2 protocol
+    head_type: HeadType = "linear"  # linear probe: the DINOv2 protocol
     dropout_rate: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     use_ema: bool = True
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99

@@ -38,6 +38,7 @@ def _distinct(names: list[str]) -> list[str]:
     return names
 
 
+HeadType = Literal["linear", "mlp"]  # built by natix_lib/training/heads.py
 Name = Annotated[str, Field(min_length=1)]
 FileName = Annotated[Name, AfterValidator(_relative_name)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -180,7 +181,7 @@ class Backbone(Manifest):
 class Head(Document):
     """The head of a classifier."""
 
-    type: Literal["linear", "mlp"]
+    type: HeadType
     dropout: Share
 
 

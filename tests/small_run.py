@@ -8,7 +8,7 @@ from natix_lib.contracts import STEPS
 from natix_lib.steps import export
 from tests.street_sets import ingested_and_split, run_step
 
-TRAIN = {
+TRAIN: dict[str, Any] = {
     "dataloader": {"batch_size": 16, "num_workers": 0},
     "model": {"backbone_id": "tiny", "image_size": 32, "use_multiview": True},
     "training": {"epochs": 10, "views": 2, "optimizer": {"lr": 1e-2}},

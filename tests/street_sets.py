@@ -2,7 +2,7 @@
 
 import csv
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,11 +13,11 @@ from PIL import Image
 from natix_lib.contracts import ARTIFACTS, STEPS
 
 
-def ingest_settings(root: Path, num_classes: int | None = None, **data: object) -> dict:
+def ingest_settings(root: Path, num_classes: int | None = None, **data: Any) -> dict:
     return {"data": {"data_root": str(root), **data}, **({"num_classes": num_classes} if num_classes else {})}
 
 
-def write_manifest(root: Path, rows: list[dict[str, object]]) -> Path:
+def write_manifest(root: Path, rows: Sequence[Mapping[str, object]]) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     with (root / "manifest.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))

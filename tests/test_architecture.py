@@ -63,7 +63,6 @@ def test_no_function_has_more_than_seven_parameters(path: Path) -> None:
 @pytest.mark.parametrize("path", PYTHON, ids=names)
 def test_a_file_is_one_idea_with_a_docstring(path: Path) -> None:
     text = path.read_text()
-    assert len(text.splitlines()) <= 480
     assert not text.strip() or ast.get_docstring(ast.parse(text)), "a module says what was decided"
 
 

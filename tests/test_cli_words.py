@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -176,7 +177,7 @@ def test_a_package_that_is_missing_is_told_before_anything_is_written(
     def hidden(name: str) -> bool:
         return name.partition(".")[0] == package
 
-    def without(name: str, *rest: object) -> object:
+    def without(name: str, *rest: Any) -> object:
         if hidden(name):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return imports(name, *rest)
@@ -193,7 +194,7 @@ def test_a_package_that_is_missing_is_told_before_anything_is_written(
     assert not (tmp_path / "new").exists()
 
 
-def child(arguments: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+def child(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "natix_lib.cli", *arguments]
     return subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=600, cwd=ROOT, **options)
 

@@ -23,6 +23,7 @@ from tests.street_sets import write_images, write_manifest
 from tests.test_cli import natix, write_config
 
 pytestmark = pytest.mark.slow
+beside_its_run = pytest.mark.xdist_group("street")  # in one process, so that the run they start from is made once
 ROOT = Path(__file__).parent.parent
 SMALL_EXPLORA = (
     "model.init_from_explora=true",
@@ -54,6 +55,7 @@ def street(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -> tup
     return folder, path
 
 
+@beside_its_run
 def test_a_run_leaves_a_bundle_a_report_and_a_folder_for_each_step(street: tuple[Path, Path]) -> None:
     first = street[0] / "first"
     names = {path.relative_to(first).as_posix() for path in first.glob("*")}
@@ -66,6 +68,7 @@ def test_a_run_leaves_a_bundle_a_report_and_a_folder_for_each_step(street: tuple
     assert config.load(first / "config.yaml").export.policy == "calibrate"
 
 
+@beside_its_run
 def test_a_second_run_with_another_scrc_repeats_nothing_before_calibrate(street: tuple[Path, Path]) -> None:
     folder, path = street
     display = run(path, folder / "second", folder / "cache", "scrc.alpha=0.25")
@@ -78,6 +81,7 @@ def test_a_second_run_with_another_scrc_repeats_nothing_before_calibrate(street:
     assert read_json(folder / "second" / "calibrate" / "scrcparams.json")["guarantee"]["alpha"] == 0.25
 
 
+@beside_its_run
 def test_changed_images_are_read_again_although_the_config_is_the_same(street: tuple[Path, Path]) -> None:
     folder, path = street
     (folder / "source" / "note.txt").write_text("new")
@@ -85,6 +89,7 @@ def test_changed_images_are_read_again_although_the_config_is_the_same(street: t
     assert "finished ingest" in display.events and "cached fetch" in display.events
 
 
+@beside_its_run
 def test_the_same_seed_gives_the_same_bundle_hashes_twice(street: tuple[Path, Path]) -> None:
     folder, path = street
     run(path, folder / "fresh", folder / "another-cache")
@@ -97,6 +102,7 @@ def test_the_same_seed_gives_the_same_bundle_hashes_twice(street: tuple[Path, Pa
     assert read_manifest(folder / "other" / "bundle", "bundle")["model"] != first["model"]
 
 
+@beside_its_run
 def test_the_command_line_runs_the_pipeline_and_predicts(street: tuple[Path, Path]) -> None:
     folder, path = street
     done = natix("run", "-c", path, "-o", folder / "typed", "--cache", folder / "cache")
@@ -159,6 +165,7 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(tmp_path: Path, tin
     assert Bundle.load(tmp_path / "out" / "bundle").manifest["policy"]["step"] == "calibrate"
 
 
+@beside_its_run
 def test_the_variant_with_explora_trains_on_what_adapt_made(street: tuple[Path, Path]) -> None:
     folder, path = street
     display = run(path, folder / "explora", folder / "cache", *SMALL_EXPLORA)

@@ -1,9 +1,11 @@
 """Names, quantities and addresses, beside what Kubernetes, KFP and the hub's client say of the same texts."""
 
 import re
+from collections.abc import Callable
 
 import pytest
-from huggingface_hub.utils import HFValidationError, validate_repo_id
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils._validators import validate_repo_id
 
 from natix_lib import config, grammar
 from natix_lib.errors import ConfigError
@@ -23,7 +25,7 @@ def refusal(**hardware: object) -> str:
     return str(caught.value)
 
 
-def accepts(check: object, text: str) -> bool:
+def accepts(check: Callable[[str], object], text: str) -> bool:
     try:
         return check(text) == text
     except ValueError as error:
@@ -69,7 +71,7 @@ TEXTS = [
 def test_quantities_that_pass_are_above_zero_and_kubernetes_and_kfp_take_them(text: str) -> None:
     for check, kfp in ((grammar.cpu, KFP_CPU), (grammar.memory, KFP_MEMORY)):
         if accepts(check, text):
-            assert QUANTITY.fullmatch(text) and kfp.fullmatch(text) and float(re.match(r"[0-9.]+", text)[0]) > 0
+            assert QUANTITY.fullmatch(text) and kfp.fullmatch(text) and float(re.findall(r"^[0-9.]+", text)[0]) > 0
 
 
 def test_the_usual_quantities_pass() -> None:
@@ -134,7 +136,9 @@ def test_the_usual_quantities_pass() -> None:
         ),
     ],
 )
-def test_grammars_take_the_good_and_refuse_the_bad(check: object, good: list[str], bad: list[str]) -> None:
+def test_grammars_take_the_good_and_refuse_the_bad(
+    check: Callable[[str], object], good: list[str], bad: list[str]
+) -> None:
     assert [text for text in good if not accepts(check, text)] == []
     assert [text for text in bad if accepts(check, text)] == []
 

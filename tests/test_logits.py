@@ -2,6 +2,7 @@ import hashlib
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ HEADER = {
 LOGITS = np.array([[0.5, -1.0], [2.0, 3.0], [0, 1]], dtype=np.float32)
 
 
-def pair(folder: Path, logits: np.ndarray = LOGITS, labels: object = (0, 1, 1), **changes: str) -> tuple[Path, Path]:
+def pair(folder: Path, logits: np.ndarray = LOGITS, labels: Any = (0, 1, 1), **changes: str) -> tuple[Path, Path]:
     paths = folder / "logits", folder / "labels"
     write_logits(paths[0], logits, {**HEADER, **changes})
     write_labels(paths[1], np.asarray(labels), np.arange(len(labels)), HEADER)
@@ -33,7 +34,7 @@ def pair(folder: Path, logits: np.ndarray = LOGITS, labels: object = (0, 1, 1), 
 def test_what_is_written_is_read_by_us_and_by_the_safetensors_package(tmp_path: Path) -> None:
     logits, labels = pair(tmp_path)
     assert np.array_equal(load_file(logits)["logits"], LOGITS)
-    data = read_pair("sweep", logits, labels)
+    data = read_pair(logits, labels)
     assert np.array_equal(data.logits, LOGITS) and data.labels.tolist() == [0, 1, 1]
     assert data.groups is not None and data.groups.tolist() == [0, 1, 2]
     assert (data.class_names, data.positive_classes) == (["None", "Roadwork"], ["Roadwork"])
@@ -53,7 +54,7 @@ def test_equal_logits_give_equal_bytes_in_every_process(tmp_path: Path) -> None:
 def test_a_pt_of_the_first_trainer_is_read_without_provenance(tmp_path: Path) -> None:
     torch.save(torch.from_numpy(LOGITS), tmp_path / "logits.pt")
     torch.save(torch.tensor([0, 1, 1]), tmp_path / "labels.pt")
-    data = read_pair("sweep", tmp_path / "logits.pt", tmp_path / "labels.pt")
+    data = read_pair(tmp_path / "logits.pt", tmp_path / "labels.pt")
     assert np.array_equal(data.logits, LOGITS) and data.header == {} and data.class_names == ["0", "1"]
 
 
@@ -95,16 +96,16 @@ def test_logits_of_another_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ContractError, match="model_sha256 differs: the logits file has 'other', the labels file has 'm'"
     ):
-        read_pair("sweep", *pair(tmp_path, model_sha256="other"))
+        read_pair(*pair(tmp_path, model_sha256="other"))
 
 
-def test_a_step_may_not_read_logits_of_a_role_that_is_not_its_own(tmp_path: Path) -> None:
+def test_logits_of_another_role_fit_no_policy(tmp_path: Path) -> None:
     logits, labels = tmp_path / "logits", tmp_path / "labels"
     header = {**HEADER, "role": "TEST"}
     write_logits(logits, LOGITS, header)
     write_labels(labels, np.array([0, 1, 1]), np.arange(3), header)
-    with pytest.raises(ContractError, match="step sweep may not read split TEST"):
-        read_pair("sweep", logits, labels)
+    with pytest.raises(ContractError, match="logits must hold logits of VAL_CALIB, got 'TEST'"):
+        read_pair(logits, labels)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_a_step_may_not_read_logits_of_a_role_that_is_not_its_own(tmp_path: Path
 )
 def test_pairs_that_do_not_fit_are_named(tmp_path: Path, logits: np.ndarray, labels: list, message: str) -> None:
     with pytest.raises(CalibrationError, match=message):
-        read_pair("sweep", *pair(tmp_path, logits, np.array(labels, dtype=np.int64)))
+        read_pair(*pair(tmp_path, logits, np.array(labels, dtype=np.int64)))
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_class_names_that_are_no_list_of_names_are_refused(tmp_path: Path, names
     logits, labels = pair(tmp_path, class_names=names)
     write_labels(labels, np.array([0, 1, 1]), np.arange(3), {**HEADER, "class_names": names})
     with pytest.raises(ContractError, match=message):
-        read_pair("sweep", logits, labels)
+        read_pair(logits, labels)
 
 
 def test_labels_are_no_logits(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tests.test_cli import write_config
 from tests.test_end_to_end import SMALL_EXPLORA
 
 pytestmark = pytest.mark.slow
+beside_its_run = pytest.mark.xdist_group("run ends")  # in one process, so that the run they start from is made once
 ROOT = Path(__file__).parent.parent
 NATIX = [sys.executable, "-m", "natix_lib.cli"]
 STEPS = ["check", "fetch", "ingest", "split", "train", "sweep", "calibrate", "export", "evaluate"]
@@ -42,6 +43,7 @@ def command(folder: Path, path: Path, out: str = "out", *overrides: str) -> list
     return [*NATIX, "run", *places, *(word for text in overrides for word in ("-s", text))]
 
 
+@beside_its_run
 def test_a_terminal_shows_a_line_for_each_step_then_the_result(finished: tuple[Path, str]) -> None:
     folder, text = finished
     shown = terminal.screen(text, 80)
@@ -53,6 +55,7 @@ def test_a_terminal_shows_a_line_for_each_step_then_the_result(finished: tuple[P
     assert "Executing task 'train'" in log and "epoch 9" in log and "\x1b" not in log
 
 
+@beside_its_run
 @pytest.mark.parametrize("columns", [80, 40])
 def test_the_error_of_a_late_step_is_the_last_line_of_a_terminal(finished: tuple[Path, str], columns: int) -> None:
     folder, _ = finished
@@ -75,6 +78,7 @@ def test_the_reason_of_damaged_data_is_the_last_line_of_a_terminal(tmp_path: Pat
     assert shown[error - 1] == "failed  ingest" and len(shown) <= 12 and "Traceback" not in text
 
 
+@beside_its_run
 def test_an_edit_of_a_delivered_folder_reaches_neither_the_cache_nor_another_run(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     model = folder / "out" / "bundle" / "model.onnx"
@@ -90,6 +94,7 @@ def test_an_edit_of_a_delivered_folder_reaches_neither_the_cache_nor_another_run
     assert (folder / "again" / "bundle" / "model.onnx").read_bytes() == content
 
 
+@beside_its_run
 def test_a_damaged_cache_is_repeated_and_steps_that_read_the_same_are_not(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     (part,) = (folder / "cache").rglob("ingest/images/*.arrow")

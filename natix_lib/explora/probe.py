@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from natix_lib.config import Dataloader
-from natix_lib.training.classifier import Classifier
 from natix_lib.training.features import Progress, extract, silent
 from natix_lib.training.views import Images, Views
 from natix_lib.transform import Transform
@@ -47,8 +46,7 @@ def features_of(
     what: str = "features",
 ) -> Floats:
     """Features of the evaluation views, averaged over views, float32 (n, F), on the backbone's device."""
-    classifier = Classifier(backbone, 2).to(next(backbone.parameters()).device).eval()
-    found = extract(classifier, Views(images, transform, 0), dataloader, None, progress, what)
+    found = extract(backbone.eval(), Views(images, transform, 0), dataloader, None, progress, what)
     result: Floats = found.mean(dim=1).numpy()
     return result
 

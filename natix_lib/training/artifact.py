@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save
 
 from natix_lib.contracts import BACKBONE_CONFIG, WEIGHTS, read_manifest, require_same, write_manifest
@@ -30,7 +29,6 @@ def write_classifier(folder: str | Path, classifier: Classifier, description: Js
     placeless = {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
     write_json(root / BACKBONE_CONFIG, placeless)
     head = classifier.head
-    kind = "linear" if isinstance(head.hidden, torch.nn.Identity) else "mlp"
     return write_manifest(
         root,
         "classifier",
@@ -38,7 +36,7 @@ def write_classifier(folder: str | Path, classifier: Classifier, description: Js
             **description,
             "model_sha256": sha256_bytes(content),
             "dtype": "float32",
-            "head": {"type": kind, "features": head.linear.in_features, "dropout": head.dropout.p},
+            "head": {"type": head.head_type, "features": head.width, "dropout": head.dropout.p},
         },
     )
 

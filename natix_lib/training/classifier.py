@@ -1,8 +1,8 @@
 """The classifier: a ViT backbone, CLS token beside the mean patch token, and a small head.
 
-CLS plus mean patch is the DINOv2 and DINOv3 linear-probe protocol. The head first standardises the features with the
-statistics of TRAIN (the affine-free batch norm of the MAE and MoCo v3 protocols, but computed once and exactly), so
-that one learning rate serves backbones whose features have very different scales.
+The head first standardises the features with the statistics of TRAIN (the affine-free batch norm of the MAE and MoCo
+v3 protocols, but computed once and exactly), so that one learning rate serves backbones whose features have very
+different scales.
 """
 
 from typing import Any
@@ -10,60 +10,64 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from natix_lib.backbones.loading import build_backbone, prefix_tokens
+from natix_lib.backbones.features import feature_width, image_features
+from natix_lib.backbones.loading import build_backbone
+from natix_lib.documents import HeadType
+from natix_lib.training.heads import HEADS
 
 
 class Head(nn.Module):
-    """Standardise, drop, classify: features (n, F) to logits (n, C)."""
+    """Standardise, hidden layers of the head's type, drop, classify: features (n, F) to logits (n, C)."""
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, features: int, classes: int, kind: str, dropout: float) -> None:
-        """A `linear` or `mlp` head with identity standardisation; see `standardise`."""
+    def __init__(self, width: int, classes: int, head_type: HeadType, dropout: float) -> None:
+        """Build an untrained head with identity standardisation; see `standardise`.
+
+        Args:
+            width: The features of an image are F = `width` numbers.
+            classes: The logits of an image are C = `classes` numbers, at least 2.
+            head_type: The hidden layers are those of `HEADS[head_type]`.
+            dropout: This share of the hidden values is dropped in training, in [0, 1).
+        """
         super().__init__()
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("scale", torch.ones(features))
-        self.hidden = nn.Sequential(nn.Linear(features, features), nn.GELU()) if kind == "mlp" else nn.Identity()
+        self.width, self.head_type = width, head_type
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+        self.hidden, hidden_width = HEADS[head_type](width)
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(features, classes)
+        self.linear = nn.Linear(hidden_width, classes)
         nn.init.normal_(self.linear.weight, std=0.01)  # DINOv2 linear evaluation
         nn.init.zeros_(self.linear.bias)
 
-    def standardise(self, features: Tensor) -> None:
+    def standardise(self, values: Tensor) -> None:
         """Take mean and spread from TRAIN features (n, F); a constant feature is left unscaled."""
-        std, mean = torch.std_mean(features.double(), dim=0, correction=0)
+        std, mean = torch.std_mean(values.double(), dim=0, correction=0)
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(std > 1e-6, 1.0 / std.clamp_min(1e-6), torch.ones_like(std)))
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, values: Tensor) -> Tensor:
         """Logits (n, C) of features (n, F)."""
-        logits: Tensor = self.linear(self.dropout(self.hidden((features - self.mean) * self.scale)))
+        logits: Tensor = self.linear(self.dropout(self.hidden((values - self.mean) * self.scale)))
         return logits
 
 
 class Classifier(nn.Module):
     """Backbone and head: pixels (n, 3, S, S) to logits (n, C)."""
 
-    def __init__(self, backbone: nn.Module, classes: int, kind: str = "linear", dropout: float = 0.0) -> None:
+    def __init__(self, backbone: nn.Module, classes: int, head_type: HeadType = "linear", dropout: float = 0.0) -> None:
         """Put an untrained head on `backbone`."""
         super().__init__()
         self.backbone = backbone
-        config: Any = backbone.config
-        self.prefix = prefix_tokens(config)
-        self.head = Head(2 * int(config.hidden_size), classes, kind, dropout)
+        self.head = Head(feature_width(backbone), classes, head_type, dropout)
 
     @classmethod
     def from_description(cls, config: dict[str, Any], head: dict[str, Any], classes: int) -> "Classifier":
         """An untrained classifier of a stored description, for weights that are loaded strictly next."""
         return cls(build_backbone(config), classes, head["type"], head["dropout"]).eval()
 
-    def features(self, pixels: Tensor) -> Tensor:
-        """CLS and mean patch token after the final norm, float32 (n, 2 hidden_size)."""
-        tokens = self.backbone(pixels).last_hidden_state.float()
-        return torch.cat([tokens[:, 0], tokens[:, self.prefix :].mean(dim=1)], dim=1)
-
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits (n, C)."""
-        logits: Tensor = self.head(self.features(pixels))
+        logits: Tensor = self.head(image_features(self.backbone, pixels))
         return logits

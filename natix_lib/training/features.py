@@ -7,7 +7,7 @@ everything that the features depend on (weights, transform, views, images, preci
 are computed again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
-from torch import Tensor
+from torch import Tensor, nn
 
+from natix_lib.backbones.features import feature_width, image_features
 from natix_lib.config import Dataloader
 from natix_lib.files import canonical_json, sha256_bytes, write_bytes
-from natix_lib.training.classifier import Classifier
 from natix_lib.training.views import Views, batches
 
 Progress = Callable[[str, int, int], None]
@@ -31,7 +31,7 @@ def silent(what: str, done: int, total: int) -> None:
 
 @torch.no_grad()
 def extract(
-    classifier: Classifier,
+    backbone: nn.Module,
     views: Views,
     dataloader: Dataloader,
     autocast: torch.dtype | None = None,
@@ -42,7 +42,7 @@ def extract(
     """Features of all views of all images, or of some.
 
     Args:
-        classifier: In eval mode, on the device to use.
+        backbone: In eval mode, on the device to use.
         views: Images and how to look at them.
         dataloader: Batch size and workers.
         autocast: Precision of the backbone on a GPU; None computes in float32.
@@ -53,15 +53,15 @@ def extract(
     Returns:
         float32 (n, views, F), on the CPU.
     """
-    device = next(classifier.parameters()).device
+    device = next(backbone.parameters()).device
     total = len(views) if rows is None else len(rows)
-    parts = [torch.empty(0, views.count, classifier.head.linear.in_features)]  # a share of images may be none
+    parts = [torch.empty(0, views.count, feature_width(backbone))]  # a share of images may be none
     done = 0
     for batch in batches(views, dataloader, rows):
         pixels = batch.to(device, non_blocking=True)
         with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
-            features = classifier.features(pixels.flatten(0, 1))
-        parts.append(features.reshape(*batch.shape[:2], -1).cpu())
+            of_views = image_features(backbone, pixels.flatten(0, 1))
+        parts.append(of_views.reshape(*batch.shape[:2], -1).cpu())
         done += len(batch)
         progress(what, done, total)
     return torch.cat(parts)
@@ -74,7 +74,7 @@ class FeatureCache:
         """Keep features below `folder`; an empty text keeps none."""
         self.folder = Path(folder) if folder else None
 
-    def get_or_compute(self, key: dict[str, object], compute: Callable[[], Tensor]) -> Tensor:
+    def get_or_compute(self, key: Mapping[str, object], compute: Callable[[], Tensor]) -> Tensor:
         """The features stored under `key` (JSON), or `compute()`, then stored."""
         if self.folder is None:
             return compute()

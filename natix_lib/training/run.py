@@ -132,7 +132,7 @@ def train_classifier(
         ids = images.ids[rows.start : rows.stop]
         part = cache.get_or_compute(
             cache_key(backbone_sha256, sets.fingerprint, views, ids, str(autocast)),
-            lambda: extract(classifier, views, recipe.dataloader, autocast, reports.progress, what, rows),
+            lambda: extract(classifier.backbone, views, recipe.dataloader, autocast, reports.progress, what, rows),
         )
         return world.gathered(part, len(images))
 
@@ -197,7 +197,7 @@ class _TrainMode(nn.Module):
         self.classifier.head.train()
         self.classifier.backbone.train(self.tune)
         if not len(pixels):  # a share of the last batch may be none, which a ViT does not take
-            none: Tensor = self.classifier.head(pixels.new_zeros(0, self.classifier.head.linear.in_features))
+            none: Tensor = self.classifier.head(pixels.new_zeros(0, self.classifier.head.width))
             return none
         logits: Tensor = self.classifier(pixels)
         return logits

@@ -118,7 +118,8 @@ def test_a_config_that_makes_no_model_is_one_line(copy: Path, key: str, value: o
 def test_weights_that_are_damaged_are_one_line_with_their_file(copy: Path, content: bytes | str) -> None:
     path = copy / "model.safetensors"
     whole = path.read_bytes()
-    path.write_bytes({"cut": whole[:-10], "head": b"\xff" * 8 + whole[8:]}.get(content, content))
+    damaged = {"cut": whole[:-10], "head": b"\xff" * 8 + whole[8:]}
+    path.write_bytes(damaged[content] if isinstance(content, str) else content)
     with pytest.raises(ContractError, match=r"model\.safetensors is no readable safetensors file: "):
         load_backbone(copy)
 

@@ -69,7 +69,7 @@ def test_a_component_gives_every_artifact_to_the_argument_of_its_name(
     names = [name for name in inspect.signature(function).parameters if name not in ("settings", "nodes")]
     artifacts = {name: dsl.Artifact(uri=name) for name in names}
     options = {name: name for name in OWN.get(step, ()) if name != "nodes"}
-    nodes = {"nodes": {}} if "nodes" in OWN.get(step, ()) else {}
+    nodes: dict[str, Any] = {"nodes": {}} if "nodes" in OWN.get(step, ()) else {}
     function(settings={"key": 1}, **{**artifacts, **options}, **nodes)
     (call,) = calls
     assert call.pop("settings")["key"] == 1
@@ -130,7 +130,7 @@ def test_checked_settings_survive_kfps_floats_and_leave_out_null() -> None:
 
 
 @pytest.mark.parametrize(("step", "section"), [("adapt", AdaptSettings), ("train", TrainSettings)])
-def test_gpus_as_text_and_nodes_with_kfps_floats_are_what_the_gpu_steps_read(step: str, section: type) -> None:
+def test_gpus_as_text_and_nodes_with_kfps_floats_are_what_the_gpu_steps_read(step: str, section: Any) -> None:
     settings = step_settings(
         config.parse(
             config.Config, {"data": {"data_root": "x"}, "model": {"backbone_id": "a/b"}, "export": {"policy": "sweep"}}

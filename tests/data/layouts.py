@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from natix_lib.config import DataSource
 from natix_lib.data.rows import Source
@@ -21,7 +22,7 @@ def images(root: Path, *folders: str, count: int = 2) -> Path:
     return files(root, *(f"{folder}/{number}.jpg" for folder in folders for number in range(count)))
 
 
-def opened(root: Path, **settings: object) -> Source:
+def opened(root: Path, **settings: Any) -> Source:
     """The source that a folder is read as."""
     return open_source(root, DataSource(data_root=str(root), **settings))
 

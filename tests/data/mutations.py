@@ -13,6 +13,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,7 +25,7 @@ from natix_lib.transform import Transform
 
 TRANSFORM = Transform(32, 64, True, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
-SAVED = {
+SAVED: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "JPEG": [("RGB", {}), ("L", {}), ("CMYK", {}), ("RGB", {"progressive": True}), ("RGB", {"exif": True})],
     "MPO": [("RGB", {"save_all": True})],
     "PNG": [("RGB", {}), ("RGBA", {}), ("P", {}), ("LA", {}), ("1", {}), ("I;16", {}), ("RGB", {"exif": True})],
@@ -54,7 +55,7 @@ def in_mode(mode: str, seed: int = 0) -> Image.Image:
     return image.convert("L").convert(mode) if mode in ("I", "F") else image.convert(mode)
 
 
-def saved(file_format: str, mode: str, options: dict[str, object]) -> bytes:
+def saved(file_format: str, mode: str, options: dict[str, Any]) -> bytes:
     """A valid file."""
     buffer, options = io.BytesIO(), dict(options)
     if options.get("exif"):

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from natix_lib.config import DataSource
@@ -5,7 +7,7 @@ from natix_lib.data.classes import resolve_classes
 from natix_lib.errors import ConfigError, DataError
 
 
-def resolve(labels: list, declared: tuple = (), num_classes: int | None = None, **settings: object) -> tuple:
+def resolve(labels: list, declared: tuple = (), num_classes: int | None = None, **settings: Any) -> tuple:
     ids = [f"{i}.jpg" for i in range(len(labels))]
     return resolve_classes(ids, labels, declared, DataSource(data_root="x", **settings), num_classes)
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from natix_lib.data.doubts import contradictions, without_names, without_placeholders
@@ -6,7 +8,7 @@ from natix_lib.data.rows import Row
 GROUPED = "neither group nor place nor source_id"
 
 
-def rows(count: int, **values: object) -> list[Row]:
+def rows(count: int, **values: Any) -> list[Row]:
     """Rows 0, 1, ...; a list gives each row its own value."""
     return [
         Row(f"{n}.jpg", "x", **{key: value[n] if isinstance(value, list) else value for key, value in values.items()})
@@ -14,7 +16,7 @@ def rows(count: int, **values: object) -> list[Row]:
     ]
 
 
-def cleaned(*arguments: object, **values: object) -> tuple[list[Row], list[str]]:
+def cleaned(*arguments: Any, **values: Any) -> tuple[list[Row], list[str]]:
     changed, lines = without_placeholders(rows(*arguments, **values))
     return changed, [line for line in lines if GROUPED not in line]
 

@@ -70,7 +70,8 @@ def test_the_perceptual_hash_survives_compression_and_size_and_tells_scenes_apar
     small = first.resize((first.width // 2, first.height // 2))
     again = stored(encoded(small, "JPEG", quality=60))
     hashes = [perceptual_hash(image) for image in (first, again, other)]
-    distances = [bin(hashes[0] ^ value).count("1") for value in hashes[1:]]
+    bits = [value for value in hashes if value is not None]
+    distances = [bin(bits[0] ^ value).count("1") for value in bits[1:]]
     assert distances[0] <= 4 < distances[1]
 
 

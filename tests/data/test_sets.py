@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-from natix_lib.bundle.transform import Transform
 from natix_lib.config import Dataloader
 from natix_lib.contracts import ROLES, SETS, write_manifest
 from natix_lib.data.arrow import shard_paths
@@ -20,6 +19,7 @@ from natix_lib.data.sets import open_set, require_one_division, write_sets
 from natix_lib.errors import ContractError
 from natix_lib.files import read_json, sha256_file
 from natix_lib.training.views import Views, batches
+from natix_lib.transform import Transform
 from tests.street_sets import ingested, ingested_and_split
 
 Paths = dict[str, str]

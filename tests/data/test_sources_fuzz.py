@@ -4,7 +4,9 @@ import gzip
 import io
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -58,7 +60,7 @@ def write_table(path: Path, random_numbers: random.Random) -> None:
     choice, chance = random_numbers.choice, random_numbers.random
     header = ["image", "label"] if chance() < 0.5 else []
     header += random_numbers.sample(COLUMNS, random_numbers.randrange(5))
-    cells = choice([["None", "Roadwork"], ["0", "1", ""], CELLS[:7], CELLS])
+    cells: list[Any] = choice([["None", "Roadwork"], ["0", "1", ""], CELLS[:7], CELLS])
     names = [f"{folder}{number}.jpg" for folder in ("", "images/", "train/") for number in range(40)]
     rows = [
         [choice(names) if column in ("image", "file_name") and chance() < 0.9 else choice(cells) for column in header]
@@ -90,7 +92,7 @@ def write_table(path: Path, random_numbers: random.Random) -> None:
     path.write_bytes(content)
 
 
-def parquet_columns(header: list[str], rows: list[list[object]], random_numbers: random.Random) -> object:
+def parquet_columns(header: list[str], rows: Sequence[Sequence[object]], random_numbers: random.Random) -> object:
     """A table whose columns have one type each, as Parquet wants it; None when Arrow cannot hold them."""
     columns = []
     for number, name in enumerate(header):
@@ -131,7 +133,7 @@ def attack(folder: Path, seeds: range) -> tuple[int, int]:
         root = folder / str(seed)
         root.mkdir()
         draw(root, random_numbers)
-        settings = {
+        settings: dict[str, Any] = {
             "format": random_numbers.choice(["auto", "auto", "auto", "manifest", "parquet", "folder"]),
             "class_names": random_numbers.choice([[], [], ["None", "Roadwork"]]),
         }

@@ -73,8 +73,11 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "check_mask": (lambda m: check_mask("mask", m), ("mask",)),
     "check_groups": (check_groups, ("groups",)),
 }
-NAMES = ("logits", "labels", "probabilities", "accepted", "errors", "correct", "is_positive", "mask", "scores")
-NAMES += ("positive_logodds", "confidence", "groups", "values")
+NOTHING: Any = None
+NAMES = (
+    *("logits", "labels", "probabilities", "accepted", "errors", "correct", "is_positive", "mask", "scores"),
+    *("positive_logodds", "confidence", "groups", "values"),
+)
 EQUAL = {  # of each kind of argument, the types that say the same
     "mask": ("list", "int8", "uint64", "float32"),
     "labels": ("list", "int8", "uint64"),
@@ -182,11 +185,11 @@ def test_probabilities_that_are_none_are_not_certified() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: upper_risk_bound(2.5, 10, 0.1), "errors must be in 0..accepted"),
-        (lambda: upper_risk_bound(1, 10, "0.1"), r"delta must be in \(0, 1\), got 0.1"),
-        (lambda: certify_selection([1.0], [0], None, 0.1), r"alpha must be in \(0, 1\), got None"),
+        (lambda: upper_risk_bound(2.5, 10, 0.1), "errors must be in 0..accepted"),  # type: ignore[arg-type]
+        (lambda: upper_risk_bound(1, 10, "0.1"), r"delta must be in \(0, 1\), got 0.1"),  # type: ignore[arg-type]
+        (lambda: certify_selection([1.0], [0], NOTHING, 0.1), r"alpha must be in \(0, 1\), got None"),
         (lambda: certify_selection([1.0], [0], 0.1, 0.1, procedure="grid", grid="x"), "grid must hold thresholds"),
-        (lambda: check_groups([None, "a"]), "groups must be whole numbers or texts, got object"),
+        (lambda: check_groups([NOTHING, "a"]), "groups must be whole numbers or texts, got object"),
         (lambda: check_groups([0.5, np.nan]), "groups must be whole numbers or texts, got float64"),
         (lambda: log_odds(np.ma.masked_less(LOGITS, 0)), "logits must not be a masked array"),
         (lambda: log_odds([[1.0, 2], [1.0]]), "logits must be an array"),

@@ -47,5 +47,5 @@ def test_the_null_band_is_the_spread_of_a_binomial() -> None:
     found = ece_with_null(np.full(400, 0.8), np.arange(400) < 320, 4000)
     (only,) = found.reliability
     assert (only["n"], only["confidence"], only["accuracy"]) == (400, pytest.approx(0.8), 0.8)
-    low, high = binom.ppf([0.025, 0.975], 400, 0.8) / 400
+    low, high = (binom.ppf(tail, 400, 0.8) / 400 for tail in (0.025, 0.975))
     assert only["null_low"] == pytest.approx(low, abs=0.0051) and only["null_high"] == pytest.approx(high, abs=0.0051)

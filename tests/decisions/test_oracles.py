@@ -1,5 +1,7 @@
 """Decisions beside scikit-learn, scipy, torch and MAPIE: where they must agree, and where a peer is wrong and why."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -30,7 +32,7 @@ def nll(logits: np.ndarray, labels: np.ndarray, temperature: float) -> float:
     return float((logsumexp(z, axis=1) - z[np.arange(len(z)), labels]).mean())
 
 
-def torch_lbfgs(logits: np.ndarray, labels: np.ndarray, in_log: bool, **options: object) -> float:
+def torch_lbfgs(logits: np.ndarray, labels: np.ndarray, in_log: bool, **options: Any) -> float:
     """T found by torch's LBFGS in float64, from T = 1, as a variable itself or as its logarithm."""
     z, y = torch.from_numpy(logits), torch.from_numpy(labels)
     variable = torch.tensor(0.0 if in_log else 1.0, dtype=torch.float64, requires_grad=True)
@@ -121,7 +123,7 @@ def walked(scores: np.ndarray, errors: np.ndarray, alpha: float, delta: float) -
     n, order = len(scores), np.argsort(-scores, kind="stable")
     falling, wrong = scores[order], np.cumsum(errors[order])
     ends = [m for m in range(1, n + 1) if m == n or falling[m] < falling[m - 1]]
-    p_values = binom.cdf(wrong, np.arange(1, n + 1), alpha)
+    p_values = np.asarray(binom.cdf(wrong, np.arange(1, n + 1), alpha))
     least = int(np.ceil(np.log(delta / 4) / np.log(1 - alpha)))
     best = 0
     for start in (least, n // 8, n // 4, n // 2):
@@ -176,7 +178,7 @@ def selection(n: int = 3000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return top, (generator.random(n) > top**0.35).astype(np.int64)
 
 
-def mapie(top: np.ndarray, errors: np.ndarray, alpha: float, method: str = "bonferroni", delta: float = 0.1) -> object:
+def mapie(top: np.ndarray, errors: np.ndarray, alpha: float, method: str = "bonferroni", delta: float = 0.1) -> Any:
     """MAPIE's controller: its precision of "top >= t" as the prediction "right" is 1 - selective risk."""
     controller = BinaryClassificationController(
         lambda p: np.column_stack([1 - p, p]), "precision", 1 - alpha, confidence_level=1 - delta, fwer_method=method
@@ -213,7 +215,7 @@ def test_mapies_default_certifies_nothing_where_one_threshold_accepts_none_becau
     """Holm's correction takes the smallest p-value first, and for numpy's argmin that is the NaN."""
     top, errors = selection()
     top = top.clip(max=0.985)
-    assert (top >= GRID[:, None]).any(axis=1)[-2:].tolist() == [True, False]
+    assert [bool((top >= level).any()) for level in GRID[-2:]] == [True, False]
     with pytest.warns(UserWarning, match="No predict parameters were found"):
         controller = mapie(top, errors, 0.06, "bonferroni_holm")
     assert np.isnan(controller.p_values[-1, 0]) and controller.best_predict_param is None

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ SWEPT = {
     "positive_classes": ["Roadwork"],
     "decision": {"cut": 0.7, "cut_logodds": 0.8},
 }
-CALIBRATED = {
+CALIBRATED: dict[str, Any] = {
     "artifact": "scrcparams",
     "schema_version": 1,
     "method": "temperature_scaling",

@@ -185,10 +185,10 @@ def test_the_names_of_the_classes_change_nothing_where_the_prediction_is_unique(
     same_temperature(fit_temperature(logits, labels), fit_temperature(moved, names))
     p, q, accepted = softmax(logits), softmax(moved), scores > 1e-9
     for name in SETS:
-        one = fit_prediction_sets(p, labels, accepted, ALPHA, DELTA, procedure=name)
-        other = fit_prediction_sets(q, names, others > 1e-9, ALPHA, DELTA, procedure=name)
-        assert one.threshold == pytest.approx(other.threshold, abs=1e-12)
-        assert (one.m, one.certified) == (other.m, other.certified)
+        before = fit_prediction_sets(p, labels, accepted, ALPHA, DELTA, procedure=name)
+        after = fit_prediction_sets(q, names, others > 1e-9, ALPHA, DELTA, procedure=name)
+        assert before.threshold == pytest.approx(after.threshold, abs=1e-12)
+        assert (before.m, before.certified) == (after.m, after.certified)
     # Scores equal in the reals may be a bit apart in float64 on one side alone: another ranking. Ties must be of both.
     by_score = np.argsort(scores, kind="stable")
     steps, moves = np.diff(scores[by_score]), np.diff(others[by_score])
@@ -216,13 +216,13 @@ def test_rows_given_twice_change_nothing_but_the_counts(case: Case) -> None:
     same_sweeps(sweeps(logits, labels), sweeps(twice, names), copies=2)
     for one, other in zip(certificates(logits, labels), certificates(twice, names, groups=groups), strict=True):
         assert same(replace(one, unit="", reason=""), replace(other, unit="", reason=""))
-    for one, other in zip(sets(logits, labels), sets(twice, names, groups=groups), strict=True):
-        assert same(replace(one, unit="", reason=""), replace(other, unit="", reason=""))
-    one, other = cut(logits, labels), cut(twice, names)
-    if one is CalibrationError or other is CalibrationError:
-        assert one is other
+    for once, again in zip(sets(logits, labels), sets(twice, names, groups=groups), strict=True):
+        assert same(replace(once, unit="", reason=""), replace(again, unit="", reason=""))
+    cuts = cut(logits, labels), cut(twice, names)
+    if CalibrationError in cuts:
+        assert cuts[0] is cuts[1]
     else:
-        assert one.logodds == other.logodds and one.mcc == pytest.approx(other.mcc, abs=1e-12)
+        assert cuts[0].logodds == cuts[1].logodds and cuts[0].mcc == pytest.approx(cuts[1].mcc, abs=1e-12)
 
 
 @repeat(max_examples=80)

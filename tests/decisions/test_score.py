@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def test_the_log_odds_of_a_group_of_classes_are_those_of_its_probability() -> No
         ([[0, 1], [np.nan, 0], [0, np.inf]], "2 of 3 rows are not: 1, 2"),
     ],
 )
-def test_logits_that_break_a_rule_are_named(logits: object, message: str) -> None:
+def test_logits_that_break_a_rule_are_named(logits: Any, message: str) -> None:
     with pytest.raises(CalibrationError, match=message):
         check_logits(logits)
 

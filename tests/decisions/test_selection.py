@@ -77,6 +77,15 @@ def test_the_bound_is_clopper_and_pearsons() -> None:
     assert binom.cdf(3, 50, upper_risk_bound(3, 50, 0.05)) == pytest.approx(0.05)
 
 
+@pytest.mark.parametrize("procedure", PROCEDURES)
+def test_the_bound_of_a_certificate_is_at_the_delta_spent(procedure: str) -> None:
+    found = certify_selection(*tied(1500), 0.2, 0.1, procedure=procedure)
+    assert found.delta_spent < 0.1
+    assert found.upper_bound == pytest.approx(
+        beta.ppf(1 - found.delta_spent, found.errors + 1, found.accepted - found.errors)
+    )
+
+
 def test_too_few_rows_are_an_answer_with_its_reason() -> None:
     found = certify_selection(np.arange(40.0), np.zeros(40), 0.02, 0.05)
     assert (found.certified, found.threshold) == (False, None)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, matthews_corrcoef
@@ -116,6 +118,6 @@ def test_an_absent_class_is_listed_and_left_out_of_the_mean() -> None:
         (np.eye(2), [0, 1], {"objective": "f2"}, "must be one of macro_f1, .* got 'f2'"),
     ],
 )
-def test_what_allows_no_threshold_is_an_error(logits: object, labels: list, options: dict, message: str) -> None:
+def test_what_allows_no_threshold_is_an_error(logits: Any, labels: list, options: dict, message: str) -> None:
     with pytest.raises(CalibrationError, match=message):
         sweep_thresholds(logits, labels, **options)

@@ -56,7 +56,8 @@ def test_a_crop_that_shrinks_averages_instead_of_skipping() -> None:
 def test_boxes_lie_inside_and_keep_area_and_ratio() -> None:
     draws = draw(500, (0.32, 0.6), 0.0, 0.0, np.random.default_rng(0))
     sizes = torch.tensor([[100.0, 120.0]]).repeat(500, 1)
-    box = boxes(*(torch.from_numpy(v) for v in (draws.area, draws.ratio, draws.place)), sizes)
+    area, ratio, place = map(torch.from_numpy, (draws.area, draws.ratio, draws.place))
+    box = boxes(area, ratio, place, sizes)
     assert (
         (box >= 0).all() and (box[:, 0] + box[:, 2] <= 120 + 1e-3).all() and (box[:, 1] + box[:, 3] <= 100 + 1e-3).all()
     )

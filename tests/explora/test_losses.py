@@ -63,4 +63,5 @@ def test_koleo_pushes_neighbours_apart() -> None:
     points = torch.tensor([[1.0, 0.0], [0.9, 0.1], [-1.0, 0.2]], requires_grad=True)
     before = float(koleo_loss(points.detach()))
     koleo_loss(points).backward()
+    assert points.grad is not None
     assert float(koleo_loss(points.detach() - 0.05 * points.grad)) < before

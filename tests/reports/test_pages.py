@@ -15,7 +15,7 @@ webdriver = pytest.importorskip("selenium.webdriver")
 PHONE, DESK = (390, 844), (1280, 900)
 MANY = tuple(f"a class with a name {i}" for i in range(13))
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pages")]  # one browser, pages of three runs
 
 CUT = """
 const cut = [];

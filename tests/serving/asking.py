@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +46,15 @@ def png(picture: Image.Image) -> bytes:
 
 async def ask(
     app: Starlette,
-    receive: Callable[[], Awaitable[Message]],
+    receive: Callable[[], Awaitable[Any]],
     path: str = PREDICT,
     headers: dict[str, str] | None = None,
 ) -> tuple[int, Message]:
     """One POST with no other headers than these, its body in the hands of the test."""
     sent: list[Message] = []
 
-    async def send(message: Message) -> None:
-        sent.append(message)
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(dict(message))
 
     raw = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
     scope = {"type": "http", "method": "POST", "path": path, "headers": raw, "query_string": b"", "root_path": ""}

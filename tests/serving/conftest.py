@@ -87,5 +87,5 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             image = image.convert("L")
         elif i % 5 == 3:
             image = image.resize((1080, 720)).quantize()
-        image.save(folder / f"{i:02d}.png", **({"exif": turned} if i % 5 == 4 else {}))
+        image.save(folder / f"{i:02d}.png", exif=turned if i % 5 == 4 else Image.Exif())
     return sorted(folder.glob("*.png"))

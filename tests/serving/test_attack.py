@@ -161,7 +161,7 @@ def trouble(process: Process, stop: threading.Event) -> None:
 
 def be_good(process: Process, body: bytes, stop: threading.Event) -> list[float]:
     """Seconds that a good client waits for each answer on its kept connection."""
-    times = []
+    times: list[float] = []
     with closing(http.client.HTTPConnection("127.0.0.1", process.port, timeout=20)) as client:
         while not stop.is_set() or len(times) < 3:
             started = time.monotonic()
@@ -173,7 +173,9 @@ def be_good(process: Process, body: bytes, stop: threading.Event) -> list[float]
     return times
 
 
-@pytest.mark.parametrize(("requests", "patience"), [(60, 0.5), pytest.param(1000, 20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("requests", "patience"), [(60, 0.5), pytest.param(1000, 20, marks=[pytest.mark.slow, pytest.mark.alone])]
+)
 def test_a_good_client_is_served_in_two_seconds_beside_slow_idle_and_damaged_ones(
     soft_bundle: Path, files: list[Path], tmp_path: Path, requests: int, patience: float
 ) -> None:

@@ -74,6 +74,7 @@ def test_the_service_runs_without_torch_and_finishes_the_open_request_at_sigterm
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_sigterm_ends_the_process_in_thirty_seconds_whatever_its_clients_do(
     soft_bundle: Path, files: list[Path], tmp_path: Path
 ) -> None:
@@ -103,6 +104,7 @@ def test_sigterm_ends_the_process_in_thirty_seconds_whatever_its_clients_do(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_an_image_that_is_still_decoded_when_the_time_is_over_ends_with_the_process(
     soft_bundle: Path, tmp_path: Path
 ) -> None:

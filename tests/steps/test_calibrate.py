@@ -78,6 +78,7 @@ def test_neither_the_order_of_the_rows_nor_a_seed_changes_the_certificate(tmp_pa
     logits, labels = read_logits(paths[0]), read_labels(paths[1])
     options = {"alpha": 0.15, "sets": "pac", "sets_alpha": 0.2}
     one = run(tmp_path, paths, **options)
+    assert labels.groups is not None
     order = np.random.default_rng(0).permutation(900)
     names = np.random.default_rng(1).permutation(300)
     write_logits(paths[0], logits.values[order], logits.header)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import pytest
@@ -98,7 +99,7 @@ def hub(tiny_backbone: Path) -> Iterator[Hub]:
                 return self.answer_secret(self.path.split("/")[5])
             found.tokens.append(self.headers.get("Authorization"))
             if self.path.startswith("/api/models/owner/vit"):
-                entries = [{"rfilename": name} for name in names]
+                entries: list[dict[str, Any]] = [{"rfilename": name} for name in names]
                 if "/tree/" in self.path:
                     entries = [
                         {"type": "file", "path": name, "size": (tiny_backbone / name).stat().st_size, "oid": "0" * 40}

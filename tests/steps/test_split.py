@@ -1,6 +1,8 @@
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,11 +21,11 @@ def run(ingested: Paths, out: Path, **settings: object) -> dict:
     return read_json(run_step("split", {"split": settings}, out, ingested)[0]["splits"])
 
 
-def ingest(root: Path, folder: Path, **data: object) -> Paths:
+def ingest(root: Path, folder: Path, **data: Any) -> Paths:
     return run_step("ingest", ingest_settings(root, **data), folder)[0]
 
 
-def rewritten(tmp_path: Path, change: object, **sizes: int) -> Paths:
+def rewritten(tmp_path: Path, change: Callable[[int, dict], dict], **sizes: Any) -> Paths:
     """Ingested images whose manifest rows were changed."""
     import csv
 
@@ -252,7 +254,7 @@ def test_times_without_a_group_are_said_to_join_no_frames(tmp_path: Path) -> Non
 @pytest.mark.parametrize("images", [1, 2, 3])
 def test_sets_of_one_or_two_images_are_refused_in_a_sentence(tmp_path: Path, images: int) -> None:
     root = write_images(tmp_path / "source", groups=images, frames=1)
-    names = {"class_names": ["None", "Roadwork"]}
+    names: dict[str, Any] = {"class_names": ["None", "Roadwork"]}
     if images == 1:
         with pytest.raises(DataError):
             ingest(root, tmp_path, **names)

@@ -6,7 +6,7 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
-from natix_lib.config import Training
+from natix_lib.config import EarlyStopping, Optimizer, Training
 from natix_lib.errors import TrainingError
 from natix_lib.training.classifier import Head
 from natix_lib.training.fit import Ema, Objective, best_epoch, class_weights, fit, mean_loss_and_accuracy, metrics_csv
@@ -36,7 +36,7 @@ def train(head: nn.Module, training: Training, lr_scale: float = 1.0, val=None, 
 def test_a_separable_problem_is_learnt_and_the_curve_tells() -> None:
     torch.manual_seed(0)
     head = Head(4, 2, "linear", 0.0)
-    history = train(head, Training(epochs=20, optimizer={"lr": 0.05}))
+    history = train(head, Training(epochs=20, optimizer=Optimizer(lr=0.05)))
     assert history[-1].val_select_acc > 0.95
     lines = metrics_csv(history).decode().splitlines()
     assert lines[0] == "epoch,step,lr,train/loss,train/acc,val_select/loss,val_select/acc"
@@ -47,7 +47,7 @@ def test_a_separable_problem_is_learnt_and_the_curve_tells() -> None:
 def test_the_kept_weights_are_those_that_were_scored_best(ema_decay: float | None) -> None:
     torch.manual_seed(0)
     head = Head(4, 2, "linear", 0.0)
-    history = train(head, Training(epochs=15, optimizer={"lr": 0.3}), ema_decay=ema_decay)
+    history = train(head, Training(epochs=15, optimizer=Optimizer(lr=0.3)), ema_decay=ema_decay)
     features, labels = blobs(seed=1)
     loss, accuracy = mean_loss_and_accuracy(head(features), labels)
     best = best_epoch(history)
@@ -60,7 +60,7 @@ def test_training_stops_when_accuracy_no_longer_rises() -> None:
     head = Head(4, 2, "linear", 0.0)
     history = train(
         head,
-        Training(epochs=50, optimizer={"lr": 1e-9}, early_stopping={"patience": 3}),
+        Training(epochs=50, optimizer=Optimizer(lr=1e-9), early_stopping=EarlyStopping(patience=3)),
         val=(features, labels),
     )
     assert len(history) == 4
@@ -74,7 +74,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_epoch_and_the_step() -> None:
 def test_balanced_weights_are_those_of_scikit_learn() -> None:
     labels = torch.tensor([0] * 7 + [1] * 2 + [2])
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels.numpy())
-    assert class_weights(labels, 3, "balanced").tolist() == pytest.approx(expected.tolist())
+    balanced = class_weights(labels, 3, "balanced")
+    assert balanced is not None and balanced.tolist() == pytest.approx(expected.tolist())
     assert class_weights(labels, 3, "none") is None
 
 

@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 
 from natix_lib import config
+from natix_lib.backbones.features import feature_width
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.errors import ContractError
 from natix_lib.training.artifact import load_classifier, write_classifier
-from natix_lib.training.classifier import Classifier
 from natix_lib.training.features import FeatureCache, extract
 from natix_lib.training.run import Recipe, Sets, Trained, train_classifier
 from natix_lib.training.views import Views, batches
@@ -183,7 +183,7 @@ def test_a_classifier_with_a_missing_key_is_refused(tiny_backbone: Path, tmp_pat
 
 
 def test_a_share_of_no_images_has_no_features(tiny_backbone: Path) -> None:
-    classifier = Classifier(load_backbone(tiny_backbone), 2).eval()
+    backbone = load_backbone(tiny_backbone)
     views = Views(Squares(4, 1), TRANSFORM, 0, (1, 2))
-    found = extract(classifier, views, config.Dataloader(batch_size=2, num_workers=0), rows=range(0))
-    assert found.shape == (0, 2, 2 * classifier.backbone.config.hidden_size)
+    found = extract(backbone, views, config.Dataloader(batch_size=2, num_workers=0), rows=range(0))
+    assert found.shape == (0, 2, feature_width(backbone)) == (0, 2, 128)
