@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from natix_lib import config, grammar
+from natix_lib.config.section import shown
 from natix_lib.errors import ConfigError, NatixError
 from natix_lib.files import JsonDict, write_bytes
-from natix_lib.section import shown
 from natix_lib.steps import check
 from natix_lib.strict_yaml import read_yaml_documents
 from pipelines.compile import compiled, require_digests

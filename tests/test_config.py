@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from natix_lib import config
+from natix_lib.config.step_settings import TrainSettings, step_settings
 from natix_lib.errors import ConfigError
-from natix_lib.step_settings import TrainSettings, step_settings
 from natix_lib.steps import check
 from tests.config_texts import VALID, config_texts
 

@@ -29,10 +29,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from natix_lib import errors
+from natix_lib.config.hardware import Nodes
 from natix_lib.distributed.world import World
 from natix_lib.errors import NatixError, TrainingError
 from natix_lib.files import JsonDict, read_json, write_json
-from natix_lib.hardware import Nodes
 from natix_lib.stopping import stoppable
 
 WORKERS = {"adapt": "natix_lib.explora.worker", "train": "natix_lib.training.worker"}

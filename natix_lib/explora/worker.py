@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from natix_lib import config
 from natix_lib.backbones.loading import build_backbone, load_backbone
 from natix_lib.bundle.transform import Transform
+from natix_lib.config.step_settings import AdaptSettings
 from natix_lib.contracts import PROBE, TRAIN, VAL_SELECT, read_manifest
 from natix_lib.data.dataset import open_role
 from natix_lib.distributed.world import World
@@ -22,7 +23,6 @@ from natix_lib.explora.probe import Probe, features_of, probe
 from natix_lib.explora.run import adapt_backbone
 from natix_lib.files import JsonDict, read_json
 from natix_lib.progress import Lines
-from natix_lib.step_settings import AdaptSettings
 
 SAID_EVERY = 20  # lines of progress in a run
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from natix_lib import config
+from natix_lib.config.step_settings import CalibrateSettings
 from natix_lib.decisions import Certificate, Policy, certify_selection, fit_prediction_sets, fit_temperature
 from natix_lib.decisions.binomial import upper_risk_bound
 from natix_lib.decisions.curve import Ranking, rank, thin
@@ -25,7 +26,6 @@ from natix_lib.errors import CalibrationError
 from natix_lib.files import JsonDict, write_bytes, write_json
 from natix_lib.logits import CalibrationSet, read_pair
 from natix_lib.reports.render import render_policy
-from natix_lib.step_settings import CalibrateSettings
 from natix_lib.steps.policies import acceptance, document_of, provenance, tuned_cut, write_curve
 
 SEED = 0  # of the resamples: no decision hangs on it, and no key lets a person look for a kinder one

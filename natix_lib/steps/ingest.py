@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from natix_lib import config, storage
+from natix_lib.config.step_settings import IngestSettings
 from natix_lib.contracts import write_manifest
 from natix_lib.data.arrow import ShardWriter, record, schema
 from natix_lib.data.classes import resolve_classes
@@ -22,7 +23,6 @@ from natix_lib.data.sources import open_source
 from natix_lib.errors import DataError, StorageError
 from natix_lib.files import canonical_json, sha256_bytes, write_bytes
 from natix_lib.progress import Lines
-from natix_lib.step_settings import IngestSettings
 
 WINDOW = 256  # images in memory at once
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from natix_lib import config
+from natix_lib.config.step_settings import SplitSettings
 from natix_lib.contracts import ROLES, SCHEMA_VERSION
 from natix_lib.data.dataset import open_dataset
 from natix_lib.data.duplicates import Crossing, near_duplicates, near_duplicates_across
@@ -22,7 +23,6 @@ from natix_lib.data.places import within_metres
 from natix_lib.errors import DataError
 from natix_lib.files import JsonDict, write_json
 from natix_lib.progress import Lines
-from natix_lib.step_settings import SplitSettings
 
 Ints = NDArray[np.int64]
 NEAR = "near_duplicate"

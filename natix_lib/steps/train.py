@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from natix_lib import config, logits
+from natix_lib.config.step_settings import TrainSettings
 from natix_lib.contracts import TRAIN, VAL_CALIB, VAL_SELECT, read_manifest
 from natix_lib.data.dataset import RoleView, open_role
 from natix_lib.distributed.job import compute
 from natix_lib.errors import ConfigError
 from natix_lib.files import canonical_json, read_json, sha256_bytes, write_bytes
-from natix_lib.step_settings import TrainSettings
 from natix_lib.training.artifact import write_classifier
 from natix_lib.training.classifier import Classifier
 from natix_lib.training.fit import Epoch, best_epoch, metrics_csv

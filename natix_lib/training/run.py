@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from natix_lib.bundle.transform import Transform
+from natix_lib.config.step_settings import TrainSettings
 from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import TrainingError
-from natix_lib.step_settings import TrainSettings
 from natix_lib.training.classifier import Classifier
 from natix_lib.training.features import FeatureCache, Progress, cache_key, extract, silent
 from natix_lib.training.fit import Epoch, class_weights, fit, mean_loss_and_accuracy

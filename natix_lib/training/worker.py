@@ -11,12 +11,12 @@ from torch import Tensor
 from natix_lib import config
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.bundle.transform import Transform
+from natix_lib.config.step_settings import TrainSettings
 from natix_lib.contracts import TRAIN, VAL_CALIB, VAL_SELECT, read_manifest
 from natix_lib.data.dataset import open_role
 from natix_lib.distributed.world import World
 from natix_lib.files import JsonDict, read_json
 from natix_lib.progress import Lines
-from natix_lib.step_settings import TrainSettings
 from natix_lib.training.features import silent
 from natix_lib.training.fit import Epoch
 from natix_lib.training.run import train_classifier

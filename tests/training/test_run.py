@@ -9,8 +9,8 @@ from PIL import Image
 from natix_lib import config
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.bundle.transform import Transform
+from natix_lib.config.step_settings import TrainSettings
 from natix_lib.errors import ContractError
-from natix_lib.step_settings import TrainSettings
 from natix_lib.training.artifact import load_classifier, write_classifier
 from natix_lib.training.classifier import Classifier
 from natix_lib.training.features import FeatureCache, extract
