@@ -28,7 +28,9 @@ OVERRIDES = [
 def test_a_commented_config_loads_again_to_the_same(tmp_path: Path, override: str, any_character: bool) -> None:
     path, again = tmp_path / "c.yaml", tmp_path / "again.yaml"
     path.write_text(VALID)
-    overrides = [override, "model.num_classes=null", "data.positive_classes=[]"] if "class_names" in override else [override]
+    overrides = (
+        [override, "model.num_classes=null", "data.positive_classes=[]"] if "class_names" in override else [override]
+    )
     settings = config.load(path, overrides)
     text = commented(settings, any_character)
     assert any_character or text.isascii()
