@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from natix_lib import cli
 from natix_lib.contracts import ARTIFACTS, STEPS
+from natix_lib.errors import ConfigError
 from tests.street_sets import ingested_and_split, write_images
 
 ROOT = Path(__file__).parent.parent
@@ -54,6 +55,38 @@ def test_the_config_is_printed_with_every_default(tmp_path: Path) -> None:
     printed = yaml.safe_load(result.output)
     assert printed["training"]["optimizer"] == {"lr": 1e-4, "weight_decay": 1e-4}
     assert printed["scrc"]["delta"] == 0.1
+
+
+def test_the_config_explains_its_keys(tmp_path: Path) -> None:
+    path = write_config(tmp_path, tmp_path)
+    assert "  # Bound on the error rate of accepted images (" in invoke("config", "-c", path).output
+    assert "scrc.alpha=0.05" in invoke("config", "--explain").output
+    assert invoke("config", "--explain", "scrc.alpha").output.startswith("scrc.alpha\n  Bound on the error rate")
+    assert "unit: share of accepted images" in invoke("config", "scrc.alpha", "--explain").output
+    assert json.loads(invoke("config", "--schema").output)["title"] == "natix config"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--explain scrc.alfa", "'scrc.alfa' is not a known key, did you mean scrc.alpha?"),
+        *(
+            (arguments, "natix config takes --config FILE [--set section.key=value], --explain [KEY] or --schema")
+            for arguments in (
+                "",
+                "scrc.alpha",
+                "--explain --schema",
+                "--schema -c {path}",
+                "--explain -c {path}",
+                "--explain -s scrc.alpha=0.1",
+                "-c {path} scrc.alpha",
+            )  # fmt: skip
+        ),
+    ],
+)
+def test_the_config_command_says_in_one_line_what_it_takes(tmp_path: Path, arguments: str, message: str) -> None:
+    result = invoke("config", *arguments.format(path=write_config(tmp_path, tmp_path)).split())
+    assert isinstance(result.exception, ConfigError) and str(result.exception) == message
 
 
 def test_three_mistakes_are_reported_at_once_in_one_line_with_exit_code_two(tmp_path: Path) -> None:
