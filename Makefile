@@ -69,7 +69,7 @@ compile: install ## Compile the pipeline for Kubeflow and Vertex, and refresh th
 	$(BIN)/python -m pipelines.compile --config pipelines/configs/default.yaml \
 		--image-cpu natix-cpu:latest --image-gpu natix-gpu:latest --output tests/pipelines/golden
 
-submit: install ## Start a run: TARGET=kubeflow KFP_ENDPOINT=.. or TARGET=vertex PROJECT=.. REGION=.. PIPELINE_ROOT=gs://.., SET='section.key=value ..'
+submit: install ## Start a run: TARGET=kubeflow KFP_ENDPOINT=.. or TARGET=vertex PROJECT=.. REGION=.. PIPELINE_ROOT=gs://..; SET='section.key=value ..'
 	@$(BIN)/python -m pipelines.submit --config $(CONFIG) --target $(TARGET) \
 		--image-cpu $(IMAGE_CPU) --image-gpu $(IMAGE_GPU) $(if $(filter 1,$(RELEASE)),--release) \
 		--experiment "$(EXPERIMENT)" --run "$(RUN)" --sets "$$SET" \

@@ -80,7 +80,7 @@ def test_the_config_explains_its_keys(tmp_path: Path) -> None:
                 "--explain -c {path}",
                 "--explain -s scrc.alpha=0.1",
                 "-c {path} scrc.alpha",
-            )  # fmt: skip
+            )
         ),
     ],
 )

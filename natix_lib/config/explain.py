@@ -91,7 +91,7 @@ def meaning_of(section: type[Section]) -> str:
 def flow(value: Any) -> str:
     """A value as YAML in one line."""
     if isinstance(value, (list, tuple)):
-        value = [one.given() if isinstance(one, Section) else one for one in value]
+        value = [one.model_dump(exclude_defaults=True) if isinstance(one, Section) else one for one in value]
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=float("inf"))
     return text.removesuffix("...\n").strip()
 
