@@ -22,7 +22,7 @@ IMAGE_LABELS  = --build-arg VERSION=$(shell sed -n 's/^version = "\(.*\)"/\1/p' 
 	--build-arg CREATED=$(shell date -u +%Y-%m-%dT%H:%M:%SZ)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-long test-containers check format compile submit manifests images image-cpu image-gpu bench bench-explora bench-decisions bench-grouping bench-sets bench-serving lock clean
+.PHONY: help install demo test test-slow test-long test-containers check format compile submit docs manifests images image-cpu image-gpu bench bench-explora bench-decisions bench-grouping bench-sets bench-serving lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,12 +71,16 @@ compile: install ## Compile the pipeline for Kubeflow and Vertex, and refresh th
 	$(BIN)/python -m pipelines.compile --config pipelines/configs/default.yaml \
 		--image-cpu natix-cpu:latest --image-gpu natix-gpu:latest --output tests/pipelines/golden
 
-submit: install ## Start a run: TARGET=kubeflow KFP_ENDPOINT=.. or TARGET=vertex PROJECT=.. REGION=.. PIPELINE_ROOT=gs://..
+submit: install ## Start a run: TARGET=kubeflow KFP_ENDPOINT=.. or TARGET=vertex PROJECT=.. REGION=.. PIPELINE_ROOT=gs://..; SET='section.key=value ..'
 	@$(BIN)/python -m pipelines.submit --config $(CONFIG) --target $(TARGET) \
 		--image-cpu $(IMAGE_CPU) --image-gpu $(IMAGE_GPU) $(if $(filter 1,$(RELEASE)),--release) \
-		--experiment "$(EXPERIMENT)" --run "$(RUN)" --explora "$(EXPLORA)" --parameters "$$PARAMS" \
+		--experiment "$(EXPERIMENT)" --run "$(RUN)" --sets "$$SET" \
+		--data-version "$(DATA_VERSION)" --backbone-version "$(BACKBONE_VERSION)" \
 		--endpoint "$(KFP_ENDPOINT)" --project "$(PROJECT)" --region "$(REGION)" \
 		--pipeline-root "$(PIPELINE_ROOT)" --service-account "$(SERVICE_ACCOUNT)"
+
+docs: install ## Write docs/config.md anew from the keys of the config
+	$(BIN)/python -m natix_lib.config.page docs/config.md
 
 manifests: install ## Render every overlay of manifests/ into build/manifests and check it strictly
 	$(BIN)/python -m manifests.validate --output build/manifests

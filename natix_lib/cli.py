@@ -23,10 +23,10 @@ import yaml
 from rich.console import Console
 
 from natix_lib import __version__, config, grammar
+from natix_lib.config.step_settings import step_settings
 from natix_lib.contracts import ARTIFACTS, STEPS
 from natix_lib.errors import ConfigError, DataError, NatixError
 from natix_lib.files import require_new
-from natix_lib.step_settings import step_settings
 from natix_lib.strict_yaml import read_yaml
 
 app = typer.Typer(
@@ -186,11 +186,34 @@ def serve(
 
 
 @app.command("config")
-def show_config(config_file: ConfigFile, overrides: Overrides = None) -> None:
-    """Check a config and print it with every default filled in."""
-    resolved = config.load(config_file, overrides or [])
-    text = yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=_is_utf8())
-    typer.echo(text, nl=False)
+def show_config(
+    key: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="Key or section that --explain explains; without it, all keys.", show_default=False),
+    ] = None,
+    config_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--config", "-c", help="YAML config.", show_default=False, parser=_path),
+    ] = None,
+    overrides: Overrides = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say what keys mean, instead.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print a JSON Schema for editors, instead.")] = False,
+) -> None:
+    """Check a config and print it with every default filled in, each key explained."""
+    if (config_file is not None) + explain + schema != 1 or (overrides and not config_file) or (key and not explain):
+        raise ConfigError("natix config takes --config FILE [--set section.key=value], --explain [KEY] or --schema")
+    if explain:
+        from natix_lib.config.explain import explanation, overview
+
+        typer.echo(explanation(key) if key else overview())
+    elif schema:
+        from natix_lib.config.schema import schema as json_schema
+
+        typer.echo(json.dumps(json_schema(), indent=2))
+    elif config_file:
+        from natix_lib.config.commented import commented
+
+        typer.echo(commented(config.load(config_file, overrides or []), any_character=_is_utf8()), nl=False)
 
 
 @app.command()

@@ -52,14 +52,14 @@ IMAGE = re.compile(
 
 
 def cpu(text: str) -> str:
-    """CPUs of a container."""
+    """CPUs of a container, such as 4, 0.5 or 500m."""
     if not CPU.fullmatch(text) or not text.strip("0.m"):
         raise ValueError("must be CPUs above 0, such as 4, 0.5 or 500m")
     return text
 
 
 def memory(text: str) -> str:
-    """Bytes of memory."""
+    """Bytes of memory, such as 16Gi."""
     match = MEMORY.fullmatch(text)
     if not match or not text.removesuffix(match[1] or "").strip("0"):
         raise ValueError("must be whole bytes above 0, with Ki, Mi, Gi, Ti, M, G or T behind them, such as 16Gi")

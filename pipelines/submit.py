@@ -1,122 +1,64 @@
-"""`make submit`: compile the pipeline and start a run of it, its parameters checked before anything is sent.
+"""`make submit`: compile the pipeline and start a run of it, its config checked before anything is sent.
 
 On Kubeflow the run is started by `kfp run submit`, which also reads KFP_NAMESPACE, KFP_EXISTING_TOKEN and its other
-options from the environment; on Vertex by a `PipelineJob`. PARAMS holds what this run changes:
+options from the environment; on Vertex by a `PipelineJob`. What this run changes is said as to `natix run`, with
+`--set section.key=value`; make takes several in SET, quoted as in a shell:
 
-    PARAMS='scrc={"alpha": 0.02} num_gpus=2 data_version=2026-05'
+    SET='scrc.alpha=0.02 hardware.num_gpus=2 "data.class_names=[None, Roadwork]"'
 
-It is read here, not by kfp's command, because that has two traps. To it `num_gpus=2` is a number, and a number gives a
-task no GPU and no error; here a value has the type of its parameter. And there a section replaces the compiled one, so
-that `scrc={"alpha": 0.02}` would set all other keys of the section back to their defaults; here they stay the config's.
-Overrides of the config before it is compiled, `--set`, were rejected: Kubeflow would not show what the run has changed,
-and a data version is no key of the config.
+The sections that it names are sent whole as the run's parameters, so that the pipelines UI shows what the run has
+changed. kfp's own command has two traps. To it `num_gpus=2` is a number, and a number gives a task no GPU and no error;
+here it is sent as a text. And there `scrc={"alpha": 0.02}` sets all other keys of the section back to their defaults;
+here they stay the config's. The section `hardware` is compiled in, but for the GPU count. Versions of the data and of
+the backbone are no keys of the config: they only change what KFP's cache looks for.
 """
 
 import argparse
-import difflib
 import json
 import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from natix_lib import config, grammar
+from natix_lib.config.section import shown
 from natix_lib.errors import ConfigError, NatixError
 from natix_lib.files import JsonDict, write_bytes
-from natix_lib.section import shown
-from natix_lib.steps import check
-from natix_lib.strict_yaml import read_yaml_documents
 from pipelines.compile import compiled, require_digests
 from pipelines.targets import KUBEFLOW, VERTEX, Target
 from pipelines.training import pipeline_name
 
-KEY = re.compile(r"(?:^|\s+)(\w+)=")
 LABEL = re.compile(r"[a-z0-9_-]{1,63}")
 
 
-def run_parameters(text: str, package: str) -> JsonDict:
-    """The parameters of a run.
+def run_parameters(settings: config.Config, overrides: Iterable[str]) -> JsonDict:
+    """The parameters of a run: the sections that its overrides name, whole.
 
     Args:
-        text: `key=value ...`; the value of a section is a JSON object, whose keys replace those of the compiled
-            section, and any other value is a text, with or without quotes.
-        package: YAML of the compiled pipeline.
+        settings: The config with its overrides.
+        overrides: Each `section.key=value`, or `section={...}`; `config.load` has taken them.
 
     Returns:
-        The parameters that `text` names, sections whole.
+        The sections as JSON; of the section hardware the GPU count, as the text `num_gpus`.
+    """
+    named = {re.split("[.=]", override, maxsplit=1)[0].strip() for override in overrides}
+    values = settings.model_dump(mode="json", exclude_none=True)  # KFP knows no null
+    parameters = {name: value for name, value in values.items() if name in named - {"hardware"}}
+    return parameters | ({"num_gpus": str(settings.hardware.num_gpus)} if "hardware" in named else {})
+
+
+def several(text: str) -> list[str]:
+    """The overrides of a text that quotes them as a shell does.
 
     Raises:
-        ConfigError: If a parameter is unknown or of another type, or the sections together break a rule.
+        ConfigError: If a quotation does not end.
     """
-    root = read_yaml_documents(package, "the compiled pipeline")[0]["root"]
-    known = root["inputDefinitions"]["parameters"]
-    found: JsonDict = {}
-    for name, value in _items(text.strip()):
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"known ones: {', '.join(sorted(known))}"
-            raise ConfigError(f"PARAMS {name} is not a parameter of the pipeline, {hint}")
-        is_section = known[name]["parameterType"] == "STRUCT"
-        if isinstance(value, dict) != is_section:
-            raise ConfigError(
-                f"PARAMS {name} must be {'a JSON object' if is_section else 'a text'}, got {shown(value)}"
-            )
-        found[name] = _over(known[name]["defaultValue"], value) if is_section else value
-    defaults = {name: parameter["defaultValue"] for name, parameter in known.items()}
-    sections = {name: {**defaults, **found}[name] for name in config.SECTIONS if name in known}
-    check.run(
-        sections, root["dag"]["tasks"]["check"]["inputs"]["parameters"]["with_explora"]["runtimeValue"]["constant"]
-    )
-    _check_gpus(found.get("num_gpus", defaults["num_gpus"]), defaults["num_gpus"])
-    return found
-
-
-def _items(text: str) -> Iterator[tuple[str, Any]]:
-    position = 0
-    while position < len(text):
-        key = KEY.match(text, position)
-        if not key:
-            raise ConfigError(f"PARAMS takes key=value, got {shown(text[position:].strip())}")
-        position = key.end()
-        if text[position : position + 1] in ("{", '"'):
-            try:
-                value, position = json.JSONDecoder(object_pairs_hook=_object).raw_decode(text, position)
-            except (ValueError, RecursionError) as error:  # also of integers and levels that are too many
-                reason = getattr(error, "msg", None) or error
-                raise ConfigError(f"PARAMS {key[1]} is not JSON: {reason} in {shown(text[key.end() :])}") from error
-        else:
-            value = re.split(r"\s", text[position:], maxsplit=1)[0]
-            position += len(value)
-        yield key[1], value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> JsonDict:
-    """A JSON object whose keys differ."""
-    names = [name for name, _ in pairs]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"the key {min(twice)} stands twice")
-    return dict(pairs)
-
-
-def _over(default: JsonDict, given: JsonDict) -> JsonDict:
-    """`default` with the values of `given`, section by section."""
-    inner = {
-        key: _over(default[key], value)
-        for key, value in given.items()
-        if isinstance(value, dict) and isinstance(default.get(key), dict)
-    }
-    return {**default, **given, **inner}
-
-
-def _check_gpus(wanted: str, compiled_in: str) -> None:
-    if not re.fullmatch("[0-9]{1,4}", wanted):
-        raise ConfigError(f"PARAMS num_gpus must be a whole number, got {shown(wanted)}")
-    if int(wanted) and not int(compiled_in):
-        raise ConfigError(
-            f"PARAMS num_gpus is {wanted}, but with hardware.num_gpus 0 no step has been given a GPU node"
-        )
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"SET takes section.key=value, quoted as in a shell: {error} in {shown(text)}") from error
 
 
 def to_kubeflow(package: Path, parameters: JsonDict, experiment: str, run: str, endpoint: str) -> int:
@@ -178,17 +120,19 @@ def to_vertex(
 
 
 def main() -> None:
-    """Compile a variant of the pipeline to `OUTPUT/<target>/`, check the parameters and start the run."""
+    """Compile a variant of the pipeline to `OUTPUT/<target>/`, check the config and start the run."""
     parser = argparse.ArgumentParser(description="Start a run of the pipeline.")
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--target", required=True, help="kubeflow or vertex")
     parser.add_argument("--image-cpu", required=True)
     parser.add_argument("--image-gpu", required=True)
     parser.add_argument("--release", action="store_true", help="refuse images that are not named by their digest")
-    parser.add_argument("--explora", choices=("", "0", "1"), default="", help="the variant; empty takes the config's")
     parser.add_argument("--experiment", required=True)
     parser.add_argument("--run", required=True)
-    parser.add_argument("--parameters", default="", help="key=value ...")
+    parser.add_argument("--set", action="append", default=[], help="section.key=value, over the config; repeatable")
+    parser.add_argument("--sets", default="", help="several of them, quoted as in a shell")
+    parser.add_argument("--data-version", default="", help="new when the data has changed under the same address")
+    parser.add_argument("--backbone-version", default="", help="new when the backbone has")
     parser.add_argument("--endpoint", default="", help="of KFP's API")
     parser.add_argument("--project", default="")
     parser.add_argument("--region", default="")
@@ -213,10 +157,12 @@ def _submit(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"submitting needs TARGET {KUBEFLOW} or {VERTEX}, got {arguments.target!r}")
     if arguments.release:
         require_digests({"--image-cpu": arguments.image_cpu, "--image-gpu": arguments.image_gpu})
-    settings = config.load(arguments.config)
-    explora = settings.model.init_from_explora if not arguments.explora else arguments.explora == "1"
+    overrides = [*arguments.set, *several(arguments.sets)]
+    settings = config.load(arguments.config, overrides)
+    explora = settings.model.init_from_explora
     text = compiled(Target(arguments.target, arguments.image_cpu, arguments.image_gpu), settings, explora)
-    parameters = run_parameters(arguments.parameters, text)
+    versions = {"data_version": arguments.data_version, "backbone_version": arguments.backbone_version}
+    parameters = run_parameters(settings, overrides) | {name: value for name, value in versions.items() if value}
     package = arguments.output / arguments.target / f"{pipeline_name(explora)}.yaml"
     write_bytes(package, text.encode())
     common = package, parameters, arguments.experiment, arguments.run

@@ -28,10 +28,10 @@ from kfp.dsl import PipelineTask
 
 from components.images import CPU_IMAGE, GPU_IMAGE
 from natix_lib import grammar, secrets
+from natix_lib.config.hardware import Hardware, Nodes
 from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError
 from natix_lib.files import JsonDict, sha256_bytes
-from natix_lib.hardware import Hardware, Nodes
 
 KUBEFLOW, VERTEX, LOCAL = "kubeflow", "vertex", "local"
 HF_SECRET_KEY = "token"  # the key, not the secret: kubectl create secret generic hf-token --from-literal=token=...

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import yaml
 from kubeflow_trainer_api import models
 
-from natix_lib.hardware import Nodes, Toleration
+from natix_lib.config.hardware import Nodes, Toleration
 from tests.loopback import Handler, serving
 
 NAMESPACE, RUNTIME = "street", "torch-distributed"

@@ -29,7 +29,11 @@ def names(path: Path) -> str:
             "No circles, between rooms or within",
         ),
         ("natix_lib/reports/charts.py", "import kfp", "No room but the command line knows pipelines"),
-        ("natix_lib/training/fit.py", "import natix_lib.step_settings", "The mathematics takes no step's settings"),
+        (
+            "natix_lib/training/fit.py",
+            "import natix_lib.config.step_settings",
+            "The mathematics takes no step's settings",
+        ),
         ("natix_lib/bundle/golden.py", "import torch", "A bundle and its server need neither torch nor transformers"),
         ("natix_lib/decisions/cut.py", "import yaml", "Decisions need numpy and scipy only"),
     ],

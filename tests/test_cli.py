@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from natix_lib import cli
 from natix_lib.contracts import ARTIFACTS, STEPS
+from natix_lib.errors import ConfigError
 from tests.street_sets import write_images
 
 ROOT = Path(__file__).parent.parent
@@ -69,6 +70,38 @@ def test_three_mistakes_are_reported_at_once_in_one_line_with_exit_code_two(tmp_
     assert done.stderr.startswith("error: config: 3 mistakes: ")
     for part in ("did you mean epochs", "scrc.alpha", "use facebook/dinov3-vith16plus-pretrain-lvd1689m"):
         assert part in done.stderr
+
+
+def test_the_config_explains_its_keys(tmp_path: Path) -> None:
+    path = write_config(tmp_path, tmp_path)
+    assert "  # Bound on the error rate of accepted images (" in invoke("config", "-c", path).output
+    assert "scrc.alpha=0.05" in invoke("config", "--explain").output
+    assert invoke("config", "--explain", "scrc.alpha").output.startswith("scrc.alpha\n  Bound on the error rate")
+    assert "unit: share of accepted images" in invoke("config", "scrc.alpha", "--explain").output
+    assert json.loads(invoke("config", "--schema").output)["title"] == "natix config"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--explain scrc.alfa", "'scrc.alfa' is not a known key, did you mean scrc.alpha?"),
+        *(
+            (arguments, "natix config takes --config FILE [--set section.key=value], --explain [KEY] or --schema")
+            for arguments in (
+                "",
+                "scrc.alpha",
+                "--explain --schema",
+                "--schema -c {path}",
+                "--explain -c {path}",
+                "--explain -s scrc.alpha=0.1",
+                "-c {path} scrc.alpha",
+            )
+        ),
+    ],
+)
+def test_the_config_command_says_in_one_line_what_it_takes(tmp_path: Path, arguments: str, message: str) -> None:
+    result = invoke("config", *arguments.format(path=write_config(tmp_path, tmp_path)).split())
+    assert isinstance(result.exception, ConfigError) and str(result.exception) == message
 
 
 def test_a_missing_config_is_one_line() -> None:

@@ -8,8 +8,8 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils._validators import validate_repo_id
 
 from natix_lib import config, grammar
+from natix_lib.config.hardware import Nodes
 from natix_lib.errors import ConfigError
-from natix_lib.hardware import Nodes
 
 REQUIRED = {"data": {"data_root": "images"}, "model": {"backbone_id": "owner/vit"}, "export": {"policy": "sweep"}}
 KFP_CPU = re.compile(r"([0-9]*[.])?[0-9]+m?$")  # kfp/dsl/pipeline_task.py

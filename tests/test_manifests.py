@@ -17,7 +17,7 @@ import yaml
 from manifests import validate
 from manifests.validate import Manifest, ManifestError
 from natix_lib.cli import app
-from natix_lib.hardware import Hardware
+from natix_lib.config.hardware import Hardware
 from pipelines import targets
 
 ROOT = Path(__file__).parent.parent

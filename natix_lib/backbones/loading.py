@@ -12,9 +12,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from natix_lib.config.section import shown
 from natix_lib.errors import ContractError
 from natix_lib.files import canonical_json, file_table, read_json, sha256_bytes
-from natix_lib.section import shown
 
 IMAGE_MEAN, IMAGE_STD = (
     (0.485, 0.456, 0.406),

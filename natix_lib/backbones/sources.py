@@ -12,9 +12,9 @@ from typing import Any
 
 from natix_lib import grammar, secrets, storage
 from natix_lib.backbones.loading import IMAGE_MEAN, IMAGE_STD
+from natix_lib.config.section import shown
 from natix_lib.errors import ConfigError, ContractError, StorageError
 from natix_lib.files import read_json
-from natix_lib.section import shown
 
 PATTERNS = (
     "config.json",

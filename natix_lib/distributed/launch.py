@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
+from natix_lib.config.hardware import Nodes
 from natix_lib.distributed.exchange import Answer, Compute
 from natix_lib.distributed.processes import compute_in_processes, say_when_no_gpu
-from natix_lib.hardware import Nodes
 
 
 def launch(

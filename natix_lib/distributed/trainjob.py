@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from natix_lib import storage
+from natix_lib.config.hardware import Nodes
 from natix_lib.contracts import ARTIFACTS
 from natix_lib.distributed.exchange import FAULT, FIGURES, INPUTS, REQUEST, TENSORS, Answer, answer
 from natix_lib.errors import ConfigError, TrainingError
 from natix_lib.files import JsonDict, canonical_json, sha256_bytes, sha256_file, write_json
-from natix_lib.hardware import Nodes
 from natix_lib.stopping import stoppable
 
 REPLICATED_JOB = CONTAINER = "node"  # of the training runtime `torch-distributed`

@@ -16,6 +16,7 @@ import torch
 
 from natix_lib import config
 from natix_lib.backbones.loading import build_backbone, load_backbone, quiet_transformers, weights_sha256
+from natix_lib.config.step_settings import AdaptSettings
 from natix_lib.contracts import TRAIN, VAL_SELECT, read_manifest, write_manifest
 from natix_lib.data.sets import open_set, require_one_division
 from natix_lib.distributed.launch import launch, processes_for
@@ -25,7 +26,6 @@ from natix_lib.explora.probe import Probe
 from natix_lib.explora.run import crop_sizes, require_batch
 from natix_lib.files import JsonDict, read_json, write_bytes
 from natix_lib.reports.render import render_adaptation
-from natix_lib.step_settings import AdaptSettings
 from natix_lib.steps import adapt_worker
 
 

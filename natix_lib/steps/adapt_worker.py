@@ -13,6 +13,7 @@ from torch import Tensor
 
 from natix_lib import config
 from natix_lib.backbones.loading import build_backbone, load_backbone
+from natix_lib.config.step_settings import AdaptSettings
 from natix_lib.contracts import ARTIFACTS, SETS, TRAIN, VAL_SELECT, read_document
 from natix_lib.data.sets import open_set
 from natix_lib.distributed.processes import be_a_process
@@ -22,7 +23,6 @@ from natix_lib.explora.probe import features_of, probe
 from natix_lib.explora.run import Feed, adapt_backbone
 from natix_lib.files import JsonDict
 from natix_lib.progress import Lines
-from natix_lib.step_settings import AdaptSettings
 from natix_lib.transform import Transform
 
 LINES = 20  # of progress in a run

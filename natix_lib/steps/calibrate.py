@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from natix_lib import config
+from natix_lib.config.step_settings import CalibrateSettings
 from natix_lib.decisions import Certificate, Policy, fit_prediction_sets
 from natix_lib.decisions.calibration import Terms, calibrate
 from natix_lib.decisions.judgement import Judgement, bounded_curve, change_intervals, judge_probabilities, nll_around
@@ -14,7 +15,6 @@ from natix_lib.decisions.temperature import negative_log_likelihood
 from natix_lib.files import JsonDict, write_bytes, write_json
 from natix_lib.logits import CalibrationSet, read_pair
 from natix_lib.reports.render import render_policy
-from natix_lib.step_settings import CalibrateSettings
 from natix_lib.steps.policies import acceptance, document_of, provenance, tuned_cut, write_curve
 
 

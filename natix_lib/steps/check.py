@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from natix_lib import config
+from natix_lib.config.step_settings import step_settings
 from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError
 from natix_lib.files import JsonDict
-from natix_lib.step_settings import step_settings
 
 
 def run(sections: Mapping[str, Any], with_explora: bool) -> tuple[JsonDict, ...]:

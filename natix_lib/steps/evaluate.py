@@ -8,6 +8,7 @@ import numpy as np
 
 from natix_lib import config
 from natix_lib.bundle.runtime import Bundle
+from natix_lib.config.step_settings import EvaluateSettings
 from natix_lib.contracts import SCHEMA_VERSION, TEST, read_document, require_same
 from natix_lib.data.sets import open_set
 from natix_lib.decisions.intervals import LEAST_GROUPS
@@ -16,7 +17,6 @@ from natix_lib.evaluation import evaluate as measure
 from natix_lib.files import JsonDict, sha256_file, write_bytes, write_json
 from natix_lib.progress import Lines
 from natix_lib.reports.render import render_report
-from natix_lib.step_settings import EvaluateSettings
 from natix_lib.steps.shown import record
 
 

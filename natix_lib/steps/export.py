@@ -17,6 +17,7 @@ from natix_lib.bundle.contents import GOLDEN, MODEL, Documents
 from natix_lib.bundle.golden import draw_golden_images
 from natix_lib.bundle.runtime import Bundle, largest_difference
 from natix_lib.bundle.session import INPUT, OUTPUT
+from natix_lib.config.step_settings import ExportSettings
 from natix_lib.contracts import (
     ARTIFACTS,
     BACKBONE_CONFIG,
@@ -34,7 +35,6 @@ from natix_lib.errors import BundleError, ContractError
 from natix_lib.files import sha256_file, write_json
 from natix_lib.logits import LogitsFile, read_logits
 from natix_lib.progress import Lines
-from natix_lib.step_settings import ExportSettings
 from natix_lib.training.artifact import load_classifier
 from natix_lib.training.onnx_export import export_onnx
 

@@ -8,8 +8,8 @@ from typing import Any
 from natix_lib import config
 from natix_lib.backbones.loading import load_backbone, weights_sha256
 from natix_lib.backbones.sources import copy_backbone, licence, normalisation
+from natix_lib.config.step_settings import FetchSettings
 from natix_lib.contracts import write_manifest
-from natix_lib.step_settings import FetchSettings
 
 
 def run(settings: Mapping[str, Any], *, backbone: str, token_secret: str = "") -> dict[str, float]:

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from natix_lib import config, storage
+from natix_lib.config.step_settings import IngestSettings
 from natix_lib.contracts import write_manifest
 from natix_lib.data.arrow import BATCH_ROWS, ShardWriter, images_schema
 from natix_lib.data.classes import resolve_classes
@@ -25,7 +26,6 @@ from natix_lib.data.sources import open_source
 from natix_lib.errors import DataError, StorageError
 from natix_lib.files import JsonDict, canonical_json, sha256_bytes, write_bytes
 from natix_lib.progress import Lines
-from natix_lib.step_settings import IngestSettings
 
 WINDOW = 256  # images in memory at once
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from natix_lib import config
+from natix_lib.config.step_settings import SplitSettings
 from natix_lib.contracts import ROLES, SCHEMA_VERSION, TEST, TRAIN, VAL_CALIB, VAL_SELECT, check_document
 from natix_lib.data.division import COLUMNS, divide
 from natix_lib.data.index import read_index
 from natix_lib.data.sets import write_sets
 from natix_lib.files import canonical_json, sha256_bytes, write_bytes
 from natix_lib.progress import Lines
-from natix_lib.step_settings import SplitSettings
 
 
 def run(

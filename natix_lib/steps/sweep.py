@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from natix_lib import config
+from natix_lib.config.step_settings import SweepSettings
 from natix_lib.decisions import Policy, ThresholdSweep, sweep_thresholds
 from natix_lib.decisions.curve import thin
 from natix_lib.decisions.policy import ACCEPT_ALL, SWEEP_METHOD, THRESHOLD
@@ -11,7 +12,6 @@ from natix_lib.decisions.score import probability
 from natix_lib.files import JsonDict, write_bytes, write_json
 from natix_lib.logits import read_pair
 from natix_lib.reports.render import render_policy
-from natix_lib.step_settings import SweepSettings
 from natix_lib.steps.policies import acceptance, document_of, provenance, tuned_cut, write_curve
 
 

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from natix_lib import config, logits
+from natix_lib.config.step_settings import TrainSettings
 from natix_lib.contracts import SETS, TRAIN, VAL_CALIB, VAL_SELECT, read_manifest
 from natix_lib.data.sets import RoleSet, open_set, require_one_division
 from natix_lib.distributed.launch import launch
 from natix_lib.errors import ConfigError
 from natix_lib.files import canonical_json, read_json, sha256_bytes, write_bytes
-from natix_lib.step_settings import TrainSettings
 from natix_lib.steps import train_worker
 from natix_lib.steps.train_worker import CLASSIFIER, LOGITS
 from natix_lib.training.artifact import write_classifier

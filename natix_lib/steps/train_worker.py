@@ -10,13 +10,13 @@ from torch import Tensor
 
 from natix_lib import config
 from natix_lib.backbones.loading import load_backbone
+from natix_lib.config.step_settings import TrainSettings
 from natix_lib.contracts import ARTIFACTS, SETS, TRAIN, VAL_CALIB, VAL_SELECT, read_document
 from natix_lib.data.sets import open_set
 from natix_lib.distributed.processes import be_a_process
 from natix_lib.distributed.world import World
 from natix_lib.files import JsonDict
 from natix_lib.progress import Lines
-from natix_lib.step_settings import TrainSettings
 from natix_lib.training.fit import Epoch
 from natix_lib.training.run import SILENT, Recipe, Reports, Sets, train_classifier
 from natix_lib.transform import Transform

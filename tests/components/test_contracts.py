@@ -10,9 +10,9 @@ import pytest
 from kfp import dsl
 
 from natix_lib import config
+from natix_lib.config.hardware import Hardware, Nodes
+from natix_lib.config.step_settings import AdaptSettings, TrainSettings, step_settings
 from natix_lib.contracts import ARTIFACTS, STEPS
-from natix_lib.hardware import Hardware, Nodes
-from natix_lib.step_settings import AdaptSettings, TrainSettings, step_settings
 from natix_lib.steps import check
 from pipelines.targets import Target
 from pipelines.training import outputs_of

@@ -14,9 +14,10 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from google.auth.credentials import AnonymousCredentials
 
-from natix_lib import config
+from natix_lib import cli, config
 from natix_lib.errors import ConfigError, NatixError
-from pipelines.submit import run_parameters, to_vertex
+from pipelines import submit
+from pipelines.submit import run_parameters, several, to_vertex
 from tests.cloud_storage import Cloud
 from tests.loopback import Handler, serving
 
@@ -113,7 +114,7 @@ def make_submit(*variables: str, environment: dict[str, str] | None = None) -> s
     )
 
 
-@pytest.mark.parametrize(("explora", "variant"), [("0", "training"), ("1", "training-explora")])
+@pytest.mark.parametrize(("explora", "variant"), [("false", "training"), ("true", "training-explora")])
 def test_make_submit_starts_a_run_with_whole_sections_and_a_gpu_count_as_text(
     api: Api, explora: str, variant: str
 ) -> None:
@@ -122,8 +123,8 @@ def test_make_submit_starts_a_run_with_whole_sections_and_a_gpu_count_as_text(
         f"KFP_ENDPOINT={api.url}",
         "EXPERIMENT=street",
         "RUN=first",
-        f"EXPLORA={explora}",
-        'PARAMS=num_gpus=2 scrc={"alpha": 0.02} training={"optimizer": {"lr": 1e-4}} data_version="may 2026"',
+        f"SET=hardware.num_gpus=2 scrc.alpha=0.02 training.optimizer.lr=1e-4 model.init_from_explora={explora}",
+        "DATA_VERSION=may 2026",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (run,) = api.runs
@@ -131,25 +132,37 @@ def test_make_submit_starts_a_run_with_whole_sections_and_a_gpu_count_as_text(
     assert run["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == f"natix-{variant}"
     given = run["runtime_config"]["parameters"]
     default = config.load(CONFIG).model_dump(mode="json", exclude_none=True)
-    assert given.keys() == {"num_gpus", "scrc", "training", "data_version"}
+    assert given.keys() == {"num_gpus", "scrc", "training", "model", "data_version"}
     assert given["num_gpus"] == "2" and given["data_version"] == "may 2026"
     assert given["scrc"] == {**default["scrc"], "alpha": 0.02}
     assert given["training"] == {**default["training"], "optimizer": {"lr": 1e-4, "weight_decay": 1e-4}}
+    assert given["model"]["init_from_explora"] is (explora == "true")
 
 
-def test_make_submit_takes_parameters_from_the_environment_and_needs_none(api: Api) -> None:
-    for environment in ({"PARAMS": 'scrc={"delta": 0.05}'}, {}):
+def test_make_submit_takes_overrides_from_the_environment_and_needs_none(api: Api) -> None:
+    for environment in ({"SET": "scrc.delta=0.05 'data.class_names=[None, Roadwork]'"}, {}):
         done = make_submit("TARGET=kubeflow", f"KFP_ENDPOINT={api.url}", environment=environment)
         assert done.returncode == 0, done.stdout + done.stderr
     first, second = api.runs
-    assert first["runtime_config"]["parameters"]["scrc"]["delta"] == 0.05 and first["display_name"] == "natix"
+    parameters = first["runtime_config"]["parameters"]
+    assert parameters["scrc"]["delta"] == 0.05 and first["display_name"] == "natix"
+    assert parameters["data"]["class_names"] == ["None", "Roadwork"]
     assert not second["runtime_config"].get("parameters")
+
+
+def test_hardware_is_compiled_into_the_run(api: Api) -> None:
+    done = make_submit("TARGET=kubeflow", f"KFP_ENDPOINT={api.url}", "SET=hardware.memory=3Gi hardware.num_gpus=0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = api.runs
+    executors = run["pipeline_spec"]["pipeline_spec"]["deploymentSpec"]["executors"]
+    assert executors["exec-train"]["container"]["resources"]["resourceMemoryLimit"] == "3Gi"
+    assert run["runtime_config"]["parameters"] == {"num_gpus": "0"}
 
 
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        (['PARAMS=scrc={"alpha": 2}'], "config: scrc.alpha: input should be less than 1, got 2"),
+        (["SET=scrc.alpha=2"], "config: scrc.alpha: input should be less than 1, got 2"),
         (["RELEASE=1"], "a release needs images named by their digest.*--image-cpu natix-cpu:latest, --image-gpu"),
         (["TARGET=all"], "submitting needs TARGET kubeflow or vertex, got 'all'"),
         (["KFP_ENDPOINT="], "submitting to kubeflow needs KFP_ENDPOINT"),
@@ -168,49 +181,49 @@ def test_make_submit_says_what_is_wrong_in_one_line_and_sends_nothing(
     assert all(line.startswith("make") for line in rest) and api.runs == []
 
 
-@pytest.fixture(scope="module")
-def package() -> str:
-    return (GOLDEN / "kubeflow" / "training.yaml").read_text()
+OVERRIDES = [
+    "alpha=0.02", "scrc.alpha", "scrc.alfa=0.02", "hardware.num_gpu=2", "hardware.num_gpus=two", "scrc=0.02",
+    "scrc={alpha: 2}", "data_version=2", "split.seed=[",
+]  # fmt: skip
 
 
-def test_what_is_no_parameter_text_is_left_as_it_stands(package: str) -> None:
-    assert run_parameters("", package) == {}
-    assert run_parameters(" num_gpus=0  backbone_version=2 ", package) == {"num_gpus": "0", "backbone_version": "2"}
-    assert run_parameters('num_gpus="2" data_version=', package) == {"num_gpus": "2", "data_version": ""}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("alpha=0.02", "PARAMS alpha is not a parameter of the pipeline, known ones: .*backbone_version, data, "),
-        ("num_gpu=2", "PARAMS num_gpu is not a parameter of the pipeline, did you mean num_gpus?"),
-        ("hardware={}", "PARAMS hardware is not a parameter of the pipeline"),
-        ("scrc=0.02", "PARAMS scrc must be a JSON object, got '0.02'"),
-        ('num_gpus={"a": 1}', "PARAMS num_gpus must be a text, got {'a': 1}"),
-        ("scrc={alpha: 0.02}", "PARAMS scrc is not JSON: Expecting property name .* in '{alpha: 0.02}'"),
-        ("num_gpus=two", "PARAMS num_gpus must be a whole number, got 'two'"),
-        ("just words", "PARAMS takes key=value, got 'just words'"),
-        ('scrc={"alpha": 0.02}num_gpus=2', "PARAMS takes key=value, got 'num_gpus=2'"),
-        ('scrc={"alfa": 0.02}', "config: scrc.alfa is not a known key, did you mean alpha?"),
-        (
-            'scrc={"alpha": 2} export={"policy": "both"}',
-            "config: 2 mistakes: scrc.alpha.*; export.policy must name the one policy that ships",
-        ),
-        ('model={"init_from_explora": true}', "this pipeline was compiled without ExPLoRA: submit the other one"),
-    ],
-)
-def test_parameters_are_checked_before_anything_is_sent(package: str, text: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message.replace("?", r"\?").replace("{", r"\{").replace("}", r"\}")):
-        run_parameters(text, package)
-
-
-def test_gpus_for_a_pipeline_without_any_are_refused(package: str) -> None:
-    without = package.replace("defaultValue: '1'", "defaultValue: '0'")
-    assert without != package and run_parameters("num_gpus=0", without) == {"num_gpus": "0"}
-    with pytest.raises(
-        ConfigError, match="num_gpus is 2, but with hardware.num_gpus 0 no step has been given a GPU node"
+@pytest.mark.parametrize("override", OVERRIDES)
+def test_a_wrong_override_is_the_same_line_as_of_natix_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], override: str
+) -> None:
+    lines = []
+    submitted = ["submit", "--target", "kubeflow", "--image-cpu", "a", "--image-gpu", "a", "--experiment", "e"]
+    for main, command in (
+        (submit.main, [*submitted, "--run", "r", "--output", str(tmp_path / "built"), "--set", override]),
+        (cli.main, ["natix", "run", "--output", str(tmp_path / "run"), "--set", override]),
     ):
-        run_parameters("num_gpus=2", without)
+        monkeypatch.setattr(sys, "argv", [*command, "--config", str(CONFIG)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        lines.append(capsys.readouterr().err)
+    assert lines[0] == lines[1] and len(lines[0].splitlines()) == 1 and not list(tmp_path.iterdir())
+
+
+def parameters_of(*overrides: str) -> dict[str, Any]:
+    return run_parameters(config.load(CONFIG, overrides), overrides)
+
+
+def test_only_the_sections_that_are_named_are_sent() -> None:
+    assert parameters_of() == {}
+    assert parameters_of("hardware.num_gpus=0") == {"num_gpus": "0"}
+    whole = config.load(CONFIG).model_dump(mode="json", exclude_none=True)
+    assert parameters_of(" sweep.max_risk=0.1", "evaluate={seed: 1}") == {
+        "sweep": {**whole["sweep"], "max_risk": 0.1},
+        "evaluate": {**whole["evaluate"], "seed": 1},
+    }
+
+
+def test_a_text_of_several_overrides_is_quoted_as_in_a_shell() -> None:
+    assert several("") == []
+    assert several(" a.b=1  'c.d=[x, y]' e.f=\"g h\" ") == ["a.b=1", "c.d=[x, y]", "e.f=g h"]
+    with pytest.raises(ConfigError, match="SET takes section.key=value, quoted as in a shell: No closing quotation"):
+        several("a.b='1")
 
 
 @dataclass
@@ -257,7 +270,7 @@ def submit_to_vertex(parameters: dict[str, Any], variant: str = "training", **ch
         "pipeline_root": "gs://street/runs",
         "service_account": "natix@street-1.iam.gserviceaccount.com",
     }
-    return to_vertex(package, run_parameters("", package.read_text()) | parameters, **{**named, **changed})
+    return to_vertex(package, parameters, **{**named, **changed})
 
 
 @pytest.mark.parametrize("variant", ["training", "training-explora"])

@@ -11,9 +11,9 @@ from kfp.kubernetes import kubernetes_executor_config_pb2
 
 from natix_lib import config
 from natix_lib.config import Hardware
+from natix_lib.config.hardware import Nodes
 from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError
-from natix_lib.hardware import Nodes
 from pipelines.compile import compiled
 from pipelines.targets import Target, local_target
 

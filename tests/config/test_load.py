@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from natix_lib import config
+from natix_lib.config.step_settings import TrainSettings, step_settings
 from natix_lib.errors import ConfigError
-from natix_lib.step_settings import TrainSettings, step_settings
 from natix_lib.steps import check
 from tests.config_texts import VALID, config_texts
 
@@ -155,7 +155,7 @@ def test_settings_survive_the_floats_of_kfp() -> None:
     assert config.parse(TrainSettings, settings).training.epochs == 50
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parent.parent / "pipelines" / "configs").glob("*.yaml")))
+@pytest.mark.parametrize("path", sorted((Path(__file__).parent.parent.parent / "pipelines" / "configs").glob("*.yaml")))
 def test_the_configs_we_ship_are_valid(path: Path) -> None:
     overrides = ["data.data_root=images", "model.backbone_id=vit"] if path.name == "demo.yaml" else []
     config.load(path, overrides)

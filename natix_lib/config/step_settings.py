@@ -22,9 +22,9 @@ from natix_lib.config import (
     Sweep,
     Training,
 )
+from natix_lib.config.hardware import Nodes
+from natix_lib.config.section import Section
 from natix_lib.files import JsonDict
-from natix_lib.hardware import Nodes
-from natix_lib.section import Section
 
 NodesOrNone = Annotated[
     Nodes | None, BeforeValidator(lambda value: value or None)

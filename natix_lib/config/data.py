@@ -1,0 +1,139 @@
+"""The config section `data`: where the images are, what their tables call things, and how they are fed."""
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationInfo, field_validator, model_validator
+
+from natix_lib.config.key import Fraction, default
+from natix_lib.config.section import Section
+from natix_lib.grammar import Place
+
+OWN_NAME = "choice: the key's own name"
+
+
+class Dataloader(Section):
+    """How images are fed to the backbone."""
+
+    batch_size: PositiveInt = default(
+        32,
+        "Images in one batch of training and of computing features.",
+        unit="images",
+        source="choice: a forward pass of a ViT-L at 224 pixels fits into 16 GB",
+    )
+    num_workers: NonNegativeInt = default(
+        2,
+        "Processes that decode images beside the one that trains; 0 decodes in the training process.",
+        unit="processes",
+        source="choice: two cores, the smallest machine that natix is tried on",
+    )
+
+
+class Columns(Section):
+    """Names of the columns of a manifest or Parquet file; an absent optional column is simply not used."""
+
+    image: str = default("image", "Column with the file name or, in Parquet, the bytes of an image.", source=OWN_NAME)
+    label: str = default("label", "Column with the class of an image, a name or an integer.", source=OWN_NAME)
+    group: str = default(
+        "group", "Column with the drive or sequence of an image, which is never divided by the split.", source=OWN_NAME
+    )
+    source_id: str = default(
+        "source_id",
+        "Column with the original of an image, which stays in one role with all its copies.",
+        source=OWN_NAME,
+    )
+    lat: str = default("lat", "Column with the latitude in degrees.", source=OWN_NAME)
+    lon: str = default("lon", "Column with the longitude in degrees.", source=OWN_NAME)
+    captured_at: str = default("captured_at", "Column with the time at which an image was taken.", source=OWN_NAME)
+    split: str = default("split", "Column with the split role that the data's owner has given.", source=OWN_NAME)
+    is_synthetic: str = default(
+        "is_synthetic",
+        "Column that says whether an image is synthetic; such images reach neither VAL_CALIB nor TEST.",
+        source=OWN_NAME,
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "Columns":
+        named = [name for name in self.model_dump().values() if name]
+        repeated = sorted({name for name in named if named.count(name) > 1})
+        if repeated:
+            raise ValueError(f"data.columns must name each column once, got {repeated[0]!r} twice")
+        return self
+
+
+class DataSource(Section):
+    """What ingest reads."""
+
+    data_root: Place = Field(description="Folder or gs://bucket/prefix that holds the images.")
+    format: Literal["auto", "manifest", "parquet", "folder"] = default(
+        "auto",
+        "Layout of the images: a table that lists them, Parquet files that hold them, or a folder for each class; "
+        "auto looks, and refuses a layout that can be read in two ways.",
+        source="choice: what is there decides",
+    )
+    manifest: str = default(
+        "",
+        'Table that lists the images, a file below data_root; "" finds manifest.csv and its like, metadata.csv, or the '
+        "one table beside the images.",
+        source="choice: what is there decides",
+    )
+    columns: Columns = Columns()
+    class_names: list[str] = default(
+        [],
+        "Names of the classes, in the order of integer labels; [] takes the labels found, sorted.",
+        source="choice: what is there decides",
+    )
+    positive_classes: list[str] = default(
+        [],
+        "Classes whose probabilities add up to the binary score; [] takes the last of two classes, and of more none.",
+        source="convention: of two sorted classes the last one is the positive one, as in scikit-learn",
+    )
+    unlabelled: Literal["fail", "drop"] = default(
+        "fail",
+        "What happens to rows without a label: fail refuses the data, drop leaves them out and says how many.",
+        source="choice: images are not lost in silence",
+    )
+    resize_shorter_side: PositiveInt = default(
+        256,
+        "Length to which the shorter side of an image is reduced when it is read.",
+        unit="pixels",
+        source="convention: the evaluation of a ViT at 224 pixels resizes to 256, as DINOv2 and DINOv3 do",
+    )
+    max_reject_fraction: Fraction = default(
+        0.01,
+        "Share of images that may be undecodable; more of them are an error.",
+        unit="share of images",
+        source="choice: one broken file does not stop a run, a broken export does",
+    )
+    max_pixels: PositiveInt = default(
+        178_956_970,
+        "Largest image that is decoded.",
+        unit="pixels",
+        source="library: Pillow's limit against decompression bombs, twice its MAX_IMAGE_PIXELS",
+    )
+
+    @field_validator("data_root")
+    @classmethod
+    def _check_root(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("data.data_root must name a folder or gs:// prefix, got an empty text")
+        return value
+
+    @field_validator("class_names", "positive_classes")
+    @classmethod
+    def _check_names(cls, names: list[str], info: ValidationInfo) -> list[str]:
+        if len(set(names)) != len(names):
+            raise ValueError(f"data.{info.field_name} must not repeat a class, got {names}")
+        return names
+
+    @model_validator(mode="after")
+    def _check(self) -> "DataSource":
+        unknown = sorted(set(self.positive_classes) - set(self.class_names))
+        if self.class_names and unknown:
+            raise ValueError(f"data.positive_classes must be among data.class_names, got {unknown}")
+        return self
+
+
+class Data(DataSource):
+    """Where the images are and how they are fed."""
+
+    dataloader: Dataloader = Dataloader()

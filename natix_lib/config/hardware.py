@@ -1,0 +1,193 @@
+"""The config section `hardware`: what the steps ask of a cluster; `pipelines/targets.py` applies it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+
+from natix_lib.config.key import default
+from natix_lib.config.section import Section
+from natix_lib.contracts import STEPS
+from natix_lib.grammar import (
+    PREFIXES,
+    Cpu,
+    ImageName,
+    LabelKey,
+    LabelValue,
+    Memory,
+    ObjectName,
+    Place,
+    SecretName,
+    TaintKey,
+    scheme,
+)
+
+Hours = Annotated[float, Field(gt=0.0, le=8760.0)]  # a year; Kubernetes counts the seconds in 64 bits
+
+A_SMALL_NODE = "choice: half of a node of 8 CPUs and 32 GiB"
+A_GPU_NODE = "choice: two thirds of a g2-standard-12 of GKE, 12 CPUs and 48 GiB beside one L4"
+NOTHING_ASKED = "choice: nothing is asked for"
+
+
+class Toleration(Section):
+    """A Kubernetes toleration: what lets a pod onto a tainted node."""
+
+    key: TaintKey = default(
+        "",
+        'Key of the taint; "" with the operator Exists tolerates every taint.',
+        source="library: Kubernetes' default",
+    )
+    operator: Literal["Exists", "Equal"] = default(
+        "Exists",
+        "Whether the taint must exist, or also have the value.",
+        source="choice: a taint's key says enough; Kubernetes itself takes Equal",
+    )
+    value: LabelValue = default("", "Value of the taint, for Equal.", source="library: Kubernetes' default")
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = default(
+        "", 'Effect of the taint; "" is every effect.', source="library: Kubernetes' default"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "Toleration":
+        if self.operator == "Exists" and self.value:
+            raise ValueError(
+                f"a toleration with the value {self.value} must have operator: Equal, Exists takes any value"
+            )
+        if self.operator == "Equal" and not self.key:
+            raise ValueError("a toleration with operator: Equal must have a key")
+        return self
+
+    def given(self) -> dict[str, str]:
+        """The fields that say something, as Kubernetes takes them."""
+        return {name: value for name, value in self.model_dump().items() if value}
+
+
+class Hardware(Section):
+    """What the steps ask of a cluster; on a machine without a GPU the GPU steps run on the CPU and say so."""
+
+    num_gpus: NonNegativeInt = default(
+        1,
+        "GPUs of a node; adapt and train compute on all of them.",
+        unit="GPUs",
+        source="choice: the smallest that helps",
+    )
+    num_nodes: PositiveInt = default(
+        1,
+        "Nodes that adapt and train compute on; more than one run as a Kubeflow TrainJob.",
+        unit="nodes",
+        source="choice: several need Kubeflow Trainer",
+    )
+    accelerator: LabelValue = default(
+        "nvidia-l4",
+        "GPU, as GKE labels its node pools; Vertex's name is derived from it.",
+        source="choice: the cheapest GPU of GKE and Vertex that computes in bfloat16",
+    )
+    cpu: Cpu = default("4", "CPUs of a CPU step.", unit="CPUs", source=A_SMALL_NODE)
+    memory: Memory = default("16Gi", "Memory of a CPU step.", unit="bytes", source=A_SMALL_NODE)
+    gpu_cpu: Cpu = default("8", "CPUs of a GPU step, and of each node of a TrainJob.", unit="CPUs", source=A_GPU_NODE)
+    gpu_memory: Memory = default(
+        "32Gi", "Memory of a GPU step, and of each node of a TrainJob.", unit="bytes", source=A_GPU_NODE
+    )
+    shared_memory: Memory = default(
+        "8Gi",
+        "Size of /dev/shm in GPU steps, through which the data loader's processes hand on images.",
+        unit="bytes",
+        source="choice: a quarter of the memory; Docker's 64 MiB are too few",
+    )
+    node_selector: dict[LabelKey, LabelValue] = default(
+        {}, "Labels of the nodes that CPU steps run on; {} takes any node.", source=NOTHING_ASKED
+    )
+    tolerations: list[Toleration] = default([], "Taints that CPU steps tolerate.", source=NOTHING_ASKED)
+    gpu_node_selector: dict[LabelKey, LabelValue] = default(
+        {},
+        "Labels of the nodes that GPU steps run on; {} takes cloud.google.com/gke-accelerator: accelerator.",
+        source="library: the label that GKE gives its GPU nodes",
+    )
+    gpu_tolerations: list[Toleration] = default(
+        [Toleration(key="nvidia.com/gpu", effect="NoSchedule")],
+        "Taints that GPU steps tolerate.",
+        source="library: the taint that GKE and the NVIDIA GPU operator put on GPU nodes",
+    )
+    retries: Annotated[int, Field(ge=0, le=10)] = default(
+        2,
+        "Times that a step is tried again when it has failed or was preempted; ten wait for 17 hours.",
+        unit="attempts",
+        source="choice: nodes that can be preempted mostly are not three times in a row",
+    )
+    retry_wait_seconds: Annotated[int, Field(ge=1, le=86_400)] = default(
+        60,
+        "Wait before the first retry, doubled before each further one.",
+        unit="seconds",
+        source="choice: a new node takes about a minute to come",
+    )
+    timeout_hours: Hours = default(
+        6.0, "Time that one attempt of a CPU step may take.", unit="hours", source="choice: a hanging step must end"
+    )
+    gpu_timeout_hours: Hours = default(
+        72.0,
+        "Time that one attempt of a GPU step, or a TrainJob, may take.",
+        unit="hours",
+        source="choice: a hanging step must end, a long adaptation must not",
+    )
+    uncached_steps: list[str] = default(
+        [], "Steps that are run anew even when nothing that they read has changed.", source=NOTHING_ASKED
+    )
+    pull_policy: Literal["Always", "IfNotPresent", "Never"] = default(
+        "IfNotPresent",
+        "When a node pulls an image.",
+        source="library: Kubernetes' default for tagged images; enough for digests",
+    )
+    hf_token_secret: SecretName = default(
+        "hf-token",
+        "Secret with the hub's token, a Kubernetes secret with the key token, or an id in Secret Manager; "
+        '"" for none.',
+        source="convention: the name in docs/deploy.md",
+    )
+    shared_root: Place = default(
+        "",
+        "gs:// prefix through which the nodes of a TrainJob get their inputs; needed when num_nodes is above 1.",
+        source="choice: a place must be named by who owns it",
+    )
+    training_runtime: ObjectName = default(
+        "torch-distributed",
+        "Runtime of Kubeflow Trainer that a TrainJob is made from.",
+        source="library: the PyTorch runtime that Kubeflow Trainer installs",
+    )
+    service_account: ObjectName = default(
+        "pipeline-runner",
+        "Service account of the pods of a TrainJob.",
+        source="library: the account that KFP runs its own pods with",
+    )
+
+    @field_validator("uncached_steps")
+    @classmethod
+    def _check_steps(cls, names: list[str]) -> list[str]:
+        if unknown := sorted(set(names) - set(STEPS)):
+            raise ValueError(f"hardware.uncached_steps must be among {', '.join(STEPS)}, got {unknown}")
+        return names
+
+    @model_validator(mode="after")
+    def _check(self) -> "Hardware":
+        if self.num_nodes > 1 and not scheme(self.shared_root):
+            raise ValueError(
+                f"hardware.shared_root must be a {PREFIXES} prefix when hardware.num_nodes is {self.num_nodes}, "
+                f"got {self.shared_root!r}"
+            )
+        if self.num_nodes > 1 and not self.num_gpus:
+            raise ValueError(f"hardware.num_gpus must be at least 1 when hardware.num_nodes is {self.num_nodes}, got 0")
+        return self
+
+
+class Nodes(Section):
+    """The TrainJob that computes for adapt or train; made from `Hardware` when the pipeline is compiled."""
+
+    num_nodes: Annotated[int, Field(ge=2)]
+    image: ImageName
+    cpu: Cpu  # cpu, memory and shared_memory of each node
+    memory: Memory
+    shared_memory: Memory
+    node_selector: dict[LabelKey, LabelValue]
+    tolerations: list[Toleration]
+    timeout_hours: Hours
+    shared_root: Place
+    runtime: ObjectName
+    service_account: ObjectName

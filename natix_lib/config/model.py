@@ -1,0 +1,100 @@
+"""The config section `model`: the backbone and the head."""
+
+import difflib
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, PositiveInt, field_validator
+
+from natix_lib.config.key import default
+from natix_lib.config.section import Section
+from natix_lib.documents import HeadType
+from natix_lib.grammar import BackboneSource
+
+DINOV3_HUB_NAMES = ("vits16", "vits16plus", "vitb16", "vitl16", "vith16plus", "vit7b16")
+
+
+def _whole(value: object) -> object:
+    """`None` spelt as KFP can pass it: optional pipeline parameters cannot default to null."""
+    return None if value in ("", 0) else value
+
+
+class Model(Section):
+    """The backbone and the head."""
+
+    backbone_id: BackboneSource = Field(
+        description="Backbone: an id on the Hugging Face hub, a local folder or a gs:// folder."
+    )
+    backbone_revision: str = default(
+        "main",
+        "Branch, tag or commit of the backbone on the hub; a commit pins the weights.",
+        source="library: the hub's default branch",
+    )
+    num_classes: Annotated[PositiveInt | None, BeforeValidator(_whole)] = default(
+        None,
+        "Number of classes, which the data is checked against; without it the data says how many there are.",
+        unit="classes",
+        source="choice: what is there decides",
+    )
+    image_size: PositiveInt = default(
+        224,
+        "Side of the square that the model sees, a multiple of the backbone's patch.",
+        unit="pixels",
+        source="paper: the evaluation size of DINOv2, arXiv 2304.07193, and of DINOv3",
+    )
+    freeze_backbone: bool = default(
+        True,
+        "Whether the backbone keeps its weights and only the head is trained.",
+        source="paper: the linear probe of DINOv2, arXiv 2304.07193",
+    )
+    head_type: HeadType = default(
+        "linear",
+        "Head on the backbone's features; mlp has one hidden layer.",
+        source="paper: the linear probe of DINOv2, arXiv 2304.07193",
+    )
+    dropout_rate: Annotated[float, Field(ge=0.0, lt=1.0)] = default(
+        0.0,
+        "Share of the features that dropout hides from the head while it trains.",
+        unit="share of features",
+        source="paper: the linear probe of DINOv2, arXiv 2304.07193, has none",
+    )
+    use_ema: bool = default(
+        True,
+        "Whether the weights that are kept are a moving average over the training.",
+        source="choice: an average depends less on the last batches",
+    )
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = default(
+        0.99,
+        "Share of the moving average that stays at each optimiser step.",
+        unit="share of the average",
+        source="choice: an average over some 100 steps, a few epochs of a small data set",
+    )
+    use_multiview: bool = default(
+        False,
+        "Whether the logits of three square views along the longer side are averaged, instead of one view's.",
+        source="choice: three views cost three times the computing",
+    )
+    init_from_explora: bool = default(
+        False,
+        "Whether adapt first adapts the backbone to the images of TRAIN, by the section explora.",
+        source="choice: hours on a GPU, to be asked for",
+    )
+
+    @field_validator("backbone_id")
+    @classmethod
+    def _check_backbone(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("model.backbone_id must name a hub id, a folder or a gs:// folder, got an empty text")
+        prefix, suffix = "facebook/dinov3-", "-pretrain-lvd1689m"
+        name = value.removeprefix(prefix).removesuffix(suffix)
+        if value == f"{prefix}{name}{suffix}" and name not in DINOV3_HUB_NAMES:
+            longer = [known for known in DINOV3_HUB_NAMES if known.startswith(name)]
+            near = (longer or difflib.get_close_matches(name, DINOV3_HUB_NAMES, n=1, cutoff=0.0))[0]
+            raise ValueError(f"model.backbone_id {value} does not exist on the hub: use {prefix}{near}{suffix}")
+        return value
+
+    @field_validator("num_classes")
+    @classmethod
+    def _check_classes(cls, value: int | None) -> int | None:
+        if value == 1:
+            raise ValueError("model.num_classes must be at least 2, got 1")
+        return value

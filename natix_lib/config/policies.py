@@ -1,0 +1,96 @@
+"""The config sections `sweep` and `scrc`: the two policies, each fitted on VAL_CALIB."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from natix_lib.config.key import OpenFraction, default
+from natix_lib.config.section import Section
+
+RESAMPLES = "convention: 1,000 resamples for a 95 % percentile interval, Efron and Tibshirani 1993"
+
+
+class Sweep(Section):
+    """The rejection threshold that the step sweep chooses."""
+
+    objective: Literal["macro_f1", "coverage_at_risk", "f1_at_coverage", "mcc"] = default(
+        "macro_f1",
+        "Figure that the threshold makes largest: macro-F1 with the rejected counted as missed, the coverage at "
+        "max_risk, or macro-F1 or MCC of the accepted at min_coverage.",
+        source="choice: F1 of the accepted alone would accept a thousandth of the images",
+    )
+    max_risk: OpenFraction = default(
+        0.05,
+        "Highest error rate of the accepted, for coverage_at_risk.",
+        unit="share of accepted images",
+        source="convention: one in twenty",
+    )
+    min_coverage: Annotated[float, Field(gt=0.0, le=1.0)] = default(
+        0.8,
+        "Smallest share of images that must be accepted, for f1_at_coverage and mcc.",
+        unit="share of images",
+        source="choice: at most one image in five goes to a person",
+    )
+    tune_cut: bool = default(
+        True,
+        "Whether a binary task also tunes the cut on p(positive), which is stored as decision.",
+        source="choice: a tuned cut ships only where it beats 0.5 by more than chance",
+    )
+
+
+class Scrc(Section):
+    """The temperature and the accept rule with its guarantee that the step calibrate fits."""
+
+    alpha: OpenFraction = default(
+        0.05,
+        "Bound on the error rate of accepted images.",
+        unit="share of accepted images",
+        source="convention: one in twenty",
+    )
+    delta: OpenFraction = default(
+        0.1,
+        "Probability that the bound does not hold.",
+        unit="probability",
+        source="convention: 90 % confidence, as in most examples of distribution-free bounds",
+    )
+    procedure: Literal["ltt", "sgr", "grid"] = default(
+        "ltt",
+        "How the threshold is certified: ltt tests thresholds in a fixed order, sgr by binary search, grid at fixed "
+        "probabilities.",
+        source="choice: what accepts most where risk falls with confidence",
+    )
+    grid: list[OpenFraction] = default(
+        [],
+        "Probabilities that the procedure grid tests, chosen without VAL_CALIB; [] takes 24 from 0.1 to 0.999.",
+        unit="probability",
+        source="choice: two dozen lie close enough and cost little of delta",
+    )
+    on_infeasible: Literal["fail", "empirical", "abstain"] = default(
+        "fail",
+        "What happens when nothing can be certified: fail stops the run, empirical takes the threshold whose observed "
+        "risk is at most alpha, abstain accepts nothing.",
+        source="choice: zero coverage must not look green",
+    )
+    sets: Literal["none", "pac", "scrc_i"] = default(
+        "none",
+        "Prediction sets of accepted images, which take half of VAL_CALIB for themselves: pac bounds their misses with "
+        "confidence 1 - delta, scrc_i on average.",
+        source="choice: half of VAL_CALIB is much to give",
+    )
+    sets_alpha: OpenFraction = default(
+        0.05,
+        "Bound on the share of accepted images whose set misses the label.",
+        unit="share of accepted images",
+        source="convention: one in twenty, as alpha",
+    )
+    tune_cut: bool = default(
+        True,
+        "Whether a binary task also tunes the cut on p(positive), the binary score that the bundle emits.",
+        source="choice: a tuned cut ships only where it beats 0.5 by more than chance",
+    )
+    bootstrap: PositiveInt = default(
+        1000,
+        "Resamples behind the intervals of calibration figures; the accept rule draws with no seed to turn.",
+        unit="resamples",
+        source=RESAMPLES,
+    )

@@ -1,0 +1,49 @@
+"""The whole config: its sections, and the rules that join keys of several."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import model_validator
+
+from natix_lib.config.data import Data
+from natix_lib.config.delivery import Evaluate, Export
+from natix_lib.config.explora import Explora
+from natix_lib.config.hardware import Hardware
+from natix_lib.config.model import Model
+from natix_lib.config.policies import Scrc, Sweep
+from natix_lib.config.section import Section
+from natix_lib.config.split import Split
+from natix_lib.config.training import Training
+
+
+class Config(Section):
+    """The whole config."""
+
+    data: Data
+    split: Split = Split()
+    model: Model
+    explora: Explora = Explora()
+    training: Training = Training()
+    sweep: Sweep = Sweep()
+    scrc: Scrc = Scrc()
+    export: Export
+    evaluate: Evaluate = Evaluate()
+    hardware: Hardware = Hardware()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_required_keys(cls, values: Any) -> Any:
+        """Let an absent section be reported by the keys that it must hold."""
+        return {"data": {}, "model": {}, "export": {}, **values} if isinstance(values, Mapping) else values
+
+    @model_validator(mode="after")
+    def _check(self) -> "Config":
+        names, count = self.data.class_names, self.model.num_classes
+        if names and count is not None and len(names) != count:
+            raise ValueError(f"model.num_classes is {count} but data.class_names names {len(names)} classes: {names}")
+        if self.model.freeze_backbone is False and self.training.feature_cache_dir:
+            raise ValueError("training.feature_cache_dir needs model.freeze_backbone: true")
+        return self
+
+
+SECTIONS = tuple(Config.model_fields)
