@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 from natix_lib import config
-from natix_lib.backbones.untrained import write_untrained_backbone
 from natix_lib.cli_progress import RunDisplay
 from natix_lib.contracts import ARTIFACTS, STEPS
-from natix_lib.data.synthetic import draw_dataset
+from natix_lib.demo.backbone import write_untrained_backbone
+from natix_lib.demo.dataset import draw_dataset
 from natix_lib.step_settings import step_settings
 from pipelines import local
 

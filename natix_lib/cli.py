@@ -201,7 +201,7 @@ def draw(
     seed: Seed = 0,
 ) -> None:
     """Draw a synthetic street data set: drives of near-duplicate frames, with and without roadwork."""
-    from natix_lib.data.synthetic import draw_dataset
+    from natix_lib.demo.dataset import draw_dataset
 
     require_new(output)
     draw_dataset(output, images=images, classes=classes, seed=seed)
@@ -218,7 +218,7 @@ def backbone(
     image_size: Annotated[int, typer.Option(min=1, help="Pixels, a multiple of the patch.")] = 112,
 ) -> None:
     """Write a small DINOv3 with random weights, for a try without the hub."""
-    from natix_lib.backbones.untrained import write_untrained_backbone
+    from natix_lib.demo.backbone import write_untrained_backbone
 
     write_untrained_backbone(output, seed, hidden_size, layers, patch_size, image_size)
     typer.echo(str(output))
@@ -232,7 +232,7 @@ def demo(
     seed: Seed = 0,
 ) -> None:
     """Draw data, make a backbone, run the whole pipeline on them: a few minutes on two cores, no network."""
-    from natix_lib.data.street_scene import ROADWORK
+    from natix_lib.demo.street_scene import ROADWORK
 
     _require(*OF_A_RUN)
     require_new(output)

@@ -40,6 +40,8 @@ def test_imports_go_from_pipelines_to_components_to_steps_to_algorithms(path: Pa
         assert not starts & {"torch", "transformers"}
     if name.startswith("components"):
         assert "pipelines" not in starts
+    if name != "natix_lib/cli.py" and not name.startswith("natix_lib/demo"):
+        assert not any(module.startswith("natix_lib.demo") for module in found)
 
 
 @pytest.mark.parametrize("path", PYTHON, ids=names)
