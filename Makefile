@@ -22,14 +22,14 @@ IMAGE_LABELS  = --build-arg VERSION=$(shell sed -n 's/^version = "\(.*\)"/\1/p' 
 	--build-arg CREATED=$(shell date -u +%Y-%m-%dT%H:%M:%SZ)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-long test-containers check format compile submit manifests images image-cpu image-gpu bench bench-explora bench-decisions bench-grouping bench-serving lock clean
+.PHONY: help install demo test test-slow test-long test-containers check names format compile submit manifests images image-cpu image-gpu bench bench-explora bench-decisions bench-grouping bench-serving lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv and install natix with its locked dependencies
 
-$(STAMP): pyproject.toml requirements.lock
+$(STAMP): pyproject.toml setup.py requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "natix needs Python 3.11 or newer: make PYTHON=python3.11 ..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
@@ -53,10 +53,15 @@ test-long: install ## The guarantees in 2,000 simulated trials each
 test-containers: install ## The pipeline in its images, with a Docker engine of its own where none answers
 	images/with-engine $(BIN)/python -m pytest -m containers tests/containers
 
-check: install ## Format, lint, types
+check: install names ## Format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+names: # What is installed under another name than its folder's, for tools that read files and import nothing
+	@mkdir -p build/names
+	@ln -sfn ../../components build/names/natix_components
+	@ln -sfn ../../pipelines build/names/natix_pipelines
 
 format: install ## Put the code into its format
 	$(BIN)/ruff format .

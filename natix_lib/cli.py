@@ -332,7 +332,7 @@ def main() -> None:
     except NatixError as error:
         _end(error)
     except ModuleNotFoundError as error:
-        if not error.name or error.name.partition(".")[0] in ("natix_lib", "components", "pipelines"):
+        if not error.name or error.name.partition(".")[0] in ("natix_lib", "natix_components", "natix_pipelines"):
             raise
         _end(_missing(error.name))
     except BrokenPipeError:

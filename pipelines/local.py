@@ -38,7 +38,6 @@ from pipelines.step_cache import CHANGED, StepCache
 from pipelines.targets import local_target
 from pipelines.training import build
 
-ROOT = Path(__file__).parent.parent
 CONFIG, LOG = "config.yaml", "run.log"
 AT_TOP = {"bundle", "report"}  # published where a person looks first, not below their step
 REWRITTEN = "python3"  # KFP's local runner replaces this text wherever it stands in a parameter
@@ -90,7 +89,7 @@ def run(config: Config, output: Path, cache: Path | None, display: Display) -> N
     place = _writable(cache)
     log = _Log(display)
     try:
-        with _listening(log), _importable(), _replaced(place / "artifacts", log):
+        with _listening(log), _replaced(place / "artifacts", log):
             local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(place / "artifacts"))
             outputs = build(local_target(), config)(**arguments).outputs
     except RuntimeError as error:
@@ -136,20 +135,6 @@ def _writable(cache: Path | None) -> Path:
 
 def _is_folder(uri: str) -> bool:
     return storage.is_remote(uri) or Path(uri).is_dir()
-
-
-@contextlib.contextmanager
-def _importable() -> Iterator[None]:
-    """Let the steps' processes import this project when it is used from a checkout without being installed."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *([before] if before else [])])
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ def test_imports_go_from_pipelines_to_components_to_steps_to_algorithms(path: Pa
     found, name = imports(path), names(path)
     starts = {module.split(".")[0] for module in found}
     if name.startswith("natix_lib") and not name.startswith("natix_lib/cli"):
-        assert not starts & {"components", "pipelines", "kfp"}
+        assert not starts & {"natix_components", "natix_pipelines", "kfp"}
     if name.startswith("natix_lib") and not name.startswith(("natix_lib/steps", "natix_lib/cli")):
         assert not any(module.startswith("natix_lib.steps") for module in found)
     if name.startswith("natix_lib/decisions"):
@@ -39,7 +39,7 @@ def test_imports_go_from_pipelines_to_components_to_steps_to_algorithms(path: Pa
     if name == "natix_lib/bundle/runtime.py":
         assert not starts & {"torch", "transformers"}
     if name.startswith("components"):
-        assert "pipelines" not in starts
+        assert "natix_pipelines" not in starts
     if name != "natix_lib/cli.py" and not name.startswith("natix_lib/demo"):
         assert not any(module.startswith("natix_lib.demo") for module in found)
 
