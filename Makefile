@@ -22,14 +22,14 @@ IMAGE_LABELS  = --build-arg VERSION=$(shell sed -n 's/^version = "\(.*\)"/\1/p' 
 	--build-arg CREATED=$(shell date -u +%Y-%m-%dT%H:%M:%SZ)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-long test-containers check format compile submit docs manifests images image-cpu image-gpu bench bench-explora bench-decisions bench-grouping bench-sets bench-serving lock clean
+.PHONY: help install demo test test-slow test-long test-containers check names format compile submit docs manifests images image-cpu image-gpu bench bench-explora bench-decisions bench-grouping bench-sets bench-serving lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv and install natix with its locked dependencies
 
-$(STAMP): pyproject.toml requirements.lock
+$(STAMP): pyproject.toml setup.py requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "natix needs Python 3.11 or newer: make PYTHON=python3.11 ..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
@@ -54,25 +54,31 @@ test-long: install ## The guarantees in 2,000 simulated trials each
 test-containers: install ## The pipeline in its images, with a Docker engine of its own where none answers
 	images/with-engine $(BIN)/python -m pytest -m containers tests/containers
 
-check: install ## Format, lint, types, and who may import whom
+check: install names ## Format, lint, types, and who may import whom
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+names: # What is installed under another name than its folder's, for tools that read files and import nothing
+	@mkdir -p build/names
+	@ln -sfn ../../components build/names/natix_components
+	@ln -sfn ../../pipelines build/names/natix_pipelines
 
 format: install ## Put the code into its format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 compile: install ## Compile the pipeline for Kubeflow and Vertex, and refresh the golden files
-	$(BIN)/python -m pipelines.compile --config $(CONFIG) --target $(TARGET) \
+	$(BIN)/python -m natix_pipelines.compile --config $(CONFIG) --target $(TARGET) \
 		--image-cpu $(IMAGE_CPU) --image-gpu $(IMAGE_GPU) $(if $(filter 1,$(RELEASE)),--release) \
 		--output build --components build/components
-	$(BIN)/python -m pipelines.compile --config pipelines/configs/default.yaml \
+	$(BIN)/python -m natix_pipelines.compile --config pipelines/configs/default.yaml \
 		--image-cpu natix-cpu:latest --image-gpu natix-gpu:latest --output tests/pipelines/golden
 
 submit: install ## Start a run: TARGET=kubeflow KFP_ENDPOINT=.. or TARGET=vertex PROJECT=.. REGION=.. PIPELINE_ROOT=gs://..; SET='section.key=value ..'
-	@$(BIN)/python -m pipelines.submit --config $(CONFIG) --target $(TARGET) \
+	$(if $(PARAMS)$(EXPLORA),$(error PARAMS and EXPLORA are gone: say SET='section.key=value ..', model.init_from_explora=true for ExPLoRA))
+	@$(BIN)/python -m natix_pipelines.submit --config $(CONFIG) --target $(TARGET) \
 		--image-cpu $(IMAGE_CPU) --image-gpu $(IMAGE_GPU) $(if $(filter 1,$(RELEASE)),--release) \
 		--experiment "$(EXPERIMENT)" --run "$(RUN)" --sets "$$SET" \
 		--data-version "$(DATA_VERSION)" --backbone-version "$(BACKBONE_VERSION)" \

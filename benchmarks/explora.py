@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from natix_lib.backbones.loading import build_backbone, load_backbone
-from natix_lib.backbones.untrained import write_untrained_backbone
 from natix_lib.config import Dataloader, Explora
+from natix_lib.demo.backbone import write_untrained_backbone
 from natix_lib.explora.probe import Probe, features_of, probe
 from natix_lib.explora.run import Feed, adapt_backbone
 from natix_lib.transform import Transform

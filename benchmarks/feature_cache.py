@@ -18,8 +18,8 @@ from rich.table import Table
 
 from natix_lib import config
 from natix_lib.backbones.loading import load_backbone
-from natix_lib.backbones.untrained import write_untrained_backbone
-from natix_lib.data.synthetic import draw_dataset
+from natix_lib.demo.backbone import write_untrained_backbone
+from natix_lib.demo.dataset import draw_dataset
 from natix_lib.training.fit import best_epoch
 from natix_lib.training.run import Recipe, Sets, train_classifier
 from natix_lib.transform import Transform

@@ -17,12 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from natix_lib import config
-from natix_lib.backbones.untrained import write_untrained_backbone
 from natix_lib.cli_progress import RunDisplay
 from natix_lib.config.step_settings import step_settings
 from natix_lib.contracts import ARTIFACTS, STEPS
-from natix_lib.data.synthetic import draw_dataset
-from pipelines import local
+from natix_lib.demo.backbone import write_untrained_backbone
+from natix_lib.demo.dataset import draw_dataset
+from natix_pipelines import local
 
 
 def run_directly(settings: config.Config, folder: Path) -> None:

@@ -105,7 +105,7 @@ def _run_pipeline(settings: config.Config, output: Path, cache: Path | None, aga
     """Run the pipeline; `again` is the command that goes on when this one is told to stop."""
     from natix_lib.cli_progress import RunDisplay
     from natix_lib.stopping import stoppable
-    from pipelines import local
+    from natix_pipelines import local
 
     try:
         with stoppable(), RunDisplay(Console(file=sys.stderr)) as display:
@@ -224,7 +224,7 @@ def draw(
     seed: Seed = 0,
 ) -> None:
     """Draw a synthetic street data set: drives of near-duplicate frames, with and without roadwork."""
-    from natix_lib.data.synthetic import draw_dataset
+    from natix_lib.demo.dataset import draw_dataset
 
     require_new(output)
     draw_dataset(output, images=images, classes=classes, seed=seed)
@@ -241,7 +241,7 @@ def backbone(
     image_size: Annotated[int, typer.Option(min=1, help="Pixels, a multiple of the patch.")] = 112,
 ) -> None:
     """Write a small DINOv3 with random weights, for a try without the hub."""
-    from natix_lib.backbones.untrained import write_untrained_backbone
+    from natix_lib.demo.backbone import write_untrained_backbone
 
     write_untrained_backbone(output, seed, hidden_size, layers, patch_size, image_size)
     typer.echo(str(output))
@@ -255,13 +255,13 @@ def demo(
     seed: Seed = 0,
 ) -> None:
     """Draw data, make a backbone, run the whole pipeline on them: a few minutes on two cores, no network."""
-    from natix_lib.data.street_scene import ROADWORK
+    from natix_lib.demo.street_scene import ROADWORK
 
     _require(*OF_A_RUN)
     require_new(output)
     draw(output / "data", images, classes, seed)
     backbone(output / "backbone", seed)
-    template = importlib.resources.files("pipelines") / "configs" / "demo.yaml"
+    template = importlib.resources.files("natix_pipelines") / "configs" / "demo.yaml"
     values = read_yaml(template.read_bytes(), template.name)
     values["data"]["data_root"] = str(output / "data")
     values["model"]["backbone_id"] = str(output / "backbone")
@@ -355,7 +355,7 @@ def main() -> None:
     except NatixError as error:
         _end(error)
     except ModuleNotFoundError as error:
-        if not error.name or error.name.partition(".")[0] in ("natix_lib", "components", "pipelines"):
+        if not error.name or error.name.partition(".")[0] in ("natix_lib", "natix_components", "natix_pipelines"):
             raise
         _end(_missing(error.name))
     except BrokenPipeError:

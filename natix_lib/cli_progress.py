@@ -1,8 +1,8 @@
 """What `natix run` shows while it runs: one line a step, with the step's latest progress beside it.
 
 On a terminal the line of the step at work is redrawn by Rich's Live, which by default takes stdout and stderr over and
-prints whatever goes there above its own line. Here it must not: KFP's output is taken by `pipelines.local`, and Live
-would take it back and flood the screen.
+prints whatever goes there above its own line. Here it must not: `natix run` takes KFP's output into its log, and
+Live would take it back and flood the screen.
 """
 
 import time

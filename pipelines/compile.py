@@ -24,8 +24,8 @@ from natix_lib import config
 from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError, NatixError
 from natix_lib.files import write_bytes
-from pipelines.targets import KUBEFLOW, VERTEX, Target
-from pipelines.training import build, pipeline_name
+from natix_pipelines.targets import KUBEFLOW, VERTEX, Target
+from natix_pipelines.training import build, pipeline_name
 
 COMPONENTS = ("check", *STEPS)
 DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
@@ -40,7 +40,7 @@ def compiled(target: Target, settings: config.Config, with_explora: bool) -> str
 
 def compiled_component(target: Target, step: str) -> str:
     """The YAML of a component, with the target's image."""
-    component: Any = getattr(importlib.import_module(f"components.{step}"), step)
+    component: Any = getattr(importlib.import_module(f"natix_components.{step}"), step)
     specification = copy.deepcopy(component.component_spec)
     specification.implementation.container.image = target.image(step)
     return _yaml(PythonComponent(specification, component.python_func), f"component {step} of natix")

@@ -6,7 +6,7 @@ What is published is copied. Hard links were rejected: an edit of one run's fold
 other runs. Where the file system can (Btrfs, XFS), a copy shares its blocks until one side writes.
 
 KFP has no place to say how a step's process is started or what a cached result must stand, so two of its functions
-are replaced while a pipeline runs: see `pipelines.step_process` and `pipelines.step_cache`.
+are replaced while a pipeline runs: see `natix_pipelines.step_process` and `natix_pipelines.step_cache`.
 """
 
 import contextlib
@@ -33,12 +33,11 @@ from natix_lib.config import Config, parse
 from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError, NatixError, StorageError
 from natix_lib.files import require_new, write_bytes
-from pipelines import step_process
-from pipelines.step_cache import CHANGED, StepCache
-from pipelines.targets import local_target
-from pipelines.training import build
+from natix_pipelines import step_process
+from natix_pipelines.step_cache import CHANGED, StepCache
+from natix_pipelines.targets import local_target
+from natix_pipelines.training import build
 
-ROOT = Path(__file__).parent.parent
 CONFIG, LOG = "config.yaml", "run.log"
 AT_TOP = {"bundle", "report"}  # published where a person looks first, not below their step
 REWRITTEN = "python3"  # KFP's local runner replaces this text wherever it stands in a parameter
@@ -90,7 +89,7 @@ def run(config: Config, output: Path, cache: Path | None, display: Display) -> N
     place = _writable(cache)
     log = _Log(display)
     try:
-        with _listening(log), _importable(), _replaced(place / "artifacts", log):
+        with _listening(log), _replaced(place / "artifacts", log):
             local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(place / "artifacts"))
             outputs = build(local_target(), config)(**arguments).outputs
     except RuntimeError as error:
@@ -136,20 +135,6 @@ def _writable(cache: Path | None) -> Path:
 
 def _is_folder(uri: str) -> bool:
     return storage.is_remote(uri) or Path(uri).is_dir()
-
-
-@contextlib.contextmanager
-def _importable() -> Iterator[None]:
-    """Let the steps' processes import this project when it is used from a checkout without being installed."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *([before] if before else [])])
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
 
 
 @contextlib.contextmanager

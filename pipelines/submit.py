@@ -26,9 +26,9 @@ from natix_lib import config, grammar
 from natix_lib.config.section import shown
 from natix_lib.errors import ConfigError, NatixError
 from natix_lib.files import JsonDict, write_bytes
-from pipelines.compile import compiled, require_digests
-from pipelines.targets import KUBEFLOW, VERTEX, Target
-from pipelines.training import pipeline_name
+from natix_pipelines.compile import compiled, require_digests
+from natix_pipelines.targets import KUBEFLOW, VERTEX, Target
+from natix_pipelines.training import pipeline_name
 
 LABEL = re.compile(r"[a-z0-9_-]{1,63}")
 

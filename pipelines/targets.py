@@ -26,7 +26,9 @@ from pathlib import Path
 
 from kfp.dsl import PipelineTask
 
-from components.images import CPU_IMAGE, GPU_IMAGE
+import natix_components
+import natix_lib
+from natix_components.images import CPU_IMAGE, GPU_IMAGE
 from natix_lib import grammar, secrets
 from natix_lib.config.hardware import Hardware, Nodes
 from natix_lib.contracts import STEPS
@@ -197,13 +199,17 @@ def _as_text(num_gpus: object) -> object:
 @cache
 def local_target() -> Target:
     """The local target; its image is named by the hash of the project's code and must contain "python" for KFP."""
-    root = Path(__file__).parent.parent
-    files = sorted(
-        path
-        for package in ("natix_lib", "components", "pipelines")
-        for path in (root / package).rglob("*")
-        if path.suffix in (".py", ".j2")
-    )
-    names = "".join(f"{path.relative_to(root).as_posix()} {sha256_bytes(path.read_bytes())}\n" for path in files)
-    image = f"natix-local-python:{sha256_bytes(names.encode())[:16]}"
+    folders = [Path(__file__).parent, *(Path(path) for p in (natix_lib, natix_components) for path in p.__path__)]
+    image = f"natix-local-python:{code_sha256(folders)[:16]}"
     return Target(LOCAL, image, image)
+
+
+def code_sha256(folders: list[Path]) -> str:
+    """The hash, 64 hex digits, of the code and the pages' templates in the packages' folders, wherever they lie."""
+    files = [
+        f"{path.relative_to(folder).as_posix()} {sha256_bytes(path.read_bytes())}\n"
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in (".py", ".j2")
+    ]
+    return sha256_bytes("".join(files).encode())

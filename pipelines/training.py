@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from kfp import dsl
 
-from components.check import check as check_op
+from natix_components.check import check as check_op
 from natix_lib.config import Config
 from natix_lib.contracts import ARTIFACTS, STEPS
-from pipelines.targets import Target
+from natix_pipelines.targets import Target
 
 
 def steps_of(with_explora: bool) -> list[str]:
@@ -91,7 +91,7 @@ def build(target: Target, config: Config) -> Any:
             inputs = {artifact: made[artifact] for artifact in STEPS[name].inputs}
             if name == "train" and with_explora:
                 inputs["backbone"] = made["adapted_backbone"]
-            component = getattr(importlib.import_module(f"components.{name}"), name)
+            component = getattr(importlib.import_module(f"natix_components.{name}"), name)
             made |= place(name, component(settings=checked[name], **inputs, **options.get(name, {})))
         return Outputs(**{name: made[name] for name in Outputs._fields})
 

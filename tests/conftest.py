@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from natix_lib.backbones.untrained import write_untrained_backbone
+from natix_lib.demo.backbone import write_untrained_backbone
 from tests.cloud_storage import Cloud, cloud_storage
 from tests.small_run import Chain, make_chain
 

@@ -22,7 +22,11 @@ def names(path: Path) -> str:
     [
         ("natix_lib/data/groups.py", "import natix_lib.bundle.golden", "A room imports only from below it"),
         ("natix_lib/new_room.py", "import natix_lib.files", "A room imports only from below it"),
-        ("natix_lib/steps/fetch.py", "import components.fetch", "Pipelines stand on components, components on steps"),
+        (
+            "natix_lib/steps/fetch.py",
+            "import natix_components.fetch",
+            "Pipelines stand on components, components on steps",
+        ),
         (
             "natix_lib/distributed/exchange.py",
             "import natix_lib.distributed.node",
@@ -40,8 +44,8 @@ def names(path: Path) -> str:
 )
 def test_an_arrow_that_the_contracts_forbid_breaks_them(tmp_path: Path, file: str, line: str, contract: str) -> None:
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    for folder in ("natix_lib", "components", "pipelines"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder, name in (("natix_lib",) * 2, ("components", "natix_components"), ("pipelines", "natix_pipelines")):
+        shutil.copytree(ROOT / folder, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     with (tmp_path / file).open("a") as planted:
         planted.write(f"\n{line}\n")
     linter = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]

@@ -183,7 +183,7 @@ def test_a_package_that_is_missing_is_told_before_anything_is_written(
         return imports(name, *rest)
 
     rooms = ("steps", "serving", "training", "explora", "backbones", "distributed")
-    forgotten = ("pipelines", "components", *(f"natix_lib.{room}" for room in rooms))
+    forgotten = ("natix_pipelines", "natix_components", *(f"natix_lib.{room}" for room in rooms))
     for module in [name for name in sys.modules if hidden(name) or name.startswith(forgotten)]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setattr(builtins, "__import__", without)

@@ -15,9 +15,9 @@ from natix_lib import config
 from natix_lib.bundle.runtime import Bundle
 from natix_lib.contracts import read_manifest
 from natix_lib.data.decode import open_image
-from natix_lib.data.synthetic import draw_dataset
+from natix_lib.demo.dataset import draw_dataset
 from natix_lib.files import read_json, sha256_file
-from pipelines import local
+from natix_pipelines import local
 from tests.pipelines.test_local import Recorder
 from tests.street_sets import write_images, write_manifest
 from tests.test_cli import natix, write_config

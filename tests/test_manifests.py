@@ -18,7 +18,7 @@ from manifests import validate
 from manifests.validate import Manifest, ManifestError
 from natix_lib.cli import app
 from natix_lib.config.hardware import Hardware
-from pipelines import targets
+from natix_pipelines import targets
 
 ROOT = Path(__file__).parent.parent
 OVERLAYS = validate.overlays()

@@ -13,7 +13,7 @@ import pytest
 from natix_lib import config
 from natix_lib.bundle.runtime import Bundle
 from natix_lib.files import sha256_file
-from pipelines import local
+from natix_pipelines import local
 from tests import terminal
 from tests.pipelines.test_local import Recorder
 from tests.processes import MARK, alive, all_gone

@@ -8,8 +8,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Dinov2Config, Dinov2Model
 
 from natix_lib.backbones.loading import build_backbone, load_backbone, prefix_tokens, weights_sha256
-from natix_lib.backbones.untrained import write_untrained_backbone
-from natix_lib.errors import ConfigError, ContractError
+from natix_lib.errors import ContractError
 
 
 @pytest.fixture
@@ -77,18 +76,6 @@ def test_the_hash_follows_the_weights_and_not_the_place(tiny_backbone: Path, cop
     assert weights_sha256(copy) == weights_sha256(tiny_backbone)
     edit(copy, lambda tensors: tensors["norm.weight"].add_(1))
     assert weights_sha256(copy) != weights_sha256(tiny_backbone)
-
-
-def test_untrained_weights_are_those_of_the_seed(tmp_path: Path) -> None:
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        write_untrained_backbone(tmp_path / name, seed, hidden_size=64, layers=1, patch_size=8, image_size=32)
-    hashes = [weights_sha256(tmp_path / name) for name in "abc"]
-    assert hashes[0] == hashes[1] != hashes[2]
-
-
-def test_an_untrained_backbone_does_not_overwrite(copy: Path) -> None:
-    with pytest.raises(ConfigError, match="must not exist or be empty"):
-        write_untrained_backbone(copy)
 
 
 @pytest.mark.parametrize(

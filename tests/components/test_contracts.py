@@ -14,8 +14,8 @@ from natix_lib.config.hardware import Hardware, Nodes
 from natix_lib.config.step_settings import AdaptSettings, TrainSettings, step_settings
 from natix_lib.contracts import ARTIFACTS, STEPS
 from natix_lib.steps import check
-from pipelines.targets import Target
-from pipelines.training import outputs_of
+from natix_pipelines.targets import Target
+from natix_pipelines.training import outputs_of
 
 ROOT = Path(__file__).parent.parent.parent
 SHOWN = {"metrics", "classification"}  # what only the pipelines UI reads
@@ -29,7 +29,7 @@ STEP_OPTIONS = {"fetch": ("token_secret",)}
 
 
 def component(step: str) -> Any:
-    return getattr(importlib.import_module(f"components.{step}"), step).component_spec
+    return getattr(importlib.import_module(f"natix_components.{step}"), step).component_spec
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -65,7 +65,7 @@ def test_a_component_gives_every_artifact_to_the_argument_of_its_name(
     monkeypatch.setattr(module, "run", noted)
     if step == "evaluate":
         monkeypatch.setattr(module, "show", lambda *_: None)
-    function = getattr(importlib.import_module(f"components.{step}"), step).python_func
+    function = getattr(importlib.import_module(f"natix_components.{step}"), step).python_func
     names = [name for name in inspect.signature(function).parameters if name not in ("settings", "nodes")]
     artifacts = {name: dsl.Artifact(uri=name) for name in names}
     options = {name: name for name in OWN.get(step, ()) if name != "nodes"}

@@ -9,8 +9,8 @@ import docker
 import pytest
 
 from natix_lib import __version__, config
-from pipelines.targets import Target
-from pipelines.training import build
+from natix_pipelines.targets import Target
+from natix_pipelines.training import build
 from tests.calibration_sets import write_set
 from tests.containers.conftest import Figures, Images
 from tests.containers.engine import NOBODY, run_command, run_pipeline

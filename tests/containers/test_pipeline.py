@@ -9,8 +9,8 @@ import pytest
 from natix_lib import config
 from natix_lib.bundle.runtime import Bundle
 from natix_lib.data.decode import open_image
-from pipelines.targets import Target
-from pipelines.training import build
+from natix_pipelines.targets import Target
+from natix_pipelines.training import build
 from tests.containers.conftest import Figures, Images
 from tests.containers.engine import NOBODY, Run, run_command, run_pipeline
 from tests.street_sets import write_images

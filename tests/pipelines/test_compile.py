@@ -14,9 +14,9 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from natix_lib import config
 from natix_lib.contracts import SETS, STEPS
-from pipelines.compile import compiled, compiled_component
-from pipelines.targets import Target
-from pipelines.training import pipeline_name
+from natix_pipelines.compile import compiled, compiled_component
+from natix_pipelines.targets import Target
+from natix_pipelines.training import pipeline_name
 
 ROOT = Path(__file__).parent.parent.parent
 GOLDEN = Path(__file__).parent / "golden"
@@ -39,7 +39,7 @@ def documents(name: str, with_explora: bool = True) -> list[dict[str, Any]]:
 def compile_to(
     output: Path, config_file: Path, *options: str, cpu: str = "natix-cpu:latest", gpu: str = "natix-gpu:latest"
 ) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipelines.compile", "--config", str(config_file), "--output", str(output)]
+    command = [sys.executable, "-m", "natix_pipelines.compile", "--config", str(config_file), "--output", str(output)]
     command += ["--image-cpu", cpu, "--image-gpu", gpu, *options]
     environment = {**os.environ, "HF_TOKEN": TOKEN}
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
@@ -78,7 +78,7 @@ def test_no_secret_of_the_environment_is_in_what_is_compiled(twice: list[Path]) 
 def test_each_component_is_a_file_that_loads_with_its_image(twice: list[Path], step: str) -> None:
     path = twice[0] / "components" / f"{step}.yaml"
     loaded = components.load_component_from_file(str(path))
-    original = getattr(importlib.import_module(f"components.{step}"), step).component_spec
+    original = getattr(importlib.import_module(f"natix_components.{step}"), step).component_spec
     assert set(loaded.component_spec.inputs) == set(original.inputs)
     assert set(loaded.component_spec.outputs) == set(original.outputs)
     (executor,) = yaml.safe_load(path.read_text())["deploymentSpec"]["executors"].values()

@@ -6,7 +6,7 @@ import pytest
 
 from natix_lib import config
 from natix_lib.errors import ConfigError, DataError, NatixError, StorageError
-from pipelines import local
+from natix_pipelines import local
 from tests.street_sets import write_images
 
 

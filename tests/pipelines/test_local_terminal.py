@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from natix_lib.cli_progress import RunDisplay
-from pipelines import local
+from natix_pipelines import local
 from tests import terminal
 
 STEPS = ("check", "ingest", "split", "fetch", "train", "sweep", "calibrate", "export", "evaluate")

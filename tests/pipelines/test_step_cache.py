@@ -7,7 +7,7 @@ import pytest
 from kfp import dsl
 
 from natix_lib.contracts import write_manifest
-from pipelines.step_cache import StepCache
+from natix_pipelines.step_cache import StepCache
 
 MANIFEST: dict[str, Any] = {"rows": 1, "index_sha256": "0" * 64}
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import step_process
+from natix_pipelines import step_process
 from tests.processes import MARK, all_gone
 
 ROOT = Path(__file__).parent.parent.parent
-RUN = "import sys; from pipelines.step_process import run; sys.exit(run(sys.argv[1:]))"
+RUN = "import sys; from natix_pipelines.step_process import run; sys.exit(run(sys.argv[1:]))"
 # a shell, as KFP starts one, with a process that is told to stop and takes a moment, and one of its own below that
 STEP = f"""{sys.executable} -c '
 import signal, subprocess, sys, time

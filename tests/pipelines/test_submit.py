@@ -16,8 +16,8 @@ from google.auth.credentials import AnonymousCredentials
 
 from natix_lib import cli, config
 from natix_lib.errors import ConfigError, NatixError
-from pipelines import submit
-from pipelines.submit import run_parameters, several, to_vertex
+from natix_pipelines import submit
+from natix_pipelines.submit import run_parameters, several, to_vertex
 from tests.cloud_storage import Cloud
 from tests.loopback import Handler, serving
 

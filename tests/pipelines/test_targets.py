@@ -1,6 +1,7 @@
 """What the targets put into the compiled YAML: resources, node pools, retries, timeouts, caching, secrets, nodes."""
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,8 @@ from natix_lib.config import Hardware
 from natix_lib.config.hardware import Nodes
 from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError
-from pipelines.compile import compiled
-from pipelines.targets import Target, local_target
+from natix_pipelines.compile import compiled
+from natix_pipelines.targets import Target, code_sha256, local_target
 
 GPU_STEPS = {step for step in STEPS if STEPS[step].gpu}
 CPU_STEPS = {"check", *STEPS} - GPU_STEPS
@@ -170,7 +171,7 @@ def test_gpu_steps_alone_ask_for_gpus_and_how_many_is_said_at_run_time(target: s
 
 
 def test_a_gpu_count_that_is_a_number_is_refused() -> None:
-    from components.train import train
+    from natix_components.train import train
 
     @dsl.pipeline
     def with_number(num_gpus: int = 1) -> None:
@@ -316,3 +317,17 @@ def test_the_images_of_a_target_reach_every_task(rich: Compiled) -> None:
 def test_the_local_image_is_named_by_the_code() -> None:
     image = local_target().cpu_image
     assert image.startswith("natix-local-python:") and len(image.split(":")[1]) == 16
+
+
+def test_the_hash_of_the_code_follows_what_runs_and_not_where_it_lies(tmp_path: Path) -> None:
+    def written(place: str, **files: str) -> str:
+        for name, text in files.items():
+            path = tmp_path / place / name.replace("_", ".")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return code_sha256([tmp_path / place])
+
+    first = written("a", step_py="1", page_j2="2")
+    assert first == written("b", step_py="1", page_j2="2", notes_txt="3")
+    hashes = {first, written("c", step_py="2", page_j2="1"), written("d", step_py="1"), written("e", other_py="1")}
+    assert len(hashes) == 4

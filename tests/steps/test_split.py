@@ -50,7 +50,7 @@ def test_near_duplicates_never_cross_splits(tmp_path: Path) -> None:
     """Copies of other quality without any group: pixels differ, the scene is the same."""
     from PIL import Image
 
-    from natix_lib.data.synthetic import draw_dataset
+    from natix_lib.demo.dataset import draw_dataset
 
     draw_dataset(tmp_path / "drawn", images=80, seed=1)
     rows = []

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from natix_lib.data.synthetic import draw_dataset
+from natix_lib.demo.dataset import draw_dataset
 from natix_lib.errors import ConfigError
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from natix_lib.data.street_scene import LIGHTS, ROADWORK, WEATHERS, Scene, draw_frame
+from natix_lib.demo.street_scene import LIGHTS, ROADWORK, WEATHERS, Scene, draw_frame
 from natix_lib.errors import ConfigError
 from natix_lib.files import write_bytes
 
