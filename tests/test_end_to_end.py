@@ -19,6 +19,7 @@ from natix_lib.demo.dataset import draw_dataset
 from natix_lib.files import read_json, sha256_file
 from natix_pipelines import local
 from tests.pipelines.test_local import Recorder
+from tests.short_stack import on_a_short_stack
 from tests.street_sets import write_images, write_manifest
 from tests.test_cli import natix, write_config
 
@@ -42,7 +43,7 @@ STEPS_AFTER_CHECK = ["calibrate", "evaluate", "export", "fetch", "ingest", "spli
 
 def run(path: Path, out: Path, cache: Path, *overrides: str) -> Recorder:
     display = Recorder()
-    local.run(config.load(path, overrides), out, cache, display)
+    on_a_short_stack(local.run, config.load(path, overrides), out, cache, display)
     return display
 
 

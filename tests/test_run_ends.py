@@ -17,6 +17,7 @@ from natix_pipelines import local
 from tests import terminal
 from tests.pipelines.test_local import Recorder
 from tests.processes import MARK, alive, all_gone
+from tests.short_stack import on_a_short_stack
 from tests.street_sets import write_images
 from tests.test_cli import write_config
 from tests.test_end_to_end import SMALL_EXPLORA
@@ -87,7 +88,7 @@ def test_an_edit_of_a_delivered_folder_reaches_neither_the_cache_nor_another_run
     with model.open("r+b") as file:
         file.write(b"edited")
     display = Recorder()
-    local.run(config.load(folder / "config.yaml"), folder / "again", folder / "cache", display)
+    on_a_short_stack(local.run, config.load(folder / "config.yaml"), folder / "again", folder / "cache", display)
     assert sorted(event for event in display.events if event.startswith("cached")) == sorted(
         f"cached {step}" for step in STEPS
     )
@@ -103,7 +104,7 @@ def test_a_damaged_cache_is_repeated_and_steps_that_read_the_same_are_not(finish
     (policy,) = (folder / "cache").rglob("calibrate/scrcparams")
     policy.unlink()
     display = Recorder()
-    local.run(config.load(folder / "config.yaml"), folder / "mended", folder / "cache", display)
+    on_a_short_stack(local.run, config.load(folder / "config.yaml"), folder / "mended", folder / "cache", display)
     assert {event for event in display.events if event.startswith("repeated")} == {
         "repeated ingest", "repeated calibrate",
     }  # fmt: skip
@@ -145,5 +146,5 @@ def test_a_stopped_run_leaves_no_process_and_no_folder_and_goes_on(
         assert "Traceback" not in shown and "error" not in shown
     if (number, step) == (signal.SIGTERM, "ingest"):
         display = Recorder()
-        local.run(config.load(path), tmp_path / "out", tmp_path / "cache", display)
+        on_a_short_stack(local.run, config.load(path), tmp_path / "out", tmp_path / "cache", display)
         assert "finished ingest" in display.events and Bundle.load(tmp_path / "out" / "bundle")

@@ -7,6 +7,7 @@ import pytest
 from natix_lib import config
 from natix_lib.errors import ConfigError, DataError, NatixError, StorageError
 from natix_pipelines import local
+from tests.short_stack import on_a_short_stack
 from tests.street_sets import write_images
 
 
@@ -47,7 +48,9 @@ def test_a_failed_step_gives_its_own_error_back_and_leaves_no_output(tmp_path: P
     root = write_images(tmp_path / "source", groups=4)
     display = Recorder()
     with pytest.raises(ConfigError, match="^model.num_classes is 13 but the data has 2: None, Roadwork$"):
-        local.run(settings(root, tiny_backbone, num_classes=13), tmp_path / "out", tmp_path / "cache", display)
+        on_a_short_stack(
+            local.run, settings(root, tiny_backbone, num_classes=13), tmp_path / "out", tmp_path / "cache", display
+        )
     assert not (tmp_path / "out").exists() and "failed ingest" in display.events
     assert display.events[:2] == ["started check", "finished check"]
 
@@ -59,7 +62,9 @@ def test_a_step_that_has_finished_is_not_repeated_after_another_has_failed(tmp_p
     for _ in range(2):
         display = Recorder()
         with pytest.raises(DataError, match="class None has 1 groups, 4 splits need"):
-            local.run(settings(root, tiny_backbone, num_classes=2), tmp_path / "out", tmp_path / "cache", display)
+            on_a_short_stack(
+                local.run, settings(root, tiny_backbone, num_classes=2), tmp_path / "out", tmp_path / "cache", display
+            )
         events.append(display.events)
     assert "finished ingest" in events[0] and "cached ingest" in events[1] and "failed split" in events[1]
 

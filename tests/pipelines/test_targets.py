@@ -17,6 +17,7 @@ from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError
 from natix_pipelines.compile import compiled
 from natix_pipelines.targets import Target, code_sha256, local_target
+from tests.short_stack import on_a_short_stack
 
 GPU_STEPS = {step for step in STEPS if STEPS[step].gpu}
 CPU_STEPS = {"check", *STEPS} - GPU_STEPS
@@ -70,7 +71,7 @@ class Compiled:
     """A compiled pipeline, by step."""
 
     def __init__(self, target: str, hardware: dict[str, Any]) -> None:
-        self.text = compiled(Target(target, "registry/cpu", "registry/gpu"), settings(hardware), True)
+        self.text = on_a_short_stack(compiled, Target(target, "registry/cpu", "registry/gpu"), settings(hardware), True)
         self.documents = list(yaml.safe_load_all(self.text))
         self.tasks = self.documents[0]["root"]["dag"]["tasks"]
         containers = self.documents[0]["deploymentSpec"]["executors"]
@@ -292,7 +293,7 @@ def test_vertex_refuses_several_nodes_and_local_takes_one() -> None:
         ConfigError, match="hardware.num_nodes must be 1 for vertex, which has no TrainJobs, got 2: use"
     ):
         Compiled("vertex", HARDWARE["nodes"])
-    local = yaml.safe_load(compiled(local_target(), settings(HARDWARE["nodes"]), False))
+    local = yaml.safe_load(on_a_short_stack(compiled, local_target(), settings(HARDWARE["nodes"]), False))
     parameters = local["root"]["dag"]["tasks"]["train"]["inputs"]["parameters"]
     assert parameters["nodes"]["runtimeValue"]["constant"] == {}
     assert local["root"]["inputDefinitions"]["parameters"]["num_gpus"]["defaultValue"] == "4"
