@@ -54,11 +54,11 @@ def reads(sources: Iterable[str], known: Iterable[type[Section]]) -> set[Read]:
         known: Sections that a module may name, as it imports them or as `config.Name`.
     """
     by_name = {section.__name__: section for section in known}
-    found: set[Read] = set()
+    read_keys: set[Read] = set()
     for source in sources:
         tree = ast.parse(source)
-        found |= _Reader(_imported(tree, by_name)).read(tree)
-    return found
+        read_keys |= _Reader(_imported(tree, by_name)).read(tree)
+    return read_keys
 
 
 def _imported(tree: ast.AST, by_name: dict[str, type[Section]]) -> dict[str, type[Section]]:
@@ -76,11 +76,11 @@ def _imported(tree: ast.AST, by_name: dict[str, type[Section]]) -> dict[str, typ
 class _Reader:
     def __init__(self, imported: dict[str, type[Section]]) -> None:
         self.imported = imported
-        self.found: set[Read] = set()
+        self.read_keys: set[Read] = set()
 
     def read(self, tree: ast.AST) -> set[Read]:
         self._scope(tree, Names({}, {}))
-        return self.found
+        return self.read_keys
 
     def _scope(self, node: ast.AST, names: Names) -> None:
         """Read a module, class or function in its order, its inner scopes last."""
@@ -100,7 +100,7 @@ class _Reader:
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
             section = self._type(node.value, names)
             if section and node.attr in section.model_fields:
-                self.found.add((owner(section, node.attr), node.attr))
+                self.read_keys.add((owner(section, node.attr), node.attr))
         for child in ast.iter_child_nodes(node):
             self._node(child, names, inner)
         if isinstance(node, ast.Assign):

@@ -30,24 +30,24 @@ SECTIONS = {
 
 def declared(section: type[Section]) -> Iterator[tuple[type[Section], str, FieldInfo]]:
     """The keys of a section and below it, without the sections themselves."""
-    for found, name in sorted(set(keys_below(section)), key=str):
-        field = found.model_fields[name]
+    for holder, name in sorted(set(keys_below(section)), key=str):
+        field = holder.model_fields[name]
         if not (isinstance(field.annotation, type) and issubclass(field.annotation, Section)):
-            yield found, name, field
+            yield holder, name, field
 
 
 def undescribed(section: type[Section]) -> list[str]:
     """What a section and the keys below it leave untold."""
     faults = []
-    for found, name, field in declared(section):
-        key = f"{found.__name__}.{name}"
+    for holder, name, field in declared(section):
+        key = f"{holder.__name__}.{name}"
         if not re.fullmatch(r"[A-Z:g][ -~]{8,}\.", field.description or ""):  # ASCII, a sentence
             faults.append(f"{key} has no description")
         if _is_number(field.annotation) != bool(unit_of(field)) and not isinstance(field.default, str):
             faults.append(f"{key} is a number without a unit, or has one and is none")
         if not field.is_required() and not re.fullmatch(rf"({'|'.join(SOURCES)}): .*[^.]", source_of(field)):
             faults.append(f"{key} does not say where its default comes from")
-    for inner in {section, *(found for found, _ in keys_below(section))}:
+    for inner in {section, *(holder for holder, _ in keys_below(section))}:
         if not (inner.__doc__ or "").endswith("."):
             faults.append(f"{inner.__name__} has no docstring")
     return faults
@@ -128,11 +128,11 @@ def unread(section: type[Section], by_attribute: set[Read]) -> list[str]:
     A key with only one possible value needs no reader: its effect is that every other value is refused.
     """
     faults = []
-    for found, name in sorted(set(keys_below(section)), key=str):
-        annotation = found.model_fields[name].annotation
+    for holder, name in sorted(set(keys_below(section)), key=str):
+        annotation = holder.model_fields[name].annotation
         single = get_origin(annotation) is Literal and len(get_args(annotation)) == 1
-        if not single and (found, name) not in by_attribute and name not in READ_BY_NAME.get(found, ()):
-            faults.append(f"{found.__name__}.{name}")
+        if not single and (holder, name) not in by_attribute and name not in READ_BY_NAME.get(holder, ()):
+            faults.append(f"{holder.__name__}.{name}")
     return faults
 
 
