@@ -22,7 +22,7 @@ IMAGE_LABELS  = --build-arg VERSION=$(shell sed -n 's/^version = "\(.*\)"/\1/p' 
 	--build-arg CREATED=$(shell date -u +%Y-%m-%dT%H:%M:%SZ)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-long test-containers check format compile submit manifests images image-cpu image-gpu bench bench-explora bench-decisions bench-grouping bench-serving lock clean
+.PHONY: help install demo test test-slow test-long test-containers check format compile submit manifests images image-cpu image-gpu bench bench-explora bench-decisions bench-grouping bench-sets bench-serving lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,6 +103,9 @@ bench-decisions: install ## Temperature, sweep and certification against sklearn
 
 bench-grouping: install ## Grouping and assignment up to a million images, and on the inputs that are hardest
 	$(BIN)/python -m benchmarks.grouping
+
+bench-sets: install ## Split into role sets beside Hugging Face datasets: seconds, peak memory, bytes read
+	$(BIN)/python -m benchmarks.role_sets
 
 bench-serving: install ## natix serve against the runtime alone, BUNDLE=folder
 	$(BIN)/python -m benchmarks.serving --bundle $(or $(BUNDLE),demo/run/bundle)

@@ -24,10 +24,10 @@ def calibrate(
         metrics,
         calibrate.run(
             settings,
-            val_calib_logits.path,
-            val_calib_labels.path,
-            scrcparams.path,
-            scrc_curve.path,
-            calibration_report.path,
+            val_calib_logits=val_calib_logits.path,
+            val_calib_labels=val_calib_labels.path,
+            scrcparams=scrcparams.path,
+            scrc_curve=scrc_curve.path,
+            calibration_report=calibration_report.path,
         ),
     )

@@ -9,8 +9,7 @@ from components.images import CPU_IMAGE
 @dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
 def evaluate(
     settings: dict,
-    dataset: Input[Dataset],
-    splits: Input[Artifact],
+    test_set: Input[Dataset],
     bundle: Input[Model],
     evaluation: Output[Artifact],
     report: Output[HTML],
@@ -21,5 +20,10 @@ def evaluate(
     from natix_lib.steps import evaluate
     from natix_lib.steps.shown import record
 
-    record(metrics, evaluate.run(settings, dataset.path, splits.path, bundle.path, evaluation.path, report.path))
+    record(
+        metrics,
+        evaluate.run(
+            settings, test_set=test_set.path, bundle=bundle.path, evaluation=evaluation.path, report=report.path
+        ),
+    )
     evaluate.show(evaluation.path, classification)

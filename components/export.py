@@ -9,7 +9,7 @@ from components.images import CPU_IMAGE
 @dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
 def export(
     settings: dict,
-    dataset: Input[Dataset],
+    val_calib_set: Input[Dataset],
     splits: Input[Artifact],
     classifier: Input[Model],
     val_calib_logits: Input[Artifact],
@@ -26,12 +26,12 @@ def export(
         metrics,
         export.run(
             settings,
-            dataset.path,
-            splits.path,
-            classifier.path,
-            val_calib_logits.path,
-            thresholds.path,
-            scrcparams.path,
-            bundle.path,
+            val_calib_set=val_calib_set.path,
+            splits=splits.path,
+            classifier=classifier.path,
+            val_calib_logits=val_calib_logits.path,
+            thresholds=thresholds.path,
+            scrcparams=scrcparams.path,
+            bundle=bundle.path,
         ),
     )

@@ -12,4 +12,4 @@ def fetch(settings: dict, backbone_version: str, token_secret: str, backbone: Ou
     from natix_lib.steps import fetch
     from natix_lib.steps.shown import record
 
-    record(metrics, fetch.run(settings, backbone.path, token_secret=token_secret))
+    record(metrics, fetch.run(settings, backbone=backbone.path, token_secret=token_secret))

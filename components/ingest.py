@@ -1,15 +1,22 @@
-"""ingest: labelled images of any supported format -> dataset."""
+"""ingest: labelled images -> encoded images, their index, and what was rejected."""
 
 from kfp import dsl
-from kfp.dsl import Dataset, Metrics, Output
+from kfp.dsl import Artifact, Dataset, Metrics, Output
 
 from components.images import CPU_IMAGE
 
 
 @dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
-def ingest(settings: dict, data_version: str, dataset: Output[Dataset], metrics: Output[Metrics]):
-    """Read images and labels; `data_version` only tells the cache that the source has changed."""
+def ingest(
+    settings: dict,
+    data_version: str,
+    images: Output[Dataset],
+    index: Output[Dataset],
+    rejects: Output[Artifact],
+    metrics: Output[Metrics],
+):
+    """Read labelled images of any supported format; data_version changes the cache key and nothing else."""
     from natix_lib.steps import ingest
     from natix_lib.steps.shown import record
 
-    record(metrics, ingest.run(settings, dataset.path))
+    record(metrics, ingest.run(settings, images=images.path, index=index.path, rejects=rejects.path))

@@ -1,4 +1,4 @@
-"""split: dataset -> splits.json."""
+"""split: images and their index -> splits.json and a set of images for each role."""
 
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Metrics, Output
@@ -7,9 +7,31 @@ from components.images import CPU_IMAGE
 
 
 @dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
-def split(settings: dict, dataset: Input[Dataset], splits: Output[Artifact], metrics: Output[Metrics]):
-    """Divide the dataset into TRAIN, VAL_SELECT, VAL_CALIB and TEST without leaks."""
+def split(
+    settings: dict,
+    images: Input[Dataset],
+    index: Input[Dataset],
+    splits: Output[Artifact],
+    train_set: Output[Dataset],
+    val_select_set: Output[Dataset],
+    val_calib_set: Output[Dataset],
+    test_set: Output[Dataset],
+    metrics: Output[Metrics],
+):
+    """Divide the images into TRAIN, VAL_SELECT, VAL_CALIB and TEST without leaks."""
     from natix_lib.steps import split
     from natix_lib.steps.shown import record
 
-    record(metrics, split.run(settings, dataset.path, splits.path))
+    record(
+        metrics,
+        split.run(
+            settings,
+            images=images.path,
+            index=index.path,
+            splits=splits.path,
+            train_set=train_set.path,
+            val_select_set=val_select_set.path,
+            val_calib_set=val_calib_set.path,
+            test_set=test_set.path,
+        ),
+    )

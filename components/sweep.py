@@ -23,6 +23,11 @@ def sweep(
     record(
         metrics,
         sweep.run(
-            settings, val_calib_logits.path, val_calib_labels.path, thresholds.path, sweep_curve.path, sweep_report.path
+            settings,
+            val_calib_logits=val_calib_logits.path,
+            val_calib_labels=val_calib_labels.path,
+            thresholds=thresholds.path,
+            sweep_curve=sweep_curve.path,
+            sweep_report=sweep_report.path,
         ),
     )

@@ -259,13 +259,13 @@ def _add_step(name: str) -> None:
         settings = step_settings(config.load(values["config_file"], values["overrides"] or []))
         folder: Path = values["output"]
         module = importlib.import_module(f"natix_lib.steps.{name}")  # before anything is written: it may be missing
-        outputs = [folder / ARTIFACTS[artifact].file for artifact in step.outputs]
-        for path in outputs:
-            require_new(path)
+        outputs = {artifact: str(folder / ARTIFACTS[artifact].file) for artifact in step.outputs}
+        for path in outputs.values():
+            require_new(Path(path))
         folder.mkdir(parents=True, exist_ok=True)
-        inputs = [str(values[artifact]) for artifact in step.inputs]
-        metrics = module.run(settings[name], *inputs, *map(str, outputs))
-        typer.echo(json.dumps({"outputs": [str(path) for path in outputs], "metrics": metrics}))
+        paths = {artifact: str(values[artifact]) for artifact in step.inputs} | outputs
+        metrics = module.run(settings[name], **paths)
+        typer.echo(json.dumps({"outputs": list(outputs.values()), "metrics": metrics}))
 
     parameters = [inspect.Parameter("config_file", inspect.Parameter.KEYWORD_ONLY, annotation=ConfigFile)]
     for artifact in step.inputs:

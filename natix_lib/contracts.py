@@ -1,7 +1,11 @@
-"""What the steps exchange: step names, artifact names, schema versions, and who may read which split role.
+"""What the steps exchange: step names, artifact names and kinds, schema versions, and the sets of images.
 
 One table (`STEPS`) says what each step takes and gives. The components, the pipeline, the command line and the
 published run folder are all checked against it or made from it.
+
+A split role is an artifact of its own, so which images a step can read is what the table gives it: TEST is an input of
+evaluate alone. A dataset in common, of which each step promised in code to open its roles, was given up: every pod
+downloaded all images, and the proof was in our code rather than in the pipeline's picture.
 
 Single-file artifacts have no suffix under KFP (the launcher names them); `Artifact.file` is the name they get
 where a person looks. Logits and labels are safetensors, not the `.pt` of the first trainer: no pickle, hashes in
@@ -36,87 +40,107 @@ ROLE_ALIASES = {
 }
 
 
+SETS = {role: f"{role.lower()}_set" for role in ROLES}  # the artifact that holds a role's images and labels
+
+
 @dataclass(frozen=True)
 class Artifact:
-    """An artifact: its name in components, the file or folder name in a run folder, and a folder's manifest."""
+    """An artifact.
+
+    Attributes:
+        name: Its name in components and pipelines.
+        type: The class of `kfp.dsl` that it is to the pipelines UI.
+        file: The name of its file or folder where a person looks.
+        manifest: The name of a folder's manifest; "" for a file.
+        published: Whether `natix run` copies it into the run's folder; images stay in the cache.
+    """
 
     name: str
+    type: str
     file: str
-    manifest: str = ""  # set for folders
+    manifest: str = ""
+    published: bool = True
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step: the artifacts it takes and gives, the roles whose images or labels it may open, GPU or CPU."""
+    """A step: the artifacts it takes, by name, those that it makes, and whether it asks for a GPU."""
 
     inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    reads: tuple[str, ...] = ()
+    makes: tuple[Artifact, ...]
     gpu: bool = False
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the artifacts that it makes."""
+        return tuple(artifact.name for artifact in self.makes)
 
-ARTIFACTS = {
-    artifact.name: artifact
-    for artifact in (
-        Artifact("dataset", "dataset", "dataset.json"),
-        Artifact("splits", "splits.json"),
-        Artifact("backbone", "backbone", "backbone.json"),
-        Artifact("adapted_backbone", "backbone", "backbone.json"),
-        Artifact("adaptation_curve", "metrics.csv"),
-        Artifact("adaptation_report", "report.html"),
-        Artifact("classifier", "classifier", "classifier.json"),
-        Artifact("training_curve", "metrics.csv"),
-        Artifact("val_calib_logits", "val_calib_logits.safetensors"),
-        Artifact("val_calib_labels", "val_calib_labels.safetensors"),
-        Artifact("thresholds", "thresholds.json"),
-        Artifact("sweep_curve", "sweep_curve.parquet"),
-        Artifact("sweep_report", "sweep.html"),
-        Artifact("scrcparams", "scrcparams.json"),
-        Artifact("scrc_curve", "scrc_curve.parquet"),
-        Artifact("calibration_report", "calibration.html"),
-        Artifact("bundle", "bundle", "bundle.json"),
-        Artifact("evaluation", "evaluation.json"),
-        Artifact("report", "report.html"),
-    )
-}
-
-WEIGHTS, BACKBONE_CONFIG = "model.safetensors", "config.json"  # of a classifier, and of its bundle
-POLICY_OF = {"sweep": "thresholds", "calibrate": "scrcparams"}  # the policy that a step fits
 
 STEPS = {
-    "ingest": Step((), ("dataset",), reads=ROLES),
-    "split": Step(("dataset",), ("splits",), reads=ROLES),
-    "fetch": Step((), ("backbone",)),
+    "ingest": Step(
+        (),
+        (
+            Artifact("images", "Dataset", "images", "images.json", published=False),
+            Artifact("index", "Dataset", "index.parquet"),
+            Artifact("rejects", "Artifact", "rejects.csv"),
+        ),
+    ),
+    "split": Step(
+        ("images", "index"),
+        (
+            Artifact("splits", "Artifact", "splits.json"),
+            *(Artifact(name, "Dataset", name, "set.json", published=False) for name in SETS.values()),
+        ),
+    ),
+    "fetch": Step((), (Artifact("backbone", "Model", "backbone", "backbone.json"),)),
     "adapt": Step(
-        ("dataset", "splits", "backbone"),
-        ("adapted_backbone", "adaptation_curve", "adaptation_report"),
-        reads=(TRAIN,),
+        ("train_set", "val_select_set", "backbone"),
+        (
+            Artifact("adapted_backbone", "Model", "backbone", "backbone.json"),
+            Artifact("adaptation_curve", "Artifact", "metrics.csv"),
+            Artifact("adaptation_report", "HTML", "report.html"),
+        ),
         gpu=True,
     ),
     "train": Step(
-        ("dataset", "splits", "backbone"),
-        ("classifier", "training_curve", "val_calib_logits", "val_calib_labels"),
-        reads=(TRAIN, VAL_SELECT, VAL_CALIB),
+        ("train_set", "val_select_set", "val_calib_set", "backbone"),
+        (
+            Artifact("classifier", "Model", "classifier", "classifier.json"),
+            Artifact("training_curve", "Artifact", "metrics.csv"),
+            Artifact("val_calib_logits", "Artifact", "val_calib_logits.safetensors"),
+            Artifact("val_calib_labels", "Artifact", "val_calib_labels.safetensors"),
+        ),
         gpu=True,
     ),
     "sweep": Step(
-        ("val_calib_logits", "val_calib_labels"), ("thresholds", "sweep_curve", "sweep_report"), reads=(VAL_CALIB,)
+        ("val_calib_logits", "val_calib_labels"),
+        (
+            Artifact("thresholds", "Artifact", "thresholds.json"),
+            Artifact("sweep_curve", "Artifact", "sweep_curve.parquet"),
+            Artifact("sweep_report", "HTML", "sweep.html"),
+        ),
     ),
     "calibrate": Step(
         ("val_calib_logits", "val_calib_labels"),
-        ("scrcparams", "scrc_curve", "calibration_report"),
-        reads=(VAL_CALIB,),
+        (
+            Artifact("scrcparams", "Artifact", "scrcparams.json"),
+            Artifact("scrc_curve", "Artifact", "scrc_curve.parquet"),
+            Artifact("calibration_report", "HTML", "calibration.html"),
+        ),
     ),
     "export": Step(
-        ("dataset", "splits", "classifier", "val_calib_logits", "thresholds", "scrcparams"),
-        ("bundle",),
-        reads=(VAL_CALIB,),
+        ("val_calib_set", "splits", "classifier", "val_calib_logits", "thresholds", "scrcparams"),
+        (Artifact("bundle", "Model", "bundle", "bundle.json"),),
     ),
-    "evaluate": Step(("dataset", "splits", "bundle"), ("evaluation", "report"), reads=(TEST,)),
+    "evaluate": Step(
+        ("test_set", "bundle"),
+        (Artifact("evaluation", "Artifact", "evaluation.json"), Artifact("report", "HTML", "report.html")),
+    ),
 }
+ARTIFACTS = {artifact.name: artifact for step in STEPS.values() for artifact in step.makes}
 
-PROBE = "adapt.probe"  # labels that adaptation itself may not see
-READERS = {**{name: step.reads for name, step in STEPS.items()}, PROBE: (TRAIN, VAL_SELECT)}
+WEIGHTS, BACKBONE_CONFIG = "model.safetensors", "config.json"  # of a classifier, and of its bundle
+POLICY_OF = {"sweep": "thresholds", "calibrate": "scrcparams"}  # the policy that a step fits
 
 
 def parse_role(text: str) -> str:
@@ -132,21 +156,14 @@ def parse_role(text: str) -> str:
     return role
 
 
-def require_may_read(step: str, role: str) -> None:
-    """Refuse a step, or `PROBE`, that opens a split role it may not read.
-
-    Raises:
-        ContractError: If `step` is unknown or may not read `role`.
-    """
-    if step not in READERS:
-        raise ContractError(f"unknown step {step!r}: one of {', '.join(READERS)}")
-    allowed = READERS[step]
-    if role not in allowed:
-        raise ContractError(f"step {step} may not read split {role}: it may read {', '.join(allowed) or 'none'}")
-
-
-def write_manifest(folder: str | Path, artifact: str, body: JsonDict) -> JsonDict:
+def write_manifest(folder: str | Path, artifact: str, body: JsonDict, files: JsonDict | None = None) -> JsonDict:
     """Write a folder artifact's manifest last: `body`, the schema version, a table of all its files, and its digest.
+
+    Args:
+        folder: The folder, all of whose other files are written.
+        artifact: Its name in `ARTIFACTS`.
+        body: What the manifest says beside that.
+        files: The table of files when their writer has hashed them; None reads them once more.
 
     Returns:
         The manifest as written.
@@ -159,7 +176,7 @@ def write_manifest(folder: str | Path, artifact: str, body: JsonDict) -> JsonDic
         **body,
         "artifact": artifact,
         "schema_version": SCHEMA_VERSION,
-        "files": file_table(folder, leave_out=path.name),
+        "files": file_table(folder, leave_out=path.name) if files is None else files,
     }
     manifest["digest"] = _digest(manifest)
     check_document(manifest, artifact, path)
@@ -167,8 +184,14 @@ def write_manifest(folder: str | Path, artifact: str, body: JsonDict) -> JsonDic
     return manifest
 
 
-def read_manifest(folder: str | Path, artifact: str) -> JsonDict:
+def read_manifest(folder: str | Path, artifact: str, hash_files: bool = True) -> JsonDict:
     """Read a folder artifact's manifest and check its shape, its digest and every file's hash.
+
+    Args:
+        folder: The folder.
+        artifact: Its name in `ARTIFACTS`.
+        hash_files: Whether to read every file for its hash; what this pod has checked before, or checks as it reads,
+            goes without.
 
     Raises:
         ContractError: If the manifest is missing (the writer did not finish), of another artifact, schema or shape, or
@@ -186,7 +209,7 @@ def read_manifest(folder: str | Path, artifact: str) -> JsonDict:
             f"{path} was changed after it was written: its digest is not that of its content; "
             "take the folder again from where it was made"
         )
-    check_files(root, manifest["files"], artifact)
+    check_files(root, manifest["files"], artifact, hash_files)
     return manifest
 
 

@@ -117,19 +117,49 @@ class TransformDocument(Closed):
     image_std: Deviations
 
 
-class Dataset(Manifest, WithClasses):
-    """dataset.json."""
+class Images(Manifest):
+    """images.json."""
 
     rows: Count
+    index_sha256: Sha256
+
+
+class Index(Artifact, WithClasses):
+    """What the metadata of the index says of all images."""
+
+    rows: Count
+    rejected: Count
+    warnings: list[str]
     tag_names: Names
     fingerprint: Name
     resize_shorter_side: Positive
+
+
+class RoleSet(Manifest, WithClasses):
+    """set.json, of the images of one split role."""
+
+    role: Literal["TRAIN", "VAL_SELECT", "VAL_CALIB", "TEST"]
+    tag_names: Names
+    rows: Positive
+    resize_shorter_side: Positive
+    dataset_fingerprint: Name
+    splits_sha256: Sha256
+
+
+class Ingested(Document):
+    """What splits.json keeps of the index for whoever reads a bundle."""
+
+    rows: Count
+    rejected: Count
+    warnings: list[str]
 
 
 class Splits(Artifact):
     """splits.json."""
 
     dataset_fingerprint: Name
+    ingested: Ingested
+    warnings: list[str]
     class_names: ClassNames
     roles: dict[Literal["TRAIN", "VAL_SELECT", "VAL_CALIB", "TEST"], Names]
     groups: dict[str, str]
@@ -313,7 +343,12 @@ class Evaluation(Artifact):
 
 
 MODELS: dict[str, type[Document]] = {
-    "dataset": Dataset,
+    "images": Images,
+    "index": Index,
+    "train_set": RoleSet,
+    "val_select_set": RoleSet,
+    "val_calib_set": RoleSet,
+    "test_set": RoleSet,
     "splits": Splits,
     "backbone": Backbone,
     "classifier": Classifier,

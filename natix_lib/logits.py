@@ -14,32 +14,35 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.numpy import load
 
-from natix_lib.contracts import SCHEMA_VERSION, require_may_read, require_same
+from natix_lib.contracts import SCHEMA_VERSION, VAL_CALIB, require_same
 from natix_lib.decisions.score import check_labels, check_logits
 from natix_lib.errors import CalibrationError, ContractError
-from natix_lib.files import parse_json, write_bytes
+from natix_lib.files import parse_json, sha256_bytes, write_bytes
 
 LOGITS, LABELS = "val_calib_logits", "val_calib_labels"
 SHARED = ("model_sha256", "splits_sha256", "dataset_fingerprint", "ids_sha256", "class_names", "role")
 
 
 @dataclass(frozen=True)
-class Logits:
-    """Logits float32 (n, C) and the header that says where they come from; empty for a `.pt`."""
+class LogitsFile:
+    """Logits float32 (n, C), the header that says where they come from, empty for a `.pt`, and the file's SHA-256."""
 
     values: NDArray[np.float32]
     header: dict[str, str]
+    sha256: str
 
 
 @dataclass(frozen=True)
-class Labels:
-    """Labels int64 (n,), group number of each image int64 (n,) or None, and the header."""
+class LabelsFile:
+    """Labels int64 (n,), group number of each image int64 (n,) or None, the header, and the file's SHA-256."""
 
     values: NDArray[np.int64]
     groups: NDArray[np.int64] | None
     header: dict[str, str]
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,10 @@ class CalibrationSet:
         labels: int64 (n,), in 0..C-1.
         groups: int64 (n,), or None when unknown.
         class_names: C names.
-        positive_classes: Of the binary score; may be empty.
+        positive_classes: Positive classes of the binary score; may be empty.
         header: Provenance; empty for `.pt` files.
+        logits_sha256: SHA-256 of the logits' file.
+        labels_sha256: SHA-256 of the labels' file.
     """
 
     logits: NDArray[np.float32]
@@ -61,6 +66,8 @@ class CalibrationSet:
     class_names: list[str]
     positive_classes: list[str]
     header: dict[str, str]
+    logits_sha256: str
+    labels_sha256: str
 
 
 def write_logits(path: str | Path, values: NDArray[np.float32], header: dict[str, str]) -> None:
@@ -76,30 +83,31 @@ def write_labels(
     _write(path, arrays, {**header, "artifact": LABELS})
 
 
-def read_logits(path: str | Path) -> Logits:
+def read_logits(path: str | Path) -> LogitsFile:
     """Read logits.
 
     Raises:
         ContractError: If the file is neither safetensors nor a plain `.pt` tensor, or of another artifact.
     """
-    arrays, header = _read(path, "logits", LOGITS)
-    return Logits(arrays["logits"].astype(np.float32), header)
+    content = _read(path, "logits", LOGITS)
+    return LogitsFile(content.arrays["logits"].astype(np.float32), content.header, content.sha256)
 
 
-def read_labels(path: str | Path) -> Labels:
+def read_labels(path: str | Path) -> LabelsFile:
     """Read labels and groups; raises as `read_logits`."""
-    arrays, header = _read(path, "labels", LABELS)
-    for name, values in arrays.items():
+    content = _read(path, "labels", LABELS)
+    for name, values in content.arrays.items():
         if values.dtype.kind not in "iu":
             raise ContractError(f"{path}: {name} must be whole numbers, got {values.dtype}")
-    return Labels(arrays["labels"].astype(np.int64), arrays.get("group"), header)
+    labels, groups = content.arrays["labels"].astype(np.int64), content.arrays.get("group")
+    return LabelsFile(labels, groups, content.header, content.sha256)
 
 
-def read_pair(step: str, logits_path: str | Path, labels_path: str | Path) -> CalibrationSet:
-    """Read logits and labels that belong together, for a step that may read their role.
+def read_pair(logits_path: str | Path, labels_path: str | Path) -> CalibrationSet:
+    """Read logits and labels of VAL_CALIB that belong together.
 
     Raises:
-        ContractError: If the step may not read the role, or the files come from different models, splits or images.
+        ContractError: If they are of another role, or come from different models, splits or images.
         CalibrationError: If shapes differ, a label is out of range or a logit is not finite.
     """
     logits, labels = read_logits(logits_path), read_labels(labels_path)
@@ -107,8 +115,8 @@ def read_pair(step: str, logits_path: str | Path, labels_path: str | Path) -> Ca
         raise ContractError(f"{logits_path} and {labels_path}: one has provenance and the other, a bare .pt, has none")
     for key in SHARED if logits.header else ():
         require_same(key, logits.header.get(key), "the logits file", labels.header.get(key), "the labels file")
-    if logits.header:
-        require_may_read(step, logits.header.get("role", ""))
+    if logits.header and logits.header.get("role") != VAL_CALIB:
+        raise ContractError(f"{logits_path} must hold logits of {VAL_CALIB}, got {logits.header.get('role')!r}")
     n, classes = check_logits(logits.values).shape
     y = check_labels(labels.values, n, classes)
     if labels.groups is not None and labels.groups.shape != (n,):
@@ -117,7 +125,7 @@ def read_pair(step: str, logits_path: str | Path, labels_path: str | Path) -> Ca
     if len(names) != classes:
         raise ContractError(f"{logits_path} has {classes} columns but names {len(names)} classes")
     positive = _names(logits.header, "positive_classes", logits_path) if logits.header else []
-    return CalibrationSet(logits.values, y, labels.groups, names, positive, logits.header)
+    return CalibrationSet(logits.values, y, labels.groups, names, positive, logits.header, logits.sha256, labels.sha256)
 
 
 def _names(header: dict[str, str], key: str, path: str | Path) -> list[str]:
@@ -145,32 +153,39 @@ def _write(path: str | Path, arrays: dict[str, NDArray[Any]], header: dict[str, 
     write_bytes(path, len(head).to_bytes(8, "little") + head + content)
 
 
-def _read(path: str | Path, name: str, artifact: str) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+@dataclass(frozen=True)
+class _Content:
+    arrays: dict[str, NDArray[Any]]
+    header: dict[str, str]
+    sha256: str
+
+
+def _read(path: str | Path, name: str, artifact: str) -> _Content:
     try:
-        with Path(path).open("rb") as file:
-            magic = file.read(2)
-        if magic == b"PK":
-            return {name: _read_pt(path)}, {}
-        with safe_open(path, framework="numpy") as tensors:
-            header = dict(tensors.metadata() or {})
-            arrays = {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118 - no mapping
+        content = Path(path).read_bytes()
+        if content.startswith(b"PK"):
+            return _Content({name: _read_pt(content, path)}, {}, sha256_bytes(content))
+        arrays = load(content)
     except (OSError, SafetensorError) as error:
         raise ContractError(f"{path} is no readable {artifact} file: {error}") from error
-    found = (header.get("artifact"), header.get("schema_version"))
-    if found != (artifact, str(SCHEMA_VERSION)) or name not in arrays:
+    length = int.from_bytes(content[:8], "little")  # as the format has it; `load` has checked that it fits
+    header = parse_json(content[8 : 8 + length], f"the header of {path}").get("__metadata__") or {}
+    stated = (header.get("artifact"), header.get("schema_version"))
+    if stated != (artifact, str(SCHEMA_VERSION)) or name not in arrays:
         raise ContractError(
-            f"{path} must be a {artifact} file of schema {SCHEMA_VERSION}, got {found[0]!r}, {found[1]!r}"
+            f"{path} must be a {artifact} file of schema {SCHEMA_VERSION}, got {stated[0]!r}, {stated[1]!r}"
         )
-    return arrays, header
+    return _Content(arrays, header, sha256_bytes(content))
 
 
-def _read_pt(path: str | Path) -> NDArray[Any]:
+def _read_pt(content: bytes, path: str | Path) -> NDArray[Any]:
+    import io
     import pickle
 
     import torch
 
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
+        value = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError) as error:
         raise ContractError(f"{path} is no plain tensor: {str(error).splitlines()[0]}") from error
     if not isinstance(value, torch.Tensor):

@@ -30,7 +30,7 @@ from kfp.local import subprocess_task_handler
 
 from natix_lib import errors, storage
 from natix_lib.config import Config, parse
-from natix_lib.contracts import ARTIFACTS, STEPS
+from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError, NatixError, StorageError
 from natix_lib.files import require_new, write_bytes
 from pipelines import step_process
@@ -270,11 +270,12 @@ def _publish(outputs: dict[str, dsl.Artifact], output: Path, texts: dict[str, st
     partial = output.with_name(f".{output.name}.{os.getpid()}.part")
     try:
         for name, step in STEPS.items():
-            for artifact in set(step.outputs) & set(outputs):
-                file = ARTIFACTS[artifact].file
-                target = partial / file if artifact in AT_TOP else partial / name / file
+            for artifact in step.makes:
+                if artifact.name not in outputs or not artifact.published:
+                    continue
+                target = partial / artifact.file if artifact.name in AT_TOP else partial / name / artifact.file
                 target.parent.mkdir(parents=True, exist_ok=True)
-                source = Path(outputs[artifact].path)
+                source = Path(outputs[artifact.name].path)
                 if source.is_dir():
                     shutil.copytree(source, target, copy_function=_copy)
                 else:

@@ -1,51 +1,30 @@
-"""The pipeline, readable as the picture in the README."""
+"""The pipeline: the steps of `contracts.STEPS` in their order, each given what the table names.
 
+The table is the picture: a task gets the artifacts that its step's row takes and no others, so no edge of the graph is
+written twice. Here stands what is not in the table: the check before all, the parameters of a run, and the variant
+with ExPLoRA, in which train takes the adapted backbone.
+"""
+
+import importlib
 from typing import Any, NamedTuple
 
 from kfp import dsl
-from kfp.dsl import HTML, Artifact, Dataset, Model
 
-from components.adapt import adapt as adapt_op
-from components.calibrate import calibrate as calibrate_op
 from components.check import check as check_op
-from components.evaluate import evaluate as evaluate_op
-from components.export import export as export_op
-from components.fetch import fetch as fetch_op
-from components.ingest import ingest as ingest_op
-from components.split import split as split_op
-from components.sweep import sweep as sweep_op
-from components.train import train as train_op
 from natix_lib.config import Config
-from natix_lib.contracts import STEPS
+from natix_lib.contracts import ARTIFACTS, STEPS
 from pipelines.targets import Target
 
-TYPES: dict[str, Any] = {
-    "dataset": Dataset,
-    "splits": Artifact,
-    "backbone": Model,
-    "adapted_backbone": Model,
-    "adaptation_curve": Artifact,
-    "adaptation_report": HTML,
-    "classifier": Model,
-    "training_curve": Artifact,
-    "val_calib_logits": Artifact,
-    "val_calib_labels": Artifact,
-    "thresholds": Artifact,
-    "sweep_curve": Artifact,
-    "sweep_report": HTML,
-    "scrcparams": Artifact,
-    "scrc_curve": Artifact,
-    "calibration_report": HTML,
-    "bundle": Model,
-    "evaluation": Artifact,
-    "report": HTML,
-}
+
+def steps_of(with_explora: bool) -> list[str]:
+    """The steps of a variant, in order."""
+    return [name for name in STEPS if with_explora or name != "adapt"]
 
 
 def outputs_of(with_explora: bool) -> Any:
     """The artifacts of a run, by the names of `contracts.ARTIFACTS`, as the type a pipeline returns."""
-    left_out = () if with_explora else STEPS["adapt"].outputs
-    return NamedTuple("Outputs", [(name, kind) for name, kind in TYPES.items() if name not in left_out])
+    names = [artifact for step in steps_of(with_explora) for artifact in STEPS[step].outputs]
+    return NamedTuple("Outputs", [(name, getattr(dsl, ARTIFACTS[name].type)) for name in names])
 
 
 def pipeline_name(with_explora: bool) -> str:
@@ -101,61 +80,19 @@ def build(target: Target, config: Config) -> Any:
                 with_explora=with_explora,
             ),
         )
-        images = place("ingest", ingest_op(settings=checked["ingest"], data_version=data_version))
-        parts = place("split", split_op(settings=checked["split"], dataset=images["dataset"]))
-        base = place(
-            "fetch",
-            fetch_op(settings=checked["fetch"], backbone_version=backbone_version, token_secret=token_secret),
-        )
-        adapted: dict[str, Any] = {}
-        if with_explora:
-            adapted = place(
-                "adapt",
-                adapt_op(
-                    settings=checked["adapt"],
-                    num_gpus=num_gpus,
-                    nodes=nodes,
-                    dataset=images["dataset"],
-                    splits=parts["splits"],
-                    backbone=base["backbone"],
-                ),
-            )
-        trained = place(
-            "train",
-            train_op(
-                settings=checked["train"],
-                num_gpus=num_gpus,
-                nodes=nodes,
-                dataset=images["dataset"],
-                splits=parts["splits"],
-                backbone=adapted["adapted_backbone"] if with_explora else base["backbone"],
-            ),
-        )
-        logits = {name: trained[name] for name in ("val_calib_logits", "val_calib_labels")}
-        swept = place("sweep", sweep_op(settings=checked["sweep"], **logits))
-        calibrated = place("calibrate", calibrate_op(settings=checked["calibrate"], **logits))
-        exported = place(
-            "export",
-            export_op(
-                settings=checked["export"],
-                dataset=images["dataset"],
-                splits=parts["splits"],
-                classifier=trained["classifier"],
-                val_calib_logits=trained["val_calib_logits"],
-                thresholds=swept["thresholds"],
-                scrcparams=calibrated["scrcparams"],
-            ),
-        )
-        evaluated = place(
-            "evaluate",
-            evaluate_op(
-                settings=checked["evaluate"],
-                dataset=images["dataset"],
-                splits=parts["splits"],
-                bundle=exported["bundle"],
-            ),
-        )
-        everything = {**images, **parts, **base, **adapted, **trained, **swept, **calibrated, **exported, **evaluated}
-        return Outputs(**{name: everything[name] for name in Outputs._fields})
+        options: dict[str, dict[str, Any]] = {
+            "ingest": {"data_version": data_version},
+            "fetch": {"backbone_version": backbone_version, "token_secret": token_secret},
+            "adapt": {"num_gpus": num_gpus, "nodes": nodes},
+            "train": {"num_gpus": num_gpus, "nodes": nodes},
+        }
+        made: dict[str, Any] = {}
+        for name in steps_of(with_explora):
+            inputs = {artifact: made[artifact] for artifact in STEPS[name].inputs}
+            if name == "train" and with_explora:
+                inputs["backbone"] = made["adapted_backbone"]
+            component = getattr(importlib.import_module(f"components.{name}"), name)
+            made |= place(name, component(settings=checked[name], **inputs, **options.get(name, {})))
+        return Outputs(**{name: made[name] for name in Outputs._fields})
 
     return training

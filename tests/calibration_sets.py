@@ -1,11 +1,14 @@
 """VAL_CALIB files for the tests of sweep, calibrate and export."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from natix_lib.files import canonical_json
+from natix_lib.contracts import POLICY_OF, STEPS
+from natix_lib.files import canonical_json, read_json
 from natix_lib.logits import write_labels, write_logits
+from tests.street_sets import run_step
 
 HEADER = {
     "role": "VAL_CALIB",
@@ -49,3 +52,9 @@ def write_set(
     write_logits(paths[0], logits.astype(np.float32), header)
     write_labels(paths[1], labels, np.arange(n) // frames, header)
     return paths
+
+
+def run_on_set(step: str, settings: dict[str, Any], folder: Path, paths: tuple[str, str]) -> dict[str, Any]:
+    """Run sweep or calibrate on the files of `write_set`; the policy's document."""
+    made, _ = run_step(step, settings, folder, dict(zip(STEPS[step].inputs, paths, strict=True)))
+    return read_json(made[POLICY_OF[step]])

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from natix_lib.contracts import ARTIFACTS, STEPS
-from natix_lib.steps import calibrate, evaluate, export, fetch, sweep, train
-from tests.street_sets import ingested_and_split
+from natix_lib.contracts import STEPS
+from natix_lib.steps import export
+from tests.street_sets import ingested_and_split, run_step
 
 TRAIN = {
     "dataloader": {"batch_size": 16, "num_workers": 0},
@@ -21,18 +21,17 @@ class Chain:
 
     paths: dict[str, str]
 
-    def inputs(self, step: str, **others: object) -> list[str]:
-        return [str(others.get(name, self.paths[name])) for name in STEPS[step].inputs]
+    def inputs(self, step: str, **others: object) -> dict[str, str]:
+        return {name: str(others.get(name, self.paths[name])) for name in STEPS[step].inputs}
 
     def export(self, out: Path, settings: dict[str, Any] | None = None, **others: object) -> dict[str, float]:
-        wanted = {"policy": "calibrate", **(settings or {})}
-        return export.run({"export": wanted}, *self.inputs("export", **others), str(out))
+        changed = {"policy": "calibrate", **(settings or {})}
+        return export.run({"export": changed}, **self.inputs("export", **others), bundle=str(out))
 
 
 def make_chain(folder: Path, tiny_backbone: Path) -> Chain:
     """Run every step on small images."""
-    dataset, splits = ingested_and_split(folder, groups=40)
-    made = Chain({"dataset": dataset, "splits": splits})
+    made = Chain(ingested_and_split(folder, groups=40))
     settings = {
         "fetch": {"backbone_id": str(tiny_backbone), "backbone_revision": "main"},
         "train": TRAIN,
@@ -41,16 +40,6 @@ def make_chain(folder: Path, tiny_backbone: Path) -> Chain:
         "export": {"export": {"policy": "calibrate"}},
         "evaluate": {"evaluate": {"bootstrap": 100}},
     }
-    modules = {
-        "fetch": fetch,
-        "train": train,
-        "sweep": sweep,
-        "calibrate": calibrate,
-        "export": export,
-        "evaluate": evaluate,
-    }
     for step, values in settings.items():
-        inputs = made.inputs(step)
-        made.paths |= {name: str(folder / ARTIFACTS[name].file) for name in STEPS[step].outputs}
-        modules[step].run(values, *inputs, *(made.paths[name] for name in STEPS[step].outputs))
+        made.paths |= run_step(step, values, folder, made.paths)[0]
     return made

@@ -1,12 +1,16 @@
 """Small data sets on disk, ingested and split, for the tests of steps."""
 
 import csv
+import importlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from natix_lib.steps import ingest, split
+from natix_lib.contracts import ARTIFACTS, STEPS
 
 
 def ingest_settings(root: Path, num_classes: int | None = None, **data: object) -> dict:
@@ -40,16 +44,22 @@ def write_images(root: Path, groups: int = 24, frames: int = 3, size: tuple[int,
     return write_manifest(root, rows)
 
 
-def ingested(folder: Path, **sizes: int) -> Path:
-    """A dataset folder."""
-    root = write_images(folder / "source", **sizes)
-    ingest.run(ingest_settings(root), str(folder / "dataset"))
-    return folder / "dataset"
+def run_step(
+    step: str, settings: Mapping[str, Any], folder: Path, inputs: Mapping[str, object] = MappingProxyType({})
+) -> tuple[dict[str, str], dict[str, float]]:
+    """Run a step on files: the paths of what it made below `folder`, and its metrics."""
+    paths = {name: str(folder / ARTIFACTS[name].file) for name in STEPS[step].outputs}
+    taken = {name: str(inputs[name]) for name in STEPS[step].inputs}
+    return paths, importlib.import_module(f"natix_lib.steps.{step}").run(settings, **taken, **paths)
 
 
-def ingested_and_split(folder: Path, **sizes: int) -> tuple[str, str]:
-    """A dataset folder and its splits.json."""
-    dataset = ingested(folder, **sizes)
+def ingested(folder: Path, **sizes: Any) -> dict[str, str]:
+    """Drawn images, ingested: the paths of `images`, `index` and `rejects`."""
+    return run_step("ingest", ingest_settings(write_images(folder / "source", **sizes)), folder)[0]
+
+
+def ingested_and_split(folder: Path, **sizes: Any) -> dict[str, str]:
+    """Drawn images, ingested and split: the paths of what both steps made."""
+    paths = ingested(folder, **sizes)
     ratios = {"train": 0.4, "val_select": 0.2, "val_calib": 0.2, "test": 0.2}
-    split.run({"split": {"ratios": ratios}}, str(dataset), str(folder / "splits.json"))
-    return str(dataset), str(folder / "splits.json")
+    return paths | run_step("split", {"split": {"ratios": ratios}}, folder, paths)[0]

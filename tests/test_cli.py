@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from natix_lib import cli
 from natix_lib.contracts import ARTIFACTS, STEPS
-from tests.street_sets import ingested_and_split, write_images
+from tests.street_sets import write_images
 
 ROOT = Path(__file__).parent.parent
 
@@ -82,7 +82,7 @@ def test_steps_run_one_at_a_time_on_files(tmp_path: Path, tiny_backbone: Path) -
         said = json.loads(result.output.splitlines()[-1])
         assert [Path(name).exists() for name in said["outputs"]] == [True] * len(said["outputs"])
     again = natix("ingest", "-c", path, "-o", tmp_path / "out")
-    assert again.returncode == 2 and "dataset exists: name another folder, or remove it" in again.stderr
+    assert again.returncode == 2 and "images exists: name another folder, or remove it" in again.stderr
 
 
 def test_a_data_error_is_one_line_and_exit_code_two(tmp_path: Path) -> None:
@@ -92,11 +92,8 @@ def test_a_data_error_is_one_line_and_exit_code_two(tmp_path: Path) -> None:
     assert done.stderr == f"error: data.data_root {tmp_path / 'empty'} is empty\n"
 
 
-def test_a_step_that_may_not_read_what_it_is_given_is_told(tmp_path: Path) -> None:
-    dataset, splits = ingested_and_split(tmp_path)
-    document = json.loads(Path(splits).read_text())
-    Path(splits).write_text(json.dumps({**document, "schema_version": 9}))
-    done = natix("evaluate", "-c", write_config(tmp_path, tmp_path), f"--dataset={dataset}", f"--splits={splits}",
+def test_an_artifact_that_is_not_there_is_told(tmp_path: Path) -> None:
+    done = natix("evaluate", "-c", write_config(tmp_path, tmp_path), f"--test-set={tmp_path}",
                  f"--bundle={tmp_path / 'gone'}", "-o", tmp_path / "e")  # fmt: skip
     assert done.returncode == 2 and done.stderr == f"error: bundle folder {tmp_path / 'gone'} does not exist\n"
 
@@ -129,7 +126,7 @@ def test_predict_prints_a_json_object_a_line_and_tells_what_it_cannot_read(
         assert 0 <= line["score"] <= 1 and isinstance(line["accepted"], bool)
 
 
-def test_a_disk_that_is_full_is_one_line_and_leaves_no_dataset(tmp_path: Path) -> None:
+def test_a_disk_that_is_full_is_one_line_and_leaves_no_manifest(tmp_path: Path) -> None:
     """The kernel refuses to let a file grow, as it does on a full disk."""
     path = write_config(tmp_path, write_images(tmp_path / "source", groups=24))
     code = (
@@ -139,7 +136,5 @@ def test_a_disk_that_is_full_is_one_line_and_leaves_no_dataset(tmp_path: Path) -
     )
     command = [sys.executable, "-c", code, "ingest", "-c", str(path), "-o", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 2 and done.stderr.startswith(
-        f"error: cannot write dataset {tmp_path / 'out' / 'dataset'}"
-    )
-    assert len(done.stderr.splitlines()) == 1 and not list((tmp_path / "out").rglob("dataset.json"))
+    assert done.returncode == 2 and done.stderr.startswith(f"error: cannot write {tmp_path / 'out' / 'images'}")
+    assert len(done.stderr.splitlines()) == 1 and not list((tmp_path / "out").rglob("images.json"))

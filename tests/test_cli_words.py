@@ -158,7 +158,7 @@ NEEDS = [
     ("run", "-c {config} -o {new}", "kfp", "natix[pipelines]"),
     ("backbone", "-o {new}", "transformers", "natix"),
     ("fetch", "-c {config} -o {new}", "torch", "natix"),
-    ("train", "-c {config} -o {new} --dataset a --splits a --backbone a", "torch", "natix"),
+    ("train", "-c {config} -o {new} --train-set a --val-select-set a --val-calib-set a --backbone a", "torch", "natix"),
     ("serve", "--bundle {new}", "uvicorn", "natix[serve]"),
 ]
 
@@ -228,5 +228,9 @@ def test_without_home_and_utf8_the_short_commands_work(tmp_path: Path, tiny_bund
 
 def test_a_step_takes_no_artifact_of_another(natix_here: Natix, tmp_path: Path, tiny_bundle: Path) -> None:
     config = write_config(tmp_path, tmp_path)
-    line = one_line(*natix_here("split", "-c", config, f"--dataset={tiny_bundle}", "-o", tmp_path / "out"))
-    assert f"dataset folder {tiny_bundle} has no {ARTIFACTS['dataset'].manifest}" in line
+    line = one_line(
+        *natix_here(
+            "evaluate", "-c", config, f"--test-set={tiny_bundle}", f"--bundle={tiny_bundle}", "-o", tmp_path / "out"
+        )
+    )
+    assert f"test_set folder {tiny_bundle} has no {ARTIFACTS['test_set'].manifest}" in line

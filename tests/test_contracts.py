@@ -8,26 +8,16 @@ from natix_lib.errors import ContractError
 from natix_lib.files import read_json, write_json
 
 
-@pytest.mark.parametrize(
-    ("step", "role"),
-    [
-        ("train", "TEST"),
-        ("sweep", "TEST"),
-        ("sweep", "TRAIN"),
-        ("calibrate", "VAL_SELECT"),
-        ("export", "TEST"),
-        ("evaluate", "VAL_CALIB"),
-        ("fetch", "TRAIN"),
-    ],
-)
-def test_a_step_that_opens_a_role_it_may_not_read_is_refused(step: str, role: str) -> None:
-    with pytest.raises(ContractError, match=f"step {step} may not read split {role}"):
-        contracts.require_may_read(step, role)
+def test_after_the_split_only_evaluate_takes_test_and_no_step_takes_all_images() -> None:
+    takers = {
+        name: {step for step, row in contracts.STEPS.items() if name in row.inputs}
+        for name in ("test_set", "images", "index")
+    }
+    assert takers == {"test_set": {"evaluate"}, "images": {"split"}, "index": {"split"}}
 
 
-def test_only_evaluate_reads_test_after_the_split() -> None:
-    readers = {name for name, step in contracts.STEPS.items() if contracts.TEST in step.reads}
-    assert readers == {"ingest", "split", "evaluate"}
+def test_every_role_has_a_set_of_its_own() -> None:
+    assert set(contracts.SETS.values()) < set(contracts.STEPS["split"].outputs) and len(contracts.SETS) == 4
 
 
 def test_old_names_of_roles_are_understood_and_others_refused() -> None:

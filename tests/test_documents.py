@@ -59,7 +59,7 @@ def test_a_file_of_another_shape_is_one_line(tmp_path: Path, artifact: str, text
 
 
 def test_a_refusal_names_file_key_rule_and_value(chain: Chain) -> None:
-    document = read_json(path_of(chain, "dataset"))
+    document = read_json(path_of(chain, "train_set"))
     for change, message in (
         ({"class_names": ["a", 7]}, "d.json: class_names.1 must be a valid string, got 7"),
         ({"rows": True}, "d.json: rows must be a valid integer, got True"),
@@ -71,7 +71,7 @@ def test_a_refusal_names_file_key_rule_and_value(chain: Chain) -> None:
         ),
     ):
         with pytest.raises(ContractError) as refusal:
-            check_shape({**document, **change}, "dataset", "d.json")
+            check_shape({**document, **change}, "train_set", "d.json")
         assert str(refusal.value).startswith(message)
 
 

@@ -92,7 +92,7 @@ def test_an_edit_of_a_delivered_folder_reaches_neither_the_cache_nor_another_run
 
 def test_a_damaged_cache_is_repeated_and_steps_that_read_the_same_are_not(finished: tuple[Path, str]) -> None:
     folder, _ = finished
-    (part,) = (folder / "cache").rglob("ingest/dataset/*.arrow")
+    (part,) = (folder / "cache").rglob("ingest/images/*.arrow")
     before = sha256_file(part)
     part.write_bytes(part.read_bytes()[:-2])
     (policy,) = (folder / "cache").rglob("calibrate/scrcparams")
@@ -106,7 +106,7 @@ def test_a_damaged_cache_is_repeated_and_steps_that_read_the_same_are_not(finish
         "finished ingest", "finished calibrate",
     }  # fmt: skip
     assert "cached ingest was changed: repeated" in (folder / "mended" / "run.log").read_text()
-    assert before in {sha256_file(path) for path in (folder / "mended" / "ingest").rglob("*.arrow")}
+    assert before in {sha256_file(path) for path in (folder / "cache").rglob("ingest/images/*.arrow")}
 
 
 def start(arguments: list[str], mark: str, until: str) -> subprocess.Popen[str]:

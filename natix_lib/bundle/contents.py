@@ -15,6 +15,7 @@ that begin with a dot, and the droppings of desktops, are passed over: file mana
 nothing in a bundle is read by such a name.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +39,17 @@ SPLITS = ARTIFACTS["splits"].file
 DESKTOP_FILES = ("Thumbs.db", "desktop.ini")
 
 
-def read_bundle(folder: str | Path) -> JsonDict:
-    """Read bundle.json and check it, every file it names, and that they belong together.
+@dataclass(frozen=True)
+class Documents:
+    """The documents of a bundle: bundle.json, the policy that it ships, and splits.json."""
 
-    Returns:
-        bundle.json.
+    manifest: JsonDict
+    policy: JsonDict
+    splits: JsonDict
+
+
+def read_bundle(folder: str | Path) -> Documents:
+    """Read a bundle's documents and check them, every file that bundle.json names, and that they belong together.
 
     Raises:
         ContractError: If a part is missing, malformed, changed, too much, or contradicts another.
@@ -50,8 +57,9 @@ def read_bundle(folder: str | Path) -> JsonDict:
     root = Path(folder)
     manifest = read_manifest(root, "bundle")
     _require_files(root, manifest)
-    policy, splits = read_policy(root, manifest), read_document(root / SPLITS, "splits")
     here, policy_file = "bundle.json", manifest["policy"]["file"]
+    policy = read_document(root / policy_file, POLICY_OF[manifest["policy"]["step"]])
+    splits = read_document(root / SPLITS, "splits")
     hashes = {name: record["sha256"] for name, record in manifest["files"].items()}
     require_same("policy.sha256", manifest["policy"]["sha256"], here, hashes[policy_file], policy_file)
     require_same("model.sha256", manifest["model"]["sha256"], here, hashes[WEIGHTS], WEIGHTS)
@@ -65,12 +73,7 @@ def read_bundle(folder: str | Path) -> JsonDict:
         require_same(key, manifest["provenance"][key], here, origin.get(key), policy_file)
     fingerprint = manifest["provenance"]["dataset_fingerprint"]
     require_same("dataset_fingerprint", fingerprint, here, splits["dataset_fingerprint"], SPLITS)
-    return manifest
-
-
-def read_policy(folder: Path, manifest: JsonDict) -> JsonDict:
-    """The document of the policy that a bundle ships."""
-    return read_document(folder / manifest["policy"]["file"], POLICY_OF[manifest["policy"]["step"]])
+    return Documents(manifest, policy, splits)
 
 
 def read_golden(folder: Path, manifest: JsonDict) -> tuple[list[Path], NDArray[np.float64]]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from natix_lib.bundle.contents import read_bundle, read_golden, read_policy
+from natix_lib.bundle.contents import Documents, read_bundle, read_golden
 from natix_lib.bundle.session import INPUT, open_session
 from natix_lib.data.decode import open_image
 from natix_lib.decisions import Policy
@@ -59,19 +59,20 @@ class Prediction:
 class Bundle:
     """A loaded bundle; make one with `Bundle.load`."""
 
-    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
-        """Open the model and the policy of a folder whose manifest was checked, or, in export, is still to be written.
+    def __init__(self, folder: Path, documents: Documents) -> None:
+        """Open the model of a folder whose documents were checked, or, in export, are still to be written.
 
         Raises:
             ContractError: If the policy or the transform is malformed.
             BundleError: If the model cannot be opened or does not fit the transform and the classes.
         """
         self.folder = folder
-        self.manifest = manifest
+        self.documents = documents
+        self.manifest = manifest = documents.manifest
         self.class_names: list[str] = manifest["class_names"]
         self.positive_classes: list[str] = manifest["positive_classes"]
         self.transform = Transform.from_document(manifest["transform"])
-        self.policy = Policy.from_document(read_policy(folder, manifest), folder / manifest["policy"]["file"])
+        self.policy = Policy.from_document(documents.policy, folder / manifest["policy"]["file"])
         self._session = open_session(
             folder / manifest["model"]["onnx"], self.transform.image_size, len(self.class_names)
         )

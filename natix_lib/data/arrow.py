@@ -1,24 +1,33 @@
-"""The dataset on disk: Arrow streams in the layout of Hugging Face datasets, few and large.
+"""Encoded images on disk: Arrow streams in the layout of Hugging Face datasets, few and large.
 
 `datasets.Dataset.from_file` opens each shard with its Image and ClassLabel features; natix itself reads them by memory
-map. Few big files, because a pipeline's launcher downloads an artifact file by file.
+map. Few big files, because a pipeline's launcher downloads an artifact file by file. Shards are hashed while they are
+written, and `verified_batches` hashes them while it reads, so that no byte is read for its hash alone.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from natix_lib.data.images import Prepared
-from natix_lib.data.rows import Row
+from natix_lib.errors import ContractError
+from natix_lib.files import JsonDict
 
 SHARD_BYTES = 256 << 20
 BATCH_ROWS = 64
 
 
-def schema(class_names: Sequence[str], tag_names: Sequence[str]) -> Any:
-    """The Arrow schema, with the features that Hugging Face datasets reads from its metadata."""
+def images_schema() -> Any:
+    """The Arrow schema of all images: `id`, `image` and nothing that a label could be read from."""
+    from datasets import Features, Image, Value
+
+    return Features({"id": Value("string"), "image": Image()}).arrow_schema
+
+
+def set_schema(class_names: Sequence[str], tag_names: Sequence[str]) -> Any:
+    """The Arrow schema of a role set, with the features that Hugging Face datasets reads from its metadata."""
     from datasets import ClassLabel, Features, Image, Value
 
     features: dict[str, Any] = {
@@ -26,86 +35,138 @@ def schema(class_names: Sequence[str], tag_names: Sequence[str]) -> Any:
         "image": Image(),
         "label": ClassLabel(names=list(class_names)),
         "group": Value("string"),
-        "source_id": Value("string"),
-        "captured_at": Value("string"),
-        "given_split": Value("string"),
-        "lat": Value("float64"),
-        "lon": Value("float64"),
-        "is_synthetic": Value("bool"),
-        "sha256": Value("string"),
-        "phash": Value("uint64"),
     }
     if tag_names:
         features["tags"] = {name: Value("string") for name in tag_names}
     return Features(features).arrow_schema
 
 
-def record(row: Row, label: int, image: Prepared, tag_names: Sequence[str]) -> dict[str, Any]:
-    """A row of the dataset."""
-    values: dict[str, Any] = {
-        "id": row.id,
-        "image": {"bytes": image.content, "path": None},
-        "label": label,
-        "group": row.group,
-        "source_id": row.source_id,
-        "captured_at": row.captured_at,
-        "given_split": row.given_split,
-        "lat": row.lat,
-        "lon": row.lon,
-        "is_synthetic": row.is_synthetic,
-        "sha256": image.sha256,
-        "phash": image.phash,
-    }
-    if tag_names:
-        values["tags"] = {name: row.tags.get(name) for name in tag_names}
-    return values
-
-
 class ShardWriter:
-    """Writes rows to shards; call `close` to give them their final names."""
+    """Writes record batches to shards; `close` gives them their final names.
+
+    Rows are gathered to batches of `BATCH_ROWS`, so that small additions make no small batches.
+    """
 
     def __init__(self, folder: Path, arrow_schema: Any, shard_bytes: int = SHARD_BYTES) -> None:
         """Write into `folder`, which exists."""
         self.folder, self.schema, self.shard_bytes = folder, arrow_schema, shard_bytes
-        self._parts: list[Path] = []
-        self._rows: list[dict[str, Any]] = []
+        self._written: list[_HashedFile] = []
+        self._waiting: list[Any] = []
+        self._rows = 0
         self._stream: Any = None
-        self._bytes = 0
 
-    def add(self, row: dict[str, Any]) -> None:
-        """Add a row."""
-        self._rows.append(row)
-        self._bytes += len(row["image"]["bytes"])
-        if len(self._rows) == BATCH_ROWS:
+    def add(self, batch: Any) -> None:
+        """Add the rows of a record batch of the schema."""
+        self._waiting.append(batch)
+        self._rows += batch.num_rows
+        if self._rows >= BATCH_ROWS:
             self._flush()
-        if self._bytes >= self.shard_bytes:
-            self._end_shard()
 
-    def close(self) -> None:
-        """Write what is left and name the shards data-00000-of-0000N.arrow."""
+    def close(self) -> JsonDict:
+        """Write what is left and name the shards data-00000-of-0000N.arrow.
+
+        Returns:
+            The table of files, as `files.file_table` gives it.
+        """
+        self._flush()
         self._end_shard()
-        for number, part in enumerate(self._parts):
-            part.rename(self.folder / f"data-{number:05d}-of-{len(self._parts):05d}.arrow")
+        table = {}
+        for number, file in enumerate(self._written):
+            name = f"data-{number:05d}-of-{len(self._written):05d}.arrow"
+            file.path.rename(self.folder / name)
+            table[name] = {"sha256": file.digest.hexdigest(), "bytes": file.size}
+        return table
 
     def _flush(self) -> None:
         if not self._rows:
             return
         if self._stream is None:
-            part = self.folder / f".{len(self._parts):05d}.part"
-            self._parts.append(part)
-            self._stream = pa.ipc.new_stream(pa.OSFile(str(part), "wb"), self.schema)
-        self._stream.write_batch(pa.RecordBatch.from_pylist(self._rows, schema=self.schema))
-        self._rows = []
+            file = _HashedFile(self.folder / f".{len(self._written):05d}.part")
+            self._written.append(file)
+            self._stream = pa.ipc.new_stream(pa.PythonFile(file, "w"), self.schema)
+        for batch in pa.Table.from_batches(self._waiting, schema=self.schema).combine_chunks().to_batches():
+            self._stream.write_batch(batch)
+        self._waiting, self._rows = [], 0
+        if self._written[-1].size >= self.shard_bytes:
+            self._end_shard()
 
     def _end_shard(self) -> None:
-        self._flush()
         if self._stream is not None:
             self._stream.close()
+            self._written[-1].close()
             self._stream = None
-        self._bytes = 0
+
+
+class _HashedFile:
+    """A file whose bytes are hashed as they are written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.digest, self.size, self.closed = path, hashlib.sha256(), 0, False
+        self._file = path.open("wb")
+
+    def write(self, content: Any) -> int:
+        self.digest.update(content)
+        self.size += self._file.write(content)
+        return len(content)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+        self.closed = True
+
+
+def verified_batches(folder: Path, files: JsonDict) -> Iterator[Any]:
+    """The record batches of all shards, in order, read once: a shard whose hash is another ends the reading.
+
+    Args:
+        folder: Where the shards are.
+        files: The manifest's table of files.
+
+    Raises:
+        ContractError: After the last batch of a shard that is not what its manifest says; what was made of its batches
+            must not be kept.
+    """
+    for path in shard_paths(folder):
+        with path.open("rb") as file:
+            reading = _HashingReader(file)
+            try:
+                with pa.ipc.open_stream(pa.PythonFile(reading, "r")) as stream:
+                    yield from stream
+            except (pa.ArrowException, OSError) as error:
+                raise ContractError(f"{path} cannot be read: {error}") from error
+            while reading.read(1 << 20):
+                pass
+        if reading.digest.hexdigest() != files.get(path.name, {}).get("sha256"):
+            raise ContractError(
+                f"{path} was changed after it was written: it does not match the SHA-256 in its manifest"
+            )
+
+
+class _HashingReader:
+    """A file whose bytes are hashed as they are read."""
+
+    closed = False
+
+    def __init__(self, file: Any) -> None:
+        self.digest, self._file = hashlib.sha256(), file
+
+    def read(self, size: int = -1) -> bytes:
+        content: bytes = self._file.read(size)
+        self.digest.update(content)
+        return content
+
+    def close(self) -> None:
+        """Leave the file open: what follows the end of the stream is hashed too."""
+
+
+def shard_paths(folder: Path) -> list[Path]:
+    """The shards of a folder, in order."""
+    return sorted(folder.glob("data-*.arrow"))
 
 
 def read_shards(folder: Path) -> Any:
     """All shards as one memory-mapped table, in order."""
-    tables = [pa.ipc.open_stream(pa.memory_map(str(path))).read_all() for path in sorted(folder.glob("data-*.arrow"))]
+    tables = [pa.ipc.open_stream(pa.memory_map(str(path))).read_all() for path in shard_paths(folder)]
     return pa.concat_tables(tables)

@@ -29,11 +29,15 @@ class Prepared:
         content: JPEG bytes.
         sha256: Of the decoded RGB pixels and their size.
         phash: 64-bit DCT perceptual hash; None for an image without structure.
+        width: Pixels.
+        height: Pixels.
     """
 
     content: bytes
     sha256: str
     phash: int | None
+    width: int
+    height: int
 
 
 def prepare(content: bytes, shorter_side: int, max_pixels: int) -> Prepared:
@@ -59,7 +63,7 @@ def prepare(content: bytes, shorter_side: int, max_pixels: int) -> Prepared:
         image = Image.open(io.BytesIO(content))
     pixels = np.asarray(image)
     digest = sha256_bytes(f"{image.width}x{image.height}".encode() + pixels.tobytes())
-    return Prepared(content, digest, perceptual_hash(image))
+    return Prepared(content, digest, perceptual_hash(image), image.width, image.height)
 
 
 def perceptual_hash(image: Image.Image) -> int | None:

@@ -41,7 +41,7 @@ MODES = {
 }
 
 
-def render_report(evaluation: JsonDict, bundle: JsonDict, policy: JsonDict, splits: JsonDict, dataset: JsonDict) -> str:
+def render_report(evaluation: JsonDict, bundle: JsonDict, policy: JsonDict, splits: JsonDict) -> str:
     """The report as HTML.
 
     Args:
@@ -49,7 +49,6 @@ def render_report(evaluation: JsonDict, bundle: JsonDict, policy: JsonDict, spli
         bundle: bundle.json.
         policy: The bundle's policy document.
         splits: splits.json.
-        dataset: dataset.json.
     """
     metrics = evaluation["metrics"]
     guarantee = policy.get("guarantee")
@@ -76,7 +75,6 @@ def render_report(evaluation: JsonDict, bundle: JsonDict, policy: JsonDict, spli
             policy=policy,
             guarantee=guarantee,
             splits=splits,
-            dataset=dataset,
             roles=ROLES,
             pictures={title: Markup(svg) for title, svg in pictures.items()},
             policy_pictures=_policy_pictures(policy),

@@ -16,8 +16,8 @@ import torch
 
 from natix_lib import config
 from natix_lib.backbones.loading import build_backbone, load_backbone, quiet_transformers, weights_sha256
-from natix_lib.contracts import TRAIN, read_manifest, write_manifest
-from natix_lib.data.dataset import open_role
+from natix_lib.contracts import TRAIN, VAL_SELECT, read_manifest, write_manifest
+from natix_lib.data.sets import open_set, require_one_division
 from natix_lib.distributed.launch import launch, processes_for
 from natix_lib.errors import ContractError
 from natix_lib.explora.learner import COLUMNS
@@ -31,8 +31,9 @@ from natix_lib.steps import adapt_worker
 
 def run(
     settings: Mapping[str, Any],
-    dataset: str,
-    splits: str,
+    *,
+    train_set: str,
+    val_select_set: str,
     backbone: str,
     adapted_backbone: str,
     adaptation_curve: str,
@@ -42,8 +43,8 @@ def run(
 
     Args:
         settings: `AdaptSettings`.
-        dataset: Dataset folder.
-        splits: splits.json.
+        train_set: Set of TRAIN, the images that it adapts to.
+        val_select_set: Set of VAL_SELECT, which the probes before and after ask about.
         backbone: Backbone folder.
         adapted_backbone: Backbone folder to write.
         adaptation_curve: CSV to write, one row an optimiser step.
@@ -61,7 +62,9 @@ def run(
     after: Any = build_backbone(read_json(Path(backbone) / "config.json"))
     crop_sizes(after.config, wanted.image_size)
     require_batch(wanted.explora, processes_for(wanted.num_gpus, wanted.nodes))
-    inputs = {"dataset": dataset, "splits": splits, "backbone": backbone}
+    train, select = open_set(train_set, TRAIN), open_set(val_select_set, VAL_SELECT)
+    require_one_division({"train_set": train, "val_select_set": select})
+    inputs = {"train_set": train_set, "val_select_set": val_select_set, "backbone": backbone}
     state, found = launch("adapt", adapt_worker.compute, settings, inputs, wanted.num_gpus, wanted.nodes)
     after.load_state_dict(state, strict=True)
     figures = {name: Probe(**values) for name, values in found["probe"].items()}
@@ -70,7 +73,9 @@ def run(
         "method": "explora",
         "promoted": promoted,
         "base_sha256": facts["weights_sha256"],
-        **_provenance(dataset, splits),
+        "dataset_fingerprint": train.dataset_fingerprint,
+        "splits_sha256": train.splits_sha256,
+        "images": len(train),
         "settings": wanted.explora.model_dump(mode="json"),
         "trained": found["trained"],
         "trained_parameters": found["counts"][0],
@@ -91,11 +96,6 @@ def run(
         "trained_millions": found["counts"][0] / 1e6,
         "steps": len(found["history"]),
     }
-
-
-def _provenance(dataset: str, splits: str) -> JsonDict:
-    view = open_role("adapt", TRAIN, dataset, splits)
-    return {"dataset_fingerprint": view.dataset_fingerprint, "splits_sha256": view.splits_sha256, "images": len(view)}
 
 
 def _write(folder: Path, base: Path, after: Any, facts: JsonDict, adaptation: JsonDict) -> None:

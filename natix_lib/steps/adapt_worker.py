@@ -6,21 +6,20 @@ same GPU.
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from natix_lib import config
 from natix_lib.backbones.loading import build_backbone, load_backbone
-from natix_lib.contracts import ARTIFACTS, PROBE, TRAIN, VAL_SELECT, read_document
-from natix_lib.data.dataset import open_role
+from natix_lib.contracts import SETS, TRAIN, VAL_SELECT, read_manifest
+from natix_lib.data.sets import open_set
 from natix_lib.distributed.processes import be_a_process
 from natix_lib.distributed.world import World
 from natix_lib.explora.learner import LOSSES, Learner
 from natix_lib.explora.probe import features_of, probe
 from natix_lib.explora.run import Feed, adapt_backbone
-from natix_lib.files import JsonDict, read_json
+from natix_lib.files import JsonDict
 from natix_lib.progress import Lines
 from natix_lib.step_settings import AdaptSettings
 from natix_lib.transform import Transform
@@ -33,7 +32,7 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
 
     Args:
         settings: `AdaptSettings`.
-        inputs: Paths of `dataset`, `splits` and `backbone`, whose hashes have been checked.
+        inputs: Paths of `train_set`, `val_select_set` and `backbone`, whose files were hashed by the step or the node.
 
     Returns:
         The merged state, and `trained`, `counts` and `history` of `explora.run.Adapted` with `probe`, a dict of
@@ -43,10 +42,8 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
         NatixError: If an input breaks its contract, a setting does not fit, or a loss is not finite.
     """
     adapt_settings = config.parse(AdaptSettings, settings)
-    images = open_role("adapt", TRAIN, inputs["dataset"], inputs["splits"])
-    train, val_select = (open_role(PROBE, role, inputs["dataset"], inputs["splits"]) for role in (TRAIN, VAL_SELECT))
-    resize_shorter_side = int(read_json(Path(inputs["dataset"]) / "dataset.json")["resize_shorter_side"])
-    backbone = read_document(Path(inputs["backbone"]) / ARTIFACTS["backbone"].manifest, "backbone")
+    train, val_select = (open_set(inputs[SETS[role]], role, hash_files=False) for role in (TRAIN, VAL_SELECT))
+    backbone = read_manifest(inputs["backbone"], "backbone", hash_files=False)
     mean, std = (tuple(backbone[key]) for key in ("image_mean", "image_std"))
     world, lines = World.from_environment(), Lines()
     explora, image_size = adapt_settings.explora, adapt_settings.image_size
@@ -60,13 +57,13 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
 
     adapted = adapt_backbone(
         load_backbone(inputs["backbone"]),
-        Feed(images, image_size, mean, std, adapt_settings.num_workers),
+        Feed(train, image_size, mean, std, adapt_settings.num_workers),
         explora,
         world,
         {
             "backbone": backbone["weights_sha256"],
-            "dataset": images.dataset_fingerprint,
-            "splits": images.splits_sha256,
+            "dataset": train.dataset_fingerprint,
+            "splits": train.splits_sha256,
             "image_size": image_size,
         },
         say,
@@ -76,7 +73,7 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
     before: Any = load_backbone(inputs["backbone"])
     after = build_backbone(before.config.to_dict())
     after.load_state_dict(adapted.state, strict=True)
-    transform = Transform(image_size, resize_shorter_side, False, mean, std)
+    transform = Transform(image_size, train.resize_shorter_side, False, mean, std)
     dataloader = config.Dataloader(batch_size=explora.device_batch_size, num_workers=adapt_settings.num_workers)
 
     probes = {}

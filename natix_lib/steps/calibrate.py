@@ -20,6 +20,7 @@ from natix_lib.steps.policies import acceptance, document_of, provenance, tuned_
 
 def run(
     settings: Mapping[str, Any],
+    *,
     val_calib_logits: str,
     val_calib_labels: str,
     scrcparams: str,
@@ -43,7 +44,7 @@ def run(
         NatixError: If the files do not belong together, or nothing is certified and `scrc.on_infeasible` is `fail`.
     """
     scrc = config.parse(CalibrateSettings, settings).scrc
-    data = read_pair("calibrate", val_calib_logits, val_calib_labels)
+    data = read_pair(val_calib_logits, val_calib_labels)
     terms = Terms(
         scrc.alpha, scrc.delta, scrc.procedure, tuple(scrc.grid), scrc.on_infeasible, spare_half=scrc.sets != "none"
     )
@@ -101,7 +102,7 @@ def run(
             "nll": _points(temperature=temperatures, nll=nlls),
             "acceptance": acceptance(data, accepted),
         },
-        "provenance": provenance(data, val_calib_logits, val_calib_labels),
+        "provenance": provenance(data),
     }
     write_curve(
         scrc_curve,

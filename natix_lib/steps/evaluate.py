@@ -9,26 +9,23 @@ import numpy as np
 from natix_lib import config
 from natix_lib.bundle.runtime import Bundle
 from natix_lib.contracts import SCHEMA_VERSION, TEST, read_document, require_same
-from natix_lib.data.dataset import open_dataset, open_role
+from natix_lib.data.sets import open_set
 from natix_lib.decisions.intervals import LEAST_GROUPS
 from natix_lib.evaluation import Scored
 from natix_lib.evaluation import evaluate as measure
-from natix_lib.files import JsonDict, read_json, sha256_file, write_bytes, write_json
+from natix_lib.files import JsonDict, sha256_file, write_bytes, write_json
 from natix_lib.progress import Lines
 from natix_lib.reports.render import render_report
 from natix_lib.step_settings import EvaluateSettings
 from natix_lib.steps.shown import record
 
 
-def run(
-    settings: Mapping[str, Any], dataset: str, splits: str, bundle: str, evaluation: str, report: str
-) -> dict[str, float]:
+def run(settings: Mapping[str, Any], *, test_set: str, bundle: str, evaluation: str, report: str) -> dict[str, float]:
     """Evaluate a bundle on TEST.
 
     Args:
         settings: `EvaluateSettings`.
-        dataset: Dataset folder.
-        splits: splits.json.
+        test_set: Set of TEST.
         bundle: Bundle folder.
         evaluation: evaluation.json to write.
         report: report.html to write.
@@ -41,49 +38,46 @@ def run(
     """
     wanted = config.parse(EvaluateSettings, settings).evaluate
     loaded = Bundle.load(bundle)
-    view = open_role("evaluate", TEST, dataset, splits)
+    test = open_set(test_set, TEST)
     provenance = loaded.manifest["provenance"]
-    require_same("splits_sha256", provenance["splits_sha256"], "bundle", view.splits_sha256, "splits.json")
-    require_same(
-        "dataset_fingerprint", provenance["dataset_fingerprint"], "bundle", view.dataset_fingerprint, "dataset"
-    )
-    require_same("class_names", loaded.class_names, "bundle", view.class_names, "dataset")
+    for key in ("splits_sha256", "dataset_fingerprint"):
+        require_same(key, provenance[key], "bundle", getattr(test, key), "test_set")
+    require_same("class_names", loaded.class_names, "bundle", test.class_names, "test_set")
     lines = Lines()
     logits = loaded.logits(
-        (view.image(i) for i in range(len(view))), progress=lambda done: lines.progress("TEST images", done, len(view))
+        (test.image(i) for i in range(len(test))), progress=lambda done: lines.progress("TEST images", done, len(test))
     )
     decisions = loaded.policy.apply(logits)
-    scored = Scored(view.labels, np.array(view.groups), decisions, loaded.policy.positive_mask())
+    scored = Scored(test.labels, np.array(test.groups), decisions, loaded.policy.positive_mask())
     found = measure(
         scored,
-        view.class_names,
-        view.tags(),
+        test.class_names,
+        test.tags(),
         wanted.bootstrap,
         wanted.confidence,
         wanted.seed,
         wanted.min_slice,
     )
-    policy = read_json(Path(bundle) / loaded.manifest["policy"]["file"])
-    division, data = read_json(splits), open_dataset(dataset).manifest
+    policy, splits = loaded.documents.policy, loaded.documents.splits
     document: JsonDict = {
         **found,
         "artifact": "evaluation",
         "schema_version": SCHEMA_VERSION,
-        "class_names": view.class_names,
-        "positive_classes": view.positive_classes,
+        "class_names": test.class_names,
+        "positive_classes": test.positive_classes,
         "warnings": [
-            *division.get("warnings", []),  # of leaks: they come first
-            *data.get("warnings", []),
+            *splits["warnings"],  # of leaks: they come first
+            *splits["ingested"]["warnings"],
             *_warnings(scored, found, policy),
         ],
         "policy": {**loaded.manifest["policy"], "mode": loaded.policy.mode, "guarantee": policy.get("guarantee")},
         "provenance": {**provenance, "bundle_sha256": sha256_file(Path(bundle) / "bundle.json")},
     }
-    html = render_report(document, loaded.manifest, policy, division, data)
+    html = render_report(document, loaded.manifest, policy, splits)
     write_bytes(report, html.encode())
     write_json(evaluation, document)
     values = {name: metric["value"] for name, metric in found["metrics"].items() if metric["value"] is not None}
-    return {"images": len(view), **values, "majority_accuracy": found["baseline"]["accuracy"]["value"]}
+    return {"images": len(test), **values, "majority_accuracy": found["baseline"]["accuracy"]["value"]}
 
 
 def _warnings(scored: Scored, found: JsonDict, policy: JsonDict) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from natix_lib import config, storage
-from natix_lib.bundle.contents import GOLDEN, MODEL
+from natix_lib.bundle.contents import GOLDEN, MODEL, Documents
 from natix_lib.bundle.golden import draw_golden_images
 from natix_lib.bundle.runtime import Bundle, largest_difference
 from natix_lib.bundle.session import INPUT, OUTPUT
@@ -27,12 +27,12 @@ from natix_lib.contracts import (
     require_same,
     write_manifest,
 )
-from natix_lib.data.dataset import open_role
 from natix_lib.data.decode import open_image
+from natix_lib.data.sets import RoleSet, open_set
 from natix_lib.decisions import Policy
 from natix_lib.errors import BundleError, ContractError
 from natix_lib.files import sha256_file, write_json
-from natix_lib.logits import read_logits
+from natix_lib.logits import LogitsFile, read_logits
 from natix_lib.progress import Lines
 from natix_lib.step_settings import ExportSettings
 from natix_lib.training.artifact import load_classifier
@@ -41,7 +41,8 @@ from natix_lib.training.onnx_export import export_onnx
 
 def run(
     settings: Mapping[str, Any],
-    dataset: str,
+    *,
+    val_calib_set: str,
     splits: str,
     classifier: str,
     val_calib_logits: str,
@@ -53,7 +54,7 @@ def run(
 
     Args:
         settings: `ExportSettings`.
-        dataset: Dataset folder.
+        val_calib_set: Set of VAL_CALIB.
         splits: splits.json.
         classifier: Classifier folder.
         val_calib_logits: The logits that the policies were fitted on.
@@ -72,11 +73,13 @@ def run(
     artifact = POLICY_OF[wanted.policy]
     policy_path = Path({"thresholds": thresholds, "scrcparams": scrcparams}[artifact])
     model, facts = load_classifier(classifier)
-    view = open_role("export", VAL_CALIB, dataset, splits)
+    images = open_set(val_calib_set, VAL_CALIB)
     fitted = read_logits(val_calib_logits)
-    document = read_document(policy_path, artifact)
+    document, division = read_document(policy_path, artifact), read_document(splits, "splits")
+    policy_sha256, splits_sha256 = sha256_file(policy_path), sha256_file(splits)
     Policy.from_document(document, policy_path)
-    _check_chain(facts, view.splits_sha256, fitted.header, sha256_file(val_calib_logits), document, artifact)
+    require_same("splits_sha256", images.splits_sha256, "val_calib_set", splits_sha256, "splits.json")
+    _check_chain(facts, splits_sha256, fitted, document, artifact)
 
     folder = Path(bundle)
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,17 +94,17 @@ def run(
         "class_names": facts["class_names"],
         "positive_classes": facts["positive_classes"],
         "transform": facts["transform"],
-        "policy": {"step": wanted.policy, "file": policy_file, "sha256": sha256_file(policy_path)},
+        "policy": {"step": wanted.policy, "file": policy_file, "sha256": policy_sha256},
         "model": {"sha256": facts["model_sha256"], "onnx": MODEL, "dtype": facts["dtype"]},
         "licence": facts["licence"],
         "backbone_source": facts["backbone_source"],
         "provenance": {
             **facts["provenance"],
             "model_sha256": facts["model_sha256"],
-            "logits_sha256": sha256_file(val_calib_logits),
+            "logits_sha256": fitted.sha256,
         },
     }
-    runtime = Bundle(folder, draft)
+    runtime = Bundle(folder, Documents(draft, document, division))
     golden_logits = _torch_logits(model, runtime, golden)
     record = {
         "images": golden,
@@ -110,7 +113,7 @@ def run(
         "transform": facts["transform"],
     }
     write_json(folder / GOLDEN, record)
-    parity = _parity(runtime, golden, golden_logits, view, fitted.values, wanted)
+    parity = _parity(runtime, golden, golden_logits, images, fitted.values, wanted)
     write_manifest(folder, "bundle", {**draft, "parity": parity})
     Bundle.load(folder)
     if wanted.publish_uri:
@@ -127,8 +130,7 @@ def run(
 def _check_chain(
     facts: dict[str, Any],
     splits_sha256: str,
-    header: Mapping[str, str],
-    logits_sha256: str,
+    fitted: LogitsFile,
     policy: dict[str, Any],
     artifact: str,
 ) -> None:
@@ -136,12 +138,14 @@ def _check_chain(
     provenance = policy.get("provenance", {})
     name = ARTIFACTS[artifact].file
     require_same("splits_sha256", facts["provenance"]["splits_sha256"], "classifier", splits_sha256, "splits.json")
-    if not header:
+    if not fitted.header:
         raise ContractError("export needs logits with provenance, got a bare .pt of VAL_CALIB logits")
-    require_same("model_sha256", facts["model_sha256"], "classifier", header.get("model_sha256"), "VAL_CALIB logits")
+    require_same(
+        "model_sha256", facts["model_sha256"], "classifier", fitted.header.get("model_sha256"), "VAL_CALIB logits"
+    )
     require_same("model_sha256", facts["model_sha256"], "classifier", provenance.get("model_sha256"), name)
     require_same("splits_sha256", splits_sha256, "splits.json", provenance.get("splits_sha256"), name)
-    require_same("logits_sha256", logits_sha256, "VAL_CALIB logits", provenance.get("logits_sha256"), name)
+    require_same("logits_sha256", fitted.sha256, "VAL_CALIB logits", provenance.get("logits_sha256"), name)
     require_same(
         "dataset_fingerprint",
         facts["provenance"]["dataset_fingerprint"],
@@ -169,13 +173,13 @@ def _torch_logits(model: Any, runtime: Bundle, names: list[str]) -> Any:
 
 
 def _parity(
-    runtime: Bundle, golden: list[str], golden_logits: Any, view: Any, fitted: Any, wanted: config.Export
+    runtime: Bundle, golden: list[str], golden_logits: Any, images: RoleSet, fitted: Any, wanted: config.Export
 ) -> dict[str, Any]:
     """How far ONNX is from torch on the golden images, and from the policy's logits on VAL_CALIB."""
-    rows = np.unique(np.linspace(0, len(view) - 1, min(wanted.parity_images, len(view))).round().astype(int))
+    rows = np.unique(np.linspace(0, len(images) - 1, min(wanted.parity_images, len(images))).round().astype(int))
     figures = {
         "golden": largest_difference(runtime.logits(_golden_images(runtime, golden)), golden_logits),
-        "val_calib": largest_difference(runtime.logits(view.image(int(row)) for row in rows), fitted[rows]),
+        "val_calib": largest_difference(runtime.logits(images.image(int(row)) for row in rows), fitted[rows]),
     }
     for name, figure in figures.items():
         if not figure <= wanted.parity_tolerance:

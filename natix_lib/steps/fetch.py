@@ -12,7 +12,7 @@ from natix_lib.contracts import write_manifest
 from natix_lib.step_settings import FetchSettings
 
 
-def run(settings: Mapping[str, Any], backbone: str, token_secret: str = "") -> dict[str, float]:
+def run(settings: Mapping[str, Any], *, backbone: str, token_secret: str = "") -> dict[str, float]:
     """Copy a backbone's files and describe them.
 
     Args:

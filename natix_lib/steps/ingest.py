@@ -1,4 +1,4 @@
-"""ingest: labelled images of any supported format -> dataset: upright, resized once, hashed, fingerprinted."""
+"""ingest: labelled images of any supported format -> images and their index: upright, resized once, hashed."""
 
 import csv
 import io
@@ -6,33 +6,39 @@ import itertools
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from natix_lib import config, storage
 from natix_lib.contracts import write_manifest
-from natix_lib.data.arrow import ShardWriter, record, schema
+from natix_lib.data.arrow import BATCH_ROWS, ShardWriter, images_schema
 from natix_lib.data.classes import resolve_classes
 from natix_lib.data.doubts import contradictions, without_names, without_placeholders
 from natix_lib.data.images import Prepared, prepare
-from natix_lib.data.rows import Source, some
+from natix_lib.data.index import write_index
+from natix_lib.data.rows import Row, Source, some
 from natix_lib.data.sources import open_source
 from natix_lib.errors import DataError, StorageError
-from natix_lib.files import canonical_json, sha256_bytes, write_bytes
+from natix_lib.files import JsonDict, canonical_json, sha256_bytes, write_bytes
 from natix_lib.progress import Lines
 from natix_lib.step_settings import IngestSettings
 
 WINDOW = 256  # images in memory at once
 
 
-def run(settings: Mapping[str, Any], dataset: str) -> dict[str, float]:
-    """Read images and labels, and write a dataset.
+def run(settings: Mapping[str, Any], *, images: str, index: str, rejects: str) -> dict[str, float]:
+    """Read images and labels, and write them.
 
     Args:
         settings: `IngestSettings`.
-        dataset: Folder to write.
+        images: Folder to write: encoded images by id.
+        index: Parquet to write: what is known of each image.
+        rejects: CSV to write: id and reason of each image that cannot be used; it is there also when that ends the
+            step.
 
     Returns:
         Images, rejected images and classes.
@@ -42,7 +48,6 @@ def run(settings: Mapping[str, Any], dataset: str) -> dict[str, float]:
             than `data.max_reject_fraction` cannot be decoded.
     """
     wanted = config.parse(IngestSettings, settings)
-    folder = Path(dataset)
     with tempfile.TemporaryDirectory() as scratch:
         if not storage.is_remote(wanted.data.data_root) and not Path(wanted.data.data_root).is_dir():
             raise DataError(f"data.data_root {wanted.data.data_root} is no folder")
@@ -50,7 +55,7 @@ def run(settings: Mapping[str, Any], dataset: str) -> dict[str, float]:
         source = open_source(root, wanted.data)
         if wanted.data.unlabelled == "drop":
             source = _labelled(source)
-        return _write(source, wanted, folder)
+        return _write(source, wanted, Path(images), index, rejects)
 
 
 def _labelled(source: Source) -> Source:
@@ -63,7 +68,7 @@ def _labelled(source: Source) -> Source:
     return source.only(kept, line)
 
 
-def _write(source: Source, wanted: IngestSettings, folder: Path) -> dict[str, float]:
+def _write(source: Source, wanted: IngestSettings, folder: Path, index: str, rejects_file: str) -> dict[str, float]:
     lines = Lines()
     rows, doubts = without_placeholders(source.rows)
     rows, names_left_out = without_names(rows)
@@ -77,27 +82,29 @@ def _write(source: Source, wanted: IngestSettings, folder: Path) -> dict[str, fl
         lines.say(f"positive class: {positive[0]}, the last of two names; data.positive_classes decides")
     tag_names = sorted({name for row in rows for name in row.tags})
     facts: list[list[Any]] = []
+    records: list[dict[str, Any]] = []
     rejects: list[tuple[str, str]] = []
     counts: Counter[int] = Counter()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        writer = ShardWriter(folder, schema(names, tag_names))
+        writer = _ImageWriter(folder)
         for number, (row, label, image) in enumerate(zip(rows, labels, _prepared(source, wanted.data), strict=True), 1):
             lines.progress("images", number, len(rows))
             if isinstance(image, DataError):
                 rejects.append((row.id, str(image)))
                 continue
-            writer.add(record(row, label, image, tag_names))
+            writer.add(row.id, image.content)
+            records.append(_record(row, label, image, tag_names))
             counts[label] += 1
             known = {key: value for key, value in vars(row).items() if key not in ("id", "label")}
             facts.append([row.id, image.sha256, names[label], known])
-        writer.close()
+        files = writer.close()
     except OSError as error:
-        raise StorageError(f"cannot write dataset {folder}: {error.strerror or error}") from error
+        raise StorageError(f"cannot write {folder}: {error.strerror or error}") from error
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerows([("id", "reason"), *rejects])
-    write_bytes(folder / "rejects.csv", text.getvalue().encode())
+    write_bytes(rejects_file, text.getvalue().encode())
     if len(rejects) > wanted.data.max_reject_fraction * len(rows):
         first = "; ".join(f"{name}: {reason}" for name, reason in rejects[:3])
         raise DataError(
@@ -110,16 +117,16 @@ def _write(source: Source, wanted: IngestSettings, folder: Path) -> dict[str, fl
     absent = [name for label, name in enumerate(names) if not counts[label]]
     if absent:
         raise DataError(f"class {absent[0]} has no usable image")
-    write_manifest(
-        folder,
-        "dataset",
+    index_sha256 = write_index(
+        index,
+        records,
+        tag_names,
         {
             "class_names": names,
             "positive_classes": positive,
             "rows": len(facts),
             "rejected": len(rejects),
             "counts": {name: counts[label] for label, name in enumerate(names)},
-            "tag_names": tag_names,
             "warnings": [*warnings, *contradicting],
             "resize_shorter_side": wanted.data.resize_shorter_side,
             "fingerprint": sha256_bytes(
@@ -127,9 +134,55 @@ def _write(source: Source, wanted: IngestSettings, folder: Path) -> dict[str, fl
             ),
         },
     )
+    write_manifest(folder, "images", {"rows": len(facts), "index_sha256": index_sha256}, files)
     classes = ", ".join(f"{name} {counts[label]}" for label, name in enumerate(names))
     lines.say(f"{len(facts)} images, {len(rejects)} rejected, classes: {classes}")
     return {"images": len(facts), "rejected": len(rejects), "classes": len(names)}
+
+
+class _ImageWriter:
+    """Writes images to shards, some at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._schema = images_schema()
+        self._shards = ShardWriter(folder, self._schema)
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, name: str, content: bytes) -> None:
+        self._rows.append({"id": name, "image": {"bytes": content, "path": None}})
+        if len(self._rows) == BATCH_ROWS:
+            self._flush()
+
+    def close(self) -> JsonDict:
+        """Write what is left; gives the table of files."""
+        self._flush()
+        return self._shards.close()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._shards.add(pa.RecordBatch.from_pylist(self._rows, schema=self._schema))
+            self._rows = []
+
+
+def _record(row: Row, label: int, image: Prepared, tag_names: Sequence[str]) -> dict[str, Any]:
+    """An image's row of the index."""
+    return {
+        "id": row.id,
+        "label": label,
+        "group": row.group,
+        "source_id": row.source_id,
+        "captured_at": row.captured_at,
+        "given_split": row.given_split,
+        "lat": row.lat,
+        "lon": row.lon,
+        "is_synthetic": row.is_synthetic,
+        "sha256": image.sha256,
+        "phash": image.phash,
+        "width": image.width,
+        "height": image.height,
+        "bytes": len(image.content),
+        "tags": {name: row.tags.get(name) for name in tag_names},
+    }
 
 
 def _prepared(source: Source, wanted: config.DataSource) -> Iterator[Prepared | DataError]:

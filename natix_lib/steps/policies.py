@@ -14,17 +14,17 @@ from natix_lib import __version__
 from natix_lib.decisions.cut import Cut, judge_cut, matthews, tune_cut
 from natix_lib.decisions.policy import Policy
 from natix_lib.decisions.score import Bools, group_log_odds, probability
-from natix_lib.files import JsonDict, replacing, sha256_file
+from natix_lib.files import JsonDict, replacing
 from natix_lib.logits import CalibrationSet
 
 
-def provenance(data: CalibrationSet, logits_path: str, labels_path: str) -> JsonDict:
+def provenance(data: CalibrationSet) -> JsonDict:
     """Where a policy fitted on `data` comes from."""
     inherited = ("model_sha256", "splits_sha256", "dataset_fingerprint", "role")
     return {
         **{key: data.header.get(key) for key in inherited},
-        "logits_sha256": sha256_file(logits_path),
-        "labels_sha256": sha256_file(labels_path),
+        "logits_sha256": data.logits_sha256,
+        "labels_sha256": data.labels_sha256,
         "dtype": str(data.logits.dtype),
         "versions": {"natix": __version__, "numpy": np.__version__, "scipy": scipy.__version__},
     }

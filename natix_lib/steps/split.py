@@ -1,42 +1,76 @@
-"""split: dataset -> splits.json."""
+"""split: images and their index -> splits.json, and a set of images for each role."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from natix_lib import config
-from natix_lib.contracts import ROLES, SCHEMA_VERSION
-from natix_lib.data.dataset import open_dataset
+from natix_lib.contracts import ROLES, SCHEMA_VERSION, TEST, TRAIN, VAL_CALIB, VAL_SELECT, check_document
 from natix_lib.data.division import COLUMNS, divide
-from natix_lib.files import write_json
+from natix_lib.data.index import read_index
+from natix_lib.data.sets import write_sets
+from natix_lib.files import canonical_json, sha256_bytes, write_bytes
 from natix_lib.progress import Lines
 from natix_lib.step_settings import SplitSettings
 
 
-def run(settings: Mapping[str, Any], dataset: str, splits: str) -> dict[str, float]:
-    """Divide a dataset into TRAIN, VAL_SELECT, VAL_CALIB and TEST.
+def run(
+    settings: Mapping[str, Any],
+    *,
+    images: str,
+    index: str,
+    splits: str,
+    train_set: str,
+    val_select_set: str,
+    val_calib_set: str,
+    test_set: str,
+) -> dict[str, float]:
+    """Divide images into TRAIN, VAL_SELECT, VAL_CALIB and TEST.
 
     Args:
         settings: `SplitSettings`.
-        dataset: Dataset folder.
+        images: Folder of encoded images.
+        index: Index of the images.
         splits: splits.json to write.
+        train_set: Folder to write: the images of TRAIN.
+        val_select_set: Folder to write: the images of VAL_SELECT.
+        val_calib_set: Folder to write: the images of VAL_CALIB.
+        test_set: Folder to write: the images of TEST.
 
     Returns:
         Images of each role, images left out, groups, and near-duplicates across given splits.
 
     Raises:
         DataError: If a group crosses given splits, or a role cannot hold every class.
+        ContractError: If the images are not those of the index.
     """
     split = config.parse(SplitSettings, settings).split
-    data = open_dataset(dataset)
-    division = divide({name: data.column(name) for name in COLUMNS}, data.class_names, split)
+    ingested = read_index(index)
+    division = divide({name: ingested.column(name) for name in COLUMNS}, ingested.class_names, split)
     document = {
         "artifact": "splits",
         "schema_version": SCHEMA_VERSION,
-        "dataset_fingerprint": data.fingerprint,
+        "dataset_fingerprint": ingested.fingerprint,
+        "ingested": {name: ingested.document[name] for name in ("rows", "rejected", "warnings")},
         "seed": split.seed,
         **division.document(),
     }
-    write_json(splits, document)
+    check_document(document, "splits", splits)
+    content = canonical_json(document)
+    role_of = dict(zip(division.ids, division.roles.tolist(), strict=True))
+    ids = ingested.column("id")
+    folders = {TRAIN: train_set, VAL_SELECT: val_select_set, VAL_CALIB: val_calib_set, TEST: test_set}
+    write_sets(
+        Path(images),
+        ingested,
+        np.array([role_of[name] for name in ids]),
+        [document["groups"][name] for name in ids],
+        sha256_bytes(content),
+        {role: Path(folder) for role, folder in folders.items()},
+    )
+    write_bytes(splits, content)
     lines = Lines()
     for warning in division.warnings:
         lines.say(f"warning: {warning}")

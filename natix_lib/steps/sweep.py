@@ -17,6 +17,7 @@ from natix_lib.steps.policies import acceptance, document_of, provenance, tuned_
 
 def run(
     settings: Mapping[str, Any],
+    *,
     val_calib_logits: str,
     val_calib_labels: str,
     thresholds: str,
@@ -40,7 +41,7 @@ def run(
         NatixError: If the files do not belong together or allow no threshold.
     """
     wanted = config.parse(SweepSettings, settings).sweep
-    data = read_pair("sweep", val_calib_logits, val_calib_labels)
+    data = read_pair(val_calib_logits, val_calib_labels)
     found = sweep_thresholds(data.logits, data.labels, wanted.objective, wanted.max_risk, wanted.min_coverage)
     cut, trial = tuned_cut(data, 1.0, wanted.tune_cut)
     policy = Policy(
@@ -70,7 +71,7 @@ def run(
         "augrc": found.augrc,
         "table": found.table,
         "curves": {"threshold": _plotted(found), "acceptance": acceptance(data, policy.apply(data.logits).accepted)},
-        "provenance": provenance(data, val_calib_logits, val_calib_labels),
+        "provenance": provenance(data),
     }
     curve = found.curve
     columns: dict[str, Any] = {

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from natix_lib import config, logits
-from natix_lib.contracts import TRAIN, VAL_CALIB, VAL_SELECT, read_manifest
-from natix_lib.data.dataset import RoleView, open_role
+from natix_lib.contracts import SETS, TRAIN, VAL_CALIB, VAL_SELECT, read_manifest
+from natix_lib.data.sets import RoleSet, open_set, require_one_division
 from natix_lib.distributed.launch import launch
 from natix_lib.errors import ConfigError
 from natix_lib.files import canonical_json, read_json, sha256_bytes, write_bytes
@@ -24,8 +24,10 @@ from natix_lib.training.fit import Epoch, best_epoch, metrics_csv
 
 def run(
     settings: Mapping[str, Any],
-    dataset: str,
-    splits: str,
+    *,
+    train_set: str,
+    val_select_set: str,
+    val_calib_set: str,
     backbone: str,
     classifier: str,
     training_curve: str,
@@ -36,8 +38,9 @@ def run(
 
     Args:
         settings: `TrainSettings`.
-        dataset: Dataset folder.
-        splits: splits.json.
+        train_set: Set of TRAIN.
+        val_select_set: Set of VAL_SELECT.
+        val_calib_set: Set of VAL_CALIB.
         backbone: Backbone folder.
         classifier: Folder to write.
         training_curve: metrics.csv to write.
@@ -63,9 +66,11 @@ def run(
             f"model.image_size must be a multiple of the backbone's patch {facts['patch_size']}, "
             f"got {wanted.model.image_size}"
         )
-    roles = {role: open_role("train", role, dataset, splits) for role in (TRAIN, VAL_SELECT, VAL_CALIB)}
-    train = roles[TRAIN]
-    inputs = {"dataset": dataset, "splits": splits, "backbone": backbone}
+    folders = {"train_set": train_set, "val_select_set": val_select_set, "val_calib_set": val_calib_set}
+    sets = {SETS[role]: open_set(folders[SETS[role]], role) for role in (TRAIN, VAL_SELECT, VAL_CALIB)}
+    require_one_division(sets)
+    train = sets["train_set"]
+    inputs = {**folders, "backbone": backbone}
     tensors, found = launch("train", train_worker.compute, settings, inputs, wanted.num_gpus, wanted.nodes)
     head = {"type": wanted.model.head_type, "dropout": wanted.model.dropout_rate}
     model = Classifier.from_description(read_json(Path(backbone) / "config.json"), head, len(train.class_names))
@@ -102,27 +107,27 @@ def run(
         },
     )
     write_bytes(training_curve, metrics_csv(history))
-    _write_calibration_set(val_calib_logits, val_calib_labels, tensors[LOGITS].numpy(), roles[VAL_CALIB], manifest)
+    _write_calibration_set(val_calib_logits, val_calib_labels, tensors[LOGITS].numpy(), sets["val_calib_set"], manifest)
     return {
         "best_epoch": best.epoch,
         "val_select_acc": best.val_select_acc,
         "val_select_loss": best.val_select_loss,
-        **{f"images_{role.lower()}": len(view) for role, view in roles.items()},
+        **{f"images_{images.role.lower()}": len(images) for images in sets.values()},
     }
 
 
 def _write_calibration_set(
-    logits_path: str, labels_path: str, values: NDArray[np.float32], view: RoleView, manifest: dict[str, Any]
+    logits_path: str, labels_path: str, values: NDArray[np.float32], images: RoleSet, manifest: dict[str, Any]
 ) -> None:
     header = {
         "role": VAL_CALIB,
-        "class_names": canonical_json(view.class_names).decode(),
-        "positive_classes": canonical_json(view.positive_classes).decode(),
+        "class_names": canonical_json(images.class_names).decode(),
+        "positive_classes": canonical_json(images.positive_classes).decode(),
         "model_sha256": manifest["model_sha256"],
-        "splits_sha256": view.splits_sha256,
-        "dataset_fingerprint": view.dataset_fingerprint,
-        "ids_sha256": sha256_bytes("\n".join(view.ids).encode()),
+        "splits_sha256": images.splits_sha256,
+        "dataset_fingerprint": images.dataset_fingerprint,
+        "ids_sha256": sha256_bytes("\n".join(images.ids).encode()),
     }
     logits.write_logits(logits_path, values, header)
-    _, groups = np.unique(view.groups, return_inverse=True)
-    logits.write_labels(labels_path, view.labels, groups.astype(np.int64), header)
+    _, groups = np.unique(images.groups, return_inverse=True)
+    logits.write_labels(labels_path, images.labels, groups.astype(np.int64), header)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,11 +9,11 @@ from torch import Tensor
 
 from natix_lib import config
 from natix_lib.backbones.loading import load_backbone
-from natix_lib.contracts import ARTIFACTS, TRAIN, VAL_CALIB, VAL_SELECT, read_document
-from natix_lib.data.dataset import open_role
+from natix_lib.contracts import SETS, TRAIN, VAL_CALIB, VAL_SELECT, read_manifest
+from natix_lib.data.sets import open_set
 from natix_lib.distributed.processes import be_a_process
 from natix_lib.distributed.world import World
-from natix_lib.files import JsonDict, read_json
+from natix_lib.files import JsonDict
 from natix_lib.progress import Lines
 from natix_lib.step_settings import TrainSettings
 from natix_lib.training.fit import Epoch
@@ -29,7 +28,8 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
 
     Args:
         settings: `TrainSettings`.
-        inputs: Paths of `dataset`, `splits` and `backbone`, whose hashes have been checked.
+        inputs: Paths of `train_set`, `val_select_set`, `val_calib_set` and `backbone`, whose files were hashed by
+            the step or the node.
 
     Returns:
         The classifier's state under `classifier.` and float32 `val_calib_logits` (n, C); the `history` of epochs and
@@ -40,14 +40,13 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
     """
     train_settings = config.parse(TrainSettings, settings)
     train, val_select, val_calib = (
-        open_role("train", role, inputs["dataset"], inputs["splits"]) for role in (TRAIN, VAL_SELECT, VAL_CALIB)
+        open_set(inputs[SETS[role]], role, hash_files=False) for role in (TRAIN, VAL_SELECT, VAL_CALIB)
     )
-    resize_shorter_side = read_json(Path(inputs["dataset"]) / "dataset.json")["resize_shorter_side"]
-    backbone = read_document(Path(inputs["backbone"]) / ARTIFACTS["backbone"].manifest, "backbone")
+    backbone = read_manifest(inputs["backbone"], "backbone", hash_files=False)
     sets = Sets(train, val_select, val_calib, len(train.class_names), train.dataset_fingerprint)
     transform = Transform(
         image_size=train_settings.model.image_size,
-        resize_shorter_side=resize_shorter_side,
+        resize_shorter_side=train.resize_shorter_side,
         multiview=train_settings.model.use_multiview,
         image_mean=tuple(backbone["image_mean"]),
         image_std=tuple(backbone["image_std"]),

@@ -24,7 +24,7 @@ JITTER = 0.3  # brightness, contrast and saturation within 1 +- JITTER
 
 
 class Images(Protocol):
-    """What views are made of: a split role opened by `natix_lib.data.dataset.open_role`."""
+    """What views are made of: a split role opened by `natix_lib.data.sets.open_set`."""
 
     ids: list[str]
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from natix_lib.bundle.runtime import Bundle
-from natix_lib.data.dataset import open_role
+from natix_lib.data.sets import open_set
 from natix_lib.errors import BundleError, ContractError
 from natix_lib.files import read_json
 from natix_lib.logits import read_logits
@@ -17,8 +17,8 @@ from tests.small_run import Chain
 
 
 def test_the_bundle_repeats_the_logits_that_the_policy_was_fitted_on(chain: Chain) -> None:
-    view = open_role("export", "VAL_CALIB", chain.paths["dataset"], chain.paths["splits"])
-    found = Bundle.load(chain.paths["bundle"]).logits(view.image(i) for i in range(len(view)))
+    images = open_set(chain.paths["val_calib_set"], "VAL_CALIB")
+    found = Bundle.load(chain.paths["bundle"]).logits(images.image(i) for i in range(len(images)))
     assert np.allclose(found, read_logits(chain.paths["val_calib_logits"]).values, atol=1e-4)
 
 

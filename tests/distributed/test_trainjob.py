@@ -17,12 +17,13 @@ from natix_lib.distributed import trainjob
 from natix_lib.distributed.launch import launch
 from natix_lib.errors import ConfigError, TrainingError
 from natix_lib.files import write_json
-from natix_lib.steps import adapt, adapt_worker, train, train_worker
+from natix_lib.steps import adapt_worker, train_worker
 from natix_lib.training.artifact import load_classifier
 from tests.cloud_storage import Cloud
 from tests.explora.small import small
 from tests.kubernetes_api import Cluster, cluster, nodes
 from tests.small_run import TRAIN, Chain
+from tests.street_sets import run_step
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -59,8 +60,7 @@ def test_train_on_two_nodes_gives_what_one_machine_gives(
     chain: Chain, kubernetes: Cluster, cloud: Cloud, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = {**train_settings(), "nodes": nodes().model_dump(mode="json")}
-    outputs = [str(tmp_path / name) for name in STEPS["train"].outputs]
-    train.run(settings, *chain.inputs("train"), *outputs)
+    run_step("train", settings, tmp_path, chain.paths)
     assert read_manifest(tmp_path / "classifier", "classifier")["trained"]["epochs"] == 2
     said = capsys.readouterr().out
     assert "2 nodes, 1 processes on each" in said and "node 0 of 2" in said and "epoch 1: train/loss" in said
@@ -99,14 +99,11 @@ def test_adapt_on_two_nodes_gives_what_one_machine_gives_through_an_outage_of_th
 ) -> None:
     kubernetes.outage = 3
     settings = {**adapt_settings(promote="always"), "nodes": nodes().model_dump(mode="json")}
-    outputs = [str(tmp_path / name) for name in STEPS["adapt"].outputs]
-    figures = adapt.run(settings, *chain.inputs("adapt"), *outputs)
-    made = read_manifest(tmp_path / "adapted_backbone", "backbone")
+    _, figures = run_step("adapt", settings, tmp_path, chain.paths)
+    made = read_manifest(tmp_path / "backbone", "backbone")
     assert made["adaptation"]["promoted"] and figures["steps"] == 2 and len(kubernetes.created) == 1
-    _, alone = launch(
-        "adapt", adapt_worker.compute, adapt_settings(device_batch_size=16), inputs(chain, "adapt"), 1, None
-    )
-    curve = [line.split(",") for line in (tmp_path / "adaptation_curve").read_text().splitlines()[1:]]
+    _, alone = adapt_worker.compute(adapt_settings(device_batch_size=16), inputs(chain, "adapt"))
+    curve = [line.split(",") for line in (tmp_path / "metrics.csv").read_text().splitlines()[1:]]
     assert [float(row[4]) for row in curve] == pytest.approx([row["loss"] for row in alone["history"]], rel=2e-3)
 
 
@@ -126,13 +123,12 @@ def test_a_launcher_that_was_killed_finds_its_job_and_one_that_is_told_to_stop_d
 ) -> None:
     request = {
         "settings": {**adapt_settings(), "nodes": nodes().model_dump(mode="json")},
-        "inputs": chain.inputs("adapt"),
-        "outputs": [str(tmp_path / name) for name in STEPS["adapt"].outputs],
+        "paths": {**chain.inputs("adapt"), **{name: str(tmp_path / name) for name in STEPS["adapt"].outputs}},
     }
     write_json(tmp_path / "request.json", request)
     script = (
         "import json, sys; from natix_lib.steps import adapt; r = json.load(open(sys.argv[1]));"
-        "adapt.run(r['settings'], *r['inputs'], *r['outputs'])"
+        "adapt.run(r['settings'], **r['paths'])"
     )
 
     def launch() -> subprocess.Popen[bytes]:
@@ -200,9 +196,8 @@ def test_a_batch_that_the_nodes_do_not_allow_is_refused_before_a_job_is_made(
     chain: Chain, kubernetes: Cluster, tmp_path: Path
 ) -> None:
     settings = {**adapt_settings(), "nodes": nodes(num_nodes=3).model_dump(mode="json")}
-    outputs = [str(tmp_path / name) for name in STEPS["adapt"].outputs]
     with pytest.raises(ConfigError, match="multiple of explora.device_batch_size x 3 processes"):
-        adapt.run(settings, *chain.inputs("adapt"), *outputs)
+        run_step("adapt", settings, tmp_path, chain.paths)
     assert not kubernetes.created
 
 

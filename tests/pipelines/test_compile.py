@@ -13,7 +13,7 @@ from kfp import compiler, components, dsl
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from natix_lib import config
-from natix_lib.contracts import STEPS
+from natix_lib.contracts import SETS, STEPS
 from pipelines.compile import compiled, compiled_component
 from pipelines.targets import Target
 from pipelines.training import pipeline_name
@@ -148,6 +148,42 @@ def test_train_takes_what_adapt_gives_in_one_variant_and_what_fetch_gives_in_the
         assert source == producer and ("adapt" in tasks) == with_explora
         constant = tasks["check"]["inputs"]["parameters"]["with_explora"]["runtimeValue"]["constant"]
         assert constant is with_explora
+
+
+def reached(spec: dict[str, Any]) -> dict[str, set[str]]:
+    """Each set of images, all of them included, to the tasks that are given it, by whatever name they take it."""
+    tasks = spec["root"]["dag"]["tasks"]
+    takers: dict[str, set[str]] = {name: set() for name in (*SETS.values(), "images", "index")}
+    for name, task in tasks.items():
+        for source in task["inputs"].get("artifacts", {}).values():
+            if (given := source["taskOutputArtifact"]["outputArtifactKey"]) in takers:
+                takers[given].add(name)
+    return takers
+
+
+MAY_REACH = {
+    "images": {"split"},
+    "index": {"split"},
+    "train_set": {"adapt", "train"},
+    "val_select_set": {"adapt", "train"},
+    "val_calib_set": {"train", "export"},
+    "test_set": {"evaluate"},
+}
+
+
+@pytest.mark.parametrize(("name", "with_explora"), VARIANTS)
+def test_no_task_but_evaluate_can_reach_test_and_none_reaches_more_than_it_may(name: str, with_explora: bool) -> None:
+    spec = documents(name, with_explora)[0]
+    tasks = set(spec["root"]["dag"]["tasks"])
+    assert reached(spec) == {given: takers & tasks for given, takers in MAY_REACH.items()}
+    assert set(spec["root"].get("inputDefinitions", {})) == {"parameters"}  # no artifact comes from outside
+
+
+def test_an_edge_from_test_to_train_is_seen() -> None:
+    spec = documents("kubeflow")[0]
+    artifacts = spec["root"]["dag"]["tasks"]["train"]["inputs"]["artifacts"]
+    artifacts["train_set"] = {"taskOutputArtifact": {"outputArtifactKey": "test_set", "producerTask": "split"}}
+    assert reached(spec)["test_set"] == {"evaluate", "train"}
 
 
 @pytest.mark.parametrize("with_explora", [False, True])

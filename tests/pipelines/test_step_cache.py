@@ -9,26 +9,19 @@ from kfp import dsl
 from natix_lib.contracts import write_manifest
 from pipelines.step_cache import StepCache
 
-MANIFEST: dict[str, Any] = {
-    "class_names": ["None", "Roadwork"],
-    "positive_classes": ["Roadwork"],
-    "rows": 1,
-    "fingerprint": "0" * 64,
-    "tag_names": [],
-    "resize_shorter_side": 256,
-}
+MANIFEST: dict[str, Any] = {"rows": 1, "index_sha256": "0" * 64}
 
 
 def task(folder: Path, run: str, content: str = "pixels") -> dict[str, Any]:
-    """What a task gives: a dataset of two files, a single file, and a parameter."""
-    data, labels = folder / run / "train" / "dataset", folder / run / "train" / "val_calib_labels"
+    """What a task gives: images in two files, a single file, and a parameter."""
+    data, labels = folder / run / "train" / "images", folder / run / "train" / "val_calib_labels"
     data.mkdir(parents=True)
     (data / "part.arrow").write_text(content)
-    (data / "rejects.csv").write_text("id,reason")
-    write_manifest(data, "dataset", MANIFEST)
+    (data / "other.arrow").write_text("id,reason")
+    write_manifest(data, "images", MANIFEST)
     labels.write_text("labels")
     return {
-        "dataset": dsl.Dataset(name="dataset", uri=str(data)),
+        "images": dsl.Dataset(name="images", uri=str(data)),
         "val_calib_labels": dsl.Artifact(name="val_calib_labels", uri=str(labels)),
         "settings": {"alpha": 0.1},
     }
@@ -49,8 +42,8 @@ def test_what_a_task_gave_is_given_again(tmp_path: Path, caplog: pytest.LogCaptu
     cache, name, outputs = kept(tmp_path)
     again = StepCache(str(tmp_path / "steps")).get(name) or {}
     assert again["settings"] == {"alpha": 0.1}
-    assert [again[k].path for k in ("dataset", "val_calib_labels")] == [
-        outputs[k].path for k in ("dataset", "val_calib_labels")
+    assert [again[k].path for k in ("images", "val_calib_labels")] == [
+        outputs[k].path for k in ("images", "val_calib_labels")
     ]
     assert cache.get("0" * 64) is None and not caplog.records
 
@@ -62,21 +55,21 @@ def flip(path: Path) -> None:
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
-    "a file of a folder": lambda run: flip(run / "dataset" / "part.arrow"),
-    "a file too many": lambda run: (run / "dataset" / "new").touch(),
-    "a file too few": lambda run: (run / "dataset" / "rejects.csv").unlink(),
-    "the manifest": lambda run: (run / "dataset" / "dataset.json").write_text("{}"),
-    "no manifest": lambda run: (run / "dataset" / "dataset.json").unlink(),
+    "a file of a folder": lambda run: flip(run / "images" / "part.arrow"),
+    "a file too many": lambda run: (run / "images" / "new").touch(),
+    "a file too few": lambda run: (run / "images" / "other.arrow").unlink(),
+    "the manifest": lambda run: (run / "images" / "images.json").write_text("{}"),
+    "no manifest": lambda run: (run / "images" / "images.json").unlink(),
     "a folder and its manifest": lambda run: (
-        (run / "dataset" / "part.arrow").write_text("other"),
-        write_manifest(run / "dataset", "dataset", MANIFEST),
+        (run / "images" / "part.arrow").write_text("other"),
+        write_manifest(run / "images", "images", MANIFEST),
     ),
     "a single file": lambda run: flip(run / "val_calib_labels"),
     "a file cut short": lambda run: (run / "val_calib_labels").write_text("lab"),
     "a file gone": lambda run: (run / "val_calib_labels").unlink(),
     "all gone": lambda run: shutil.rmtree(run),
     "the entry": lambda run: next((run.parent.parent / "steps").iterdir()).write_text("{"),
-    "the record": lambda run: (run / "dataset.sha256").unlink(),
+    "the record": lambda run: (run / "images.sha256").unlink(),
 }
 
 
@@ -87,13 +80,13 @@ def test_what_was_changed_is_not_used_and_said(tmp_path: Path, caplog: pytest.Lo
     assert cache.get(name) is None
     assert "cached train was changed: repeated" in [record.getMessage() for record in caplog.records]
     cache.put(name, task(tmp_path, "second"))
-    assert (cache.get(name) or {})["dataset"].path == str(tmp_path / "second" / "train" / "dataset")
+    assert (cache.get(name) or {})["images"].path == str(tmp_path / "second" / "train" / "images")
 
 
 def test_a_task_that_was_killed_while_its_result_was_kept_is_not_taken_for_done(tmp_path: Path) -> None:
     cache = StepCache(str(tmp_path / "steps"))
     outputs = task(tmp_path, "first")
-    (tmp_path / "first" / "train" / "dataset.sha256").write_text("")
+    (tmp_path / "first" / "train" / "images.sha256").write_text("")
     assert cache.get(key(cache, {})) is None
     (tmp_path / "steps" / ".kfp_cache_x.tmp").write_text("{")
     assert cache.get(key(cache, {})) is None and outputs

@@ -178,8 +178,10 @@ def test_a_gpu_count_that_is_a_number_is_refused() -> None:
             settings={},
             num_gpus="1",
             nodes={},
-            dataset=dsl.importer(artifact_uri="gs://a/b", artifact_class=dsl.Dataset).output,
-            splits=dsl.importer(artifact_uri="gs://a/b", artifact_class=dsl.Artifact).output,
+            **{
+                name: dsl.importer(artifact_uri="gs://a/b", artifact_class=dsl.Dataset).output
+                for name in ("train_set", "val_select_set", "val_calib_set")
+            },
             backbone=dsl.importer(artifact_uri="gs://a/b", artifact_class=dsl.Model).output,
         )
         with pytest.raises(ConfigError, match="num_gpus must be a text parameter, a number would give no GPU"):

@@ -12,8 +12,7 @@ from natix_lib.contracts import ROLES
 from natix_lib.decisions import Policy
 from natix_lib.evaluation import Scored, evaluate
 from natix_lib.reports.render import render_policy, render_report
-from natix_lib.steps import calibrate, sweep
-from tests.calibration_sets import write_set
+from tests.calibration_sets import run_on_set, write_set
 
 EVIL = "<script>alert('x')</script>"
 
@@ -29,13 +28,8 @@ def fitted_once(step: str, names: tuple[str, ...], settings_text: str) -> str:
     settings = json.loads(settings_text)
     with tempfile.TemporaryDirectory() as folder:
         paths = write_set(Path(folder), strength=4.0, frames=4, names=names)
-        out = [str(Path(folder) / name) for name in ("policy", "curve", "report")]
-        if step == "sweep":
-            sweep.run({"sweep": settings}, *paths, *out)
-        else:
-            wanted = {"alpha": 0.1, "bootstrap": 50, **settings}
-            calibrate.run({"scrc": wanted}, *paths, *out)
-        return Path(out[0]).read_text()
+        section = {"sweep": settings} if step == "sweep" else {"scrc": {"alpha": 0.1, "bootstrap": 50, **settings}}
+        return json.dumps(run_on_set(step, section, Path(folder), paths))
 
 
 def documents(names: tuple[str, ...] = ("None", "Roadwork"), step: str = "calibrate", **settings: object) -> list[Any]:
@@ -61,10 +55,11 @@ def documents(names: tuple[str, ...] = ("None", "Roadwork"), step: str = "calibr
     }
     shares = dict.fromkeys(ROLES, 0.25)
     splits = {
+        "ingested": {"rows": 200, "rejected": 1, "warnings": []},
         "ratios": {"achieved": shares, "target": shares},
         "counts": {role: dict.fromkeys(names, 3) for role in ROLES},
     }
-    return [evaluation, bundle, document, splits, {"rows": 200, "rejected": 1}]
+    return [evaluation, bundle, document, splits]
 
 
 def test_the_report_holds_everything_and_refers_to_nothing_outside() -> None:

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 
 from natix_lib.backbones.loading import load_backbone
-from natix_lib.contracts import STEPS, read_manifest
-from natix_lib.data.dataset import open_role
+from natix_lib.contracts import read_manifest
+from natix_lib.data.sets import open_set
 from natix_lib.errors import ConfigError, ContractError, TrainingError
 from natix_lib.files import sha256_file
-from natix_lib.steps import adapt, train
 from tests.explora.small import small
 from tests.small_run import TRAIN, Chain
+from tests.street_sets import run_step
 
 
 def run(chain: Chain, folder: Path, image_size: int = 32, **changes: Any) -> tuple[dict[str, Path], dict[str, float]]:
@@ -21,9 +21,8 @@ def run(chain: Chain, folder: Path, image_size: int = 32, **changes: Any) -> tup
         "num_gpus": 1,
         "explora": small(**changes).model_dump(mode="json"),
     }
-    folder.mkdir(parents=True)
-    paths = {name: folder / name for name in STEPS["adapt"].outputs}
-    return paths, adapt.run(settings, *chain.inputs("adapt"), *map(str, paths.values()))
+    paths, metrics = run_step("adapt", settings, folder, chain.paths)
+    return {name: Path(path) for name, path in paths.items()}, metrics
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +49,8 @@ def test_an_adapted_backbone_has_the_format_of_its_base(chain: Chain, adapted: A
 
 def test_it_tells_where_it_comes_from(chain: Chain, adapted: Any) -> None:
     told = read_manifest(adapted[0]["adapted_backbone"], "backbone")["adaptation"]
-    view = open_role("adapt", "TRAIN", chain.paths["dataset"], chain.paths["splits"])
-    assert (told["images"], told["splits_sha256"]) == (len(view), sha256_file(chain.paths["splits"]))
+    train = open_set(chain.paths["train_set"], "TRAIN")
+    assert (told["images"], told["splits_sha256"]) == (len(train), sha256_file(chain.paths["splits"]))
     assert told["settings"]["rank"] == 4 and "embeddings.cls_token" in told["trained"]
     assert set(told["probe"]) == {"before", "after"}
 
@@ -65,12 +64,11 @@ def test_curve_and_report_are_there(adapted: Any) -> None:
     )
 
 
-def test_adaptation_itself_may_open_train_alone(chain: Chain) -> None:
-    for role in ("VAL_SELECT", "VAL_CALIB", "TEST"):
-        with pytest.raises(ContractError, match=f"step adapt may not read split {role}: it may read TRAIN"):
-            open_role("adapt", role, chain.paths["dataset"], chain.paths["splits"])
-    with pytest.raises(ContractError, match="may not read split TEST: it may read TRAIN, VAL_SELECT"):
-        open_role("adapt.probe", "TEST", chain.paths["dataset"], chain.paths["splits"])
+def test_sets_of_two_divisions_are_refused_before_any_work(chain: Chain, tmp_path: Path) -> None:
+    other, _ = run_step("split", {"split": {"seed": 5}}, tmp_path, chain.paths)
+    paths = {**chain.paths, "val_select_set": other["val_select_set"]}
+    with pytest.raises(ContractError, match=r"splits_sha256 differs: train_set has .*, val_select_set has"):
+        run(Chain(paths), tmp_path / "adapted")
 
 
 def test_a_worse_backbone_is_not_promoted(chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,19 +86,17 @@ def test_a_worse_backbone_is_not_promoted(chain: Chain, tmp_path: Path, monkeypa
 def test_train_takes_an_adapted_backbone_when_the_config_says_so(chain: Chain, adapted: Any, tmp_path: Path) -> None:
     backbone = str(adapted[0]["adapted_backbone"])
     settings = {**TRAIN, "model": {**TRAIN["model"], "init_from_explora": True}}
-    outputs = [str(tmp_path / name) for name in STEPS["train"].outputs]
-    train.run(settings, *chain.inputs("train", backbone=backbone), *outputs)
+    run_step("train", settings, tmp_path, {**chain.paths, "backbone": backbone})
     made = read_manifest(tmp_path / "classifier", "classifier")
     assert made["provenance"]["backbone_sha256"] == read_manifest(backbone, "backbone")["weights_sha256"]
 
 
 def test_train_refuses_the_other_kind_of_backbone_before_any_work(chain: Chain, adapted: Any, tmp_path: Path) -> None:
-    outputs = [str(tmp_path / name) for name in STEPS["train"].outputs]
     wanted = {**TRAIN, "model": {**TRAIN["model"], "init_from_explora": True}}
     with pytest.raises(ConfigError, match="init_from_explora is true but the backbone has not been through adapt"):
-        train.run(wanted, *chain.inputs("train"), *outputs)
+        run_step("train", wanted, tmp_path, chain.paths)
     with pytest.raises(ConfigError, match="init_from_explora is false but the backbone is one that adapt has made"):
-        train.run(TRAIN, *chain.inputs("train", backbone=adapted[0]["adapted_backbone"]), *outputs)
+        run_step("train", TRAIN, tmp_path, {**chain.paths, "backbone": adapted[0]["adapted_backbone"]})
 
 
 def test_what_does_not_fit_is_refused_before_any_work(chain: Chain, tmp_path: Path) -> None:
@@ -115,4 +111,4 @@ def test_what_does_not_fit_is_refused_before_any_work(chain: Chain, tmp_path: Pa
 def test_a_loss_that_is_not_finite_leaves_no_backbone(chain: Chain, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="at step 1: lower explora.lr"):
         run(chain, tmp_path / "nan", lr=1e30)
-    assert not list((tmp_path / "nan").iterdir())
+    assert not (tmp_path / "nan").exists()

@@ -9,18 +9,15 @@ from sklearn.metrics import log_loss
 from natix_lib.decisions import Policy
 from natix_lib.decisions.score import softmax
 from natix_lib.errors import CalibrationError, ConfigError
-from natix_lib.files import read_json
 from natix_lib.logits import read_labels, read_logits, write_labels, write_logits
-from natix_lib.steps import calibrate
-from tests.calibration_sets import write_set
+from tests.calibration_sets import run_on_set, write_set
 
 STEPS = {"sweep": "sweep", "calibrate": "scrc"}
 
 
 def run(folder: Path, paths: tuple[str, str], **settings: object) -> dict:
     wanted = {"bootstrap": 100, **settings}
-    calibrate.run({"scrc": wanted}, *paths, *(str(folder / name) for name in ("scrcparams", "curve", "report")))
-    return read_json(folder / "scrcparams")
+    return run_on_set("calibrate", {"scrc": wanted}, folder, paths)
 
 
 def test_the_accept_rule_is_certified_and_the_runtime_follows_it(tmp_path: Path) -> None:
@@ -54,7 +51,7 @@ def test_what_cannot_be_certified_fails_unless_told_otherwise(tmp_path: Path) ->
     paths = write_set(tmp_path, n=60, strength=2.0)
     with pytest.raises(CalibrationError, match="zero coverage: needs at least 72 groups at alpha 0.05, delta 0.1"):
         run(tmp_path, paths)
-    assert not (tmp_path / "scrcparams").exists()
+    assert not (tmp_path / "scrcparams.json").exists()
     empirical = run(tmp_path, paths, on_infeasible="empirical")
     assert not empirical["guarantee"]["certified"] and empirical["coverage"] > 0
     assert empirical["selective_risk"] <= 0.05
@@ -71,7 +68,7 @@ def test_a_model_that_is_always_right_accepts_all(tmp_path: Path) -> None:
     document = run(tmp_path, write_set(tmp_path, strength=20.0))
     assert (document["accept"]["mode"], document["fit"]["status"]) == ("accept_all", "separable")
     assert document["fit"]["reason"].startswith("no prediction is wrong: T is the sharpest that 600 groups")
-    assert document["fit"]["reason"] in (tmp_path / "report").read_text()
+    assert document["fit"]["reason"] in (tmp_path / "calibration.html").read_text()
 
 
 def test_neither_the_order_of_the_rows_nor_a_seed_changes_the_certificate(tmp_path: Path) -> None:
@@ -99,7 +96,7 @@ def test_an_unchanged_temperature_has_no_interval_of_what_it_changed(tmp_path: P
 def test_a_constant_prediction_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match="constant prediction"):
         run(tmp_path, write_set(tmp_path, constant=True))
-    assert not (tmp_path / "scrcparams").exists()
+    assert not (tmp_path / "scrcparams.json").exists()
 
 
 def test_prediction_sets_use_the_half_that_the_rule_has_not_seen(tmp_path: Path) -> None:
@@ -135,7 +132,7 @@ def test_a_grid_of_the_config_is_the_one_that_is_tested(tmp_path: Path) -> None:
 
 def test_the_page_shows_the_plots(tmp_path: Path) -> None:
     run(tmp_path, write_set(tmp_path, strength=2.0))
-    html = (tmp_path / "report").read_text()
+    html = (tmp_path / "calibration.html").read_text()
     assert html.count("<svg") == 5 and "Reliability after the temperature" in html
 
 

@@ -7,23 +7,24 @@ import pytest
 
 from natix_lib.bundle.runtime import Bundle
 from natix_lib.contracts import write_manifest
-from natix_lib.data.dataset import open_role
+from natix_lib.data.sets import open_set
 from natix_lib.decisions import Policy
 from natix_lib.evaluation import Scored
 from natix_lib.evaluation import evaluate as measure
 from natix_lib.files import read_json, sha256_file, write_json
 from natix_lib.steps import evaluate
 from tests.small_run import Chain
+from tests.street_sets import run_step
 
 
 def test_test_is_evaluated_through_the_bundle(chain: Chain) -> None:
     document = read_json(chain.paths["evaluation"])
-    view = open_role("evaluate", "TEST", chain.paths["dataset"], chain.paths["splits"])
-    predictions = Bundle.load(chain.paths["bundle"]).predict(view.image(i) for i in range(len(view)))
-    right = [p.label == view.class_names[label] for p, label in zip(predictions, view.labels, strict=True)]
+    test = open_set(chain.paths["test_set"], "TEST")
+    predictions = Bundle.load(chain.paths["bundle"]).predict(test.image(i) for i in range(len(test)))
+    right = [p.label == test.class_names[label] for p, label in zip(predictions, test.labels, strict=True)]
     assert document["metrics"]["accuracy"]["value"] == pytest.approx(np.mean(right)) and np.mean(right) > 0.8
-    assert document["n"] == len(view) and set(document["slices"]) == {"camera"}
-    assert np.sum(document["confusion"]) == len(view)
+    assert document["n"] == len(test) and set(document["slices"]) == {"camera"}
+    assert np.sum(document["confusion"]) == len(test)
 
 
 def test_the_pipelines_ui_gets_the_confusion_matrix_and_the_roc(chain: Chain, tmp_path: Path) -> None:
@@ -89,16 +90,17 @@ def bundle_of_splits(bundle: str, target: Path, splits: Path) -> None:
 
 
 def test_what_leaks_is_said_first_in_the_report(chain: Chain, tmp_path: Path) -> None:
-    """The sentences of splits.json, then of dataset.json, before the metrics; the bundle was made from these splits."""
-    shutil.copytree(chain.paths["dataset"], tmp_path / "dataset")
-    dataset = read_json(tmp_path / "dataset" / "dataset.json")
-    write_manifest(tmp_path / "dataset", "dataset", {**dataset, "warnings": ["Pixels have two labels."]})
-    splits = {**read_json(chain.paths["splits"]), "warnings": ["3 pairs look alike."]}
-    write_json(tmp_path / "splits.json", splits)
+    """What split says, then what ingest says, before the metrics; bundle and set were made from these splits."""
+    splits = read_json(chain.paths["splits"])
+    ingested = {**splits["ingested"], "warnings": ["Pixels have two labels."]}
+    write_json(tmp_path / "splits.json", {**splits, "warnings": ["3 pairs look alike."], "ingested": ingested})
     bundle_of_splits(chain.paths["bundle"], tmp_path / "bundle", tmp_path / "splits.json")
-    paths = [str(tmp_path / name) for name in ("dataset", "splits.json", "bundle", "evaluation.json", "report.html")]
-    evaluate.run({"evaluate": {"bootstrap": 50}}, *paths)
-    assert read_json(paths[3])["warnings"][:2] == ["3 pairs look alike.", "Pixels have two labels."]
-    page = Path(paths[4]).read_text()
+    shutil.copytree(chain.paths["test_set"], tmp_path / "test_set")
+    test = read_json(tmp_path / "test_set" / "set.json")
+    write_manifest(tmp_path / "test_set", "test_set", {**test, "splits_sha256": sha256_file(tmp_path / "splits.json")})
+    inputs = {"test_set": tmp_path / "test_set", "bundle": tmp_path / "bundle"}
+    paths, _ = run_step("evaluate", {"evaluate": {"bootstrap": 50}}, tmp_path, inputs)
+    assert read_json(paths["evaluation"])["warnings"][:2] == ["3 pairs look alike.", "Pixels have two labels."]
+    page = Path(paths["report"]).read_text()
     places = [page.index(text) for text in ("<h1>", "3 pairs look alike.", "Pixels have two labels.", "<h2>")]
     assert places == sorted(places)

@@ -6,9 +6,10 @@ from natix_lib.bundle.runtime import Bundle
 from natix_lib.contracts import read_manifest
 from natix_lib.errors import BundleError, ConfigError, ContractError, StorageError
 from natix_lib.files import read_json, write_json
-from natix_lib.steps import evaluate, export, split
+from natix_lib.steps import export
 from tests.cloud_storage import BUCKET, Cloud
 from tests.small_run import Chain
+from tests.street_sets import run_step
 
 
 def test_a_bundle_holds_one_policy_its_model_splits_and_golden_images(chain: Chain) -> None:
@@ -40,7 +41,7 @@ def test_the_other_policy_ships_when_it_is_named(chain: Chain, tmp_path: Path) -
 
 def test_no_policy_named_is_an_error(chain: Chain, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"export.policy must name the one policy that ships, sweep or calibrate"):
-        export.run({"export": {}}, *chain.inputs("export"), str(tmp_path / "b"))
+        export.run({"export": {}}, **chain.inputs("export"), bundle=str(tmp_path / "b"))
     with pytest.raises(ConfigError, match="got 'both'"):
         chain.export(tmp_path / "b", {"policy": "both"})
 
@@ -63,12 +64,13 @@ def test_a_policy_of_other_logits_is_refused(chain: Chain, tmp_path: Path) -> No
 
 
 def test_other_splits_are_refused(chain: Chain, tmp_path: Path) -> None:
-    split.run({"split": {"seed": 5}}, chain.paths["dataset"], str(tmp_path / "splits.json"))
-    with pytest.raises(ContractError, match="splits_sha256 differs"):
-        chain.export(tmp_path / "b", splits=tmp_path / "splits.json")
-    with pytest.raises(ContractError, match="splits_sha256 differs: bundle has"):
-        inputs = chain.inputs("evaluate", splits=tmp_path / "splits.json")
-        evaluate.run({"evaluate": {}}, *inputs, str(tmp_path / "e"), str(tmp_path / "r"))
+    other, _ = run_step("split", {"split": {"seed": 5}}, tmp_path, chain.paths)
+    with pytest.raises(ContractError, match=r"splits_sha256 differs: val_calib_set has .*, splits.json has"):
+        chain.export(tmp_path / "b", splits=other["splits"])
+    with pytest.raises(ContractError, match="splits_sha256 differs: classifier has"):
+        chain.export(tmp_path / "b", splits=other["splits"], val_calib_set=other["val_calib_set"])
+    with pytest.raises(ContractError, match=r"splits_sha256 differs: bundle has .*, test_set has"):
+        run_step("evaluate", {"evaluate": {}}, tmp_path / "e", {**chain.paths, "test_set": other["test_set"]})
 
 
 def test_a_parity_that_is_not_reached_is_an_error_and_leaves_no_manifest(chain: Chain, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def settings(source: str | Path) -> dict:
 
 
 def test_a_local_folder_becomes_a_described_backbone(tiny_backbone: Path, tmp_path: Path) -> None:
-    metrics = fetch.run(settings(tiny_backbone), str(tmp_path / "out"))
+    metrics = fetch.run(settings(tiny_backbone), backbone=str(tmp_path / "out"))
     manifest = read_manifest(tmp_path / "out", "backbone")
     assert manifest["model_type"] == "dinov3_vit" and manifest["patch_size"] == 8
     assert manifest["weights_sha256"] == weights_sha256(tiny_backbone)
@@ -42,34 +42,34 @@ def test_a_bucket_gives_the_same_backbone(tiny_backbone: Path, tmp_path: Path, c
 
     for path in tiny_backbone.iterdir():
         storage._client().bucket(BUCKET).blob(f"backbones/tiny/{path.name}").upload_from_filename(path)
-    fetch.run(settings(f"gs://{BUCKET}/backbones/tiny"), str(tmp_path / "out"))
+    fetch.run(settings(f"gs://{BUCKET}/backbones/tiny"), backbone=str(tmp_path / "out"))
     assert weights_sha256(tmp_path / "out") == weights_sha256(tiny_backbone)
 
 
 def test_a_pickle_in_the_folder_is_left_behind(tiny_backbone: Path, tmp_path: Path) -> None:
     source = Path(shutil.copytree(tiny_backbone, tmp_path / "source"))
     (source / "pytorch_model.bin").write_bytes(b"pickle")
-    fetch.run(settings(source), str(tmp_path / "out"))
+    fetch.run(settings(source), backbone=str(tmp_path / "out"))
     assert not (tmp_path / "out" / "pytorch_model.bin").exists()
 
 
 def test_the_preprocessor_of_the_source_gives_the_normalisation(tiny_backbone: Path, tmp_path: Path) -> None:
     source = Path(shutil.copytree(tiny_backbone, tmp_path / "source"))
     (source / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.2, 0.2, 0.2]}')
-    fetch.run(settings(source), str(tmp_path / "out"))
+    fetch.run(settings(source), backbone=str(tmp_path / "out"))
     assert read_manifest(tmp_path / "out", "backbone")["image_mean"] == [0.5, 0.5, 0.5]
 
 
 def test_a_path_that_is_nothing_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is no folder, no gs:// address and no hub id"):
-        fetch.run(settings(tmp_path / "absent"), str(tmp_path / "out"))
+        fetch.run(settings(tmp_path / "absent"), backbone=str(tmp_path / "out"))
 
 
 def test_a_folder_without_weights_says_what_it_has(tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "config.json").write_text("{}")
     with pytest.raises(ContractError, match="needs config.json and model.safetensors; it has config.json"):
-        fetch.run(settings(tmp_path / "source"), str(tmp_path / "out"))
+        fetch.run(settings(tmp_path / "source"), backbone=str(tmp_path / "out"))
     assert not (tmp_path / "out" / "backbone.json").exists()
 
 
@@ -78,7 +78,7 @@ def test_a_file_that_cannot_be_read_is_one_line(tiny_backbone: Path, tmp_path: P
     (source / "LICENSE.md").unlink()
     (source / "LICENSE.md").mkdir()  # root may read everything but a folder
     with pytest.raises(StorageError, match="LICENSE.md cannot be copied: Is a directory"):
-        fetch.run(settings(source), str(tmp_path / "out"))
+        fetch.run(settings(source), backbone=str(tmp_path / "out"))
 
 
 @dataclass
@@ -140,7 +140,8 @@ def fetch_from(
     code = (
         "import os, sys; from natix_lib.steps import fetch;"
         "before = dict(os.environ);"
-        "fetch.run({'backbone_id': sys.argv[1], 'backbone_revision': 'main'}, sys.argv[2], sys.argv[3]);"
+        "settings = {'backbone_id': sys.argv[1], 'backbone_revision': 'main'};"
+        "fetch.run(settings, backbone=sys.argv[2], token_secret=sys.argv[3]);"
         "assert dict(os.environ) == before"
     )
     environment = {
@@ -227,5 +228,5 @@ def test_a_gated_backbone_names_the_secret_that_holds_the_token(hub: Hub, tmp_pa
 
 
 def test_a_secret_is_not_asked_for_when_the_hub_is_not(tiny_backbone: Path, tmp_path: Path) -> None:
-    fetch.run(settings(tiny_backbone), str(tmp_path / "out"), token_secret="not even a name")
+    fetch.run(settings(tiny_backbone), backbone=str(tmp_path / "out"), token_secret="not even a name")
     assert weights_sha256(tmp_path / "out") == weights_sha256(tiny_backbone)

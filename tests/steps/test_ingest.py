@@ -10,16 +10,19 @@ import pytest
 from PIL import Image
 
 from natix_lib.contracts import read_manifest
-from natix_lib.data.dataset import open_dataset
+from natix_lib.data.index import Index, read_index
 from natix_lib.errors import ConfigError, ContractError, DataError, StorageError
-from natix_lib.steps import ingest
 from tests.cloud_storage import BUCKET, Cloud
 from tests.data.test_images import huge_png
-from tests.street_sets import ingest_settings, write_images, write_manifest
+from tests.street_sets import ingest_settings, run_step, write_images, write_manifest
 
 
 def run(root: Path, out: Path, num_classes: int | None = None, **data: object) -> dict[str, float]:
-    return ingest.run(ingest_settings(root, num_classes, **data), str(out))
+    return run_step("ingest", ingest_settings(root, num_classes, **data), out)[1]
+
+
+def index(out: Path) -> Index:
+    return read_index(out / "index.parquet")
 
 
 def test_real_photographs_are_ingested_and_open_with_hugging_face_datasets(real_data: Path, tmp_path: Path) -> None:
@@ -31,30 +34,34 @@ def test_real_photographs_are_ingested_and_open_with_hugging_face_datasets(real_
     write_manifest(tmp_path / "some", rows)
     metrics = run(tmp_path / "some", tmp_path / "out", resize_shorter_side=128)
     assert metrics == {"images": len(rows), "rejected": 0, "classes": 2}
-    manifest = read_manifest(tmp_path / "out", "dataset")
-    assert manifest["class_names"] == ["None", "Roadwork"] and manifest["positive_classes"] == ["Roadwork"]
-    assert manifest["tag_names"] == ["source"] and sum(manifest["counts"].values()) == len(rows)
-    opened = datasets.Dataset.from_file(str(tmp_path / "out" / "data-00000-of-00001.arrow"))
-    assert opened.features["label"].names == ["None", "Roadwork"]
-    for row, stored in zip(rows, opened, strict=True):
+    known = index(tmp_path / "out")
+    assert known.class_names == ["None", "Roadwork"] and known.document["positive_classes"] == ["Roadwork"]
+    assert known.tag_names == ["source"] and sum(known.document["counts"].values()) == len(rows) == len(known)
+    opened = datasets.Dataset.from_file(str(tmp_path / "out" / "images" / "data-00000-of-00001.arrow"))
+    assert set(opened.features) == {"id", "image"}
+    sizes = zip(known.column("width"), known.column("height"), strict=True)
+    for row, stored, tags, size in zip(rows, opened, known.column("tags"), sizes, strict=True):
         with Image.open(source / row["image"]) as original:
             assert min(stored["image"].size) == min(128, *original.size)
             small = original.convert("RGB").resize(stored["image"].size, Image.Resampling.BICUBIC)
         difference = np.abs(np.asarray(small, dtype=float) - np.asarray(stored["image"], dtype=float))
         assert difference.mean() < 6
-        assert (stored["id"], stored["tags"]) == (row["image"], {"source": row["source"]})
+        assert (stored["id"], tags, stored["image"].size) == (row["image"], {"source": row["source"]}, size)
 
 
 def test_equal_input_gives_equal_bytes_and_another_label_another_fingerprint(tmp_path: Path) -> None:
     root = write_images(tmp_path / "source", groups=4)
     for name in ("a", "b"):
         run(root, tmp_path / name)
-    files = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("a", "b")]
+    files = [
+        {path.name: path.read_bytes() for path in (tmp_path / name).rglob("*.*") if path.is_file()}
+        for name in ("a", "b")
+    ]
     assert files[0] == files[1]
     text = (root / "manifest.csv").read_text()
     (root / "manifest.csv").write_text(text.replace("00-0.png,None", "00-0.png,Roadwork"))
     run(root, tmp_path / "c")
-    assert open_dataset(tmp_path / "a").fingerprint != open_dataset(tmp_path / "c").fingerprint
+    assert index(tmp_path / "a").fingerprint != index(tmp_path / "c").fingerprint
 
 
 def damaged(tmp_path: Path) -> Path:
@@ -83,8 +90,9 @@ def test_too_many_undecodable_images_are_an_error_and_leave_no_dataset(tmp_path:
         DataError, match=r"4 of 24 images cannot be used, more than data.max_reject_fraction 0.01: 00-0"
     ):
         run(damaged(tmp_path), tmp_path / "out")
-    with pytest.raises(ContractError, match=r"has no dataset.json: it was never finished"):
-        open_dataset(tmp_path / "out")
+    with pytest.raises(ContractError, match=r"has no images.json: it was never finished"):
+        read_manifest(tmp_path / "out" / "images", "images")
+    assert not (tmp_path / "out" / "index.parquet").exists() and (tmp_path / "out" / "rejects.csv").is_file()
 
 
 def test_a_class_whose_images_are_all_rejected_is_an_error(tmp_path: Path) -> None:
@@ -127,11 +135,11 @@ def test_rows_without_a_label_are_dropped_where_the_config_says_so(tmp_path: Pat
         "".join(line for line in text.splitlines(True) if line[:4] not in ("00-1", "03-2"))
     )
     run(root, tmp_path / "c")
-    assert open_dataset(tmp_path / "b").fingerprint == open_dataset(tmp_path / "c").fingerprint
+    assert index(tmp_path / "b").fingerprint == index(tmp_path / "c").fingerprint
 
 
-def warnings(dataset: Path) -> list[str]:
-    return list(read_manifest(dataset, "dataset")["warnings"])
+def warnings(out: Path) -> list[str]:
+    return list(index(out).document["warnings"])
 
 
 def test_what_cannot_be_meant_is_said_in_the_log_and_in_the_manifest(
@@ -161,7 +169,7 @@ def test_what_cannot_be_meant_is_said_in_the_log_and_in_the_manifest(
     printed = capsys.readouterr().out.splitlines()
     assert printed[:5] == [f"warning: {line}" for line in expected[:5]] and f"warning: {expected[5]}" in printed
     assert printed[-1] == "12 images, 0 rejected, classes: None 6, Roadwork 6"
-    data = open_dataset(tmp_path / "out")
+    data = index(tmp_path / "out")
     assert data.column("group") == [None if n % 2 else f"g{n // 3}" for n in range(12)]
     assert data.column("lat") == [None] * 12 and data.column("captured_at") == ["noon"] * 12
     assert data.column("is_synthetic") == [True] + [False] * 11 and data.tag_names == ["camera"]
@@ -182,7 +190,7 @@ def test_pictures_of_rarer_suffixes_and_odd_names_are_stored(tmp_path: Path, pic
         suffix = {"AVIF": "avif", "JPEG": "jfif"}[format_name]
         picture(seed=number).save(tmp_path / "source" / name / f"a\udcff.{suffix}", format_name)
     assert run(tmp_path / "source", tmp_path / "out")["images"] == 2
-    assert open_dataset(tmp_path / "out").column("id") == [rf"None/a\udcff.{suffix}", rf"Roadwork/a\udcff.{suffix}"]
+    assert index(tmp_path / "out").column("id") == [rf"None/a\udcff.{suffix}", rf"Roadwork/a\udcff.{suffix}"]
 
 
 def test_jfif_and_avif_of_the_cases_are_ingested(cases: Path, tmp_path: Path) -> None:
@@ -205,14 +213,14 @@ def test_a_bucket_is_read_like_a_folder(cloud: Cloud, tmp_path: Path) -> None:
     for path in root.iterdir():
         bucket.blob(f"street/{path.name}").upload_from_filename(path)
     run(root, tmp_path / "local")
-    ingest.run({"data": {"data_root": f"gs://{BUCKET}/street"}}, str(tmp_path / "remote"))
-    assert open_dataset(tmp_path / "remote").fingerprint == open_dataset(tmp_path / "local").fingerprint
+    run_step("ingest", {"data": {"data_root": f"gs://{BUCKET}/street"}}, tmp_path / "remote")
+    assert index(tmp_path / "remote").fingerprint == index(tmp_path / "local").fingerprint
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     root = write_images(tmp_path / "source", groups=2)
-    with pytest.raises(StorageError, match="cannot write dataset /proc/natix"):
-        ingest.run(ingest_settings(root), "/proc/natix")
+    with pytest.raises(StorageError, match="cannot write /proc/natix/images"):
+        run(root, Path("/proc/natix"))
 
 
 def test_many_images_go_into_shards_that_are_read_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,6 +229,6 @@ def test_many_images_go_into_shards_that_are_read_in_order(tmp_path: Path, monke
     monkeypatch.setattr(arrow.ShardWriter.__init__, "__defaults__", (20_000,))
     root = write_images(tmp_path / "source", groups=24)
     run(root, tmp_path / "out")
-    assert len(list((tmp_path / "out").glob("data-*.arrow"))) > 1
-    data = open_dataset(tmp_path / "out")
+    assert len(list((tmp_path / "out" / "images").glob("data-*.arrow"))) > 1
+    data = index(tmp_path / "out")
     assert data.column("id") == sorted(data.column("id")) and len(data) == 72

@@ -6,31 +6,35 @@ import pytest
 
 from natix_lib.contracts import ROLES
 from natix_lib.data.arrow import ShardWriter
-from natix_lib.data.dataset import open_role
+from natix_lib.data.sets import open_set
 from natix_lib.errors import DataError
 from natix_lib.files import read_json
-from natix_lib.steps import ingest, split
-from tests.street_sets import ingest_settings, ingested, write_images, write_manifest
+from tests.street_sets import ingest_settings, ingested, run_step, write_images, write_manifest
+
+Paths = dict[str, str]
 
 
-def run(dataset: Path, out: Path, **settings: object) -> dict:
-    split.run({"split": settings}, str(dataset), str(out))
-    return read_json(out)
+def run(ingested: Paths, out: Path, **settings: object) -> dict:
+    """splits.json of a division below the folder `out`."""
+    return read_json(run_step("split", {"split": settings}, out, ingested)[0]["splits"])
 
 
-def rewritten(tmp_path: Path, change: object, **sizes: int) -> Path:
-    """A dataset whose manifest rows were changed."""
+def ingest(root: Path, folder: Path, **data: object) -> Paths:
+    return run_step("ingest", ingest_settings(root, **data), folder)[0]
+
+
+def rewritten(tmp_path: Path, change: object, **sizes: int) -> Paths:
+    """Ingested images whose manifest rows were changed."""
     import csv
 
     root = write_images(tmp_path / "source", **sizes)
     rows = list(csv.DictReader((root / "manifest.csv").read_text().splitlines()))
     write_manifest(root, [change(number, row) for number, row in enumerate(rows)])
-    ingest.run(ingest_settings(root), str(tmp_path / "dataset"))
-    return tmp_path / "dataset"
+    return ingest(root, tmp_path / "ingested")
 
 
 def test_groups_never_cross_and_every_class_is_everywhere(tmp_path: Path) -> None:
-    document = run(ingested(tmp_path), tmp_path / "splits.json")
+    document = run(ingested(tmp_path), tmp_path)
     role_of = {name: role for role in ROLES for name in document["roles"][role]}
     assert len(role_of) == 72
     for group in range(24):
@@ -56,11 +60,11 @@ def test_near_duplicates_never_cross_splits(tmp_path: Path) -> None:
                 image.save(tmp_path / "source" / name, quality=quality)
                 rows.append({"image": name, "label": "None" if number % 2 else "Roadwork"})
     write_manifest(tmp_path / "source", rows)
-    ingest.run(ingest_settings(tmp_path / "source"), str(tmp_path / "dataset"))
-    document = run(tmp_path / "dataset", tmp_path / "splits.json")
+    paths = ingest(tmp_path / "source", tmp_path)
+    document = run(paths, tmp_path / "a")
     role_of = {name: role for role in ROLES for name in document["roles"][role]}
     assert all(role_of[f"{n:02d}-95.jpg"] == role_of[f"{n:02d}-40.jpg"] for n in range(30))
-    switched_off = run(tmp_path / "dataset", tmp_path / "other.json", near_duplicate_bits=-1)
+    switched_off = run(paths, tmp_path / "b", near_duplicate_bits=-1)
     assert len(set(switched_off["groups"].values())) == 60
 
 
@@ -72,17 +76,17 @@ def test_places_within_the_radius_never_cross_splits(tmp_path: Path) -> None:
         return {**row, "lat": 48 + 0.01 * (group // 2) + 1e-5 * (group % 2), "lon": 11}
 
     dataset = rewritten(tmp_path, located, groups=48, frames=1)
-    document = run(dataset, tmp_path / "splits.json")
+    document = run(dataset, tmp_path)
     assert len(set(document["groups"].values())) == 24 and document["links"]["place"] == 24
-    assert len(set(run(dataset, tmp_path / "b.json", gps_radius_m=1.0)["groups"].values())) == 48
+    assert len(set(run(dataset, tmp_path / "b", gps_radius_m=1.0)["groups"].values())) == 48
 
 
 def test_given_splits_are_honoured(tmp_path: Path) -> None:
     words = ["train", "val_select", "val_calib", "val_test"]
     dataset = rewritten(tmp_path, lambda n, row: {**row, "split": words[int(row["group"][1:]) // 2 % 4]})
-    document = run(dataset, tmp_path / "splits.json")
+    document = run(dataset, tmp_path)
     assert {name[:2] for name in document["roles"]["TEST"]} == {"06", "07", "14", "15", "22", "23"}
-    ignored = run(dataset, tmp_path / "b.json", use_given=False)
+    ignored = run(dataset, tmp_path / "b", use_given=False)
     assert ignored["roles"] != document["roles"]
 
 
@@ -91,9 +95,9 @@ def test_a_group_in_two_given_splits_is_a_leak(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"given splits leak: 24 groups of images joined by group lie in two splits, .* \(TEST\) and"
     ):
-        run(dataset, tmp_path / "splits.json")
-    assert not (tmp_path / "splits.json").exists()
-    run(dataset, tmp_path / "splits.json", use_given=False)
+        run(dataset, tmp_path)
+    assert not (tmp_path / "splits.json").exists() and not list(tmp_path.glob("*_set/set.json"))
+    run(dataset, tmp_path, use_given=False)
 
 
 def test_a_chain_through_images_without_a_split_is_a_leak_too(tmp_path: Path) -> None:
@@ -108,7 +112,7 @@ def test_a_chain_through_images_without_a_split_is_a_leak_too(tmp_path: Path) ->
         },
     )
     with pytest.raises(DataError, match="joined by all rules together lie in two splits, the first holds 00-0.png"):
-        run(dataset, tmp_path / "splits.json")
+        run(dataset, tmp_path)
 
 
 def test_one_class_in_a_given_split_is_an_error(tmp_path: Path) -> None:
@@ -117,7 +121,7 @@ def test_one_class_in_a_given_split_is_an_error(tmp_path: Path) -> None:
         return {**row, "split": "test" if group % 2 and group > 12 else "train"}
 
     with pytest.raises(DataError, match="split TEST holds one class only: Roadwork"):
-        run(rewritten(tmp_path, given), tmp_path / "splits.json")
+        run(rewritten(tmp_path, given), tmp_path)
 
 
 def test_a_class_with_too_few_groups_is_named(tmp_path: Path) -> None:
@@ -125,20 +129,17 @@ def test_a_class_with_too_few_groups_is_named(tmp_path: Path) -> None:
         tmp_path, lambda n, row: {**row, "group": "one" if row["label"] == "Roadwork" else row["group"]}
     )
     with pytest.raises(DataError, match="class Roadwork has 1 groups, 4 splits need at least one each"):
-        run(dataset, tmp_path / "splits.json")
+        run(dataset, tmp_path)
 
 
 def test_the_same_seed_gives_the_same_file(tmp_path: Path) -> None:
     dataset = ingested(tmp_path)
-    first, second, other = (
-        json.dumps(run(dataset, tmp_path / f"{i}.json", seed=seed)) for i, seed in enumerate((1, 1, 2))
-    )
+    first, second, other = (json.dumps(run(dataset, tmp_path / f"{i}", seed=seed)) for i, seed in enumerate((1, 1, 2)))
     assert first == second != other
 
 
 def test_real_drives_stay_whole(real_data: Path, tmp_path: Path) -> None:
-    ingest.run(ingest_settings(real_data / "roadwork-real", resize_shorter_side=64), str(tmp_path / "dataset"))
-    document = run(tmp_path / "dataset", tmp_path / "splits.json")
+    document = run(ingest(real_data / "roadwork-real", tmp_path, resize_shorter_side=64), tmp_path / "a")
     role_of = {name: role for role in ROLES for name in document["roles"][role]}
     for prefix, frames in (("images/camvid_0001TP", 62), ("images/camvid_0006R0", 101), ("images/camvid_0016E5", 305)):
         names = [name for name in role_of if name.startswith(prefix)]
@@ -154,16 +155,16 @@ def test_neither_the_order_of_rows_nor_of_shards_tells(tmp_path: Path, monkeypat
     import csv
     import random
 
-    first = run(rewritten(tmp_path / "a", lambda n, row: row), tmp_path / "a.json")
+    first = run(rewritten(tmp_path / "a", lambda n, row: row), tmp_path / "a")
     root = write_images(tmp_path / "b" / "source")
     rows = list(csv.DictReader((root / "manifest.csv").read_text().splitlines()))
     random.Random(0).shuffle(rows)
     write_manifest(root, rows)
     monkeypatch.setattr(ShardWriter.__init__, "__defaults__", (20_000,))
-    ingest.run(ingest_settings(root), str(tmp_path / "b" / "dataset"))
-    assert len(list((tmp_path / "b" / "dataset").glob("*.arrow"))) > 3
-    run(tmp_path / "b" / "dataset", tmp_path / "b.json")
-    assert first["roles"]["TEST"] and (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    paths = ingest(root, tmp_path / "b")
+    assert len(list(Path(paths["images"]).glob("*.arrow"))) > 1
+    assert first["roles"]["TEST"] and run(paths, tmp_path / "b") == first
+    assert (tmp_path / "a" / "splits.json").read_bytes() == (tmp_path / "b" / "splits.json").read_bytes()
 
 
 def test_a_child_of_an_image_follows_it(tmp_path: Path) -> None:
@@ -173,14 +174,14 @@ def test_a_child_of_an_image_follows_it(tmp_path: Path) -> None:
         source = f"./{row['image'][:3]}0.png" if number % 3 == 2 else ""
         return {**row, "group": "" if number % 3 == 2 else row["group"], "source_id": source}
 
-    document = run(rewritten(tmp_path, child), tmp_path / "splits.json")
+    document = run(rewritten(tmp_path, child), tmp_path)
     assert len(set(document["groups"].values())) == 24 and document["links"]["source_id"] == 24
 
 
 def test_synthetic_images_are_left_out_of_val_calib_and_test_and_counted(tmp_path: Path) -> None:
     synthetic = {f"{group:02d}-1.png" for group in range(24)}
     dataset = rewritten(tmp_path, lambda n, row: {**row, "is_synthetic": str(row["image"] in synthetic).lower()})
-    document = run(dataset, tmp_path / "splits.json")
+    document = run(dataset, tmp_path)
     roles = {role: set(document["roles"][role]) for role in ROLES}
     assert not (roles["VAL_CALIB"] | roles["TEST"]) & synthetic and roles["TRAIN"] & synthetic
     assert set(document["left_out"]) == synthetic - roles["TRAIN"] - roles["VAL_SELECT"]
@@ -188,7 +189,7 @@ def test_synthetic_images_are_left_out_of_val_calib_and_test_and_counted(tmp_pat
     assert in_splits(document) | set(document["left_out"]) == set(document["groups"])
     assert f"{len(document['left_out'])} synthetic images of groups in VAL_CALIB and TEST" in document["warnings"][0]
     assert sum(document["ratios"]["achieved"].values()) == pytest.approx(1)
-    assert len(open_role("evaluate", "TEST", dataset, tmp_path / "splits.json")) == len(roles["TEST"])
+    assert set(open_set(tmp_path / "test_set", "TEST").ids) == roles["TEST"]
 
 
 def test_look_alikes_across_given_splits_are_counted_and_listed(
@@ -211,8 +212,7 @@ def test_look_alikes_across_given_splits_are_counted_and_listed(
         Image.open(root / f"{group:02d}-0.png").save(root / f"{group:02d}-again.jpg", quality=90)
         rows.append({"image": f"{group:02d}-again.jpg", "label": "None", "split": "test"})
     write_manifest(root, rows)
-    ingest.run(ingest_settings(root), str(tmp_path / "dataset"))
-    document = run(tmp_path / "dataset", tmp_path / "splits.json")
+    document = run(ingest(root, tmp_path), tmp_path)
     assert document["near_duplicates_across_given_splits"] == 3 and document["near_duplicates_counted_exactly"]
     listed = {tuple(pair[:4]) for pair in document["near_duplicate_pairs"]}
     assert listed == {(f"{g:02d}-0.png", "TRAIN", f"{g:02d}-again.jpg", "TEST") for g in (0, 8, 16)}
@@ -227,14 +227,14 @@ def test_a_giant_group_is_said_with_its_rule_and_named_when_no_division_exists(t
         return {**row, "lat": 1 if not far else 48 + number / 10, "lon": 1 if not far else 11}
 
     dataset = rewritten(tmp_path, one_place)
-    document = run(dataset, tmp_path / "splits.json")
+    document = run(dataset, tmp_path)
     assert document["largest_group"]["images"] == 42 and document["largest_group"]["rule"] == "place"
     message = (
         r"One group holds 42 images, 58% of all, most of them joined by place \(split.gps_radius_m\), first 00-0.png"
     )
     assert re.match(message, document["warnings"][0])
     with pytest.raises(DataError, match=r"split.min_per_class.*; one group holds 42 images, 58% of all, most of them"):
-        run(dataset, tmp_path / "b.json", min_per_class=13)
+        run(dataset, tmp_path / "b", min_per_class=13)
 
 
 def test_times_without_a_group_are_said_to_join_no_frames(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_times_without_a_group_are_said_to_join_no_frames(tmp_path: Path) -> Non
             "captured_at": f"2025-03-01T10:00:{number % 60:02d}",
         }
 
-    document = run(rewritten(tmp_path, timed), tmp_path / "splits.json")
+    document = run(rewritten(tmp_path, timed), tmp_path)
     assert document["warnings"][0].startswith("12 images have a captured_at and no group: times join no frames")
 
 
@@ -255,8 +255,8 @@ def test_sets_of_one_or_two_images_are_refused_in_a_sentence(tmp_path: Path, ima
     names = {"class_names": ["None", "Roadwork"]}
     if images == 1:
         with pytest.raises(DataError):
-            ingest.run(ingest_settings(root, **names), str(tmp_path / "dataset"))
+            ingest(root, tmp_path, **names)
         return
-    ingest.run(ingest_settings(root, **names), str(tmp_path / "dataset"))
+    paths = ingest(root, tmp_path, **names)
     with pytest.raises(DataError, match="class None has . groups, 4 splits need at least one each"):
-        run(tmp_path / "dataset", tmp_path / "splits.json")
+        run(paths, tmp_path)

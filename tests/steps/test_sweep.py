@@ -6,15 +6,13 @@ import pytest
 
 from natix_lib.decisions import Policy
 from natix_lib.errors import CalibrationError, ConfigError
-from natix_lib.files import read_json, sha256_file
+from natix_lib.files import sha256_file
 from natix_lib.logits import read_labels, read_logits
-from natix_lib.steps import sweep
-from tests.calibration_sets import write_set
+from tests.calibration_sets import run_on_set, write_set
 
 
 def run(folder: Path, paths: tuple[str, str], **settings: object) -> dict:
-    sweep.run({"sweep": settings}, *paths, *(str(folder / name) for name in ("thresholds", "curve", "report")))
-    return read_json(folder / "thresholds")
+    return run_on_set("sweep", {"sweep": settings}, folder, paths)
 
 
 def test_the_document_says_what_the_runtime_will_do(tmp_path: Path) -> None:
@@ -60,7 +58,7 @@ def test_the_document_carries_its_origin(tmp_path: Path) -> None:
 
 def test_the_curve_has_a_row_for_each_reachable_coverage(tmp_path: Path) -> None:
     run(tmp_path, write_set(tmp_path))
-    curve = pq.read_table(tmp_path / "curve").to_pandas()
+    curve = pq.read_table(tmp_path / "sweep_curve.parquet").to_pandas()
     assert curve["accepted"].iloc[-1] == 600 and curve["accepted"].is_monotonic_increasing
 
 
@@ -72,7 +70,7 @@ def test_no_cut_is_tuned_when_none_is_wanted(tmp_path: Path) -> None:
 def test_a_constant_prediction_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match="constant prediction"):
         run(tmp_path, write_set(tmp_path, constant=True))
-    assert not (tmp_path / "thresholds").exists()
+    assert not (tmp_path / "thresholds.json").exists()
 
 
 def test_zero_coverage_is_an_error(tmp_path: Path) -> None:

@@ -2,12 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from natix_lib.contracts import STEPS, read_manifest
+from natix_lib.contracts import read_manifest
 from natix_lib.errors import ConfigError, TrainingError
 from natix_lib.files import sha256_file
 from natix_lib.logits import read_labels, read_logits
-from natix_lib.steps import train
 from tests.small_run import TRAIN, Chain
+from tests.street_sets import run_step
 
 
 def test_every_artifact_says_what_it_was_made_from(chain: Chain) -> None:
@@ -27,16 +27,14 @@ def test_the_curve_has_a_row_for_each_epoch(chain: Chain) -> None:
 
 def test_a_loss_that_is_not_finite_stops_training_and_leaves_no_classifier(chain: Chain, tmp_path: Path) -> None:
     settings = {**TRAIN, "training": {**TRAIN["training"], "optimizer": {"lr": 1e30}}}
-    outputs = [str(tmp_path / name) for name in STEPS["train"].outputs]
     with pytest.raises(
         TrainingError, match=r"training loss is nan in epoch 0 \(step \d+\): lower training.optimizer.lr"
     ):
-        train.run(settings, *chain.inputs("train"), *outputs)
+        run_step("train", settings, tmp_path, chain.paths)
     assert not list(tmp_path.iterdir())
 
 
 def test_an_image_size_that_the_patch_does_not_divide_is_refused(chain: Chain, tmp_path: Path) -> None:
     settings = {**TRAIN, "model": {**TRAIN["model"], "image_size": 30}}
-    outputs = [str(tmp_path / name) for name in STEPS["train"].outputs]
     with pytest.raises(ConfigError, match="image_size must be a multiple of the backbone's patch 8, got 30"):
-        train.run(settings, *chain.inputs("train"), *outputs)
+        run_step("train", settings, tmp_path, chain.paths)

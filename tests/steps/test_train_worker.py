@@ -6,7 +6,7 @@ import torch
 
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.contracts import STEPS
-from natix_lib.data.dataset import open_role
+from natix_lib.data.sets import open_set
 from natix_lib.distributed.exchange import Answer
 from natix_lib.distributed.processes import compute_in_processes
 from natix_lib.steps.train_worker import CLASSIFIER, compute
@@ -29,7 +29,7 @@ def run(chain: Chain, folder: Path, processes: int, **changes: dict[str, Any]) -
 
 def last_batch_of_one(chain: Chain) -> int:
     """A batch size that leaves one image: of two processes, one then has none."""
-    images = len(open_role("train", "TRAIN", chain.paths["dataset"], chain.paths["splits"]))
+    images = len(open_set(chain.paths["train_set"], "TRAIN"))
     return next(size for size in range(5, images) if images % size == 1)
 
 

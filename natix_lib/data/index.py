@@ -1,0 +1,113 @@
+"""The index: what ingest knows of every image, one Parquet row an image, without its pixels.
+
+Split decides by it alone, and a person can open it with any Parquet reader. What holds for all images, class names
+among them, is JSON in the file's metadata under `natix`, so that the index is one file and cannot be parted from it.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from natix_lib.contracts import SCHEMA_VERSION, check_document
+from natix_lib.errors import ContractError
+from natix_lib.files import JsonDict, canonical_json, parse_json, replacing, sha256_file
+
+METADATA = b"natix"
+COLUMNS = {
+    "id": pa.string(),
+    "label": pa.int64(),
+    "group": pa.string(),
+    "source_id": pa.string(),
+    "captured_at": pa.string(),
+    "given_split": pa.string(),
+    "lat": pa.float64(),
+    "lon": pa.float64(),
+    "is_synthetic": pa.bool_(),
+    "sha256": pa.string(),
+    "phash": pa.uint64(),
+    "width": pa.int64(),
+    "height": pa.int64(),
+    "bytes": pa.int64(),
+}
+
+
+class Index:
+    """An index that was read: its columns, and what holds for all images.
+
+    Attributes:
+        document: What holds for all images; see `documents.Index`.
+        sha256: Of the file.
+    """
+
+    def __init__(self, table: Any, document: JsonDict, sha256: str) -> None:
+        """Use `read_index`."""
+        self._table = table
+        self.document = document
+        self.sha256 = sha256
+        self.class_names: list[str] = document["class_names"]
+        self.tag_names: list[str] = document["tag_names"]
+        self.fingerprint: str = document["fingerprint"]
+
+    def __len__(self) -> int:
+        """Images."""
+        return int(self._table.num_rows)
+
+    def column(self, name: str) -> list[Any]:
+        """A column as Python values; `tags` gives a dict for each image."""
+        values: list[Any] = self._table.column(name).to_pylist()
+        return values
+
+    def table(self, columns: Sequence[str]) -> Any:
+        """Some columns as an Arrow table."""
+        return self._table.select(list(columns))
+
+
+def write_index(path: str | Path, rows: Sequence[Mapping[str, Any]], tag_names: Sequence[str], body: JsonDict) -> str:
+    """Write an index, whole or not at all.
+
+    Args:
+        path: The file.
+        rows: The columns of each image, with `tags`, a dict.
+        tag_names: Of the tags.
+        body: What holds for all images.
+
+    Returns:
+        The file's SHA-256.
+    """
+    document = {**body, "artifact": "index", "schema_version": SCHEMA_VERSION, "tag_names": list(tag_names)}
+    check_document(document, "index", path)
+    columns = dict(COLUMNS)
+    if tag_names:
+        columns["tags"] = pa.struct([(name, pa.string()) for name in tag_names])
+    schema = pa.schema(list(columns.items()), metadata={METADATA: canonical_json(document)})
+    with replacing(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), temporary)
+    return sha256_file(path)
+
+
+def read_index(path: str | Path) -> Index:
+    """Read an index.
+
+    Raises:
+        ContractError: If it is none, or of another schema or shape.
+    """
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ContractError(f"index {path} cannot be read: {error}") from error
+    metadata = (table.schema.metadata or {}).get(METADATA)
+    if metadata is None:
+        raise ContractError(f"{path} is no index: its metadata lacks {METADATA.decode()!r}")
+    document = parse_json(metadata, f"the metadata of {path}")
+    if not isinstance(document, dict):
+        raise ContractError(f"the metadata of {path} must be a JSON object, got {type(document).__name__}")
+    check_document(document, "index", path)
+    if table.num_rows != document["rows"]:
+        raise ContractError(f"index {path} has {table.num_rows} rows, its metadata says {document['rows']}")
+    expected = [*COLUMNS, *(["tags"] if document["tag_names"] else [])]
+    if table.column_names != expected:
+        raise ContractError(f"index {path} must have the columns {', '.join(expected)}, got {table.column_names}")
+    return Index(table, document, sha256_file(path))

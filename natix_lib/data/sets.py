@@ -1,0 +1,183 @@
+"""Role sets: the images and labels of TRAIN, VAL_SELECT, VAL_CALIB or TEST, each a folder of its own.
+
+`write_sets` copies the encoded images of each role out of the whole, in one reading and without decoding, so its
+memory is a few batches however many images there are. `open_set` gives what one holds; the images that a step can open
+are those of the sets that it was given.
+"""
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+
+from natix_lib.contracts import ARTIFACTS, ROLES, SETS, read_manifest, require_same, write_manifest
+from natix_lib.data.arrow import ShardWriter, read_shards, set_schema, verified_batches
+from natix_lib.data.index import Index
+from natix_lib.errors import ContractError, StorageError
+from natix_lib.files import JsonDict
+
+Ints = NDArray[np.int64]
+TAG_LIMIT = 50  # distinct values; a tag with more is a name, not a slice
+
+
+class RoleSet:
+    """The images of one split role, by rising id.
+
+    Attributes:
+        role: The role.
+        ids: Ids of the images.
+        labels: Class indices, int64 (n,).
+        groups: Group name of each image.
+        class_names: Class names in order of the labels.
+        positive_classes: Positive classes of the binary score; may be empty.
+        resize_shorter_side: Pixels that the shorter side of an image was reduced to.
+        dataset_fingerprint: Fingerprint of all ingested images.
+        splits_sha256: SHA-256 of splits.json.
+    """
+
+    def __init__(self, folder: Path, manifest: JsonDict) -> None:
+        """Use `open_set`."""
+        self.folder = folder
+        self.role: str = manifest["role"]
+        self.class_names: list[str] = manifest["class_names"]
+        self.positive_classes: list[str] = manifest["positive_classes"]
+        self.tag_names: list[str] = manifest["tag_names"]
+        self.resize_shorter_side: int = manifest["resize_shorter_side"]
+        self.dataset_fingerprint: str = manifest["dataset_fingerprint"]
+        self.splits_sha256: str = manifest["splits_sha256"]
+        self._table: Any = None
+        self._process = -1
+        ids, labels, groups = (self._images().column(name).to_pylist() for name in ("id", "label", "group"))
+        self._rows = sorted(range(len(ids)), key=ids.__getitem__)
+        self.ids: list[str] = [ids[row] for row in self._rows]
+        self.labels: Ints = np.array([labels[row] for row in self._rows], dtype=np.int64)
+        self.groups: list[str] = [groups[row] for row in self._rows]
+
+    def __len__(self) -> int:
+        """Images."""
+        return len(self.ids)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to a data-loading process, which maps the files again."""
+        return {**self.__dict__, "_table": None, "_process": -1}
+
+    def image_bytes(self, index: int) -> bytes:
+        """The stored JPEG of image `index`."""
+        content: bytes = self._images().column("image")[self._rows[index]]["bytes"].as_py()
+        return content
+
+    def image(self, index: int) -> Image.Image:
+        """Image `index` as RGB."""
+        return Image.open(io.BytesIO(self.image_bytes(index))).convert("RGB")
+
+    def tags(self) -> dict[str, list[str | None]]:
+        """Tag name to the value of each image, for tags with 2 to `TAG_LIMIT` distinct values in this role."""
+        if not self.tag_names:
+            return {}
+        column = self._images().column("tags").to_pylist()
+        values = {name: [column[row][name] for row in self._rows] for name in self.tag_names}
+        return {name: each for name, each in values.items() if 2 <= len(set(each)) <= TAG_LIMIT}
+
+    def _images(self) -> Any:
+        """The memory-mapped Arrow table of this process."""
+        if self._process != os.getpid():
+            self._table, self._process = read_shards(self.folder), os.getpid()
+        return self._table
+
+
+def open_set(folder: str | Path, role: str, hash_files: bool = True) -> RoleSet:
+    """Open the set of a role.
+
+    Args:
+        folder: The artifact.
+        role: The role that it must hold.
+        hash_files: Whether to check the hash of every file; the processes that a step starts leave that to the step.
+
+    Raises:
+        ContractError: If it is unfinished, altered, of another schema or of another role.
+    """
+    manifest = read_manifest(folder, SETS[role], hash_files)
+    opened = RoleSet(Path(folder), manifest)
+    if len(opened) != manifest["rows"]:
+        raise ContractError(f"{SETS[role]} {folder} holds {len(opened)} images, its manifest says {manifest['rows']}")
+    return opened
+
+
+def require_one_division(sets: Mapping[str, RoleSet]) -> None:
+    """Refuse sets that were not made together.
+
+    Args:
+        sets: Artifact name to its set.
+
+    Raises:
+        ContractError: Naming two of them and what differs.
+    """
+    first, *others = sets
+    for other in others:
+        for key in ("splits_sha256", "dataset_fingerprint"):
+            require_same(key, getattr(sets[first], key), first, getattr(sets[other], key), other)
+
+
+def write_sets(
+    images: Path, index: Index, roles: Ints, groups: list[str], splits_sha256: str, folders: Mapping[str, Path]
+) -> None:
+    """Copy the images of each role into a set of its own; images of no role go nowhere.
+
+    Args:
+        images: Folder of all images, in the order of the index.
+        index: The index that they were written with.
+        roles: Role number of each image, -1 for none, (n,).
+        groups: Group name of each image, which steps after this one know it by.
+        splits_sha256: SHA-256 of splits.json.
+        folders: Role to the folder to write.
+
+    Raises:
+        ContractError: If the images are unfinished, altered, or not those of the index; no set is finished then.
+        StorageError: If a folder cannot be written.
+    """
+    manifest = read_manifest(images, "images", hash_files=False)
+    require_same("index_sha256", manifest["index_sha256"], ARTIFACTS["images"].manifest, index.sha256, "the index")
+    names = ["label", "group", *(["tags"] if index.tag_names else [])]
+    shown = index.table(["id", "label", *names[2:]]).append_column("group", pa.array(groups, pa.string()))
+    schema = set_schema(index.class_names, index.tag_names)
+    try:
+        for folder in folders.values():
+            folder.mkdir(parents=True, exist_ok=True)
+        writers = [ShardWriter(folders[role], schema) for role in ROLES]
+        start = 0
+        for batch in verified_batches(images, manifest["files"]):
+            part = shown.slice(start, batch.num_rows).combine_chunks()
+            if batch.column("id").to_pylist() != part.column("id").to_pylist():
+                raise ContractError(f"{images}: images from number {start} on are not those of the index")
+            columns = [batch.column("id"), batch.column("image"), *(part.column(name).chunk(0) for name in names)]
+            for number, writer in enumerate(writers):
+                chosen = np.flatnonzero(roles[start : start + batch.num_rows] == number)
+                writer.add(pa.RecordBatch.from_arrays([column.take(chosen) for column in columns], schema=schema))
+            start += batch.num_rows
+        if start != len(index):
+            raise ContractError(f"{images} holds {start} images, its index {len(index)}")
+        tables = [writer.close() for writer in writers]
+    except OSError as error:
+        raise StorageError(f"cannot write {error.filename or 'a set'}: {error.strerror or error}") from error
+    for number, role in enumerate(ROLES):
+        write_manifest(
+            folders[role],
+            SETS[role],
+            {
+                "role": role,
+                "class_names": index.class_names,
+                "positive_classes": index.document["positive_classes"],
+                "tag_names": index.tag_names,
+                "rows": int((roles == number).sum()),
+                "resize_shorter_side": index.document["resize_shorter_side"],
+                "dataset_fingerprint": index.fingerprint,
+                "splits_sha256": splits_sha256,
+            },
+            tables[number],
+        )
