@@ -6,7 +6,6 @@ same GPU.
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -14,7 +13,7 @@ from torch import Tensor
 from natix_lib import config
 from natix_lib.backbones.loading import build_backbone, load_backbone
 from natix_lib.config.step_settings import AdaptSettings
-from natix_lib.contracts import ARTIFACTS, SETS, TRAIN, VAL_SELECT, read_document
+from natix_lib.contracts import SETS, TRAIN, VAL_SELECT, read_manifest
 from natix_lib.data.sets import open_set
 from natix_lib.distributed.processes import be_a_process
 from natix_lib.distributed.world import World
@@ -44,7 +43,7 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
     """
     adapt_settings = config.parse(AdaptSettings, settings)
     train, val_select = (open_set(inputs[SETS[role]], role, hash_files=False) for role in (TRAIN, VAL_SELECT))
-    backbone = read_document(Path(inputs["backbone"]) / ARTIFACTS["backbone"].manifest, "backbone")
+    backbone = read_manifest(inputs["backbone"], "backbone", hash_files=False)
     mean, std = (tuple(backbone[key]) for key in ("image_mean", "image_std"))
     world, lines = World.from_environment(), Lines()
     explora, image_size = adapt_settings.explora, adapt_settings.image_size

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from natix_lib import config
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.config.step_settings import TrainSettings
-from natix_lib.contracts import ARTIFACTS, SETS, TRAIN, VAL_CALIB, VAL_SELECT, read_document
+from natix_lib.contracts import SETS, TRAIN, VAL_CALIB, VAL_SELECT, read_manifest
 from natix_lib.data.sets import open_set
 from natix_lib.distributed.processes import be_a_process
 from natix_lib.distributed.world import World
@@ -42,7 +41,7 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
     train, val_select, val_calib = (
         open_set(inputs[SETS[role]], role, hash_files=False) for role in (TRAIN, VAL_SELECT, VAL_CALIB)
     )
-    backbone = read_document(Path(inputs["backbone"]) / ARTIFACTS["backbone"].manifest, "backbone")
+    backbone = read_manifest(inputs["backbone"], "backbone", hash_files=False)
     sets = Sets(train, val_select, val_calib, len(train.class_names), train.dataset_fingerprint)
     transform = Transform(
         image_size=train_settings.model.image_size,

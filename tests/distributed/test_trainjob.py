@@ -102,9 +102,7 @@ def test_adapt_on_two_nodes_gives_what_one_machine_gives_through_an_outage_of_th
     _, figures = run_step("adapt", settings, tmp_path, chain.paths)
     made = read_manifest(tmp_path / "backbone", "backbone")
     assert made["adaptation"]["promoted"] and figures["steps"] == 2 and len(kubernetes.created) == 1
-    _, alone = launch(
-        "adapt", adapt_worker.compute, adapt_settings(device_batch_size=16), inputs(chain, "adapt"), 1, None
-    )
+    _, alone = adapt_worker.compute(adapt_settings(device_batch_size=16), inputs(chain, "adapt"))
     curve = [line.split(",") for line in (tmp_path / "metrics.csv").read_text().splitlines()[1:]]
     assert [float(row[4]) for row in curve] == pytest.approx([row["loss"] for row in alone["history"]], rel=2e-3)
 
