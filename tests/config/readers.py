@@ -2,7 +2,8 @@
 
 What counts as read: `expression.key` where the expression is known to be a section, outside of the files that declare
 keys, in which a validator would count. Known are annotated arguments and attributes, what `parse` and `load` give, the
-keys of a known section that are sections, and names bound to any of these. A dump of a section reads none of its keys.
+keys of a known section that are sections, the attributes of an argument whose class annotates them as sections, and
+names bound to any of these. A dump of a section reads none of its keys.
 What cannot be told is not counted, so that a mistake here is a failing test and not a key without an effect.
 """
 
@@ -23,6 +24,7 @@ class Names:
 
     sections: dict[str, type[Section]]
     attributes: dict[str, type[Section]]
+    holders: dict[str, dict[str, type[Section]]] = dataclasses.field(default_factory=dict)
 
 
 def owner(section: type[Section], key: str) -> type[Section]:
@@ -54,11 +56,13 @@ def reads(sources: Iterable[str], known: Iterable[type[Section]]) -> set[Read]:
         known: Sections that a module may name, as it imports them or as `config.Name`.
     """
     by_name = {section.__name__: section for section in known}
-    read_keys: set[Read] = set()
-    for source in sources:
-        tree = ast.parse(source)
-        read_keys |= _Reader(_imported(tree, by_name)).read(tree)
-    return read_keys
+    readers = [(_Reader(_imported(tree, by_name)), tree) for tree in map(ast.parse, sources)]
+    holders: dict[str, dict[str, type[Section]]] = {}
+    for reader, tree in readers:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and (attributes := reader.annotated(node)):
+                holders[node.name] = attributes
+    return {key for reader, tree in readers for key in reader.read(tree, holders)}
 
 
 def _imported(tree: ast.AST, by_name: dict[str, type[Section]]) -> dict[str, type[Section]]:
@@ -76,11 +80,20 @@ def _imported(tree: ast.AST, by_name: dict[str, type[Section]]) -> dict[str, typ
 class _Reader:
     def __init__(self, imported: dict[str, type[Section]]) -> None:
         self.imported = imported
+        self.holders: dict[str, dict[str, type[Section]]] = {}
         self.read_keys: set[Read] = set()
 
-    def read(self, tree: ast.AST) -> set[Read]:
+    def read(self, tree: ast.AST, holders: dict[str, dict[str, type[Section]]]) -> set[Read]:
+        """The keys that a module reads; `holders` are classes with attributes that are sections."""
+        self.holders = holders
         self._scope(tree, Names({}, {}))
         return self.read_keys
+
+    def annotated(self, scope: ast.ClassDef) -> dict[str, type[Section]]:
+        """Attributes that a class annotates as sections."""
+        lines = [node for node in scope.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
+        named = {ast.unparse(node.target): self._named(node.annotation) for node in lines}
+        return {name: section for name, section in named.items() if section}
 
     def _scope(self, node: ast.AST, names: Names) -> None:
         """Read a module, class or function in its order, its inner scopes last."""
@@ -89,9 +102,10 @@ class _Reader:
             self._node(child, names, inner)
         for scope in inner:
             if isinstance(scope, ast.ClassDef):
-                self._scope(scope, Names(dict(names.sections), self._attributes(scope)))
+                self._scope(scope, Names(dict(names.sections), self._attributes(scope), names.holders))
             else:
-                self._scope(scope, Names(names.sections | self._arguments(scope), names.attributes))
+                sections, holders = names.sections | self._arguments(scope), names.holders | self._held(scope)
+                self._scope(scope, Names(sections, names.attributes, holders))
 
     def _node(self, node: ast.AST, names: Names, inner: list[ast.AST]) -> None:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
@@ -118,6 +132,8 @@ class _Reader:
         if isinstance(node, ast.Attribute):
             if isinstance(node.value, ast.Name) and node.value.id == "self":
                 return names.attributes.get(node.attr)
+            if isinstance(node.value, ast.Name) and node.value.id in names.holders:
+                return names.holders[node.value.id].get(node.attr)
             section = self._type(node.value, names)
             field = section.model_fields.get(node.attr) if section else None
             return next(sections_in(field.annotation), None) if field else None
@@ -134,25 +150,29 @@ class _Reader:
         return next((self.imported[part] for part in parts if part in self.imported), None)
 
     def _arguments(self, scope: ast.AST) -> dict[str, type[Section]]:
-        arguments = getattr(scope, "args", None)
-        if arguments is None:
-            return {}
-        every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-        named = {argument.arg: self._named(argument.annotation) for argument in every}
+        named = {argument.arg: self._named(argument.annotation) for argument in _every_argument(scope)}
         return {name: section for name, section in named.items() if section}
+
+    def _held(self, scope: ast.AST) -> dict[str, dict[str, type[Section]]]:
+        """Arguments whose class has sections as attributes."""
+        named = {a.arg: ast.unparse(a.annotation) for a in _every_argument(scope) if a.annotation}
+        return {name: self.holders[text] for name, text in named.items() if text in self.holders}
 
     def _attributes(self, scope: ast.ClassDef) -> dict[str, type[Section]]:
         """Attributes of `self` that are annotated, or assigned from an annotated argument."""
-        attributes = {}
+        attributes: dict[str, type[Section] | None] = {**self.annotated(scope)}
         for node in scope.body:
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                attributes[node.target.id] = self._named(node.annotation)
             if isinstance(node, ast.FunctionDef):
                 arguments = self._arguments(node)
                 for target, value in (pair for line in ast.walk(node) for pair in _pairs(line)):
                     if ast.unparse(target).startswith("self.") and isinstance(value, ast.Name):
                         attributes[ast.unparse(target).removeprefix("self.")] = arguments.get(value.id)
         return {name: section for name, section in attributes.items() if section}
+
+
+def _every_argument(scope: ast.AST) -> list[ast.arg]:
+    arguments = getattr(scope, "args", None)
+    return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs] if arguments else []
 
 
 def _pairs(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
