@@ -114,8 +114,8 @@ def main() -> None:
             folder = Path(scratch)
             write_images(folder, rows, options.bytes)
             for work in ("natix", "peer"):
-                found = measured(work, folder)
-                table.add_row(f"{rows:,}", work, *(f"{found[key]:,.1f}" for key in ("seconds", "peak", "read")))
+                figures = measured(work, folder)
+                table.add_row(f"{rows:,}", work, *(f"{figures[key]:,.1f}" for key in ("seconds", "peak", "read")))
     Console().print(table)
 
 
