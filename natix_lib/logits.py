@@ -2,8 +2,8 @@
 
 The file is written here rather than by the safetensors package because that writes the header's entries in an order
 that changes from process to process, and equal content must have equal hashes; it is read by the package. KFP names
-files without a suffix, so a `.pt` (of the first trainer, see `contracts.py`) is told by its zip magic; it is read with `weights_only=True`
-and has no provenance.
+files without a suffix, so a `.pt` of the first trainer (see `contracts.py`) is told by its zip magic; it is read with
+`weights_only=True` and has no provenance.
 """
 
 import json

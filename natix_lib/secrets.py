@@ -30,8 +30,9 @@ def read(name: str) -> SecretStr | None:
     """Read a secret.
 
     Args:
-        name: The secret's id, or `projects/PROJECT/secrets/ID[/versions/VERSION]`; the project of an id is the one that the task
-            runs in (CLOUD_ML_PROJECT_ID, which Vertex sets) or else the credentials', and the version is the latest.
+        name: The secret's id, or `projects/PROJECT/secrets/ID[/versions/VERSION]`; the project of an id is the one that
+            the task runs in (CLOUD_ML_PROJECT_ID, which Vertex sets) or else the credentials', and the version is the
+            latest.
 
     Returns:
         Its value without the white space around it; None, and a line is printed, when there is no such secret.

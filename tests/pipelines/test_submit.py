@@ -61,15 +61,15 @@ def api() -> Iterator[Api]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if urlsplit(self.path).path.endswith("/runs"):
-                found.runs.append(json.loads(body))
+                stand_in.runs.append(json.loads(body))
                 self.answer_json(RUN)
             else:
-                found.uploads.append(body)
+                stand_in.uploads.append(body)
                 self.answer_json({"pipeline_id": "p1", "display_name": "natix", "created_at": "2025-01-01T00:00:00Z"})
 
     with serving(Pipelines) as url:
-        found = Api(url)
-        yield found
+        stand_in = Api(url)
+        yield stand_in
 
 
 def kfp(api: Api, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -247,16 +247,16 @@ def vertex(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Vertex]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             path = urlsplit(self.path)
-            found.jobs.append((path.path, body))
-            if found.status != 200:
-                return self.answer(found.status, b'{"error": {"message": "no quota for this"}}')
+            stand_in.jobs.append((path.path, body))
+            if stand_in.status != 200:
+                return self.answer(stand_in.status, b'{"error": {"message": "no quota for this"}}')
             name = dict(parse_qsl(path.query))["pipelineJobId"]
             return self.answer_json({**body, "name": f"{path.path.removeprefix('/v1/')}/{name}"})
 
-    found = Vertex()
+    stand_in = Vertex()
     with serving(Jobs) as url:
         aiplatform.init(api_endpoint=url, api_transport="rest", credentials=AnonymousCredentials())
-        yield found
+        yield stand_in
         aiplatform.initializer.global_config.__init__()
 
 
@@ -276,7 +276,7 @@ def submit_to_vertex(parameters: dict[str, Any], variant: str = "training", **ch
 @pytest.mark.parametrize("variant", ["training", "training-explora"])
 def test_a_run_on_vertex_is_a_pipeline_job(vertex: Vertex, variant: str) -> None:
     name = submit_to_vertex({"num_gpus": "2", "scrc": {"alpha": 0.02}}, variant)
-    ((path, job),) = vertex.jobs
+    ((path, job),) = stand_in.jobs
     assert path == "/v1/projects/street-1/locations/europe-west4/pipelineJobs"
     assert name.startswith(f"projects/street-1/locations/europe-west4/pipelineJobs/natix-{variant}-")
     assert job["displayName"] == "first" and job["labels"]["experiment"] == "street"
@@ -288,7 +288,7 @@ def test_a_run_on_vertex_is_a_pipeline_job(vertex: Vertex, variant: str) -> None
 
 
 def test_what_vertex_refuses_is_one_line(vertex: Vertex) -> None:
-    vertex.status = 403
+    stand_in.status = 403
     with pytest.raises(NatixError, match="Vertex has not taken the run first: 403 .*no quota for this"):
         submit_to_vertex({})
 
