@@ -8,9 +8,9 @@ evaluate alone. A dataset in common, of which each step promised in code to open
 downloaded all images, and the proof was in our code rather than in the pipeline's picture.
 
 Single-file artifacts have no suffix under KFP (the launcher names them); `Artifact.file` is the name they get
-where a person looks. Logits and labels are safetensors: no pickle, hashes in the header, and a CPU pod that reads them
-needs no torch. The first trainer, the scripts that natix replaces and whose outputs some users still hold, wrote `.pt`
-files; one is still read (see `natix_lib/logits.py`).
+where a person looks. Logits and labels are safetensors, not the `.pt` of the first trainer (which README explains): no
+pickle, hashes in the header, and a CPU pod that reads them needs no torch. A `.pt` is still read (see
+`natix_lib/logits.py`).
 """
 
 import reprlib

@@ -71,8 +71,8 @@ def run(config: Config, output: Path, cache: Path | None, display: Display) -> N
         output: Folder to write: `bundle/`, `report.html`, a folder for each step, `config.yaml` and `run.log`.
             It must not exist or be empty, and appears only when the whole run has succeeded.
         cache: Where finished steps are kept; None is `$XDG_CACHE_HOME/natix` or `~/.cache/natix`.
-        display: Told of every task. While the pipeline runs, what is written to stdout and stderr goes into the log,
-            so a display must hold the stream that it writes to.
+        display: Who is told of every task. While the pipeline runs, what is written to stdout and stderr goes into the
+            log, so a display must hold the stream that it writes to.
 
     Raises:
         NatixError: If a step fails; the error has the class and the message of the step's.

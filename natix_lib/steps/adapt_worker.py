@@ -48,7 +48,7 @@ def compute(settings: AdaptSettings, inputs: Inputs) -> Answer:
 
     Args:
         settings: What adapt reads of the config.
-        inputs: What it reads beside that; hashes have been checked.
+        inputs: The opened artifacts that adapt reads; their hashes have been checked.
 
     Returns:
         The merged state, and `trained`, `counts` and `history` of `explora.run.Adapted` with `probe`, a dict of

@@ -48,7 +48,7 @@ def compute(settings: TrainSettings, inputs: Inputs) -> Answer:
 
     Args:
         settings: What train reads of the config.
-        inputs: What it reads beside that; hashes have been checked.
+        inputs: The opened artifacts that train reads; their hashes have been checked.
 
     Returns:
         The classifier's state under `classifier.` and float32 `val_calib_logits` (n, C); the `history` of epochs and

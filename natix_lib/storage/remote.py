@@ -32,9 +32,9 @@ class Remote:
     """An object or prefix; each method does what the function of its name in `natix_lib.storage` says.
 
     Args:
-        uri: The address, for messages.
-        bucket: The bucket that it names, open.
-        name: The name in the bucket that it names.
+        uri: The address as the user has named it, for messages.
+        bucket: The open bucket of that address.
+        name: The object's name or prefix in the bucket.
     """
 
     def __init__(self, uri: str, bucket: Bucket, name: str) -> None:
@@ -135,8 +135,9 @@ class Remote:
         """Names of objects as files below one folder, all different and none a folder of another.
 
         Args:
-            objects: What lies below the prefix.
-            same: Gives equal texts for names that the disk takes for one; `str.casefold` where case does not count.
+            objects: The objects below the prefix.
+            same: Function that gives equal texts for names that the disk takes for one: `str.casefold` where case does not
+                count.
 
         Raises:
             StorageError: If a name leaves the folder, cannot be a file's, or two names would be one file: an object

@@ -276,7 +276,7 @@ def submit_to_vertex(parameters: dict[str, Any], variant: str = "training", **ch
 @pytest.mark.parametrize("variant", ["training", "training-explora"])
 def test_a_run_on_vertex_is_a_pipeline_job(vertex: Vertex, variant: str) -> None:
     name = submit_to_vertex({"num_gpus": "2", "scrc": {"alpha": 0.02}}, variant)
-    ((path, job),) = stand_in.jobs
+    ((path, job),) = vertex.jobs
     assert path == "/v1/projects/street-1/locations/europe-west4/pipelineJobs"
     assert name.startswith(f"projects/street-1/locations/europe-west4/pipelineJobs/natix-{variant}-")
     assert job["displayName"] == "first" and job["labels"]["experiment"] == "street"
@@ -288,7 +288,7 @@ def test_a_run_on_vertex_is_a_pipeline_job(vertex: Vertex, variant: str) -> None
 
 
 def test_what_vertex_refuses_is_one_line(vertex: Vertex) -> None:
-    stand_in.status = 403
+    vertex.status = 403
     with pytest.raises(NatixError, match="Vertex has not taken the run first: 403 .*no quota for this"):
         submit_to_vertex({})
 
