@@ -136,8 +136,8 @@ class Remote:
 
         Args:
             objects: The objects below the prefix.
-            same: Function that gives equal texts for names that the disk takes for one: `str.casefold` where case does not
-                count.
+            same: Function that gives equal texts for names that the disk takes for one: `str.casefold` where case does
+                not count.
 
         Raises:
             StorageError: If a name leaves the folder, cannot be a file's, or two names would be one file: an object

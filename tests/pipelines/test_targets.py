@@ -158,13 +158,13 @@ def test_cpu_and_memory_are_limits_and_requests(rich: Compiled) -> None:
         assert resources["resourceMemoryLimit"] == resources["resourceMemoryRequest"] == memory
 
 
-@pytest.mark.parametrize(("target", "kind"), [("kubeflow", "nvidia.com/gpu"), ("vertex", "NVIDIA_H100_80GB")])
-def test_gpu_steps_alone_ask_for_gpus_and_how_many_is_said_at_run_time(target: str, kind: str) -> None:
+@pytest.mark.parametrize(("target", "accelerator"), [("kubeflow", "nvidia.com/gpu"), ("vertex", "NVIDIA_H100_80GB")])
+def test_gpu_steps_alone_ask_for_gpus_and_how_many_is_said_at_run_time(target: str, accelerator: str) -> None:
     pipeline = compiled_once(target, "rich")
     for step, resources in pipeline.resources.items():
         assert ("accelerator" in resources) == (step in GPU_STEPS)
         if step in GPU_STEPS:
-            assert resources["accelerator"]["resourceType"] == kind
+            assert resources["accelerator"]["resourceType"] == accelerator
             assert resources["accelerator"]["resourceCount"] == "{{$.inputs.parameters['pipelinechannel--num_gpus']}}"
             inputs = pipeline.tasks[step]["inputs"]["parameters"]
             assert inputs["pipelinechannel--num_gpus"] == {"componentInputParameter": "num_gpus"}
