@@ -91,14 +91,14 @@ def loop_of_17(logits: np.ndarray, labels: np.ndarray) -> list[tuple[float, floa
     predicted, top = probabilities.argmax(axis=1), probabilities.max(axis=1)
     present = np.unique(labels)
     wrong = predicted != labels
-    found = []
+    points = []
     for threshold in (0.10 + 0.05 * i for i in range(17)):
         accepted = top > threshold
         shown = np.where(accepted, predicted, -1)
         f1 = f1_score(labels, shown, labels=present, average="macro", zero_division=0)
         risk = wrong[accepted].mean() if accepted.any() else np.nan
-        found.append((threshold, float(f1), float(accepted.mean()), float(risk)))
-    return found
+        points.append((threshold, float(f1), float(accepted.mean()), float(risk)))
+    return points
 
 
 def mapie_selection(columns: np.ndarray, right: np.ndarray, fwer_method: str) -> float | None:
@@ -123,13 +123,17 @@ def temperature_rows(logits: np.ndarray, labels: np.ndarray, repeats: int) -> tu
         "torch LBFGS on log T, float64": lambda: torch_temperature(torch.from_numpy(wide), y),
     }
     results = {name: timed(call, repeats) for name, call in peers.items()}
-    correct = {name: seconds for name, (seconds, found) in results.items() if abs(found / fit.temperature - 1) <= 1e-4}
+    correct = {
+        name: seconds
+        for name, (seconds, temperature) in results.items()
+        if abs(temperature / fit.temperature - 1) <= 1e-4
+    }
     fastest = min(correct, key=lambda name: correct[name])
     rows = [["temperature", "ours", f"{ours:.4f}", "1.0x", f"T = {fit.temperature:.7f}"]]
-    for name, (seconds, found) in results.items():
+    for name, (seconds, temperature) in results.items():
         verdict = "" if name in correct else ", wrong"
         verdict = ", fastest correct" if name == fastest else verdict
-        rows.append(["", name, f"{seconds:.4f}", f"{seconds / ours:.1f}x", f"T = {found:.7f}{verdict}"])
+        rows.append(["", name, f"{seconds:.4f}", f"{seconds / ours:.1f}x", f"T = {temperature:.7f}{verdict}"])
     return rows, correct[fastest] / ours
 
 
@@ -233,9 +237,9 @@ def main() -> None:
     ratios: dict[str, float] = {}
     for classes, largest in LARGEST.items():
         for rows in (n for n in sizes if n <= largest):
-            table, found = compare(rows, classes)
+            table, times_ours = compare(rows, classes)
             console.print(table, highlight=False)
-            ratios = found if classes == 13 else ratios
+            ratios = times_ours if classes == 13 else ratios
     table, peak = memory(sizes[-1], 13)
     console.print(table, highlight=False)
     console.print(f"At {sizes[-1]:,} rows and 13 classes, peers take as many times as long as ours:", highlight=False)

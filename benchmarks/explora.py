@@ -121,7 +121,7 @@ def main() -> None:
         pretrain = settings(seed, arguments.pretrain_steps, unfrozen_blocks=arguments.layers)
         state = adapt_backbone(backbone, Feed(clean, SIDE, *NORMAL), pretrain).state
         spent = {"pre-trained": time.perf_counter() - start}
-        found = {}
+        probes = {}
         for name, changes in (("pre-trained", None), ("learning rate 0", {"lr": 0.0}), ("ExPLoRA", {})):
             start = time.perf_counter()
             model = build_backbone(described)
@@ -132,14 +132,16 @@ def main() -> None:
                 model = build_backbone(described)
                 model.load_state_dict(adapted.state)
                 spent[name] = time.perf_counter() - start
-            found[name] = probed(model, domain, query)
-            table.add_row(str(seed), name, f"{found[name].knn:.3f}", f"{found[name].linear:.3f}", f"{spent[name]:.0f}")
-        before, after = found["pre-trained"], found["ExPLoRA"]
+            probes[name] = probed(model, domain, query)
+            table.add_row(
+                str(seed), name, f"{probes[name].knn:.3f}", f"{probes[name].linear:.3f}", f"{spent[name]:.0f}"
+            )
+        before, after = probes["pre-trained"], probes["ExPLoRA"]
         gains.append((after.knn - before.knn, after.linear - before.linear))
     Console().print(table)
-    for kind, values in zip(("kNN", "linear probe"), np.array(gains).T, strict=True):
+    for method, values in zip(("kNN", "linear probe"), np.array(gains).T, strict=True):
         spread = f" +- {values.std(ddof=1):.3f}" if len(values) > 1 else ""
-        print(f"{kind}: {values.mean():+.3f}{spread} over {len(values)} seeds")
+        print(f"{method}: {values.mean():+.3f}{spread} over {len(values)} seeds")
 
 
 if __name__ == "__main__":

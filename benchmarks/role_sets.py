@@ -39,7 +39,7 @@ def write_images(folder: Path, rows: int, size: int) -> None:
         writer.add(pa.RecordBatch.from_pylist(images, schema=schema))
     files = writer.close()
     hashes = generator.integers(0, 2**64, rows, dtype=np.uint64).tolist()
-    records = [
+    index_rows = [
         {
             "id": name,
             "label": row // 20 % 2,
@@ -61,7 +61,7 @@ def write_images(folder: Path, rows: int, size: int) -> None:
         "resize_shorter_side": 256,
         "fingerprint": "0" * 64,
     }
-    sha256 = write_index(folder / "index.parquet", records, [], body)
+    sha256 = write_index(folder / "index.parquet", index_rows, [], body)
     write_manifest(folder / "images", "images", {"rows": rows, "index_sha256": sha256}, files)
 
 
@@ -114,8 +114,8 @@ def main() -> None:
             folder = Path(scratch)
             write_images(folder, rows, options.bytes)
             for work in ("natix", "peer"):
-                found = measured(work, folder)
-                table.add_row(f"{rows:,}", work, *(f"{found[key]:,.1f}" for key in ("seconds", "peak", "read")))
+                figures = measured(work, folder)
+                table.add_row(f"{rows:,}", work, *(f"{figures[key]:,.1f}" for key in ("seconds", "peak", "read")))
     Console().print(table)
 
 

@@ -43,8 +43,8 @@ def draw(size: tuple[int, int], seed: int) -> bytes:
     generator = np.random.default_rng(seed)
     layers = []
     for cells in (6, 40, 240):
-        cut = generator.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
-        layers.append(np.asarray(Image.fromarray(cut).resize(size, Image.Resampling.BICUBIC), dtype=np.float32))
+        cells_drawn = generator.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
+        layers.append(np.asarray(Image.fromarray(cells_drawn).resize(size, Image.Resampling.BICUBIC), dtype=np.float32))
     pixels = np.average(layers, axis=0, weights=(0.6, 0.3, 0.1)) + generator.normal(0, 4, layers[0].shape)
     buffer = io.BytesIO()
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)

@@ -1,4 +1,4 @@
-"""adapt, phase 4: backbone + TRAIN images -> merged ExPLoRA teacher, curve, probe before and after."""
+"""adapt: backbone + TRAIN images -> merged ExPLoRA teacher, curve, probe before and after."""
 
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
@@ -21,9 +21,9 @@ def adapt(
 ):
     """Adapt the backbone to the TRAIN images, without labels, on all GPUs of its task or of its nodes."""
     from natix_lib.steps import adapt
-    from natix_lib.steps.shown import record
+    from natix_lib.steps.shown import show_metrics
 
-    record(
+    show_metrics(
         metrics,
         adapt.run(
             {**settings, "num_gpus": num_gpus, "nodes": nodes},

@@ -1,4 +1,4 @@
-"""calibrate, phase 5: VAL_CALIB logits -> scrcparams.json."""
+"""calibrate: VAL_CALIB logits -> scrcparams.json."""
 
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Input, Metrics, Output
@@ -18,9 +18,9 @@ def calibrate(
 ):
     """Fit the temperature and certify the accept rule."""
     from natix_lib.steps import calibrate
-    from natix_lib.steps.shown import record
+    from natix_lib.steps.shown import show_metrics
 
-    record(
+    show_metrics(
         metrics,
         calibrate.run(
             settings,

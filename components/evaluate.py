@@ -18,9 +18,9 @@ def evaluate(
 ):
     """Measure the bundle on TEST and show metrics, confusion matrix, ROC and report in the pipelines UI."""
     from natix_lib.steps import evaluate
-    from natix_lib.steps.shown import record
+    from natix_lib.steps.shown import show_metrics
 
-    record(
+    show_metrics(
         metrics,
         evaluate.run(
             settings, test_set=test_set.path, bundle=bundle.path, evaluation=evaluation.path, report=report.path

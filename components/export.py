@@ -1,4 +1,4 @@
-"""export, phase 6: classifier + exactly one policy + splits -> bundle."""
+"""export: classifier + exactly one policy + splits -> bundle."""
 
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
@@ -20,9 +20,9 @@ def export(
 ):
     """Check the chain of hashes, write and reload the bundle, and publish it where the config says."""
     from natix_lib.steps import export
-    from natix_lib.steps.shown import record
+    from natix_lib.steps.shown import show_metrics
 
-    record(
+    show_metrics(
         metrics,
         export.run(
             settings,

@@ -10,6 +10,6 @@ from natix_components.images import CPU_IMAGE
 def fetch(settings: dict, backbone_version: str, token_secret: str, backbone: Output[Model], metrics: Output[Metrics]):
     """Copy a backbone and load it strictly; `backbone_version` only tells the cache that the source has changed."""
     from natix_lib.steps import fetch
-    from natix_lib.steps.shown import record
+    from natix_lib.steps.shown import show_metrics
 
-    record(metrics, fetch.run(settings, backbone=backbone.path, token_secret=token_secret))
+    show_metrics(metrics, fetch.run(settings, backbone=backbone.path, token_secret=token_secret))

@@ -17,6 +17,6 @@ def ingest(
 ):
     """Read labelled images of any supported format; data_version changes the cache key and nothing else."""
     from natix_lib.steps import ingest
-    from natix_lib.steps.shown import record
+    from natix_lib.steps.shown import show_metrics
 
-    record(metrics, ingest.run(settings, images=images.path, index=index.path, rejects=rejects.path))
+    show_metrics(metrics, ingest.run(settings, images=images.path, index=index.path, rejects=rejects.path))

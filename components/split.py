@@ -20,9 +20,9 @@ def split(
 ):
     """Divide the images into TRAIN, VAL_SELECT, VAL_CALIB and TEST without leaks."""
     from natix_lib.steps import split
-    from natix_lib.steps.shown import record
+    from natix_lib.steps.shown import show_metrics
 
-    record(
+    show_metrics(
         metrics,
         split.run(
             settings,

@@ -1,4 +1,4 @@
-"""sweep, phase 2: VAL_CALIB logits -> thresholds.json."""
+"""sweep: VAL_CALIB logits -> thresholds.json."""
 
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Input, Metrics, Output
@@ -18,9 +18,9 @@ def sweep(
 ):
     """Choose the rejection threshold on the exact curve over all thresholds."""
     from natix_lib.steps import sweep
-    from natix_lib.steps.shown import record
+    from natix_lib.steps.shown import show_metrics
 
-    record(
+    show_metrics(
         metrics,
         sweep.run(
             settings,

@@ -1,4 +1,4 @@
-"""train, phase 1 (GPU): TRAIN and VAL_SELECT -> classifier; VAL_CALIB -> logits of exactly its weights."""
+"""train (GPU): TRAIN and VAL_SELECT -> classifier; VAL_CALIB -> logits of exactly its weights."""
 
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
@@ -23,9 +23,9 @@ def train(
 ):
     """Train the classifier, keep the epoch with the best val_select/acc, and give VAL_CALIB logits."""
     from natix_lib.steps import train
-    from natix_lib.steps.shown import record
+    from natix_lib.steps.shown import show_metrics
 
-    record(
+    show_metrics(
         metrics,
         train.run(
             {**settings, "num_gpus": num_gpus, "nodes": nodes},

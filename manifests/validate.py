@@ -83,14 +83,14 @@ def render(folder: Path) -> list[Manifest]:
 @cache
 def _kubectl() -> str:
     path = shutil.which("kubectl")
-    wanted = f"kubectl {'.'.join(map(str, OLDEST_KUBECTL))} or newer is needed"
+    needed = f"kubectl {'.'.join(map(str, OLDEST_KUBECTL))} or newer is needed"
     if path is None:
-        raise KubectlError(f"{wanted}, none was found")
+        raise KubectlError(f"{needed}, none was found")
     done = subprocess.run([path, "version", "--client", "--output=json"], capture_output=True, text=True, check=True)
     version = json.loads(done.stdout)["clientVersion"]["gitVersion"]
-    found = re.match(r"v(\d+)\.(\d+)", version)
-    if found is None or (int(found[1]), int(found[2])) < OLDEST_KUBECTL:
-        raise KubectlError(f"{wanted}, {path} is {version} (so is Debian 12's package kubernetes-client)")
+    match = re.match(r"v(\d+)\.(\d+)", version)
+    if match is None or (int(match[1]), int(match[2])) < OLDEST_KUBECTL:
+        raise KubectlError(f"{needed}, {path} is {version} (so is Debian 12's package kubernetes-client)")
     return path
 
 
@@ -107,14 +107,14 @@ def check(manifest: Manifest) -> None:
         place = ".".join(map(str, error.absolute_path)) or "the manifest"
         raise ManifestError(f"{name}: {place}: {error.message.splitlines()[0]}") from error
     for keys, value in _objects(manifest):
-        for what, found, known in (
+        for what, names, known in (
             ("resource", set(value) if keys[-1] in ("requests", "limits") else set(), RESOURCES),
             ("resource", {key.removeprefix("requests.") for key in value} if keys[-1] == "hard" else set(), RESOURCES),
             ("node label", set(value) if keys[-1] == "nodeSelector" else set(), NODE_LABELS),
             ("annotation", set(value) if keys[-1] == "annotations" else set(), ANNOTATIONS),
             ("label", set(value) if keys[-1] == "labels" else set(), LABELS),
         ):
-            if unknown := sorted(found - known):
+            if unknown := sorted(names - known):
                 raise ManifestError(f"{name}: {'.'.join(keys)}: unknown {what} {unknown[0]}")
     _check_safety(name, manifest)
 
@@ -124,8 +124,8 @@ def containers(manifest: Manifest) -> list[Manifest]:
     return [
         container
         for _, value in _objects(manifest)
-        for kind in ("containers", "initContainers", "ephemeralContainers")
-        for container in value.get(kind, [])
+        for key in ("containers", "initContainers", "ephemeralContainers")
+        for container in value.get(key, [])
     ]
 
 
@@ -152,28 +152,28 @@ def _check_safety(name: str, manifest: Manifest) -> None:
             raise ManifestError(f"{name}: {', '.join(resources)} may have {sorted(allowed)}, got {more[0]}")
     for container in containers(manifest):
         context = container.get("securityContext", {})
-        for key, wanted in HARDENED.items():
-            if context.get(key) != wanted:
+        for key, required in HARDENED.items():
+            if context.get(key) != required:
                 raise ManifestError(
-                    f"{name}: container {container['name']}: securityContext.{key} must be {json.dumps(wanted)}, "
+                    f"{name}: container {container['name']}: securityContext.{key} must be {json.dumps(required)}, "
                     f"got {json.dumps(context.get(key))}"
                 )
 
 
 def _check_fields(manifest: Manifest) -> None:
-    own = _schemas()
-    kind = f"{manifest['apiVersion']}/{manifest['kind']}"
-    if kind in own:
-        own[kind].validate(manifest)
+    schemas = _schemas()
+    type_name = f"{manifest['apiVersion']}/{manifest['kind']}"
+    if type_name in schemas:
+        schemas[type_name].validate(manifest)
     else:
         try:
             kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
         except kubernetes_validate.SchemaNotFoundError as error:
-            raise ManifestError(f"{kind} is unknown: add its fields to crds.yaml") from error
+            raise ManifestError(f"{type_name} is unknown: add its fields to crds.yaml") from error
     if manifest["kind"] == "ConfigMap" and manifest["metadata"]["name"] == "kfp-launcher":
         if unknown := sorted(set(manifest["data"]) - {"defaultPipelineRoot", "providers"}):
             raise ManifestError(f"ConfigMap kfp-launcher: data: unknown key {unknown[0]}")
-        own["kfp-launcher/providers"].validate(yaml.safe_load(manifest["data"]["providers"]))
+        schemas["kfp-launcher/providers"].validate(yaml.safe_load(manifest["data"]["providers"]))
 
 
 @cache
@@ -181,14 +181,14 @@ def _schemas() -> dict[str, jsonschema.Draft202012Validator]:
     package = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema"
     definitions = json.loads((package / f"v{KUBERNETES}.0-local-strict" / "_definitions.json").read_text())["$defs"]
     schemas = {}
-    for kind, text in yaml.safe_load((HERE / "crds.yaml").read_text(encoding="utf-8")).items():
+    for type_name, text in yaml.safe_load((HERE / "crds.yaml").read_text(encoding="utf-8")).items():
         schema = copy.deepcopy(text)
         if "spec" in schema:
             metadata = {"$ref": "#/$defs/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}
             fields = {"apiVersion": {}, "kind": {}, "metadata": metadata, "spec": schema["spec"]}
             schema = {"required": ["metadata", "spec"], "properties": fields}
         _close(schema, definitions)
-        schemas[kind] = jsonschema.Draft202012Validator({**schema, "$defs": definitions})
+        schemas[type_name] = jsonschema.Draft202012Validator({**schema, "$defs": definitions})
     return schemas
 
 

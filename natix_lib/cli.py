@@ -165,8 +165,8 @@ def predict(
             except DataError as error:
                 failures += 1
                 typer.echo(f"error: {error}", err=True)
-        for (path, _), found in zip(opened, loaded.predict(image for _, image in opened), strict=True):
-            typer.echo(json.dumps({"image": str(path), **found.document()}, ensure_ascii=not _is_utf8()))
+        for (path, _), prediction in zip(opened, loaded.predict(image for _, image in opened), strict=True):
+            typer.echo(json.dumps({"image": str(path), **prediction.document()}, ensure_ascii=not _is_utf8()))
     if failures:
         raise typer.Exit(2)
 

@@ -8,8 +8,9 @@ evaluate alone. A dataset in common, of which each step promised in code to open
 downloaded all images, and the proof was in our code rather than in the pipeline's picture.
 
 Single-file artifacts have no suffix under KFP (the launcher names them); `Artifact.file` is the name they get
-where a person looks. Logits and labels are safetensors, not the `.pt` of the first trainer: no pickle, hashes in
-the header, and a CPU pod that reads them needs no torch. A `.pt` is still read (see `natix_lib/logits.py`).
+where a person looks. Logits and labels are safetensors, not the `.pt` of the first trainer (which README explains): no
+pickle, hashes in the header, and a CPU pod that reads them needs no torch. A `.pt` is still read (see
+`natix_lib/logits.py`).
 """
 
 import reprlib
@@ -23,7 +24,7 @@ from natix_lib.files import (
     canonical_json,
     check_files,
     file_table,
-    read_json,
+    read_hashed_json,
     sha256_bytes,
     write_json,
 )
@@ -48,9 +49,9 @@ class Artifact:
     """An artifact.
 
     Attributes:
-        name: Its name in components and pipelines.
-        type: The class of `kfp.dsl` that it is to the pipelines UI.
-        file: The name of its file or folder where a person looks.
+        name: What components and pipelines call the artifact.
+        type: Name of the class of `kfp.dsl` that the artifact is to the pipelines UI.
+        file: What the artifact's file or folder is called where a person looks.
         manifest: The name of a folder's manifest; "" for a file.
         published: Whether `natix run` copies it into the run's folder; images stay in the cache.
     """
@@ -161,8 +162,8 @@ def write_manifest(folder: str | Path, artifact: str, body: JsonDict, files: Jso
 
     Args:
         folder: The folder, all of whose other files are written.
-        artifact: Its name in `ARTIFACTS`.
-        body: What the manifest says beside that.
+        artifact: The artifact's name in `ARTIFACTS`.
+        body: What the manifest says beside its files and version.
         files: The table of files when their writer has hashed them; None reads them once more.
 
     Returns:
@@ -188,8 +189,8 @@ def read_manifest(folder: str | Path, artifact: str, hash_files: bool = True) ->
     """Read a folder artifact's manifest and check its shape, its digest and every file's hash.
 
     Args:
-        folder: The folder.
-        artifact: Its name in `ARTIFACTS`.
+        folder: Folder of the artifact.
+        artifact: The artifact's name in `ARTIFACTS`.
         hash_files: Whether to read every file for its hash; what this pod has checked before, or checks as it reads,
             goes without.
 
@@ -219,9 +220,14 @@ def read_document(path: str | Path, artifact: str) -> JsonDict:
     Raises:
         ContractError: If it cannot be read, or is of another artifact, schema or shape.
     """
-    document = read_json(path)
+    return read_hashed_document(path, artifact)[0]
+
+
+def read_hashed_document(path: str | Path, artifact: str) -> tuple[JsonDict, str]:
+    """Read a JSON artifact as `read_document` does, and give the SHA-256 of its file with it."""
+    document, sha256 = read_hashed_json(path)
     check_document(document, artifact, path)
-    return document
+    return document, sha256
 
 
 def check_document(document: JsonDict, artifact: str, where: object) -> None:
@@ -251,11 +257,11 @@ def _digest(manifest: JsonDict) -> str:
     return sha256_bytes(canonical_json({key: value for key, value in manifest.items() if key != "digest"}))
 
 
-def require_same(what: str, expected: Any, expected_from: str, found: Any, found_from: str) -> None:
-    """Refuse two artifacts whose record of a common ancestor differs.
+def require_same(what: str, expected: Any, expected_from: str, actual: Any, actual_from: str) -> None:
+    """Refuse two artifacts that name a common ancestor differently.
 
     Raises:
         ContractError: Naming both sides.
     """
-    if expected != found:
-        raise ContractError(f"{what} differs: {expected_from} has {expected!r}, {found_from} has {found!r}")
+    if expected != actual:
+        raise ContractError(f"{what} differs: {expected_from} has {expected!r}, {actual_from} has {actual!r}")

@@ -365,9 +365,9 @@ def check_shape(document: Mapping[str, Any], artifact: str, where: object) -> No
     """Refuse a document that has not the shape of its artifact.
 
     Args:
-        document: As JSON gives it.
-        artifact: One of `MODELS`.
-        where: The document's path, for the message.
+        document: The document as JSON gives it.
+        artifact: Name of the artifact, one of `MODELS`.
+        where: Path of the document, for the message.
 
     Raises:
         ContractError: Naming the first mistakes as `key must ..., got value`.

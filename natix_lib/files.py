@@ -92,6 +92,11 @@ def read_json(path: str | Path) -> JsonDict:
     Raises:
         ContractError: If the file is missing, not JSON, or not an object; see `parse_json`.
     """
+    return read_hashed_json(path)[0]
+
+
+def read_hashed_json(path: str | Path) -> tuple[JsonDict, str]:
+    """Read a JSON object as `read_json` does, and give the SHA-256 of its file with it."""
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -99,15 +104,15 @@ def read_json(path: str | Path) -> JsonDict:
     value = parse_json(content, path)
     if not isinstance(value, dict):
         raise ContractError(f"{path} must hold a JSON object, got {type(value).__name__}")
-    return value
+    return value, sha256_bytes(content)
 
 
 def parse_json(content: bytes | bytearray, where: object) -> Any:
     """The value of a JSON text; stricter than Python's reader, which lets the last of two equal keys win.
 
     Args:
-        content: UTF-8.
-        where: What it is, for the message.
+        content: The text, in UTF-8.
+        where: Where the text is from, for the message.
 
     Raises:
         ContractError: If it is not JSON, names a key twice, is nested too deeply, or holds NaN, Infinity, a number
@@ -189,17 +194,17 @@ def check_files(folder: str | Path, table: JsonDict, what: str, hash_files: bool
     a file can write the table again.
 
     Args:
-        folder: Of the artifact; a link in it may point elsewhere inside it, not out of it.
-        table: What `file_table` gave; its shape was checked.
-        what: The artifact, for the message.
-        hash_files: Whether to read them.
+        folder: Folder of the artifact; a link in it may point elsewhere inside it, not out of it.
+        table: Files by name, as `file_table` gave them; its shape was checked.
+        what: What the folder is, for the message.
+        hash_files: Whether to read every file for its SHA-256.
 
     Raises:
         ContractError: If one is missing, lies elsewhere or differs.
     """
     root = Path(folder)
     inside = root.resolve()
-    for name, record in table.items():
+    for name, entry in table.items():
         path = root / name
         try:
             if not path.is_file():
@@ -209,12 +214,12 @@ def check_files(folder: str | Path, table: JsonDict, what: str, hash_files: bool
                     f"{what} file {path} is a link that leads out of the folder: put the file itself there"
                 )
             size = path.stat().st_size
-            if size != record["bytes"]:
+            if size != entry["bytes"]:
                 raise ContractError(
                     f"{what} file {path} was changed after it was written: it has {size} bytes, "
-                    f"its manifest says {record['bytes']}"
+                    f"its manifest says {entry['bytes']}"
                 )
-            if hash_files and sha256_file(path) != record["sha256"]:
+            if hash_files and sha256_file(path) != entry["sha256"]:
                 raise ContractError(
                     f"{what} file {path} was changed after it was written: "
                     "it does not match the SHA-256 in its manifest"

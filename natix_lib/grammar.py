@@ -131,8 +131,8 @@ def bucket_and_name(uri: str, schemes: Collection[str] = SCHEMES) -> tuple[str, 
     """Bucket and object name, or prefix, of a bucket's address.
 
     Args:
-        uri: The address.
-        schemes: Those of `SCHEMES` that it may have.
+        uri: The bucket's address.
+        schemes: Which of `SCHEMES` the address may have.
 
     Raises:
         ValueError: With the rule that it breaks.

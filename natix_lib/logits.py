@@ -2,8 +2,8 @@
 
 The file is written here rather than by the safetensors package because that writes the header's entries in an order
 that changes from process to process, and equal content must have equal hashes; it is read by the package. KFP names
-files without a suffix, so a `.pt` of the first trainer is told by its zip magic; it is read with `weights_only=True`
-and has no provenance.
+files without a suffix, so a `.pt` of the first trainer is told by its zip magic; it is read with
+`weights_only=True` and has no provenance.
 """
 
 import json
@@ -50,12 +50,12 @@ class CalibrationSet:
     """Logits and labels that belong together.
 
     Attributes:
-        logits: float32 (n, C), finite.
-        labels: int64 (n,), in 0..C-1.
-        groups: int64 (n,), or None when unknown.
-        class_names: C names.
+        logits: Finite logits of each image, float32 (n, C).
+        labels: Class of each image, int64 (n,), in 0..C-1.
+        groups: Group number of each image, int64 (n,); None when unknown.
+        class_names: Names of the C classes, in order of the logits' columns.
         positive_classes: Positive classes of the binary score; may be empty.
-        header: Provenance; empty for `.pt` files.
+        header: Where the files come from, by name; empty for `.pt` files.
         logits_sha256: SHA-256 of the logits' file.
         labels_sha256: SHA-256 of the labels' file.
     """

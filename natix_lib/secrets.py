@@ -26,33 +26,25 @@ REASONS = {
 }
 
 
-def check_name(name: str) -> None:
-    """Refuse what cannot be a secret's name.
-
-    Raises:
-        ConfigError: If it is neither an id nor a resource name.
-    """
-    try:
-        grammar.secret_manager_name(name)
-    except ValueError as error:
-        raise ConfigError(f"hardware.hf_token_secret {error}, got {name!r}") from error
-
-
 def read(name: str) -> SecretStr | None:
     """Read a secret.
 
     Args:
-        name: Its id, or `projects/PROJECT/secrets/ID[/versions/VERSION]`; the project of an id is the one that the task
-            runs in (CLOUD_ML_PROJECT_ID, which Vertex sets) or else the credentials', and the version is the latest.
+        name: The secret's id, or `projects/PROJECT/secrets/ID[/versions/VERSION]`; the project of an id is the one that
+            the task runs in (CLOUD_ML_PROJECT_ID, which Vertex sets) or else the credentials', and the version is the
+            latest.
 
     Returns:
         Its value without the white space around it; None, and a line is printed, when there is no such secret.
 
     Raises:
-        ConfigError: If the name is none.
+        ConfigError: If no secret can have that name.
         StorageError: If it cannot be read, is damaged, or holds anything but one word.
     """
-    check_name(name)
+    try:
+        grammar.secret_manager_name(name)
+    except ValueError as error:
+        raise ConfigError(f"the secret's name {error}, got {name!r}") from error
     try:
         import google_crc32c
         import requests
@@ -96,10 +88,10 @@ def _credentials(host: str) -> tuple[Any, str | None]:
     if host != HOST:
         return AnonymousCredentials(), None
     try:
-        found: tuple[Any, str | None] = default(scopes=[SCOPE])
+        credentials: tuple[Any, str | None] = default(scopes=[SCOPE])
     except (DefaultCredentialsError, OSError) as error:
         raise StorageError(f"no credentials for Secret Manager: {error}") from error
-    return found
+    return credentials
 
 
 def _version(name: str, project: str | None) -> str:

@@ -50,7 +50,7 @@ def require_digests(images: dict[str, str]) -> None:
     """Refuse images of a release that are named by a tag.
 
     Args:
-        images: The option that names an image, and the image.
+        images: Images by the option that names them.
 
     Raises:
         ConfigError: Naming every image that has no digest.

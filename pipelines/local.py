@@ -29,7 +29,7 @@ from kfp.local import cache as kfp_cache
 from kfp.local import subprocess_task_handler
 
 from natix_lib import errors, storage
-from natix_lib.config import Config, parse
+from natix_lib.config import Config
 from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError, NatixError, StorageError
 from natix_lib.files import require_new, write_bytes
@@ -67,15 +67,15 @@ def run(config: Config, output: Path, cache: Path | None, display: Display) -> N
     """Run the pipeline and publish its artifacts.
 
     Args:
-        config: The config.
+        config: The validated config.
         output: Folder to write: `bundle/`, `report.html`, a folder for each step, `config.yaml` and `run.log`.
             It must not exist or be empty, and appears only when the whole run has succeeded.
         cache: Where finished steps are kept; None is `$XDG_CACHE_HOME/natix` or `~/.cache/natix`.
-        display: Told of every task. While the pipeline runs, what is written to stdout and stderr goes into the log,
-            so a display must hold the stream that it writes to.
+        display: Who is told of every task. While the pipeline runs, what is written to stdout and stderr goes into the
+            log, so a display must hold the stream that it writes to.
 
     Raises:
-        NatixError: Of the class and with the message of the step that failed.
+        NatixError: If a step fails; the error has the class and the message of the step's.
     """
     require_new(output)
     config = _absolute(config)
@@ -100,17 +100,18 @@ def run(config: Config, output: Path, cache: Path | None, display: Display) -> N
 
 def _absolute(config: Config) -> Config:
     """Local paths as absolute ones: steps run elsewhere."""
-    values = config.model_dump(mode="json")
-    for section, key in (
+    sections: dict[str, Any] = {}
+    for name, key in (
         ("data", "data_root"),
         ("model", "backbone_id"),
         ("training", "feature_cache_dir"),
         ("export", "publish_uri"),
     ):
-        path = values[section][key]
+        section = getattr(config, name)
+        path = getattr(section, key)
         if path and not storage.is_remote(path) and (key != "backbone_id" or Path(path).is_dir()):
-            values[section][key] = str(Path(path).resolve())
-    return parse(Config, values)
+            sections[name] = section.model_copy(update={key: str(Path(path).resolve())})
+    return config.model_copy(update=sections)
 
 
 def _writable(cache: Path | None) -> Path:
@@ -201,28 +202,28 @@ class _Log(io.TextIOBase):
         if line.startswith(INDENT):
             if not EXECUTOR.match(line):
                 self._display.line(self._step, line.strip())
-        elif found := STARTED.search(line):
-            self._step, self._begin = found[1], len(self._lines)
+        elif match := STARTED.search(line):
+            self._step, self._begin = match[1], len(self._lines)
             self._display.started(self._step)
-        elif found := CACHED.search(line):
-            self._display.started(found[1])
-            self._display.finished(found[1], cached=True)
-        elif found := REPEATED.search(line):
-            self._display.repeated(found[1])
-        elif found := ENDED.search(line):
-            if found[2] == "SUCCESS":
-                self._display.finished(found[1], cached=False)
+        elif match := CACHED.search(line):
+            self._display.started(match[1])
+            self._display.finished(match[1], cached=True)
+        elif match := REPEATED.search(line):
+            self._display.repeated(match[1])
+        elif match := ENDED.search(line):
+            if match[2] == "SUCCESS":
+                self._display.finished(match[1], cached=False)
             else:
                 self._failed = True
-                self._display.failed(found[1])
+                self._display.failed(match[1])
 
     def error(self, place: Path) -> NatixError:
         """The failed step's own error, read from its exit code and its last traceback."""
         lines = [line.rstrip() for line in self._lines[self._begin :] if line.startswith(INDENT) and line.strip()]
         reason = _reason(lines)
-        if self.code <= 128 and (found := RAISED.fullmatch(reason)):
-            kind: Any = getattr(errors, found[1], NatixError)
-            error: NatixError = kind(found[2])
+        if self.code <= 128 and (match := RAISED.fullmatch(reason)):
+            error_class: Any = getattr(errors, match[1], NatixError)
+            error: NatixError = error_class(match[2])
             return error
         if not self._failed:
             self._display.failed(self._step)

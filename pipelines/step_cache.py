@@ -54,7 +54,7 @@ class StepCache(cache.LocalCache):
     def put(self, key: str, outputs: dict[str, Any]) -> None:
         """Keep what a task gave."""
         for artifact in _artifacts(outputs):
-            write_bytes(_record_path(artifact), _content(artifact).encode())
+            write_bytes(_sha256_path(artifact), _content(artifact).encode())
         super().put(key, outputs)
 
 
@@ -70,7 +70,7 @@ def _content(artifact: dsl.Artifact) -> str:
 def _is_whole(artifact: dsl.Artifact) -> bool:
     path, manifest = _path_and_manifest(artifact)
     try:
-        if _content(artifact) != _record_path(artifact).read_text():
+        if _content(artifact) != _sha256_path(artifact).read_text():
             return False
         return not manifest or file_table(path, leave_out=manifest) == read_json(path / manifest)["files"]
     except (OSError, ContractError):
@@ -83,5 +83,5 @@ def _path_and_manifest(artifact: dsl.Artifact) -> tuple[Path, str]:
     return Path(artifact.path), known.manifest if known else ""
 
 
-def _record_path(artifact: dsl.Artifact) -> Path:
+def _sha256_path(artifact: dsl.Artifact) -> Path:
     return Path(f"{artifact.path}.sha256")

@@ -23,8 +23,8 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
     """Run a step and print what it prints.
 
     Args:
-        command: Program and arguments.
-        environment: Variables beside this process's own.
+        command: The step's program and its arguments.
+        environment: Environment variables that the step gets beside those of this process.
 
     Returns:
         The exit code; 128 + n when signal n ended the step.

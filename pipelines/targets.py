@@ -29,7 +29,7 @@ from kfp.dsl import PipelineTask
 import natix_components
 import natix_lib
 from natix_components.images import CPU_IMAGE, GPU_IMAGE
-from natix_lib import grammar, secrets
+from natix_lib import grammar
 from natix_lib.config.hardware import Hardware, Nodes
 from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError
@@ -73,9 +73,9 @@ class Target:
         """Give a step's task its image and resources.
 
         Args:
-            task: The task.
-            step: Its step; `check` is a CPU step.
-            hardware: What the config asks for.
+            task: The task to place.
+            step: Name of the step that the task runs; `check` is a CPU step.
+            hardware: What the config says of the hardware.
             num_gpus: The pipeline parameter with the GPU count, a text: the driver reads it as one, and a number
                 would give no GPU and no error.
         """
@@ -113,7 +113,7 @@ class Target:
                 f"hardware.num_nodes must be 1 for vertex, which has no TrainJobs, got {hardware.num_nodes}: "
                 "use hardware.num_gpus, or target kubeflow"
             )
-        found = Nodes(
+        nodes = Nodes(
             num_nodes=hardware.num_nodes,
             image=self.gpu_image,
             cpu=hardware.gpu_cpu,
@@ -126,7 +126,7 @@ class Target:
             runtime=hardware.training_runtime,
             service_account=hardware.service_account,
         )
-        return found.model_dump(mode="json")
+        return nodes.model_dump(mode="json")
 
     def token_secret(self, hardware: Hardware) -> str:
         """The secret that fetch itself reads the hub's token from; "" where it comes as HF_TOKEN.
@@ -136,8 +136,10 @@ class Target:
         """
         if self.name != VERTEX or not hardware.hf_token_secret:
             return ""
-        secrets.check_name(hardware.hf_token_secret)
-        return hardware.hf_token_secret
+        try:
+            return grammar.secret_manager_name(hardware.hf_token_secret)
+        except ValueError as error:
+            raise ConfigError(f"hardware.hf_token_secret {error}, got {hardware.hf_token_secret!r}") from error
 
     def _accelerator(self, hardware: Hardware) -> str:
         if self.name == KUBEFLOW:
@@ -190,9 +192,9 @@ def _as_text(num_gpus: object) -> object:
     Raises:
         ConfigError: If it is a number, or a parameter of another type.
     """
-    kind = getattr(num_gpus, "channel_type", type(num_gpus).__name__)
-    if kind not in ("STRING", "String", "str"):
-        raise ConfigError(f"num_gpus must be a text parameter, a number would give no GPU: got {kind}")
+    type_name = getattr(num_gpus, "channel_type", type(num_gpus).__name__)
+    if type_name not in ("STRING", "String", "str"):
+        raise ConfigError(f"num_gpus must be a text parameter, a number would give no GPU: got {type_name}")
     return num_gpus
 
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from natix_lib.backbones.loading import weights_sha256
 from natix_lib.contracts import STEPS
+from natix_lib.files import file_table
 from natix_lib.steps import export
 from tests.street_sets import ingested_and_split, run_step
 
@@ -27,6 +29,11 @@ class Chain:
     def export(self, out: Path, settings: dict[str, Any] | None = None, **others: object) -> dict[str, float]:
         changed = {"policy": "calibrate", **(settings or {})}
         return export.run({"export": changed}, **self.inputs("export", **others), bundle=str(out))
+
+
+def backbone_sha256(folder: Path) -> str:
+    """The one hash of a backbone folder's weights and config."""
+    return weights_sha256(file_table(folder, leave_out="backbone.json"))
 
 
 def make_chain(folder: Path, tiny_backbone: Path) -> Chain:

@@ -115,8 +115,8 @@ def test_steps_run_one_at_a_time_on_files(tmp_path: Path, tiny_backbone: Path) -
         inputs = [f"--{name}={tmp_path / 'out' / ARTIFACTS[name].file}" for name in STEPS[step].inputs]
         result = invoke(step, "-c", path, "-o", tmp_path / "out", *inputs)
         assert result.exit_code == 0, result.output
-        said = json.loads(result.output.splitlines()[-1])
-        assert [Path(name).exists() for name in said["outputs"]] == [True] * len(said["outputs"])
+        answer = json.loads(result.output.splitlines()[-1])
+        assert [Path(name).exists() for name in answer["outputs"]] == [True] * len(answer["outputs"])
     again = natix("ingest", "-c", path, "-o", tmp_path / "out")
     assert again.returncode == 2 and "images exists: name another folder, or remove it" in again.stderr
 

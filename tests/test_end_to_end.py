@@ -111,9 +111,9 @@ def test_the_command_line_runs_the_pipeline_and_predicts(street: tuple[Path, Pat
     assert "accuracy" in done.stdout and "majority class" in done.stdout
     assert str(folder / "typed" / "bundle" / "bundle.json") in done.stdout
     image = folder / "source" / "01-0.png"
-    said = json.loads(natix("predict", "--bundle", folder / "typed" / "bundle", image).stdout)
+    answer = json.loads(natix("predict", "--bundle", folder / "typed" / "bundle", image).stdout)
     (expected,) = Bundle.load(folder / "typed" / "bundle").predict([open_image(image)])
-    assert (said["label"], said["accepted"]) == (expected.label, expected.accepted)
+    assert (answer["label"], answer["accepted"]) == (expected.label, expected.accepted)
     again = natix("run", "-c", path, "-o", folder / "typed", "--cache", folder / "cache")
     assert (again.returncode, len(again.stderr.splitlines())) == (2, 1) and "exists" in again.stderr
 

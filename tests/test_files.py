@@ -113,3 +113,9 @@ def test_a_changed_file_is_told_from_its_table(tmp_path: Path) -> None:
     (tmp_path / "a").unlink()
     with pytest.raises(ContractError, match="lacks the file a"):
         files.check_files(tmp_path, table, "bundle")
+
+
+def test_a_file_that_is_read_gives_the_hash_of_the_bytes_that_were_parsed(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"a":   1}')  # not as natix writes it
+    value, sha256 = files.read_hashed_json(tmp_path / "x.json")
+    assert value == {"a": 1} and sha256 == files.sha256_file(tmp_path / "x.json")

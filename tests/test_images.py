@@ -16,14 +16,14 @@ STAGES = dict(re.findall(r"^FROM \S+ AS (\w+)\n(.*?)(?=^FROM|\Z)", DOCKERFILE, r
 
 def test_the_dependencies_of_an_image_are_the_projects_and_stand_in_the_lock() -> None:
     command = [sys.executable, "images/requirements.py", "pyproject.toml"]
-    wanted = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    installed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = [name for extra in ("gcs", "nodes", "serve") for name in project["optional-dependencies"][extra]]
-    assert set(wanted) == {*project["dependencies"], *extras}
+    assert set(installed) == {*project["dependencies"], *extras}
     locked = {
         line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "requirements.lock").read_text().splitlines()
     }
-    assert {re.split(r"[<>=,\[]", name)[0] for name in wanted} <= locked
+    assert {re.split(r"[<>=,\[]", name)[0] for name in installed} <= locked
     assert {"kfp", "kfp-pipeline-spec"} <= locked  # what the Dockerfile takes from it by name
 
 

@@ -40,10 +40,10 @@ def find(rendered: dict[str, list[Manifest]]) -> Callable[..., Manifest]:
     """A copy of the one resource of an overlay that has a kind and a name."""
 
     def find(overlay: str, kind: str, name: str | None = None) -> Manifest:
-        (found,) = (
+        (match,) = (
             each for each in rendered[overlay] if each["kind"] == kind and name in (None, each["metadata"]["name"])
         )
-        return copy.deepcopy(found)
+        return copy.deepcopy(match)
 
     return find
 
@@ -165,7 +165,7 @@ def test_no_secret_stands_in_the_tree(rendered: dict[str, list[Manifest]]) -> No
 
 
 def test_steps_may_make_trainjobs_and_otherwise_only_read(rendered: dict[str, list[Manifest]]) -> None:
-    found = {
+    names = {
         (group, resource): set(rule["verbs"])
         for resources in rendered.values()
         for each in resources
@@ -173,7 +173,7 @@ def test_steps_may_make_trainjobs_and_otherwise_only_read(rendered: dict[str, li
         for group in rule["apiGroups"]
         for resource in rule["resources"]
     }
-    assert found == {
+    assert names == {
         ("trainer.kubeflow.org", "trainjobs"): {"create", "get", "delete"},
         ("trainer.kubeflow.org", "trainingruntimes"): {"get"},
         ("trainer.kubeflow.org", "clustertrainingruntimes"): {"get"},

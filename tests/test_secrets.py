@@ -37,14 +37,14 @@ def running() -> Iterator[tuple[str, list[Manager]]]:
 
     class Secrets(Handler):
         def do_GET(self) -> None:
-            name, found = self.path.removeprefix("/v1/").removesuffix(":access"), place[-1]
-            found.asked.append(name)
-            status = found.statuses.pop(0) if found.statuses else 200 if name in found.held else 404
+            name, manager = self.path.removeprefix("/v1/").removesuffix(":access"), place[-1]
+            manager.asked.append(name)
+            status = manager.statuses.pop(0) if manager.statuses else 200 if name in manager.held else 404
             if status != 200:
                 return self.answer(status, json.dumps({"error": {"code": status, "message": "no"}}).encode())
-            data = found.held[name]
+            data = manager.held[name]
             payload = {"data": base64.b64encode(data).decode(), "dataCrc32c": str(google_crc32c.value(data))}
-            return self.answer_json({"name": name, "payload": found.payload or payload})
+            return self.answer_json({"name": name, "payload": manager.payload or payload})
 
     place: list[Manager] = []
     with serving(Secrets) as url:
@@ -63,8 +63,8 @@ def manager(running: tuple[str, list[Manager]], monkeypatch: pytest.MonkeyPatch)
 def test_an_id_is_read_from_the_project_of_the_task_and_a_resource_name_from_its_own(manager: Manager) -> None:
     manager.held["projects/other/secrets/hub/versions/3"] = b"hf_other"
     for name, value in (("hf-token", TOKEN), (LATEST, TOKEN), ("projects/other/secrets/hub/versions/3", "hf_other")):
-        found = secrets.read(name)
-        assert found is not None and found.get_secret_value() == value
+        secret = secrets.read(name)
+        assert secret is not None and secret.get_secret_value() == value
     assert manager.asked == [LATEST, LATEST, "projects/other/secrets/hub/versions/3"]
     secrets.read("projects/street/secrets/hf-token")
     assert manager.asked[-1] == LATEST
@@ -72,8 +72,8 @@ def test_an_id_is_read_from_the_project_of_the_task_and_a_resource_name_from_its
 
 def test_the_line_end_of_a_secret_made_with_echo_is_taken_off(manager: Manager) -> None:
     manager.held[LATEST] = TOKEN.encode() + b"\n"
-    found = secrets.read("hf-token")
-    assert found is not None and found.get_secret_value() == TOKEN
+    secret = secrets.read("hf-token")
+    assert secret is not None and secret.get_secret_value() == TOKEN
 
 
 def test_a_secret_that_does_not_exist_is_none_and_one_line(manager: Manager, capsys: pytest.CaptureFixture) -> None:
@@ -136,7 +136,7 @@ def test_what_is_no_token_is_refused(manager: Manager, content: bytes) -> None:
     "name", ["", "a/b", "projects/p/secrets/", "projects/p/secrets/a/versions/", "a/versions/1", "ä"]
 )
 def test_what_is_no_name_is_refused_before_anything_is_asked(manager: Manager, name: str) -> None:
-    with pytest.raises(ConfigError, match="hardware.hf_token_secret must be an id in Secret Manager or projects/"):
+    with pytest.raises(ConfigError, match="the secret's name must be an id in Secret Manager or projects/"):
         secrets.read(name)
     assert manager.asked == []
 
@@ -162,8 +162,8 @@ def test_missing_credentials_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_the_value_shows_itself_as_stars_and_is_not_in_the_environment(manager: Manager) -> None:
-    found = secrets.read("hf-token")
-    assert TOKEN not in f"{found} {found!r} {[found]}"
+    secret = secrets.read("hf-token")
+    assert TOKEN not in f"{secret} {secret!r} {[secret]}"
     assert all(TOKEN not in value for value in os.environ.values())
 
 

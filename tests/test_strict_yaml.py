@@ -99,8 +99,8 @@ def test_an_encoding_that_marks_itself_is_read(encoding: str) -> None:
     ],
 )
 def test_what_is_no_yaml_is_one_line_with_its_place(text: str | bytes, message: str) -> None:
-    found = refusal(text)
-    assert message.replace("\\\\", "\\") in found and "\n" not in found and len(found) < 300
+    line = refusal(text)
+    assert message.replace("\\\\", "\\") in line and "\n" not in line and len(line) < 300
 
 
 def test_an_empty_text_is_nothing_and_several_documents_are_a_list() -> None:

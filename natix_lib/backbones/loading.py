@@ -14,7 +14,7 @@ from torch import nn
 
 from natix_lib.config.section import shown
 from natix_lib.errors import ContractError
-from natix_lib.files import canonical_json, file_table, read_json, sha256_bytes
+from natix_lib.files import JsonDict, canonical_json, read_json, sha256_bytes
 
 IMAGE_MEAN, IMAGE_STD = (
     (0.485, 0.456, 0.406),
@@ -122,10 +122,9 @@ def build_backbone(config: dict[str, Any]) -> nn.Module:
     return model.eval()
 
 
-def weights_sha256(folder: str | Path) -> str:
-    """One hash of a backbone: of its config and safetensors files' hashes."""
-    table = file_table(folder, leave_out="backbone.json")
-    kept = {name: facts for name, facts in table.items() if name == "config.json" or name.endswith(".safetensors")}
+def weights_sha256(files: JsonDict) -> str:
+    """One hash of a backbone, of the hashes of its config and safetensors files in its table of files."""
+    kept = {name: file for name, file in files.items() if name == "config.json" or name.endswith(".safetensors")}
     return sha256_bytes(canonical_json(kept))
 
 

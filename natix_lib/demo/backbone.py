@@ -25,12 +25,12 @@ def write_untrained_backbone(
     """Write an untrained DINOv3 ViT in the hub's layout: config.json, model.safetensors, LICENSE.md.
 
     Args:
-        folder: Must not exist, or be empty.
-        seed: Of the weights.
-        hidden_size: Width, a multiple of 64 (the head size of the family).
-        layers: Depth.
-        patch_size: In pixels.
-        image_size: In pixels, a multiple of `patch_size`.
+        folder: Folder to write, which must not exist or be empty.
+        seed: Number that decides the weights.
+        hidden_size: Width of the model, a multiple of 64 (the head size of the family).
+        layers: Number of transformer layers.
+        patch_size: Side of a patch in pixels.
+        image_size: Side of an image in pixels, a multiple of `patch_size`.
 
     Raises:
         ConfigError: If the folder is not empty or a size is not allowed.

@@ -28,10 +28,10 @@ def draw_dataset(folder: str | Path, images: int = 1600, classes: int = 2, seed:
     """Draw a data set: `folder/images/*.jpg` and `folder/manifest.csv`; the same arguments give the same bytes.
 
     Args:
-        folder: Created.
-        images: Images in all.
-        classes: 2 (`None`, `Roadwork`) or 13 (`None` and twelve kinds of roadwork).
-        seed: Of everything.
+        folder: Folder to write; it is made where it is not there yet.
+        images: Number of images in all.
+        classes: Number of classes, 2 (`None`, `Roadwork`) or 13 (`None` and twelve classes of roadwork).
+        seed: Number that decides all that is drawn at random.
 
     Raises:
         ConfigError: If `classes` is neither, or the images are too few for every class to have five drives.
@@ -85,18 +85,18 @@ def _label(names: list[str], number: int, generator: np.random.Generator) -> str
 
 
 def _scene(label: str, generator: np.random.Generator, seed: int, number: int) -> Scene:
-    kinds: list[str] = []
+    classes: list[str] = []
     if label == ROADWORK_CLASS:
-        kinds = [str(kind) for kind in generator.choice(BINARY, int(generator.integers(2, 4)), replace=False)]
+        classes = [str(name) for name in generator.choice(BINARY, int(generator.integers(2, 4)), replace=False)]
     elif label != NONE:
-        kinds = [label, label]
+        classes = [label, label]
     objects = []
     first = generator.choice((-1.0, 1.0))
-    for turn, kind in enumerate(kinds):
+    for turn, name in enumerate(classes):
         side = first * (-1) ** turn
         for step in range(int(generator.integers(4, 7))):
             offset = float(side * generator.uniform(0.5, 0.95))
-            objects.append((ROADWORK[kind], offset, 1.2 + 0.38 * step, float(generator.uniform(0.5, 0.75))))
+            objects.append((ROADWORK[name], offset, 1.2 + 0.38 * step, float(generator.uniform(0.5, 0.75))))
     return Scene(
         light=LIGHTS[int(generator.choice(3, p=(0.65, 0.2, 0.15)))],
         weather=WEATHERS[int(generator.choice(4, p=(0.6, 0.2, 0.1, 0.1)))],

@@ -198,9 +198,9 @@ def draw_frame(scene: Scene, frame: int) -> Image.Image:
         draw.polygon(
             [(centre - 4 * near, y0), (centre + 4 * near, y0), (centre + 4 * far, y1), (centre - 4 * far, y1)], WHITE
         )
-    things = [*scene.objects]
+    objects = [*scene.objects]
     for _ in range(int(generator.integers(1, 5))):
-        things.append(
+        objects.append(
             (
                 _vehicle(generator),
                 generator.choice((-0.45, 0.45)) + generator.normal(0, 0.08),
@@ -209,7 +209,7 @@ def draw_frame(scene: Scene, frame: int) -> Image.Image:
             )
         )
     for _ in range(int(generator.integers(0, 5))):
-        things.append(
+        objects.append(
             (
                 _roadside(generator),
                 generator.choice((-1.25, 1.25)),
@@ -217,7 +217,7 @@ def draw_frame(scene: Scene, frame: int) -> Image.Image:
                 generator.uniform(0.4, 0.9),
             )
         )
-    for painter, offset, distance, height in sorted(things, key=lambda thing: -thing[2]):
+    for painter, offset, distance, height in sorted(objects, key=lambda standing: -standing[2]):
         scale = _perspective(max(distance - advance, 0.85))
         y = horizon + scale * (HEIGHT - horizon)
         painter(draw, centre + offset * spread * scale + wobble.normal(0, 0.4), y, height * 78 * scale)
@@ -272,18 +272,18 @@ def _vehicle(generator: np.random.Generator) -> Painter:
 
 def _roadside(generator: np.random.Generator) -> Painter:
     """A tree, a pedestrian, a round red sign or a grey bollard."""
-    kind = int(generator.integers(4))
+    choice = int(generator.integers(4))
     shade = int(generator.integers(60, 120))
 
     def paint(draw: ImageDraw.ImageDraw, x: float, y: float, s: float) -> None:
-        if kind == 0:
+        if choice == 0:
             _box(draw, x, y, 0.16 * s, 1.6 * s, (84, 62, 44))
             draw.ellipse((x - 0.8 * s, y - 2.8 * s, x + 0.8 * s, y - 1.2 * s), (40, shade + 20, 44))
-        elif kind == 1:
+        elif choice == 1:
             _box(draw, x, y, 0.34 * s, 0.7 * s, (40, 44, 60))
             _box(draw, x, y - 0.65 * s, 0.44 * s, 0.7 * s, (shade, 60, 110))
             draw.ellipse((x - 0.17 * s, y - 1.65 * s, x + 0.17 * s, y - 1.3 * s), (196, 150, 120))
-        elif kind == 2:
+        elif choice == 2:
             _box(draw, x, y, 0.1 * s, 1.8 * s, (130, 130, 130))
             draw.ellipse((x - 0.5 * s, y - 2.5 * s, x + 0.5 * s, y - 1.5 * s), RED)
             _box(draw, x, y - 1.9 * s, 0.7 * s, 0.2 * s, WHITE)

@@ -1,4 +1,4 @@
-"""adapt, phase 4: backbone + TRAIN images -> merged ExPLoRA teacher, its curve, and a probe before and after.
+"""adapt: backbone + TRAIN images -> merged ExPLoRA teacher, its curve, and a probe before and after.
 
 The adapted backbone has the format of the one it came from, so train takes either. When it probes worse and
 `explora.promote` is `better`, the weights that go on are the ones that came; the manifest and the report say so.
@@ -17,14 +17,14 @@ import torch
 from natix_lib import config
 from natix_lib.backbones.loading import build_backbone, load_backbone, quiet_transformers, weights_sha256
 from natix_lib.config.step_settings import AdaptSettings
-from natix_lib.contracts import TRAIN, VAL_SELECT, read_manifest, write_manifest
+from natix_lib.contracts import ARTIFACTS, TRAIN, VAL_SELECT, read_manifest, write_manifest
 from natix_lib.data.sets import open_set, require_one_division
 from natix_lib.distributed.launch import launch, processes_for
 from natix_lib.errors import ContractError
 from natix_lib.explora.learner import COLUMNS
 from natix_lib.explora.probe import Probe
 from natix_lib.explora.run import crop_sizes, require_batch
-from natix_lib.files import JsonDict, read_json, write_bytes
+from natix_lib.files import JsonDict, file_table, read_json, write_bytes
 from natix_lib.reports.render import render_adaptation
 from natix_lib.steps import adapt_worker
 
@@ -42,13 +42,13 @@ def run(
     """Adapt a backbone to the TRAIN images.
 
     Args:
-        settings: `AdaptSettings`.
-        train_set: Set of TRAIN, the images that it adapts to.
-        val_select_set: Set of VAL_SELECT, which the probes before and after ask about.
-        backbone: Backbone folder.
-        adapted_backbone: Backbone folder to write.
-        adaptation_curve: CSV to write, one row an optimiser step.
-        adaptation_report: HTML to write.
+        settings: What adapt reads of the config: the keys of `AdaptSettings`.
+        train_set: Folder with the set of TRAIN, the images that the backbone adapts to.
+        val_select_set: Folder with the set of VAL_SELECT, which the probes before and after ask about.
+        backbone: Folder of the backbone to adapt.
+        adapted_backbone: Folder to write the adapted backbone to.
+        adaptation_curve: Path to write the losses to, as CSV with one row an optimiser step.
+        adaptation_report: Path to write the report to, as HTML.
 
     Returns:
         kNN and linear accuracy on VAL_SELECT before and after, whether the adapted weights go on, and millions of
@@ -57,51 +57,63 @@ def run(
     Raises:
         NatixError: If an input breaks its contract, a setting does not fit, or a loss is not finite.
     """
-    wanted = config.parse(AdaptSettings, settings)
-    facts = read_manifest(backbone, "backbone")
+    adapt_settings = config.parse(AdaptSettings, settings)
+    manifest = read_manifest(backbone, "backbone")
     after: Any = build_backbone(read_json(Path(backbone) / "config.json"))
-    crop_sizes(after.config, wanted.image_size)
-    require_batch(wanted.explora, processes_for(wanted.num_gpus, wanted.nodes))
+    crop_sizes(after.config, adapt_settings.image_size)
+    explora, num_gpus, nodes = adapt_settings.explora, adapt_settings.num_gpus, adapt_settings.nodes
+    require_batch(explora, processes_for(num_gpus, nodes))
     train, select = open_set(train_set, TRAIN), open_set(val_select_set, VAL_SELECT)
     require_one_division({"train_set": train, "val_select_set": select})
-    inputs = {"train_set": train_set, "val_select_set": val_select_set, "backbone": backbone}
-    state, found = launch("adapt", adapt_worker.compute, settings, inputs, wanted.num_gpus, wanted.nodes)
+    paths = {"train_set": train_set, "val_select_set": val_select_set, "backbone": backbone}
+    inputs = adapt_worker.Inputs(train, select, backbone, manifest)
+    state, figures = launch(
+        "adapt",
+        adapt_worker.__name__,
+        lambda: adapt_worker.compute(adapt_settings, inputs),
+        adapt_settings,
+        paths,
+        num_gpus,
+        nodes,
+    )
     after.load_state_dict(state, strict=True)
-    figures = {name: Probe(**values) for name, values in found["probe"].items()}
-    promoted = wanted.explora.promote == "always" or figures["after"].mean >= figures["before"].mean
+    probes = {name: Probe(**values) for name, values in figures["probe"].items()}
+    promoted = explora.promote == "always" or probes["after"].mean >= probes["before"].mean
     adaptation: JsonDict = {
         "method": "explora",
         "promoted": promoted,
-        "base_sha256": facts["weights_sha256"],
+        "base_sha256": manifest["weights_sha256"],
         "dataset_fingerprint": train.dataset_fingerprint,
         "splits_sha256": train.splits_sha256,
         "images": len(train),
-        "settings": wanted.explora.model_dump(mode="json"),
-        "trained": found["trained"],
-        "trained_parameters": found["counts"][0],
-        "probe": found["probe"],
+        "settings": explora.model_dump(mode="json"),
+        "trained": figures["trained"],
+        "trained_parameters": figures["counts"][0],
+        "probe": figures["probe"],
     }
-    _write(Path(adapted_backbone), Path(backbone), after if promoted else None, facts, adaptation)
-    _write_curve(adaptation_curve, found["history"])
-    write_bytes(adaptation_report, render_adaptation(facts, adaptation, found["history"], found["counts"]).encode())
+    _write(Path(adapted_backbone), Path(backbone), after if promoted else None, manifest, adaptation)
+    _write_curve(adaptation_curve, figures["history"])
+    write_bytes(
+        adaptation_report, render_adaptation(manifest, adaptation, figures["history"], figures["counts"]).encode()
+    )
     print(
-        f"VAL_SELECT: kNN {figures['before'].knn:.3f} -> {figures['after'].knn:.3f}, "
-        f"linear {figures['before'].linear:.3f} -> {figures['after'].linear:.3f}; "
+        f"VAL_SELECT: kNN {probes['before'].knn:.3f} -> {probes['after'].knn:.3f}, "
+        f"linear {probes['before'].linear:.3f} -> {probes['after'].linear:.3f}; "
         + ("the adapted backbone goes on" if promoted else "worse: the backbone goes on as it came"),
         flush=True,
     )
     return {
-        **{f"{kind}_{name}": getattr(p, kind) for name, p in figures.items() for kind in ("knn", "linear")},
+        **{f"{method}_{name}": getattr(p, method) for name, p in probes.items() for method in ("knn", "linear")},
         "promoted": float(promoted),
-        "trained_millions": found["counts"][0] / 1e6,
-        "steps": len(found["history"]),
+        "trained_millions": figures["counts"][0] / 1e6,
+        "steps": len(figures["history"]),
     }
 
 
-def _write(folder: Path, base: Path, after: Any, facts: JsonDict, adaptation: JsonDict) -> None:
-    """A backbone folder: the base's files, with the adapted weights in place of its own; its manifest last."""
+def _write(folder: Path, base: Path, after: Any, manifest: JsonDict, adaptation: JsonDict) -> None:
+    """A backbone folder: the base's files, the adapted weights in place of the base's; the new manifest last."""
     folder.mkdir(parents=True, exist_ok=True)
-    kept = [name for name in facts["files"] if after is None or not _holds_weights(name)]
+    kept = [name for name in manifest["files"] if after is None or not _holds_weights(name)]
     for name in kept:
         shutil.copyfile(base / name, folder / name)
     if after is not None:
@@ -114,8 +126,10 @@ def _write(folder: Path, base: Path, after: Any, facts: JsonDict, adaptation: Js
     wrong = [] if after is None else [n for n, v in after.state_dict().items() if not torch.equal(written[n], v)]
     if wrong:
         raise ContractError(f"the adapted backbone {folder} reads back otherwise: {', '.join(wrong[:3])}")
-    body = {key: value for key, value in facts.items() if key not in ("artifact", "schema_version", "files")}
-    write_manifest(folder, "backbone", {**body, "weights_sha256": weights_sha256(folder), "adaptation": adaptation})
+    body = {key: value for key, value in manifest.items() if key not in ("artifact", "schema_version", "files")}
+    files = file_table(folder, leave_out=ARTIFACTS["adapted_backbone"].manifest)
+    body |= {"weights_sha256": weights_sha256(files), "adaptation": adaptation}
+    write_manifest(folder, "backbone", body, files)
 
 
 def _holds_weights(name: str) -> bool:

@@ -5,16 +5,15 @@ same GPU.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
-
-from torch import Tensor
 
 from natix_lib import config
 from natix_lib.backbones.loading import build_backbone, load_backbone
 from natix_lib.config.step_settings import AdaptSettings
 from natix_lib.contracts import SETS, TRAIN, VAL_SELECT, read_manifest
-from natix_lib.data.sets import open_set
+from natix_lib.data.sets import RoleSet, open_set
+from natix_lib.distributed.exchange import Answer
 from natix_lib.distributed.processes import be_a_process
 from natix_lib.distributed.world import World
 from natix_lib.explora.learner import LOSSES, Learner
@@ -27,12 +26,29 @@ from natix_lib.transform import Transform
 LINES = 20  # of progress in a run
 
 
-def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dict[str, Tensor], JsonDict]:
+@dataclass(frozen=True)
+class Inputs:
+    """What adapt reads, opened.
+
+    Attributes:
+        train: Images of TRAIN.
+        val_select: Images of VAL_SELECT.
+        backbone: Folder of the backbone to adapt.
+        manifest: The backbone's manifest.
+    """
+
+    train: RoleSet
+    val_select: RoleSet
+    backbone: str
+    manifest: JsonDict
+
+
+def compute(settings: AdaptSettings, inputs: Inputs) -> Answer:
     """Adapt a backbone and probe it; every process calls this, the first one's answer counts.
 
     Args:
-        settings: `AdaptSettings`.
-        inputs: Paths of `train_set`, `val_select_set` and `backbone`, whose hashes have been checked.
+        settings: What adapt reads of the config.
+        inputs: The opened artifacts that adapt reads; their hashes have been checked.
 
     Returns:
         The merged state, and `trained`, `counts` and `history` of `explora.run.Adapted` with `probe`, a dict of
@@ -41,12 +57,10 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
     Raises:
         NatixError: If an input breaks its contract, a setting does not fit, or a loss is not finite.
     """
-    adapt_settings = config.parse(AdaptSettings, settings)
-    train, val_select = (open_set(inputs[SETS[role]], role, hash_files=False) for role in (TRAIN, VAL_SELECT))
-    backbone = read_manifest(inputs["backbone"], "backbone", hash_files=False)
-    mean, std = (tuple(backbone[key]) for key in ("image_mean", "image_std"))
+    train, val_select, manifest = inputs.train, inputs.val_select, inputs.manifest
+    mean, std = (tuple(manifest[key]) for key in ("image_mean", "image_std"))
     world, lines = World.from_environment(), Lines()
-    explora, image_size = adapt_settings.explora, adapt_settings.image_size
+    explora, image_size = settings.explora, settings.image_size
     every = max(1, explora.steps // LINES)
 
     def say(learner: Learner) -> None:
@@ -56,12 +70,12 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
             lines.say(f"step {done}/{explora.steps}: {losses}")
 
     adapted = adapt_backbone(
-        load_backbone(inputs["backbone"]),
-        Feed(train, image_size, mean, std, adapt_settings.num_workers),
+        load_backbone(inputs.backbone),
+        Feed(train, image_size, mean, std, settings.num_workers),
         explora,
         world,
         {
-            "backbone": backbone["weights_sha256"],
+            "backbone": manifest["weights_sha256"],
             "dataset": train.dataset_fingerprint,
             "splits": train.splits_sha256,
             "image_size": image_size,
@@ -70,11 +84,11 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
     )
     if not world.first:
         return {}, {}
-    before: Any = load_backbone(inputs["backbone"])
+    before: Any = load_backbone(inputs.backbone)
     after = build_backbone(before.config.to_dict())
     after.load_state_dict(adapted.state, strict=True)
     transform = Transform(image_size, train.resize_shorter_side, False, mean, std)
-    dataloader = config.Dataloader(batch_size=explora.device_batch_size, num_workers=adapt_settings.num_workers)
+    dataloader = config.Dataloader(batch_size=explora.device_batch_size, num_workers=settings.num_workers)
 
     probes = {}
     for name, model in (("before", before), ("after", after)):
@@ -94,5 +108,18 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
     return {name: value.cpu() for name, value in adapted.state.items()}, figures
 
 
+def compute_from_paths(settings: Mapping[str, Any], paths: Mapping[str, str]) -> Answer:
+    """Compute in a process that was started for it: what the step has parsed and opened is so here once more.
+
+    Args:
+        settings: The settings as JSON.
+        paths: Paths of `train_set`, `val_select_set` and `backbone`, whose hashes have been checked.
+    """
+    train, val_select = (open_set(paths[SETS[role]], role, hash_files=False) for role in (TRAIN, VAL_SELECT))
+    backbone = paths["backbone"]
+    manifest = read_manifest(backbone, "backbone", hash_files=False)
+    return compute(config.parse(AdaptSettings, settings), Inputs(train, val_select, backbone, manifest))
+
+
 if __name__ == "__main__":
-    be_a_process(compute)
+    be_a_process(compute_from_paths)

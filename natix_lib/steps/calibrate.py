@@ -1,4 +1,4 @@
-"""calibrate, phase 5: VAL_CALIB logits -> scrcparams.json, a temperature and an accept rule with its guarantee."""
+"""calibrate: VAL_CALIB logits -> scrcparams.json, a temperature and an accept rule with its guarantee."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,12 +30,12 @@ def run(
     """Fit the temperature and certify the accept rule.
 
     Args:
-        settings: `CalibrateSettings`.
-        val_calib_logits: Logits file.
-        val_calib_labels: Labels file.
-        scrcparams: scrcparams.json to write.
-        scrc_curve: Parquet to write.
-        calibration_report: HTML to write.
+        settings: What calibrate reads of the config: the keys of `CalibrateSettings`.
+        val_calib_logits: File with the logits of VAL_CALIB.
+        val_calib_labels: File with the labels of the same images.
+        scrcparams: Path to write scrcparams.json to.
+        scrc_curve: Path to write the whole curve to, as Parquet.
+        calibration_report: Path to write the policy's page to, as HTML.
 
     Returns:
         Temperature, coverage and risk on VAL_CALIB, whether the rule is certified, and NLL and ECE before and after.

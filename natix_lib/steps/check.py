@@ -14,7 +14,7 @@ def run(sections: Mapping[str, Any], with_explora: bool) -> tuple[JsonDict, ...]
     """Validate the sections together.
 
     Args:
-        sections: Section name to its values.
+        sections: Values of each section of the config, by the section's name.
         with_explora: Whether the pipeline has an adapt step.
 
     Returns:

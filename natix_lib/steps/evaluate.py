@@ -17,18 +17,18 @@ from natix_lib.evaluation import evaluate as measure
 from natix_lib.files import JsonDict, sha256_file, write_bytes, write_json
 from natix_lib.progress import Lines
 from natix_lib.reports.render import render_report
-from natix_lib.steps.shown import record
+from natix_lib.steps.shown import show_metrics
 
 
 def run(settings: Mapping[str, Any], *, test_set: str, bundle: str, evaluation: str, report: str) -> dict[str, float]:
     """Evaluate a bundle on TEST.
 
     Args:
-        settings: `EvaluateSettings`.
-        test_set: Set of TEST.
-        bundle: Bundle folder.
-        evaluation: evaluation.json to write.
-        report: report.html to write.
+        settings: What evaluate reads of the config: the keys of `EvaluateSettings`.
+        test_set: Folder with the set of TEST.
+        bundle: Folder of the bundle to evaluate.
+        evaluation: Path to write evaluation.json to.
+        report: Path to write the report to, as HTML.
 
     Returns:
         Every metric that is defined, the images, and the majority class's accuracy.
@@ -36,7 +36,7 @@ def run(settings: Mapping[str, Any], *, test_set: str, bundle: str, evaluation: 
     Raises:
         NatixError: If the bundle is altered, or was made from other splits or data.
     """
-    wanted = config.parse(EvaluateSettings, settings).evaluate
+    section = config.parse(EvaluateSettings, settings).evaluate
     loaded = Bundle.load(bundle)
     test = open_set(test_set, TEST)
     provenance = loaded.manifest["provenance"]
@@ -49,18 +49,18 @@ def run(settings: Mapping[str, Any], *, test_set: str, bundle: str, evaluation: 
     )
     decisions = loaded.policy.apply(logits)
     scored = Scored(test.labels, np.array(test.groups), decisions, loaded.policy.positive_mask())
-    found = measure(
+    figures = measure(
         scored,
         test.class_names,
         test.tags(),
-        wanted.bootstrap,
-        wanted.confidence,
-        wanted.seed,
-        wanted.min_slice,
+        section.bootstrap,
+        section.confidence,
+        section.seed,
+        section.min_slice,
     )
     policy, splits = loaded.documents.policy, loaded.documents.splits
     document: JsonDict = {
-        **found,
+        **figures,
         "artifact": "evaluation",
         "schema_version": SCHEMA_VERSION,
         "class_names": test.class_names,
@@ -68,7 +68,7 @@ def run(settings: Mapping[str, Any], *, test_set: str, bundle: str, evaluation: 
         "warnings": [
             *splits["warnings"],  # of leaks: they come first
             *splits["ingested"]["warnings"],
-            *_warnings(scored, found, policy),
+            *_warnings(scored, figures, policy),
         ],
         "policy": {**loaded.manifest["policy"], "mode": loaded.policy.mode, "guarantee": policy.get("guarantee")},
         "provenance": {**provenance, "bundle_sha256": sha256_file(Path(bundle) / "bundle.json")},
@@ -76,40 +76,40 @@ def run(settings: Mapping[str, Any], *, test_set: str, bundle: str, evaluation: 
     html = render_report(document, loaded.manifest, policy, splits)
     write_bytes(report, html.encode())
     write_json(evaluation, document)
-    values = {name: metric["value"] for name, metric in found["metrics"].items() if metric["value"] is not None}
-    return {"images": len(test), **values, "majority_accuracy": found["baseline"]["accuracy"]["value"]}
+    values = {name: metric["value"] for name, metric in figures["metrics"].items() if metric["value"] is not None}
+    return {"images": len(test), **values, "majority_accuracy": figures["baseline"]["accuracy"]["value"]}
 
 
-def _warnings(scored: Scored, found: JsonDict, policy: JsonDict) -> list[str]:
+def _warnings(scored: Scored, figures: JsonDict, policy: JsonDict) -> list[str]:
     """What a reader must not overlook."""
-    said = []
-    loss, metrics = found["score_loss"], found["metrics"]
+    warnings = []
+    loss, metrics = figures["score_loss"], figures["metrics"]
     if (
         loss
         and loss["low"] is not None
         and loss["low"] > 0 >= metrics["score_mcc"]["value"] - metrics["label_mcc"]["value"]
     ):
-        said.append(
+        warnings.append(
             "Do not round the score: it says positive or not rightly of "
             f"{metrics['score_accuracy']['value']:.1%} of the TEST images, the label of "
             f"{metrics['label_accuracy']['value']:.1%}, and that is more than chance."
         )
     prediction = scored.decisions.prediction
     if (prediction == prediction[0]).all():
-        said.append("The model says the same class for every TEST image.")
-    gain = found["baseline"]["gain"]["low"]
+        warnings.append("The model says the same class for every TEST image.")
+    gain = figures["baseline"]["gain"]["low"]
     if gain is not None and gain <= 0:
-        said.append("The accuracy does not exceed the majority class by more than chance.")
+        warnings.append("The accuracy does not exceed the majority class by more than chance.")
     if not scored.decisions.accepted.any():
-        said.append("The policy accepts no TEST image: every prediction is left to a person.")
-    if found["groups"] < LEAST_GROUPS:
-        said.append(
-            f"TEST has {found['groups']} groups: too few for intervals but of shares, which are wide for that reason."
+        warnings.append("The policy accepts no TEST image: every prediction is left to a person.")
+    if figures["groups"] < LEAST_GROUPS:
+        warnings.append(
+            f"TEST has {figures['groups']} groups: too few for intervals but of shares, which are wide for that reason."
         )
     guarantee = policy.get("guarantee")
     if guarantee and not guarantee["certified"]:
-        said.append(f"The accept rule carries no guarantee: {guarantee['reason']}.")
-    return said
+        warnings.append(f"The accept rule carries no guarantee: {guarantee['reason']}.")
+    return warnings
 
 
 def show(evaluation: str, classification: Any) -> None:
@@ -119,4 +119,4 @@ def show(evaluation: str, classification: Any) -> None:
     if document["roc"]:
         columns = ([point[key] for point in document["roc"]] for key in ("fpr", "tpr", "threshold"))
         classification.log_roc_curve(*columns)
-    record(classification, {})
+    show_metrics(classification, {})

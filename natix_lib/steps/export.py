@@ -1,4 +1,4 @@
-"""export, phase 6: classifier + exactly one policy + splits -> bundle.
+"""export: classifier + exactly one policy + splits -> bundle.
 
 The chain is checked link by link: the policy was fitted on logits of this model and these splits, and the ONNX file
 repeats those logits on VAL_CALIB images. A bundle is published only after it has been loaded back and has repeated
@@ -24,7 +24,7 @@ from natix_lib.contracts import (
     POLICY_OF,
     VAL_CALIB,
     WEIGHTS,
-    read_document,
+    read_hashed_document,
     require_same,
     write_manifest,
 )
@@ -32,7 +32,7 @@ from natix_lib.data.decode import open_image
 from natix_lib.data.sets import RoleSet, open_set
 from natix_lib.decisions import Policy
 from natix_lib.errors import BundleError, ContractError
-from natix_lib.files import sha256_file, write_json
+from natix_lib.files import write_json
 from natix_lib.logits import LogitsFile, read_logits
 from natix_lib.progress import Lines
 from natix_lib.training.artifact import load_classifier
@@ -53,14 +53,14 @@ def run(
     """Write a bundle, and publish it when `export.publish_uri` says where.
 
     Args:
-        settings: `ExportSettings`.
-        val_calib_set: Set of VAL_CALIB.
-        splits: splits.json.
-        classifier: Classifier folder.
-        val_calib_logits: The logits that the policies were fitted on.
-        thresholds: thresholds.json.
-        scrcparams: scrcparams.json.
-        bundle: Folder to write.
+        settings: What export reads of the config: the keys of `ExportSettings`.
+        val_calib_set: Folder with the set of VAL_CALIB.
+        splits: Path of splits.json.
+        classifier: Folder of the classifier.
+        val_calib_logits: File with the logits that the policies were fitted on.
+        thresholds: Path of thresholds.json, the policy of sweep.
+        scrcparams: Path of scrcparams.json, the policy of calibrate.
+        bundle: Folder to write the bundle to.
 
     Returns:
         The parity figures and the size in MB.
@@ -69,55 +69,57 @@ def run(
         ContractError: If the policy, the logits, the splits and the model do not belong together.
         BundleError: If the ONNX model does not repeat the logits.
     """
-    wanted = config.parse(ExportSettings, settings).export
-    artifact = POLICY_OF[wanted.policy]
+    section = config.parse(ExportSettings, settings).export
+    artifact = POLICY_OF[section.policy]
     policy_path = Path({"thresholds": thresholds, "scrcparams": scrcparams}[artifact])
-    model, facts = load_classifier(classifier)
+    model, manifest = load_classifier(classifier)
     images = open_set(val_calib_set, VAL_CALIB)
-    fitted = read_logits(val_calib_logits)
-    document, division = read_document(policy_path, artifact), read_document(splits, "splits")
-    policy_sha256, splits_sha256 = sha256_file(policy_path), sha256_file(splits)
+    calib_logits = read_logits(val_calib_logits)
+    document, policy_sha256 = read_hashed_document(policy_path, artifact)
+    division, splits_sha256 = read_hashed_document(splits, "splits")
     Policy.from_document(document, policy_path)
     require_same("splits_sha256", images.splits_sha256, "val_calib_set", splits_sha256, "splits.json")
-    _check_chain(facts, splits_sha256, fitted, document, artifact)
+    _check_chain(manifest, splits_sha256, calib_logits, document, artifact)
 
     folder = Path(bundle)
     folder.mkdir(parents=True, exist_ok=True)
-    export_onnx(model, facts["transform"]["image_size"], folder / MODEL, INPUT, OUTPUT)
-    for name in (WEIGHTS, BACKBONE_CONFIG, *facts["licence"]["files"]):
+    export_onnx(model, manifest["transform"]["image_size"], folder / MODEL, INPUT, OUTPUT)
+    for name in (WEIGHTS, BACKBONE_CONFIG, *manifest["licence"]["files"]):
         shutil.copyfile(Path(classifier) / name, folder / name)
     policy_file, splits_file = ARTIFACTS[artifact].file, ARTIFACTS["splits"].file
     shutil.copyfile(policy_path, folder / policy_file)
     shutil.copyfile(splits, folder / splits_file)
     golden = draw_golden_images(folder / "golden")
     draft = {
-        "class_names": facts["class_names"],
-        "positive_classes": facts["positive_classes"],
-        "transform": facts["transform"],
-        "policy": {"step": wanted.policy, "file": policy_file, "sha256": policy_sha256},
-        "model": {"sha256": facts["model_sha256"], "onnx": MODEL, "dtype": facts["dtype"]},
-        "licence": facts["licence"],
-        "backbone_source": facts["backbone_source"],
+        "class_names": manifest["class_names"],
+        "positive_classes": manifest["positive_classes"],
+        "transform": manifest["transform"],
+        "policy": {"step": section.policy, "file": policy_file, "sha256": policy_sha256},
+        "model": {"sha256": manifest["model_sha256"], "onnx": MODEL, "dtype": manifest["dtype"]},
+        "licence": manifest["licence"],
+        "backbone_source": manifest["backbone_source"],
         "provenance": {
-            **facts["provenance"],
-            "model_sha256": facts["model_sha256"],
-            "logits_sha256": fitted.sha256,
+            **manifest["provenance"],
+            "model_sha256": manifest["model_sha256"],
+            "logits_sha256": calib_logits.sha256,
         },
     }
     runtime = Bundle(folder, Documents(draft, document, division))
     golden_logits = _torch_logits(model, runtime, golden)
-    record = {
-        "images": golden,
-        "logits": golden_logits.tolist(),
-        "model_sha256": facts["model_sha256"],
-        "transform": facts["transform"],
-    }
-    write_json(folder / GOLDEN, record)
-    parity = _parity(runtime, golden, golden_logits, images, fitted.values, wanted)
+    write_json(
+        folder / GOLDEN,
+        {
+            "images": golden,
+            "logits": golden_logits.tolist(),
+            "model_sha256": manifest["model_sha256"],
+            "transform": manifest["transform"],
+        },
+    )
+    parity = _parity(runtime, golden, golden_logits, images, calib_logits.values, section)
     write_manifest(folder, "bundle", {**draft, "parity": parity})
     Bundle.load(folder)
-    if wanted.publish_uri:
-        place = storage.publish_folder(folder, wanted.publish_uri, ARTIFACTS["bundle"].manifest)
+    if section.publish_uri:
+        place = storage.publish_folder(folder, section.publish_uri, ARTIFACTS["bundle"].manifest)
         Lines().say(f"published {place}")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return {
@@ -128,33 +130,37 @@ def run(
 
 
 def _check_chain(
-    facts: dict[str, Any],
+    manifest: dict[str, Any],
     splits_sha256: str,
-    fitted: LogitsFile,
+    calib_logits: LogitsFile,
     policy: dict[str, Any],
     artifact: str,
 ) -> None:
     """Every artifact must come from this model, these splits and these logits."""
     provenance = policy.get("provenance", {})
     name = ARTIFACTS[artifact].file
-    require_same("splits_sha256", facts["provenance"]["splits_sha256"], "classifier", splits_sha256, "splits.json")
-    if not fitted.header:
+    require_same("splits_sha256", manifest["provenance"]["splits_sha256"], "classifier", splits_sha256, "splits.json")
+    if not calib_logits.header:
         raise ContractError("export needs logits with provenance, got a bare .pt of VAL_CALIB logits")
     require_same(
-        "model_sha256", facts["model_sha256"], "classifier", fitted.header.get("model_sha256"), "VAL_CALIB logits"
+        "model_sha256",
+        manifest["model_sha256"],
+        "classifier",
+        calib_logits.header.get("model_sha256"),
+        "VAL_CALIB logits",
     )
-    require_same("model_sha256", facts["model_sha256"], "classifier", provenance.get("model_sha256"), name)
+    require_same("model_sha256", manifest["model_sha256"], "classifier", provenance.get("model_sha256"), name)
     require_same("splits_sha256", splits_sha256, "splits.json", provenance.get("splits_sha256"), name)
-    require_same("logits_sha256", fitted.sha256, "VAL_CALIB logits", provenance.get("logits_sha256"), name)
+    require_same("logits_sha256", calib_logits.sha256, "VAL_CALIB logits", provenance.get("logits_sha256"), name)
     require_same(
         "dataset_fingerprint",
-        facts["provenance"]["dataset_fingerprint"],
+        manifest["provenance"]["dataset_fingerprint"],
         "classifier",
         provenance.get("dataset_fingerprint"),
         name,
     )
     for key in ("class_names", "positive_classes"):
-        require_same(key, facts[key], "classifier", policy[key], name)
+        require_same(key, manifest[key], "classifier", policy[key], name)
 
 
 def _golden_images(runtime: Bundle, names: list[str]) -> list[Any]:
@@ -173,20 +179,20 @@ def _torch_logits(model: Any, runtime: Bundle, names: list[str]) -> Any:
 
 
 def _parity(
-    runtime: Bundle, golden: list[str], golden_logits: Any, images: RoleSet, fitted: Any, wanted: config.Export
+    runtime: Bundle, golden: list[str], golden_logits: Any, images: RoleSet, calib_logits: Any, section: config.Export
 ) -> dict[str, Any]:
     """How far ONNX is from torch on the golden images, and from the policy's logits on VAL_CALIB."""
-    rows = np.unique(np.linspace(0, len(images) - 1, min(wanted.parity_images, len(images))).round().astype(int))
+    rows = np.unique(np.linspace(0, len(images) - 1, min(section.parity_images, len(images))).round().astype(int))
     figures = {
         "golden": largest_difference(runtime.logits(_golden_images(runtime, golden)), golden_logits),
-        "val_calib": largest_difference(runtime.logits(images.image(int(row)) for row in rows), fitted[rows]),
+        "val_calib": largest_difference(runtime.logits(images.image(int(row)) for row in rows), calib_logits[rows]),
     }
     for name, figure in figures.items():
-        if not figure <= wanted.parity_tolerance:
+        if not figure <= section.parity_tolerance:
             raise BundleError(
                 f"the ONNX model differs from the {name} logits by {figure:.2e}, more than "
-                f"export.parity_tolerance {wanted.parity_tolerance:.0e}"
+                f"export.parity_tolerance {section.parity_tolerance:.0e}"
             )
     # Two digits: the last ones depend on the processor, and a bundle's hash should not.
-    rounded = {name: min(float(f"{figure:.1e}"), wanted.parity_tolerance) for name, figure in figures.items()}
-    return {**rounded, "images": len(rows), "tolerance": wanted.parity_tolerance}
+    rounded = {name: min(float(f"{figure:.1e}"), section.parity_tolerance) for name, figure in figures.items()}
+    return {**rounded, "images": len(rows), "tolerance": section.parity_tolerance}

@@ -34,11 +34,11 @@ def run(settings: Mapping[str, Any], *, images: str, index: str, rejects: str) -
     """Read images and labels, and write them.
 
     Args:
-        settings: `IngestSettings`.
-        images: Folder to write: encoded images by id.
-        index: Parquet to write: what is known of each image.
-        rejects: CSV to write: id and reason of each image that cannot be used; it is there also when that ends the
-            step.
+        settings: What ingest reads of the config: the keys of `IngestSettings`.
+        images: Folder to write the encoded images to, by id.
+        index: Path to write what is known of each image to, as Parquet.
+        rejects: Path to write id and reason of each image that cannot be used to, as CSV; it is written also when that
+            ends the step.
 
     Returns:
         Images, rejected images and classes.
@@ -47,15 +47,16 @@ def run(settings: Mapping[str, Any], *, images: str, index: str, rejects: str) -
         NatixError: If the source cannot be read, a label is missing, classes do not fit the config, or more images
             than `data.max_reject_fraction` cannot be decoded.
     """
-    wanted = config.parse(IngestSettings, settings)
+    ingest_settings = config.parse(IngestSettings, settings)
+    data = ingest_settings.data
     with tempfile.TemporaryDirectory() as scratch:
-        if not storage.is_remote(wanted.data.data_root) and not Path(wanted.data.data_root).is_dir():
-            raise DataError(f"data.data_root {wanted.data.data_root} is no folder")
-        root = storage.fetch_folder(wanted.data.data_root, Path(scratch) / "source")
-        source = open_source(root, wanted.data)
-        if wanted.data.unlabelled == "drop":
+        if not storage.is_remote(data.data_root) and not Path(data.data_root).is_dir():
+            raise DataError(f"data.data_root {data.data_root} is no folder")
+        root = storage.fetch_folder(data.data_root, Path(scratch) / "source")
+        source = open_source(root, data)
+        if data.unlabelled == "drop":
             source = _labelled(source)
-        return _write(source, wanted, Path(images), index, rejects)
+        return _write(source, ingest_settings, Path(images), index, rejects)
 
 
 def _labelled(source: Source) -> Source:
@@ -68,36 +69,38 @@ def _labelled(source: Source) -> Source:
     return source.only(kept, line)
 
 
-def _write(source: Source, wanted: IngestSettings, folder: Path, index: str, rejects_file: str) -> dict[str, float]:
-    lines = Lines()
+def _write(
+    source: Source, ingest_settings: IngestSettings, folder: Path, index: str, rejects_file: str
+) -> dict[str, float]:
+    data, lines = ingest_settings.data, Lines()
     rows, doubts = without_placeholders(source.rows)
     rows, names_left_out = without_names(rows)
     warnings = [*source.warnings, *doubts, *names_left_out]
     for warning in warnings:
         lines.say(f"warning: {warning}")
     names, labels, positive = resolve_classes(
-        [row.id for row in rows], [row.label for row in rows], source.class_names, wanted.data, wanted.num_classes
+        [row.id for row in rows], [row.label for row in rows], source.class_names, data, ingest_settings.num_classes
     )
-    if positive and not wanted.data.positive_classes:
+    if positive and not data.positive_classes:
         lines.say(f"positive class: {positive[0]}, the last of two names; data.positive_classes decides")
     tag_names = sorted({name for row in rows for name in row.tags})
-    facts: list[list[Any]] = []
-    records: list[dict[str, Any]] = []
+    identities: list[list[Any]] = []  # what the fingerprint is made of
+    index_rows: list[dict[str, Any]] = []
     rejects: list[tuple[str, str]] = []
     counts: Counter[int] = Counter()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         writer = _ImageWriter(folder)
-        for number, (row, label, image) in enumerate(zip(rows, labels, _prepared(source, wanted.data), strict=True), 1):
+        for number, (row, label, image) in enumerate(zip(rows, labels, _prepared(source, data), strict=True), 1):
             lines.progress("images", number, len(rows))
             if isinstance(image, DataError):
                 rejects.append((row.id, str(image)))
                 continue
             writer.add(row.id, image.content)
-            records.append(_record(row, label, image, tag_names))
+            index_rows.append(_index_row(row, label, image, tag_names))
             counts[label] += 1
             known = {key: value for key, value in vars(row).items() if key not in ("id", "label")}
-            facts.append([row.id, image.sha256, names[label], known])
+            identities.append([row.id, image.sha256, names[label], known])
         files = writer.close()
     except OSError as error:
         raise StorageError(f"cannot write {folder}: {error.strerror or error}") from error
@@ -105,13 +108,13 @@ def _write(source: Source, wanted: IngestSettings, folder: Path, index: str, rej
     table = csv.writer(text, lineterminator="\n")
     table.writerows([("id", "reason"), *rejects])
     write_bytes(rejects_file, text.getvalue().encode())
-    if len(rejects) > wanted.data.max_reject_fraction * len(rows):
+    if len(rejects) > data.max_reject_fraction * len(rows):
         first = "; ".join(f"{name}: {reason}" for name, reason in rejects[:3])
         raise DataError(
             f"{len(rejects)} of {len(rows)} images cannot be used, more than data.max_reject_fraction "
-            f"{wanted.data.max_reject_fraction:g}: {first}"
+            f"{data.max_reject_fraction:g}: {first}"
         )
-    contradicting = contradictions([(name, pixels, label) for name, pixels, label, _ in facts])
+    contradicting = contradictions([(name, pixels, label) for name, pixels, label, _ in identities])
     for warning in contradicting:
         lines.say(f"warning: {warning}")
     absent = [name for label, name in enumerate(names) if not counts[label]]
@@ -119,25 +122,25 @@ def _write(source: Source, wanted: IngestSettings, folder: Path, index: str, rej
         raise DataError(f"class {absent[0]} has no usable image")
     index_sha256 = write_index(
         index,
-        records,
+        index_rows,
         tag_names,
         {
             "class_names": names,
             "positive_classes": positive,
-            "rows": len(facts),
+            "rows": len(identities),
             "rejected": len(rejects),
             "counts": {name: counts[label] for label, name in enumerate(names)},
             "warnings": [*warnings, *contradicting],
-            "resize_shorter_side": wanted.data.resize_shorter_side,
+            "resize_shorter_side": data.resize_shorter_side,
             "fingerprint": sha256_bytes(
-                canonical_json([names, positive, sorted(facts, key=lambda fact: str(fact[0]))])
+                canonical_json([names, positive, sorted(identities, key=lambda identity: str(identity[0]))])
             ),
         },
     )
-    write_manifest(folder, "images", {"rows": len(facts), "index_sha256": index_sha256}, files)
+    write_manifest(folder, "images", {"rows": len(identities), "index_sha256": index_sha256}, files)
     classes = ", ".join(f"{name} {counts[label]}" for label, name in enumerate(names))
-    lines.say(f"{len(facts)} images, {len(rejects)} rejected, classes: {classes}")
-    return {"images": len(facts), "rejected": len(rejects), "classes": len(names)}
+    lines.say(f"{len(identities)} images, {len(rejects)} rejected, classes: {classes}")
+    return {"images": len(identities), "rejected": len(rejects), "classes": len(names)}
 
 
 class _ImageWriter:
@@ -164,7 +167,7 @@ class _ImageWriter:
             self._rows = []
 
 
-def _record(row: Row, label: int, image: Prepared, tag_names: Sequence[str]) -> dict[str, Any]:
+def _index_row(row: Row, label: int, image: Prepared, tag_names: Sequence[str]) -> dict[str, Any]:
     """An image's row of the index."""
     return {
         "id": row.id,
@@ -185,14 +188,14 @@ def _record(row: Row, label: int, image: Prepared, tag_names: Sequence[str]) -> 
     }
 
 
-def _prepared(source: Source, wanted: config.DataSource) -> Iterator[Prepared | DataError]:
+def _prepared(source: Source, data: config.DataSource) -> Iterator[Prepared | DataError]:
     """Images ready to be stored, or the reason why not, in order; decoded by as many threads as there are cores."""
 
     def one(content: bytes | DataError) -> Prepared | DataError:
         if isinstance(content, DataError):
             return content
         try:
-            return prepare(content, wanted.resize_shorter_side, wanted.max_pixels)
+            return prepare(content, data.resize_shorter_side, data.max_pixels)
         except DataError as error:
             return error
 

@@ -30,14 +30,14 @@ def provenance(data: CalibrationSet) -> JsonDict:
     }
 
 
-def tuned_cut(data: CalibrationSet, temperature: float, wanted: bool) -> tuple[Cut | None, JsonDict | None]:
-    """The cut of the binary score that ships, None for 0.5, and what `judge_cut` said of the best one.
+def tuned_cut(data: CalibrationSet, temperature: float, tune: bool) -> tuple[Cut | None, JsonDict | None]:
+    """The cut of the binary score that ships, None for 0.5, and how the best one was judged by `judge_cut`.
 
-    Both are None when the task has no binary score, its labels are of one kind, or no cut is wanted.
+    Both are None when the task has no binary score, its labels are all positive or all negative, or not `tune`.
     """
     positive = Policy(tuple(data.class_names), tuple(data.positive_classes)).positive_mask()
     truth = positive[data.labels]
-    if not wanted or not positive.any() or positive.all() or truth.all() or not truth.any():
+    if not tune or not positive.any() or positive.all() or truth.all() or not truth.any():
         return None, None
     scores = group_log_odds(data.logits, positive, temperature)
     best, trial = tune_cut(scores, truth), judge_cut(scores, truth, data.groups)
@@ -56,7 +56,7 @@ def tuned_cut(data: CalibrationSet, temperature: float, wanted: bool) -> tuple[C
 
 
 def document_of(policy: Policy, cut: Cut | None, trial: JsonDict | None) -> JsonDict:
-    """The policy's own part of its file, with what its cut reached and why it is there or not."""
+    """The part of a policy's file that decides, with what its cut reached and why it is there or not."""
     document = {**policy.to_document(), "cut_trial": trial}
     if cut is not None:
         document["decision"] |= {"objective": "mcc", "value": cut.mcc}

@@ -9,7 +9,7 @@ from typing import Any
 from natix_lib.files import write_json
 
 
-def record(artifact: Any, values: Mapping[str, Any]) -> None:
+def show_metrics(artifact: Any, values: Mapping[str, Any]) -> None:
     """Add `values` to the metadata of a KFP `Metrics` or `ClassificationMetrics` and write all of it to its path."""
     artifact.metadata.update(values)
     write_json(artifact.path, dict(artifact.metadata))

@@ -30,14 +30,14 @@ def run(
     """Divide images into TRAIN, VAL_SELECT, VAL_CALIB and TEST.
 
     Args:
-        settings: `SplitSettings`.
-        images: Folder of encoded images.
-        index: Index of the images.
-        splits: splits.json to write.
-        train_set: Folder to write: the images of TRAIN.
-        val_select_set: Folder to write: the images of VAL_SELECT.
-        val_calib_set: Folder to write: the images of VAL_CALIB.
-        test_set: Folder to write: the images of TEST.
+        settings: What split reads of the config: the keys of `SplitSettings`.
+        images: Folder of all encoded images.
+        index: File with what is known of each of them.
+        splits: Path to write splits.json to.
+        train_set: Folder to write the images of TRAIN to.
+        val_select_set: Folder to write the images of VAL_SELECT to.
+        val_calib_set: Folder to write the images of VAL_CALIB to.
+        test_set: Folder to write the images of TEST to.
 
     Returns:
         Images of each role, images left out, groups, and near-duplicates across given splits.

@@ -1,4 +1,4 @@
-"""sweep, phase 2: VAL_CALIB logits -> thresholds.json, the whole threshold curve and its plots."""
+"""sweep: VAL_CALIB logits -> thresholds.json, the whole threshold curve and its plots."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,12 +27,12 @@ def run(
     """Choose the rejection threshold.
 
     Args:
-        settings: `SweepSettings`.
-        val_calib_logits: Logits file.
-        val_calib_labels: Labels file.
-        thresholds: thresholds.json to write.
-        sweep_curve: Parquet to write.
-        sweep_report: HTML to write.
+        settings: What sweep reads of the config: the keys of `SweepSettings`.
+        val_calib_logits: File with the logits of VAL_CALIB.
+        val_calib_labels: File with the labels of the same images.
+        thresholds: Path to write thresholds.json to.
+        sweep_curve: Path to write the whole curve to, as Parquet.
+        sweep_report: Path to write the curve's page to, as HTML.
 
     Returns:
         Threshold, coverage, selective risk, macro-F1 and the areas under the risk curves.
@@ -40,40 +40,40 @@ def run(
     Raises:
         NatixError: If the files do not belong together or allow no threshold.
     """
-    wanted = config.parse(SweepSettings, settings).sweep
+    section = config.parse(SweepSettings, settings).sweep
     data = read_pair(val_calib_logits, val_calib_labels)
-    found = sweep_thresholds(data.logits, data.labels, wanted.objective, wanted.max_risk, wanted.min_coverage)
-    cut, trial = tuned_cut(data, 1.0, wanted.tune_cut)
+    best = sweep_thresholds(data.logits, data.labels, section.objective, section.max_risk, section.min_coverage)
+    cut, trial = tuned_cut(data, 1.0, section.tune_cut)
     policy = Policy(
         class_names=tuple(data.class_names),
         positive_classes=tuple(data.positive_classes),
         method=SWEEP_METHOD,
-        mode=ACCEPT_ALL if found.threshold_logodds is None else THRESHOLD,
-        threshold=found.threshold_logodds,
+        mode=ACCEPT_ALL if best.threshold_logodds is None else THRESHOLD,
+        threshold=best.threshold_logodds,
         cut=None if cut is None else cut.logodds,
     )
     document = {
         **document_of(policy, cut, trial),
-        "f1_score": found.f1_score,
+        "f1_score": best.f1_score,
         "objective": {
-            "name": found.objective,
-            "value": found.value,
-            **({"max_risk": wanted.max_risk} if found.objective == "coverage_at_risk" else {}),
-            **({"min_coverage": wanted.min_coverage} if found.objective in ("f1_at_coverage", "mcc") else {}),
+            "name": best.objective,
+            "value": best.value,
+            **({"max_risk": section.max_risk} if best.objective == "coverage_at_risk" else {}),
+            **({"min_coverage": section.min_coverage} if best.objective in ("f1_at_coverage", "mcc") else {}),
         },
-        "coverage": found.coverage,
-        "selective_risk": found.selective_risk,
-        "n": found.n,
-        "n_accepted": found.n_accepted,
-        "n_errors": found.n_errors,
-        "absent_classes": [data.class_names[c] for c in found.absent_classes],
-        "aurc": found.aurc,
-        "augrc": found.augrc,
-        "table": found.table,
-        "curves": {"threshold": _plotted(found), "acceptance": acceptance(data, policy.apply(data.logits).accepted)},
+        "coverage": best.coverage,
+        "selective_risk": best.selective_risk,
+        "n": best.n,
+        "n_accepted": best.n_accepted,
+        "n_errors": best.n_errors,
+        "absent_classes": [data.class_names[c] for c in best.absent_classes],
+        "aurc": best.aurc,
+        "augrc": best.augrc,
+        "table": best.table,
+        "curves": {"threshold": _plotted(best), "acceptance": acceptance(data, policy.apply(data.logits).accepted)},
         "provenance": provenance(data),
     }
-    curve = found.curve
+    curve = best.curve
     columns: dict[str, Any] = {
         "threshold_logodds": curve.threshold_logodds,
         "accepted": curve.accepted,
@@ -86,18 +86,18 @@ def run(
     write_bytes(sweep_report, render_policy(document).encode())
     write_json(thresholds, document)
     return {
-        "threshold": found.threshold,
-        "coverage": found.coverage,
-        "selective_risk": found.selective_risk,
-        "f1_score": found.f1_score,
-        "aurc": found.aurc,
-        "augrc": found.augrc,
+        "threshold": best.threshold,
+        "coverage": best.coverage,
+        "selective_risk": best.selective_risk,
+        "f1_score": best.f1_score,
+        "aurc": best.aurc,
+        "augrc": best.augrc,
     }
 
 
-def _plotted(found: ThresholdSweep) -> list[JsonDict]:
+def _plotted(best: ThresholdSweep) -> list[JsonDict]:
     """Points of the curve that a person looks at, the threshold as a probability."""
-    curve = found.curve
+    curve = best.curve
     return [
         {
             "threshold": probability(float(curve.threshold_logodds[i])),
@@ -105,5 +105,5 @@ def _plotted(found: ThresholdSweep) -> list[JsonDict]:
             "risk": float(curve.selective_risk[i]),
             "macro_f1": float(curve.macro_f1[i]),
         }
-        for i in thin(curve.accepted, found.n_accepted)
+        for i in thin(curve.accepted, best.n_accepted)
     ]

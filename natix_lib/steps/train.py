@@ -1,4 +1,4 @@
-"""train, phase 1: TRAIN and VAL_SELECT -> classifier and metrics.csv; VAL_CALIB -> logits of exactly its weights."""
+"""train: TRAIN and VAL_SELECT -> classifier and metrics.csv; VAL_CALIB -> logits of exactly its weights."""
 
 import shutil
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from natix_lib.distributed.launch import launch
 from natix_lib.errors import ConfigError
 from natix_lib.files import canonical_json, read_json, sha256_bytes, write_bytes
 from natix_lib.steps import train_worker
-from natix_lib.steps.train_worker import CLASSIFIER, LOGITS
+from natix_lib.steps.train_worker import CLASSIFIER
 from natix_lib.training.artifact import write_classifier
 from natix_lib.training.classifier import Classifier
 from natix_lib.training.fit import Epoch, best_epoch, metrics_csv
@@ -37,15 +37,15 @@ def run(
     """Train a classifier.
 
     Args:
-        settings: `TrainSettings`.
-        train_set: Set of TRAIN.
-        val_select_set: Set of VAL_SELECT.
-        val_calib_set: Set of VAL_CALIB.
-        backbone: Backbone folder.
-        classifier: Folder to write.
-        training_curve: metrics.csv to write.
-        val_calib_logits: Logits to write.
-        val_calib_labels: Labels and groups to write.
+        settings: What train reads of the config: the keys of `TrainSettings`.
+        train_set: Folder with the set of TRAIN.
+        val_select_set: Folder with the set of VAL_SELECT.
+        val_calib_set: Folder with the set of VAL_CALIB.
+        backbone: Folder of the backbone.
+        classifier: Folder to write the classifier to.
+        training_curve: Path to write metrics.csv to, one row an epoch.
+        val_calib_logits: Path to write the logits of VAL_CALIB to.
+        val_calib_labels: Path to write labels and groups of the same images to.
 
     Returns:
         Best epoch, its val_select accuracy and loss, and the images of each role.
@@ -53,61 +53,74 @@ def run(
     Raises:
         NatixError: If an input breaks its contract, or a loss is not finite.
     """
-    wanted = config.parse(TrainSettings, settings)
-    facts = read_manifest(backbone, "backbone")
-    if wanted.model.init_from_explora != ("adaptation" in facts):
+    train_settings = config.parse(TrainSettings, settings)
+    model_section = train_settings.model
+    manifest = read_manifest(backbone, "backbone")
+    if model_section.init_from_explora != ("adaptation" in manifest):
         raise ConfigError(
             "model.init_from_explora is true but the backbone has not been through adapt"
-            if wanted.model.init_from_explora
+            if model_section.init_from_explora
             else "model.init_from_explora is false but the backbone is one that adapt has made"
         )
-    if wanted.model.image_size % facts["patch_size"]:
+    if model_section.image_size % manifest["patch_size"]:
         raise ConfigError(
-            f"model.image_size must be a multiple of the backbone's patch {facts['patch_size']}, "
-            f"got {wanted.model.image_size}"
+            f"model.image_size must be a multiple of the backbone's patch {manifest['patch_size']}, "
+            f"got {model_section.image_size}"
         )
     folders = {"train_set": train_set, "val_select_set": val_select_set, "val_calib_set": val_calib_set}
     sets = {SETS[role]: open_set(folders[SETS[role]], role) for role in (TRAIN, VAL_SELECT, VAL_CALIB)}
     require_one_division(sets)
     train = sets["train_set"]
-    inputs = {**folders, "backbone": backbone}
-    tensors, found = launch("train", train_worker.compute, settings, inputs, wanted.num_gpus, wanted.nodes)
-    head = {"type": wanted.model.head_type, "dropout": wanted.model.dropout_rate}
+    inputs = train_worker.Inputs(train, sets["val_select_set"], sets["val_calib_set"], backbone, manifest)
+    tensors, figures = launch(
+        "train",
+        train_worker.__name__,
+        lambda: train_worker.compute(train_settings, inputs),
+        train_settings,
+        {**folders, "backbone": backbone},
+        train_settings.num_gpus,
+        train_settings.nodes,
+    )
+    head = {"type": model_section.head_type, "dropout": model_section.dropout_rate}
     model = Classifier.from_description(read_json(Path(backbone) / "config.json"), head, len(train.class_names))
-    model.load_state_dict({name.removeprefix(CLASSIFIER): value for name, value in tensors.items() if name != LOGITS})
-    history = [Epoch(**row) for row in found["history"]]
+    model.load_state_dict(
+        {name.removeprefix(CLASSIFIER): value for name, value in tensors.items() if name != logits.LOGITS}
+    )
+    history = [Epoch(**row) for row in figures["history"]]
     best = best_epoch(history)
     provenance = {
         "dataset_fingerprint": train.dataset_fingerprint,
         "splits_sha256": train.splits_sha256,
-        "backbone_sha256": facts["weights_sha256"],
+        "backbone_sha256": manifest["weights_sha256"],
     }
     for path in Path(backbone).iterdir():
-        if path.name in facts["licence"]["files"]:
+        if path.name in manifest["licence"]["files"]:
             Path(classifier).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, Path(classifier) / path.name)
-    manifest = write_classifier(
+    written = write_classifier(
         classifier,
         model,
         {
             "class_names": train.class_names,
             "positive_classes": train.positive_classes,
-            "transform": found["transform"],
-            "licence": facts["licence"],
-            "backbone_source": facts["source"],
+            "transform": figures["transform"],
+            "licence": manifest["licence"],
+            "backbone_source": manifest["source"],
             "trained": {
                 "epochs": len(history),
                 "best_epoch": best.epoch,
                 "val_select_acc": best.val_select_acc,
                 "val_select_loss": best.val_select_loss,
-                "freeze_backbone": wanted.model.freeze_backbone,
-                "ema": wanted.model.use_ema,
+                "freeze_backbone": model_section.freeze_backbone,
+                "ema": model_section.use_ema,
             },
             "provenance": provenance,
         },
     )
     write_bytes(training_curve, metrics_csv(history))
-    _write_calibration_set(val_calib_logits, val_calib_labels, tensors[LOGITS].numpy(), sets["val_calib_set"], manifest)
+    _write_calibration_set(
+        val_calib_logits, val_calib_labels, tensors[logits.LOGITS].numpy(), sets["val_calib_set"], written
+    )
     return {
         "best_epoch": best.epoch,
         "val_select_acc": best.val_select_acc,

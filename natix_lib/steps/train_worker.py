@@ -1,34 +1,54 @@
 """What a process of train computes: the classifier's weights and the VAL_CALIB logits of exactly these."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from natix_lib import config
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.config.step_settings import TrainSettings
 from natix_lib.contracts import SETS, TRAIN, VAL_CALIB, VAL_SELECT, read_manifest
-from natix_lib.data.sets import open_set
+from natix_lib.data.sets import RoleSet, open_set
+from natix_lib.distributed.exchange import Answer
 from natix_lib.distributed.processes import be_a_process
 from natix_lib.distributed.world import World
 from natix_lib.files import JsonDict
+from natix_lib.logits import LOGITS
 from natix_lib.progress import Lines
 from natix_lib.training.fit import Epoch
 from natix_lib.training.run import SILENT, Recipe, Reports, Sets, train_classifier
 from natix_lib.transform import Transform
 
-CLASSIFIER, LOGITS = "classifier.", "val_calib_logits"
+CLASSIFIER = "classifier."  # before the name of each of its weights in an answer
 
 
-def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dict[str, Tensor], JsonDict]:
+@dataclass(frozen=True)
+class Inputs:
+    """What train reads, opened.
+
+    Attributes:
+        train: Images of TRAIN.
+        val_select: Images of VAL_SELECT.
+        val_calib: Images of VAL_CALIB.
+        backbone: Folder of the backbone.
+        manifest: The backbone's manifest.
+    """
+
+    train: RoleSet
+    val_select: RoleSet
+    val_calib: RoleSet
+    backbone: str
+    manifest: JsonDict
+
+
+def compute(settings: TrainSettings, inputs: Inputs) -> Answer:
     """Train a classifier; every process calls this, the first one's answer counts.
 
     Args:
-        settings: `TrainSettings`.
-        inputs: Paths of `train_set`, `val_select_set`, `val_calib_set` and `backbone`, whose hashes have been checked.
+        settings: What train reads of the config.
+        inputs: The opened artifacts that train reads; their hashes have been checked.
 
     Returns:
         The classifier's state under `classifier.` and float32 `val_calib_logits` (n, C); the `history` of epochs and
@@ -37,18 +57,14 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
     Raises:
         NatixError: If an input breaks its contract, or a loss is not finite.
     """
-    train_settings = config.parse(TrainSettings, settings)
-    train, val_select, val_calib = (
-        open_set(inputs[SETS[role]], role, hash_files=False) for role in (TRAIN, VAL_SELECT, VAL_CALIB)
-    )
-    backbone = read_manifest(inputs["backbone"], "backbone", hash_files=False)
-    sets = Sets(train, val_select, val_calib, len(train.class_names), train.dataset_fingerprint)
+    train, manifest = inputs.train, inputs.manifest
+    sets = Sets(train, inputs.val_select, inputs.val_calib, len(train.class_names), train.dataset_fingerprint)
     transform = Transform(
-        image_size=train_settings.model.image_size,
+        image_size=settings.model.image_size,
         resize_shorter_side=train.resize_shorter_side,
-        multiview=train_settings.model.use_multiview,
-        image_mean=tuple(backbone["image_mean"]),
-        image_std=tuple(backbone["image_std"]),
+        multiview=settings.model.use_multiview,
+        image_mean=tuple(manifest["image_mean"]),
+        image_std=tuple(manifest["image_std"]),
     )
     world, lines = World.from_environment(), Lines()
 
@@ -57,10 +73,10 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
 
     with world.joined():
         trained = train_classifier(
-            load_backbone(inputs["backbone"]),
-            backbone["weights_sha256"],
+            load_backbone(inputs.backbone),
+            manifest["weights_sha256"],
             sets,
-            Recipe(train_settings.model, train_settings.training, train_settings.dataloader, transform),
+            Recipe(settings.model, settings.training, settings.dataloader, transform),
             Reports(lines.progress, say) if world.first else SILENT,
             world,
         )
@@ -69,5 +85,21 @@ def compute(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> tuple[dic
     return tensors, {"history": [asdict(row) for row in trained.history], "transform": transform.document()}
 
 
+def compute_from_paths(settings: Mapping[str, Any], paths: Mapping[str, str]) -> Answer:
+    """Compute in a process that was started for it: what the step has parsed and opened is so here once more.
+
+    Args:
+        settings: The settings as JSON.
+        paths: Paths of `train_set`, `val_select_set`, `val_calib_set` and `backbone`, whose hashes have been checked.
+    """
+    train, val_select, val_calib = (
+        open_set(paths[SETS[role]], role, hash_files=False) for role in (TRAIN, VAL_SELECT, VAL_CALIB)
+    )
+    backbone = paths["backbone"]
+    manifest = read_manifest(backbone, "backbone", hash_files=False)
+    inputs = Inputs(train, val_select, val_calib, backbone, manifest)
+    return compute(config.parse(TrainSettings, settings), inputs)
+
+
 if __name__ == "__main__":
-    be_a_process(compute)
+    be_a_process(compute_from_paths)

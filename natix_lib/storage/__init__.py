@@ -101,7 +101,7 @@ def publish_folder(folder: str | Path, uri: str, manifest_name: str) -> str:
     """Publish a finished folder where nothing is yet; the manifest is the last to appear.
 
     Args:
-        folder: Holds `manifest_name`.
+        folder: Folder to publish, which holds `manifest_name`.
         uri: A bucket's prefix, or a local folder that must not exist.
         manifest_name: The file that makes the folder a whole artifact.
 

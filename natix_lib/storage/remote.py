@@ -32,9 +32,9 @@ class Remote:
     """An object or prefix; each method does what the function of its name in `natix_lib.storage` says.
 
     Args:
-        uri: The address, for messages.
-        bucket: The bucket that it names, open.
-        name: The name in the bucket that it names.
+        uri: The address as the user has named it, for messages.
+        bucket: The open bucket of that address.
+        name: The object's name or prefix in the bucket.
     """
 
     def __init__(self, uri: str, bucket: Bucket, name: str) -> None:
@@ -81,8 +81,8 @@ class Remote:
             self._bucket.remove(file)
 
     def mirror(self, path: Path) -> None:
-        def send(item: tuple[str, Path]) -> None:
-            name, file = f"{self._folder}/{item[0]}".rstrip("/"), item[1]
+        def send(named_file: tuple[str, Path]) -> None:
+            name, file = f"{self._folder}/{named_file[0]}".rstrip("/"), named_file[1]
             there = self._bucket.find(name)
             if there is None or not self._bucket.matches(there, file):
                 self._bucket.write(name, file)
@@ -97,8 +97,8 @@ class Remote:
         if self._bucket.find(f"{self._folder}/{manifest_name}"):
             self._bucket.remove(claim)
             raise StorageError(f"cannot publish to {self._uri}: it already holds {manifest_name}, name another place")
-        files = [item for item in files_below(folder) if item[0] != manifest_name]
-        _all(files, lambda item: self._create(*item))
+        files = [(name, path) for name, path in files_below(folder) if name != manifest_name]
+        _all(files, lambda named_file: self._create(*named_file))
         self._create(manifest_name, folder / manifest_name)
         self._bucket.remove(claim)
 
@@ -113,7 +113,7 @@ class Remote:
 
     def _files(self) -> list[Object]:
         """All objects below the prefix, sorted by name; one that ends in a slash is a folder's in a console."""
-        files = [item for item in self._bucket.list(f"{self._folder}/") if not item.name.endswith("/")]
+        files = [file for file in self._bucket.list(f"{self._folder}/") if not file.name.endswith("/")]
         if not files:
             raise StorageError(f"{self._uri} holds no object")
         return sorted(files, key=lambda file: file.name)
@@ -135,8 +135,9 @@ class Remote:
         """Names of objects as files below one folder, all different and none a folder of another.
 
         Args:
-            objects: What lies below the prefix.
-            same: Gives equal texts for names that the disk takes for one; `str.casefold` where case does not count.
+            objects: The objects below the prefix.
+            same: Function that gives equal texts for names that the disk takes for one: `str.casefold` where case does
+                not count.
 
         Raises:
             StorageError: If a name leaves the folder, cannot be a file's, or two names would be one file: an object
@@ -144,16 +145,16 @@ class Remote:
         """
         uri, names = self._uri, []
         taken: dict[PurePosixPath, str] = {}
-        for item in objects:
-            name = PurePosixPath(item.name.removeprefix(f"{self._folder}/"))
+        for listed in objects:
+            name = PurePosixPath(listed.name.removeprefix(f"{self._folder}/"))
             if name.is_absolute() or ".." in name.parts:
-                raise StorageError(f"{uri}: object {item.name!r} has a name that leaves the folder")
-            if grammar.CONTROL.search(item.name) or not name.parts:
-                raise StorageError(f"{uri}: object {item.name!r} has a name that no file should have: rename it")
+                raise StorageError(f"{uri}: object {listed.name!r} has a name that leaves the folder")
+            if grammar.CONTROL.search(listed.name) or not name.parts:
+                raise StorageError(f"{uri}: object {listed.name!r} has a name that no file should have: rename it")
             place = PurePosixPath(same(name.as_posix()))
             if place in taken:
-                raise StorageError(f"{uri}: objects {taken[place]!r} and {item.name!r} would be one file: rename one")
-            taken[place] = item.name
+                raise StorageError(f"{uri}: objects {taken[place]!r} and {listed.name!r} would be one file: rename one")
+            taken[place] = listed.name
             names.append(name)
         for place, object_name in taken.items():
             if inside := next((parent for parent in place.parents if parent in taken), None):

@@ -5,9 +5,9 @@ from typing import Any
 
 from safetensors.torch import load_file, save
 
-from natix_lib.contracts import BACKBONE_CONFIG, WEIGHTS, read_manifest, require_same, write_manifest
+from natix_lib.contracts import ARTIFACTS, BACKBONE_CONFIG, WEIGHTS, read_manifest, require_same, write_manifest
 from natix_lib.errors import ContractError
-from natix_lib.files import JsonDict, read_json, sha256_bytes, write_bytes, write_json
+from natix_lib.files import JsonDict, file_table, read_json, write_bytes, write_json
 from natix_lib.training.classifier import Classifier
 
 
@@ -23,21 +23,23 @@ def write_classifier(folder: str | Path, classifier: Classifier, description: Js
         The manifest.
     """
     root = Path(folder)
-    content = save({name: value.contiguous() for name, value in sorted(classifier.state_dict().items())})
-    write_bytes(root / WEIGHTS, content)
+    weights = {name: value.contiguous() for name, value in sorted(classifier.state_dict().items())}
+    write_bytes(root / WEIGHTS, save(weights))
     config: Any = classifier.backbone.config
     placeless = {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
     write_json(root / BACKBONE_CONFIG, placeless)
     head = classifier.head
+    files = file_table(root, leave_out=ARTIFACTS["classifier"].manifest)
     return write_manifest(
         root,
         "classifier",
         {
             **description,
-            "model_sha256": sha256_bytes(content),
+            "model_sha256": files[WEIGHTS]["sha256"],
             "dtype": "float32",
             "head": {"type": head.head_type, "features": head.width, "dropout": head.dropout.p},
         },
+        files,
     )
 
 

@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Dinov2Config, Dinov2Model
 
-from natix_lib.backbones.loading import build_backbone, load_backbone, prefix_tokens, weights_sha256
+from natix_lib.backbones.loading import build_backbone, load_backbone, prefix_tokens
 from natix_lib.errors import ContractError
+from tests.small_run import backbone_sha256
 
 
 @pytest.fixture
@@ -73,9 +74,9 @@ def test_dinov2_loads_too(tmp_path: Path) -> None:
 
 
 def test_the_hash_follows_the_weights_and_not_the_place(tiny_backbone: Path, copy: Path) -> None:
-    assert weights_sha256(copy) == weights_sha256(tiny_backbone)
+    assert backbone_sha256(copy) == backbone_sha256(tiny_backbone)
     edit(copy, lambda tensors: tensors["norm.weight"].add_(1))
-    assert weights_sha256(copy) != weights_sha256(tiny_backbone)
+    assert backbone_sha256(copy) != backbone_sha256(tiny_backbone)
 
 
 @pytest.mark.parametrize(

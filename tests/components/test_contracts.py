@@ -139,6 +139,6 @@ def test_gpus_as_text_and_nodes_with_kfps_floats_are_what_the_gpu_steps_read(ste
     assert config.parse(section, {**settings, "num_gpus": "2", "nodes": {}}).nodes is None
     hardware = Hardware(num_nodes=2, num_gpus=8, shared_root="gs://bucket/nodes")
     nodes = Target("kubeflow", gpu_image="registry/gpu").nodes(hardware)
-    found = config.parse(section, {**settings, "num_gpus": "2", "nodes": {**nodes, "num_nodes": 2.0}})
-    assert found.num_gpus == 2 and found.nodes == config.parse(Nodes, nodes)
-    assert found.nodes.num_nodes == 2 and isinstance(found.nodes.num_nodes, int)
+    parsed = config.parse(section, {**settings, "num_gpus": "2", "nodes": {**nodes, "num_nodes": 2.0}})
+    assert parsed.num_gpus == 2 and parsed.nodes == config.parse(Nodes, nodes)
+    assert parsed.nodes.num_nodes == 2 and isinstance(parsed.nodes.num_nodes, int)

@@ -2,15 +2,15 @@ from pathlib import Path
 
 import pytest
 
-from natix_lib.backbones.loading import weights_sha256
 from natix_lib.demo.backbone import write_untrained_backbone
 from natix_lib.errors import ConfigError
+from tests.small_run import backbone_sha256
 
 
 def test_untrained_weights_are_those_of_the_seed(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         write_untrained_backbone(tmp_path / name, seed, hidden_size=64, layers=1, patch_size=8, image_size=32)
-    hashes = [weights_sha256(tmp_path / name) for name in "abc"]
+    hashes = [backbone_sha256(tmp_path / name) for name in "abc"]
     assert hashes[0] == hashes[1] != hashes[2]
 
 

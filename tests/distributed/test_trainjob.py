@@ -6,14 +6,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from natix_lib import config
+from natix_lib.config.hardware import Nodes
+from natix_lib.config.section import Section
+from natix_lib.config.step_settings import AdaptSettings, TrainSettings
 from natix_lib.contracts import STEPS, read_manifest
 from natix_lib.distributed import trainjob
+from natix_lib.distributed.exchange import Answer
 from natix_lib.distributed.launch import launch
 from natix_lib.errors import ConfigError, TrainingError
 from natix_lib.files import write_json
@@ -32,9 +38,9 @@ ROOT = Path(__file__).parent.parent.parent
 def kubernetes(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     (tmp_path / "cluster").mkdir()
     monkeypatch.setattr(trainjob, "POLL_SECONDS", 0.2)
-    with cluster(tmp_path / "cluster") as found:
-        use_kubeconfig(monkeypatch, found.kubeconfig)
-        yield found
+    with cluster(tmp_path / "cluster") as started:
+        use_kubeconfig(monkeypatch, started.kubeconfig)
+        yield started
 
 
 def use_kubeconfig(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
@@ -55,6 +61,15 @@ def inputs(chain: Chain, step: str) -> dict[str, str]:
     return {name: chain.paths[name] for name in STEPS[step].inputs}
 
 
+def ask(step: str, settings: dict[str, Any], chain: Chain, num_gpus: int, nodes: Nodes | None) -> Answer:
+    """Compute for a step, as the step itself does after its checks."""
+    worker = {"adapt": adapt_worker, "train": train_worker}[step]
+    sections: dict[str, type[Section]] = {"adapt": AdaptSettings, "train": TrainSettings}
+    parsed, paths = config.parse(sections[step], settings), inputs(chain, step)
+    here = partial(worker.compute_from_paths, settings, paths)
+    return launch(step, worker.__name__, here, parsed, paths, num_gpus, nodes)
+
+
 @pytest.mark.slow
 def test_train_on_two_nodes_gives_what_one_machine_gives(
     chain: Chain, kubernetes: Cluster, cloud: Cloud, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -62,11 +77,11 @@ def test_train_on_two_nodes_gives_what_one_machine_gives(
     settings = {**train_settings(), "nodes": nodes().model_dump(mode="json")}
     run_step("train", settings, tmp_path, chain.paths)
     assert read_manifest(tmp_path / "classifier", "classifier")["trained"]["epochs"] == 2
-    said = capsys.readouterr().out
-    assert "2 nodes, 1 processes on each" in said and "node 0 of 2" in said and "epoch 1: train/loss" in said
+    log = capsys.readouterr().out
+    assert "2 nodes, 1 processes on each" in log and "node 0 of 2" in log and "epoch 1: train/loss" in log
     (job,) = kubernetes.created
     assert kubernetes.deleted == [job["metadata"]["name"]] and not cloud.holds(f"shared/{job['metadata']['name']}")
-    alone, _ = launch("train", train_worker.compute, train_settings(), inputs(chain, "train"), 1, None)
+    alone, _ = ask("train", train_settings(), chain, 1, None)
     together = load_classifier(tmp_path / "classifier")[0].state_dict()
     for name, value in together.items():
         torch.testing.assert_close(value, alone[f"classifier.{name}"], rtol=1e-3, atol=1e-4, msg=name)
@@ -75,10 +90,10 @@ def test_train_on_two_nodes_gives_what_one_machine_gives(
 def test_the_job_asks_for_nodes_gpus_memory_and_place(chain: Chain, kubernetes: Cluster) -> None:
     kubernetes.refusals.append((403, "Forbidden"))
     with pytest.raises(TrainingError, match=r"TrainJob natix-train-\w{16} cannot be created: Failed to .*: Forbidden"):
-        launch("train", train_worker.compute, train_settings(), inputs(chain, "train"), 4, nodes())
+        ask("train", train_settings(), chain, 4, nodes())
     kubernetes.command = [sys.executable, "-c", "raise SystemExit(1)"]
     with pytest.raises(TrainingError, match=r"TrainJob natix-train-\w{16} failed and gave no reason"):
-        launch("train", train_worker.compute, train_settings(), inputs(chain, "train"), 4, nodes())
+        ask("train", train_settings(), chain, 4, nodes())
     (job,) = kubernetes.created
     spec, trainer = job["spec"], job["spec"]["trainer"]
     assert spec["activeDeadlineSeconds"] == 5400 and spec["runtimeRef"]["name"] == "torch-distributed"
@@ -102,7 +117,7 @@ def test_adapt_on_two_nodes_gives_what_one_machine_gives_through_an_outage_of_th
     _, figures = run_step("adapt", settings, tmp_path, chain.paths)
     made = read_manifest(tmp_path / "backbone", "backbone")
     assert made["adaptation"]["promoted"] and figures["steps"] == 2 and len(kubernetes.created) == 1
-    _, alone = adapt_worker.compute(adapt_settings(device_batch_size=16), inputs(chain, "adapt"))
+    _, alone = adapt_worker.compute_from_paths(adapt_settings(device_batch_size=16), inputs(chain, "adapt"))
     curve = [line.split(",") for line in (tmp_path / "metrics.csv").read_text().splitlines()[1:]]
     assert [float(row[4]) for row in curve] == pytest.approx([row["loss"] for row in alone["history"]], rel=2e-3)
 
@@ -113,7 +128,7 @@ def test_the_reason_of_a_node_that_fails_comes_back_and_the_next_try_gets_a_new_
 ) -> None:
     for tries in (1, 2):
         with pytest.raises(TrainingError, match=r"is (nan|inf) at step 1: lower explora.lr"):
-            launch("adapt", adapt_worker.compute, adapt_settings(lr=1e30), inputs(chain, "adapt"), 1, nodes())
+            ask("adapt", adapt_settings(lr=1e30), chain, 1, nodes())
         assert len(kubernetes.created) == tries and len(kubernetes.jobs) == 1
 
 
@@ -165,7 +180,7 @@ def test_an_api_that_stays_away_ends_the_step(
     monkeypatch.setattr(trainjob, "OUTAGE_SECONDS", 0.5)
     kubernetes.outage = 1000
     with pytest.raises(TrainingError, match=r"TrainJob natix-train-\w{16} cannot be read: .*Service Unavailable"):
-        launch("train", train_worker.compute, train_settings(), inputs(chain, "train"), 1, nodes())
+        ask("train", train_settings(), chain, 1, nodes())
     assert kubernetes.jobs  # the next try finds it
 
 
@@ -174,7 +189,7 @@ def test_a_job_that_ends_well_and_leaves_no_answer_is_an_error_and_is_not_found_
 ) -> None:
     kubernetes.command = [sys.executable, "-c", ""]
     with pytest.raises(TrainingError, match="ended with exit code 0 and gave no reason"):
-        launch("train", train_worker.compute, train_settings(), inputs(chain, "train"), 1, nodes())
+        ask("train", train_settings(), chain, 1, nodes())
     assert not kubernetes.jobs
 
 
@@ -204,4 +219,4 @@ def test_a_batch_that_the_nodes_do_not_allow_is_refused_before_a_job_is_made(
 def test_no_cluster_is_one_line(chain: Chain, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     use_kubeconfig(monkeypatch, tmp_path / "absent")
     with pytest.raises(TrainingError, match="no Kubernetes API for a TrainJob"):
-        launch("train", train_worker.compute, train_settings(), inputs(chain, "train"), 1, nodes())
+        ask("train", train_settings(), chain, 1, nodes())

@@ -78,7 +78,7 @@ def test_what_was_changed_is_not_used_and_said(tmp_path: Path, caplog: pytest.Lo
     cache, name, _ = kept(tmp_path)
     DAMAGE[damage](tmp_path / "first" / "train")
     assert cache.get(name) is None
-    assert "cached train was changed: repeated" in [record.getMessage() for record in caplog.records]
+    assert "cached train was changed: repeated" in [line.getMessage() for line in caplog.records]
     cache.put(name, task(tmp_path, "second"))
     assert (cache.get(name) or {})["images"].path == str(tmp_path / "second" / "train" / "images")
 

@@ -61,15 +61,15 @@ def api() -> Iterator[Api]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if urlsplit(self.path).path.endswith("/runs"):
-                found.runs.append(json.loads(body))
+                stand_in.runs.append(json.loads(body))
                 self.answer_json(RUN)
             else:
-                found.uploads.append(body)
+                stand_in.uploads.append(body)
                 self.answer_json({"pipeline_id": "p1", "display_name": "natix", "created_at": "2025-01-01T00:00:00Z"})
 
     with serving(Pipelines) as url:
-        found = Api(url)
-        yield found
+        stand_in = Api(url)
+        yield stand_in
 
 
 def kfp(api: Api, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -247,16 +247,16 @@ def vertex(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Vertex]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             path = urlsplit(self.path)
-            found.jobs.append((path.path, body))
-            if found.status != 200:
-                return self.answer(found.status, b'{"error": {"message": "no quota for this"}}')
+            stand_in.jobs.append((path.path, body))
+            if stand_in.status != 200:
+                return self.answer(stand_in.status, b'{"error": {"message": "no quota for this"}}')
             name = dict(parse_qsl(path.query))["pipelineJobId"]
             return self.answer_json({**body, "name": f"{path.path.removeprefix('/v1/')}/{name}"})
 
-    found = Vertex()
+    stand_in = Vertex()
     with serving(Jobs) as url:
         aiplatform.init(api_endpoint=url, api_transport="rest", credentials=AnonymousCredentials())
-        yield found
+        yield stand_in
         aiplatform.initializer.global_config.__init__()
 
 

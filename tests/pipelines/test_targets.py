@@ -88,24 +88,24 @@ class Compiled:
 
 
 @cache
-def found(target: str, hardware: str) -> Compiled:
+def compiled_once(target: str, hardware: str) -> Compiled:
     """Compiled once: tests only read it."""
     return Compiled(target, HARDWARE[hardware])
 
 
 @pytest.fixture
 def rich() -> Compiled:
-    return found("kubeflow", "rich")
+    return compiled_once("kubeflow", "rich")
 
 
 @pytest.fixture
 def nodes() -> Compiled:
-    return found("kubeflow", "nodes")
+    return compiled_once("kubeflow", "nodes")
 
 
 @pytest.mark.parametrize("hardware", HARDWARE)
 def test_every_executor_of_the_platform_document_parses_strictly(hardware: str) -> None:
-    executors = found("kubeflow", hardware).kubernetes
+    executors = compiled_once("kubeflow", hardware).kubernetes
     assert set(executors) == {"check", *STEPS}
     for values in executors.values():
         json_format.ParseDict(values, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
@@ -142,7 +142,9 @@ def test_gpu_steps_go_to_gpu_nodes_and_the_others_to_cpu_nodes(rich: Compiled) -
 
 
 def test_without_a_selector_gpu_steps_go_to_nodes_with_the_accelerators_label() -> None:
-    selectors = {step: values.get("nodeSelector") for step, values in found("kubeflow", "default").kubernetes.items()}
+    selectors = {
+        step: values.get("nodeSelector") for step, values in compiled_once("kubeflow", "default").kubernetes.items()
+    }
     assert selectors == {
         **dict.fromkeys(CPU_STEPS),
         **{step: {"labels": {LABEL: "nvidia-l4"}} for step in GPU_STEPS},
@@ -156,13 +158,13 @@ def test_cpu_and_memory_are_limits_and_requests(rich: Compiled) -> None:
         assert resources["resourceMemoryLimit"] == resources["resourceMemoryRequest"] == memory
 
 
-@pytest.mark.parametrize(("target", "kind"), [("kubeflow", "nvidia.com/gpu"), ("vertex", "NVIDIA_H100_80GB")])
-def test_gpu_steps_alone_ask_for_gpus_and_how_many_is_said_at_run_time(target: str, kind: str) -> None:
-    pipeline = found(target, "rich")
+@pytest.mark.parametrize(("target", "accelerator"), [("kubeflow", "nvidia.com/gpu"), ("vertex", "NVIDIA_H100_80GB")])
+def test_gpu_steps_alone_ask_for_gpus_and_how_many_is_said_at_run_time(target: str, accelerator: str) -> None:
+    pipeline = compiled_once(target, "rich")
     for step, resources in pipeline.resources.items():
         assert ("accelerator" in resources) == (step in GPU_STEPS)
         if step in GPU_STEPS:
-            assert resources["accelerator"]["resourceType"] == kind
+            assert resources["accelerator"]["resourceType"] == accelerator
             assert resources["accelerator"]["resourceCount"] == "{{$.inputs.parameters['pipelinechannel--num_gpus']}}"
             inputs = pipeline.tasks[step]["inputs"]["parameters"]
             assert inputs["pipelinechannel--num_gpus"] == {"componentInputParameter": "num_gpus"}
@@ -193,7 +195,7 @@ def test_a_gpu_count_that_is_a_number_is_refused() -> None:
 
 
 def test_no_gpu_is_asked_for_when_the_config_wants_none() -> None:
-    bare = found("kubeflow", "bare")
+    bare = compiled_once("kubeflow", "bare")
     assert all("accelerator" not in resources for resources in bare.resources.values())
     assert bare.resources["train"]["resourceMemoryLimit"] == "16Gi" and "nodeSelector" not in bare.kubernetes["train"]
     assert bare.containers["train"]["image"] == "registry/gpu"
@@ -201,13 +203,13 @@ def test_no_gpu_is_asked_for_when_the_config_wants_none() -> None:
 
 @pytest.mark.parametrize("target", ["kubeflow", "vertex"])
 def test_every_step_is_tried_again_after_waits_that_double(target: str) -> None:
-    for step, task in found(target, "rich").tasks.items():
+    for step, task in compiled_once(target, "rich").tasks.items():
         policy = task["retryPolicy"]
         assert (policy["maxRetryCount"], policy["backoffDuration"], policy["backoffFactor"]) == (3, "20s", 2.0)
         hours = 10 if step in GPU_STEPS else 0.5
         window = f"{int(4 * hours * 3600) + 20 + 40 + 80}s"  # four attempts and the waits between them
         assert policy["backoffMaxDuration"] == (window if target == "kubeflow" else "3600s")
-    assert all("retryPolicy" not in task for task in found(target, "bare").tasks.values())
+    assert all("retryPolicy" not in task for task in compiled_once(target, "bare").tasks.values())
 
 
 def test_a_step_that_takes_too_long_is_stopped_on_kubeflow(rich: Compiled) -> None:
@@ -221,7 +223,7 @@ def test_the_pull_policy_is_the_configs(rich: Compiled) -> None:
 
 @pytest.mark.parametrize("target", ["kubeflow", "vertex"])
 def test_steps_that_the_config_names_are_not_cached(target: str) -> None:
-    tasks = found(target, "rich").tasks
+    tasks = compiled_once(target, "rich").tasks
     uncached = {step for step, task in tasks.items() if not task["cachingOptions"].get("enableCache")}
     assert uncached == {"ingest", "evaluate"}
 
@@ -232,12 +234,12 @@ def test_the_token_comes_from_a_secret_that_only_fetch_sees(rich: Compiled) -> N
     assert secret["secretName"] == "hub" and secret["optional"] is True
     assert secret["keyToEnv"] == [{"secretKey": "token", "envVar": "HF_TOKEN"}]
     assert rich.constant("fetch", "token_secret") == ""
-    assert "secretAsEnv" not in found("kubeflow", "bare").text
+    assert "secretAsEnv" not in compiled_once("kubeflow", "bare").text
 
 
 def test_on_vertex_fetch_is_told_the_secret_that_it_reads() -> None:
-    assert found("vertex", "rich").constant("fetch", "token_secret") == "hub"
-    assert found("vertex", "bare").constant("fetch", "token_secret") == ""
+    assert compiled_once("vertex", "rich").constant("fetch", "token_secret") == "hub"
+    assert compiled_once("vertex", "bare").constant("fetch", "token_secret") == ""
     for name in ("hf-token", "projects/street/secrets/hub", "projects/street/secrets/hub/versions/3"):
         assert Target("vertex").token_secret(Hardware(hf_token_secret=name)) == name
 

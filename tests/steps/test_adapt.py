@@ -92,9 +92,9 @@ def test_train_takes_an_adapted_backbone_when_the_config_says_so(chain: Chain, a
 
 
 def test_train_refuses_the_other_kind_of_backbone_before_any_work(chain: Chain, adapted: Any, tmp_path: Path) -> None:
-    wanted = {**TRAIN, "model": {**TRAIN["model"], "init_from_explora": True}}
+    settings = {**TRAIN, "model": {**TRAIN["model"], "init_from_explora": True}}
     with pytest.raises(ConfigError, match="init_from_explora is true but the backbone has not been through adapt"):
-        run_step("train", wanted, tmp_path, chain.paths)
+        run_step("train", settings, tmp_path, chain.paths)
     with pytest.raises(ConfigError, match="init_from_explora is false but the backbone is one that adapt has made"):
         run_step("train", TRAIN, tmp_path, {**chain.paths, "backbone": adapted[0]["adapted_backbone"]})
 

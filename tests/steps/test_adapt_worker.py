@@ -13,7 +13,7 @@ from natix_lib.distributed.exchange import FIGURES, REQUEST, TENSORS
 from natix_lib.distributed.processes import compute_in_processes
 from natix_lib.errors import TrainingError
 from natix_lib.files import write_json
-from natix_lib.steps.adapt_worker import compute
+from natix_lib.steps.adapt_worker import compute_from_paths
 from tests.explora.small import small
 from tests.small_run import Chain
 
@@ -32,9 +32,9 @@ def settings(**changes: Any) -> dict[str, Any]:
 def run(chain: Chain, folder: Path, processes: int, **changes: Any) -> tuple[dict, dict]:
     inputs = {name: chain.paths[name] for name in STEPS["adapt"].inputs}
     if processes == 1:
-        return compute(settings(**changes), inputs)
+        return compute_from_paths(settings(**changes), inputs)
     folder.mkdir()
-    return compute_in_processes(compute.__module__, settings(**changes), inputs, folder, processes)
+    return compute_in_processes(compute_from_paths.__module__, settings(**changes), inputs, folder, processes)
 
 
 @pytest.mark.slow

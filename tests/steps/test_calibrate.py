@@ -18,8 +18,8 @@ STEPS = {"sweep": "sweep", "calibrate": "scrc"}
 
 
 def run(folder: Path, paths: tuple[str, str], **settings: object) -> dict:
-    wanted = {"bootstrap": 100, **settings}
-    return run_on_set("calibrate", {"scrc": wanted}, folder, paths)
+    section = {"bootstrap": 100, **settings}
+    return run_on_set("calibrate", {"scrc": section}, folder, paths)
 
 
 def test_the_accept_rule_is_certified_and_the_runtime_follows_it(tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ from typing import Any
 import google_crc32c
 import pytest
 
-from natix_lib.backbones.loading import weights_sha256
 from natix_lib.contracts import read_manifest
 from natix_lib.errors import ConfigError, ContractError, StorageError
 from natix_lib.steps import fetch
 from tests.cloud_storage import BUCKET, Cloud
 from tests.loopback import Handler, serving
+from tests.small_run import backbone_sha256
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SECRET, OTHER = "hf_secretsecretsecret", "hf_fromsecretmanager"
@@ -33,7 +33,7 @@ def test_a_local_folder_becomes_a_described_backbone(tiny_backbone: Path, tmp_pa
     metrics = fetch.run(settings(tiny_backbone), backbone=str(tmp_path / "out"))
     manifest = read_manifest(tmp_path / "out", "backbone")
     assert manifest["model_type"] == "dinov3_vit" and manifest["patch_size"] == 8
-    assert manifest["weights_sha256"] == weights_sha256(tiny_backbone)
+    assert manifest["weights_sha256"] == backbone_sha256(tiny_backbone)
     assert manifest["licence"]["files"] == ["LICENSE.md"]
     assert metrics["parameters_millions"] == pytest.approx(manifest["parameters"] / 1e6, abs=1e-3)
 
@@ -41,7 +41,7 @@ def test_a_local_folder_becomes_a_described_backbone(tiny_backbone: Path, tmp_pa
 def test_a_bucket_gives_the_same_backbone(tiny_backbone: Path, tmp_path: Path, cloud: Cloud) -> None:
     cloud.put({f"backbones/tiny/{path.name}": path.read_bytes() for path in tiny_backbone.iterdir()})
     fetch.run(settings(f"gs://{BUCKET}/backbones/tiny"), backbone=str(tmp_path / "out"))
-    assert weights_sha256(tmp_path / "out") == weights_sha256(tiny_backbone)
+    assert backbone_sha256(tmp_path / "out") == backbone_sha256(tiny_backbone)
 
 
 def test_a_pickle_in_the_folder_is_left_behind(tiny_backbone: Path, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def hub(tiny_backbone: Path) -> Iterator[Hub]:
         def do_GET(self) -> None:
             if self.path.startswith("/v1/projects/"):
                 return self.answer_secret(self.path.split("/")[5])
-            found.tokens.append(self.headers.get("Authorization"))
+            stand_in.tokens.append(self.headers.get("Authorization"))
             if self.path.startswith("/api/models/owner/vit"):
                 entries: list[dict[str, Any]] = [{"rfilename": name} for name in names]
                 if "/tree/" in self.path:
@@ -109,7 +109,7 @@ def hub(tiny_backbone: Path) -> Iterator[Hub]:
                 body = {"id": "owner/vit", "sha": COMMIT, "siblings": entries, "private": False, "gated": False}
                 return self.answer_json(body)
             name = self.path.rsplit("/", 1)[-1]
-            if found.gated:
+            if stand_in.gated:
                 return self.answer(403, b"gated", {"X-Error-Code": "GatedRepo"})
             if self.path.startswith("/owner/vit/resolve/") and name in names:
                 content = (tiny_backbone / name).read_bytes()
@@ -118,17 +118,17 @@ def hub(tiny_backbone: Path) -> Iterator[Hub]:
             return self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})
 
         def answer_secret(self, name: str) -> None:
-            if name not in found.secrets:
+            if name not in stand_in.secrets:
                 return self.answer(404, b"{}")
-            data = found.secrets[name]
+            data = stand_in.secrets[name]
             payload = {"data": base64.b64encode(data).decode(), "dataCrc32c": str(google_crc32c.value(data))}
             return self.answer_json({"payload": payload})
 
         do_HEAD = do_GET
 
     with serving(Models) as url:
-        found = Hub(url)
-        yield found
+        stand_in = Hub(url)
+        yield stand_in
 
 
 def fetch_from(
@@ -165,7 +165,7 @@ def test_a_hub_id_is_downloaded_with_the_token_and_nothing_tells_it(
 ) -> None:
     done = fetch_from(hub, "owner/vit", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert weights_sha256(tmp_path / "out") == weights_sha256(tiny_backbone)
+    assert backbone_sha256(tmp_path / "out") == backbone_sha256(tiny_backbone)
     assert f"Bearer {SECRET}" in hub.tokens
     written = b"".join(path.read_bytes() for path in (tmp_path / "out").iterdir())
     assert SECRET not in done.stdout + done.stderr and SECRET.encode() not in written
@@ -201,7 +201,7 @@ def test_the_token_of_a_secret_goes_to_the_hub_and_nowhere_else(hub: Hub, tiny_b
     hub.secrets["hf-token"] = OTHER.encode()
     done = fetch_from(hub, "owner/vit", tmp_path / "out", secret="hf-token")
     assert done.returncode == 0, done.stderr
-    assert weights_sha256(tmp_path / "out") == weights_sha256(tiny_backbone)
+    assert backbone_sha256(tmp_path / "out") == backbone_sha256(tiny_backbone)
     assert set(hub.tokens) - {None} == {f"Bearer {OTHER}"}  # the secret wins over HF_TOKEN
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert OTHER not in done.stdout + done.stderr and OTHER.encode() not in written
@@ -212,7 +212,7 @@ def test_an_open_backbone_needs_no_secret(hub: Hub, tiny_backbone: Path, tmp_pat
     done = fetch_from(hub, "owner/vit", tmp_path / "out", token="", secret="hf-token")
     assert done.returncode == 0, done.stderr
     assert "secret projects/street/secrets/hf-token/versions/latest does not exist" in done.stdout
-    assert weights_sha256(tmp_path / "out") == weights_sha256(tiny_backbone) and set(hub.tokens) == {None}
+    assert backbone_sha256(tmp_path / "out") == backbone_sha256(tiny_backbone) and set(hub.tokens) == {None}
 
 
 def test_a_gated_backbone_names_the_secret_that_holds_the_token(hub: Hub, tmp_path: Path) -> None:
@@ -227,4 +227,4 @@ def test_a_gated_backbone_names_the_secret_that_holds_the_token(hub: Hub, tmp_pa
 
 def test_a_secret_is_not_asked_for_when_the_hub_is_not(tiny_backbone: Path, tmp_path: Path) -> None:
     fetch.run(settings(tiny_backbone), backbone=str(tmp_path / "out"), token_secret="not even a name")
-    assert weights_sha256(tmp_path / "out") == weights_sha256(tiny_backbone)
+    assert backbone_sha256(tmp_path / "out") == backbone_sha256(tiny_backbone)

@@ -62,7 +62,7 @@ def test_the_curve_has_a_row_for_each_reachable_coverage(tmp_path: Path) -> None
     assert curve["accepted"].iloc[-1] == 600 and curve["accepted"].is_monotonic_increasing
 
 
-def test_no_cut_is_tuned_when_none_is_wanted(tmp_path: Path) -> None:
+def test_no_cut_is_tuned_when_none_is_asked_for(tmp_path: Path) -> None:
     document = run(tmp_path, write_set(tmp_path, prefers_last=2.0), tune_cut=False)
     assert document["decision"] is None and document["cut_trial"] is None
 

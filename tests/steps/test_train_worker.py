@@ -9,7 +9,7 @@ from natix_lib.contracts import STEPS
 from natix_lib.data.sets import open_set
 from natix_lib.distributed.exchange import Answer
 from natix_lib.distributed.processes import compute_in_processes
-from natix_lib.steps.train_worker import CLASSIFIER, compute
+from natix_lib.steps.train_worker import CLASSIFIER, compute_from_paths
 from tests.small_run import TRAIN, Chain
 
 
@@ -22,9 +22,9 @@ def run(chain: Chain, folder: Path, processes: int, **changes: dict[str, Any]) -
     }
     inputs = {name: chain.paths[name] for name in STEPS["train"].inputs}
     if processes == 1:
-        return compute(settings, inputs)
+        return compute_from_paths(settings, inputs)
     folder.mkdir()
-    return compute_in_processes(compute.__module__, settings, inputs, folder, processes)
+    return compute_in_processes(compute_from_paths.__module__, settings, inputs, folder, processes)
 
 
 def last_batch_of_one(chain: Chain) -> int:
@@ -40,12 +40,12 @@ def test_two_processes_train_what_one_trains(chain: Chain, tmp_path: Path, cache
         "training": {"feature_cache": cached, "epochs": 2 if cached else 1},
         "batch": {"size": last_batch_of_one(chain)},
     }
-    alone, facts = run(chain, tmp_path / "one", 1, **changes)
+    alone, figures = run(chain, tmp_path / "one", 1, **changes)
     together, others = run(chain, tmp_path / "two", 2, **changes)
     assert alone.keys() == together.keys()
     for name in alone:
         torch.testing.assert_close(together[name], alone[name], rtol=1e-3, atol=1e-4, msg=name)
-    for mine, theirs in zip(facts["history"], others["history"], strict=True):
+    for mine, theirs in zip(figures["history"], others["history"], strict=True):
         assert theirs == pytest.approx(mine, rel=1e-4)
 
 
@@ -56,13 +56,13 @@ def test_two_processes_tune_a_backbone(chain: Chain, tmp_path: Path) -> None:
         "training": {"epochs": 2, "optimizer": {"lr": 1e-4}},
         "batch": {"size": last_batch_of_one(chain)},
     }
-    alone, facts = run(chain, tmp_path / "one", 1, **changes)
+    alone, figures = run(chain, tmp_path / "one", 1, **changes)
     together, others = run(chain, tmp_path / "two", 2, **changes)
     start = load_backbone(chain.paths["backbone"]).state_dict()
     moved = {name: value - start[name] for name, value in _backbone(alone).items()}
     apart = {name: value - _backbone(alone)[name] for name, value in _backbone(together).items()}
     assert _norm(apart) < 0.5 * _norm(moved)  # positions are jittered at random in training, so not the same bits
-    for mine, theirs in zip(facts["history"], others["history"], strict=True):
+    for mine, theirs in zip(figures["history"], others["history"], strict=True):
         assert theirs["train_loss"] == pytest.approx(mine["train_loss"], rel=0.05) and theirs["step"] == mine["step"]
 
 

@@ -39,7 +39,7 @@ class MemBucket:
     def list(self, prefix: str, deep: bool = True) -> list[Object]:
         names = [name for name in self._versions if name.startswith(prefix)]
         listed = [self.find(name) for name in names if deep or "/" not in name.removeprefix(prefix)]
-        return [item for item in listed if item]
+        return [each for each in listed if each]
 
     def download(self, source: Object, path: Path) -> None:
         path.write_bytes(source.handle.content)
