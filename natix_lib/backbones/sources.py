@@ -43,7 +43,7 @@ def copy_backbone(source: str, revision: str, folder: Path, scratch: Path, token
         source: Hub id, local folder or `gs://` folder.
         revision: Branch, tag or commit of a hub id.
         folder: Created.
-        scratch: For downloads.
+        scratch: Folder that downloads are put into.
         token_secret: Secret in Secret Manager with the hub's token; "" leaves it to HF_TOKEN.
 
     Raises:

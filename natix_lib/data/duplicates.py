@@ -37,7 +37,7 @@ def near_duplicates(hashes: Sequence[int | None], bits: int) -> Ints:
     """Join 64-bit hashes that differ in at most `bits` bits; exact.
 
     Args:
-        hashes: (n,); None joins nothing.
+        hashes: Hash of each image, (n,); None joins nothing.
         bits: 0 to 16; negative joins nothing.
 
     Returns:
@@ -73,7 +73,7 @@ def near_duplicates_across(hashes: Sequence[int | None], roles: Ints, bits: int,
     """Count the pairs of rows in different roles whose hashes differ in at most `bits` bits.
 
     Args:
-        hashes: (n,); None is near to nothing.
+        hashes: Hash of each image, (n,); None is near to nothing.
         roles: Role numbers, (n,); a negative one is no role.
         bits: 0 to 16; negative finds nothing.
         most: Pairs to list.

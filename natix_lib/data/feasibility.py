@@ -39,7 +39,7 @@ def fewest_lacking(counts: Ints, fixed: Ints, least: int, seconds: float = SECON
         counts: Images that a group brings to a role, (R, G, C).
         fixed: Images that a role already holds, (R, C).
         least: Images of every class that every role must have.
-        seconds: Of the solver.
+        seconds: Time that the solver may take, in seconds.
     """
     many, groups, classes = counts.shape
     capped = np.minimum(counts, least).transpose(1, 0, 2).reshape(groups, -1)

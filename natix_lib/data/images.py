@@ -27,7 +27,7 @@ class Prepared:
 
     Attributes:
         content: JPEG bytes.
-        sha256: Of the decoded RGB pixels and their size.
+        sha256: SHA-256 of the decoded RGB pixels and their size.
         phash: 64-bit DCT perceptual hash; None for an image without structure.
         width: Pixels.
         height: Pixels.

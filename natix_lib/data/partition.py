@@ -55,12 +55,12 @@ def assign(groups: Groups, ratios: Floats, min_per_class: int, seed: int, class_
     TRAIN. A group of synthetic images alone goes to TRAIN.
 
     Args:
-        groups: In any order.
+        groups: The groups to divide, in any order.
         ratios: Target share of each of the four roles, summing to 1, (4,).
         min_per_class: Images of every class that every role must have, not counting synthetic ones in VAL_CALIB and
             TEST.
         seed: Decides where the searches start.
-        class_names: For messages.
+        class_names: Name of each class, for messages.
 
     Returns:
         Role number of each group, an index into `contracts.ROLES`, (G,).

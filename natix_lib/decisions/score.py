@@ -66,9 +66,9 @@ def check_mask(name: str, mask: ArrayLike, rows: int | None = None) -> Bools:
     Numbers are converted because an array of 0 and 1 read as row numbers takes rows 0 and 1 again and again.
 
     Args:
-        name: Of the argument, for the error.
-        mask: (n,), n >= 1.
-        rows: n, where it must be that of another argument.
+        name: The argument's name, for the error.
+        mask: Booleans, or numbers that are 0 or 1, (n,), n >= 1.
+        rows: The length n that another argument has; None allows any.
 
     Raises:
         CalibrationError: Naming the argument, the rule and the value.
@@ -170,7 +170,7 @@ def log_odds(logits: ArrayLike) -> Floats:
     """Log-odds of the predicted class, `-log sum_{j != top} exp(z_j - z_top)`.
 
     Args:
-        logits: (n, C), C >= 2.
+        logits: Finite logits, (n, C), C >= 2.
 
     Returns:
         float64 (n,), at least -log(C - 1), finite for all finite logits.

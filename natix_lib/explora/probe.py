@@ -46,8 +46,8 @@ def features_of(
     what: str = "features",
 ) -> Floats:
     """Features of the evaluation views, averaged over views, float32 (n, F), on the backbone's device."""
-    found = extract(backbone.eval(), Views(images, transform, 0), dataloader, None, progress, what)
-    result: Floats = found.mean(dim=1).numpy()
+    features = extract(backbone.eval(), Views(images, transform, 0), dataloader, None, progress, what)
+    result: Floats = features.mean(dim=1).numpy()
     return result
 
 

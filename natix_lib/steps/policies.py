@@ -11,7 +11,7 @@ import scipy
 from numpy.typing import NDArray
 
 from natix_lib import __version__
-from natix_lib.decisions.cut import Cut, judge_cut, matthews, tune_cut
+from natix_lib.decisions.cut import TunedCut, judge_cut, matthews, tune_cut
 from natix_lib.decisions.policy import Policy
 from natix_lib.decisions.score import Bools, group_log_odds, probability
 from natix_lib.files import JsonDict, replacing
@@ -30,7 +30,7 @@ def provenance(data: CalibrationSet) -> JsonDict:
     }
 
 
-def tuned_cut(data: CalibrationSet, temperature: float, wanted: bool) -> tuple[Cut | None, JsonDict | None]:
+def tuned_cut(data: CalibrationSet, temperature: float, wanted: bool) -> tuple[TunedCut | None, JsonDict | None]:
     """The cut of the binary score that ships, None for 0.5, and what `judge_cut` said of the best one.
 
     Both are None when the task has no binary score, its labels are of one kind, or no cut is wanted.
@@ -55,7 +55,7 @@ def tuned_cut(data: CalibrationSet, temperature: float, wanted: bool) -> tuple[C
     return best if trial.kept else None, document
 
 
-def document_of(policy: Policy, cut: Cut | None, trial: JsonDict | None) -> JsonDict:
+def document_of(policy: Policy, cut: TunedCut | None, trial: JsonDict | None) -> JsonDict:
     """The policy's own part of its file, with what its cut reached and why it is there or not."""
     document = {**policy.to_document(), "cut_trial": trial}
     if cut is not None:

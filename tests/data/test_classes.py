@@ -49,7 +49,7 @@ def test_a_class_spelt_in_two_ways_is_refused_unless_both_are_named(one: str, ot
 
 
 @pytest.mark.parametrize(
-    ("labels", "settings", "kind", "message"),
+    ("labels", "settings", "error", "message"),
     [
         (
             ["a", None, None],
@@ -64,8 +64,8 @@ def test_a_class_spelt_in_two_ways_is_refused_unless_both_are_named(one: str, ot
         (["a", "b"], {"positive_classes": ["z"]}, ConfigError, r"data.positive_classes \['z'\] are none of"),
     ],
 )
-def test_labels_that_fit_no_class_are_named(labels: list, settings: dict, kind: type, message: str) -> None:
-    with pytest.raises(kind, match=message):
+def test_labels_that_fit_no_class_are_named(labels: list, settings: dict, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
         resolve(labels, **settings)
 
 

@@ -32,9 +32,9 @@ ROOT = Path(__file__).parent.parent.parent
 def kubernetes(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     (tmp_path / "cluster").mkdir()
     monkeypatch.setattr(trainjob, "POLL_SECONDS", 0.2)
-    with cluster(tmp_path / "cluster") as found:
-        use_kubeconfig(monkeypatch, found.kubeconfig)
-        yield found
+    with cluster(tmp_path / "cluster") as kubernetes:
+        use_kubeconfig(monkeypatch, kubernetes.kubeconfig)
+        yield kubernetes
 
 
 def use_kubeconfig(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
@@ -62,8 +62,8 @@ def test_train_on_two_nodes_gives_what_one_machine_gives(
     settings = {**train_settings(), "nodes": nodes().model_dump(mode="json")}
     run_step("train", settings, tmp_path, chain.paths)
     assert read_manifest(tmp_path / "classifier", "classifier")["trained"]["epochs"] == 2
-    said = capsys.readouterr().out
-    assert "2 nodes, 1 processes on each" in said and "node 0 of 2" in said and "epoch 1: train/loss" in said
+    printed = capsys.readouterr().out
+    assert "2 nodes, 1 processes on each" in printed and "node 0 of 2" in printed and "epoch 1: train/loss" in printed
     (job,) = kubernetes.created
     assert kubernetes.deleted == [job["metadata"]["name"]] and not cloud.holds(f"shared/{job['metadata']['name']}")
     alone, _ = launch("train", train_worker.compute, train_settings(), inputs(chain, "train"), 1, None)
