@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from natix_lib.arrays import Bools, Floats, Ints
 from natix_lib.decisions.curve import rank, thin
 from natix_lib.decisions.intervals import group_weights, percentile_interval, share_interval, wider
 from natix_lib.decisions.metrics import EceTest, brier, ece_with_null
 from natix_lib.decisions.policy import Decisions
-from natix_lib.decisions.score import Bools, Floats, Ints, check_mask
+from natix_lib.decisions.score import check_mask
 from natix_lib.files import JsonDict
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from natix_lib.arrays import Bools, Ints
 from natix_lib.config import ROLE_RATIO_NAMES, Split
 from natix_lib.contracts import ROLES
 from natix_lib.data.duplicates import Crossing, near_duplicates, near_duplicates_across
@@ -24,9 +25,6 @@ from natix_lib.data.partition import REAL_ONLY, Groups, assign
 from natix_lib.data.places import within_metres
 from natix_lib.errors import DataError
 from natix_lib.files import JsonDict
-
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 COLUMNS = (
     "id",

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from natix_lib.arrays import Ints
 from natix_lib.data.groups import joined
 from natix_lib.errors import DataError
 
-Ints = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 WIDTH = 64  # bits of a hash
 CROWD = 32  # hashes of one key; more are sorted anew by longer keys, and then four times as many are no crowd
@@ -130,8 +130,8 @@ def _joined(values: Hashes, bits: int) -> Ints:
         work = min(cost, len(outside) * len(rows))
         if work > MOST_WORK:
             raise DataError(
-                f"split.near_duplicate_bits {bits} takes some {work:.0e} comparisons for {len(values)} different "
-                f"hashes, at most {MOST_WORK:.0e} are made: lower it"
+                f"near-duplicates of up to {bits} bits take some {work:.0e} comparisons for {len(values)} different "
+                f"hashes, at most {MOST_WORK:.0e} are made: lower near_duplicate_bits"
             )
         if len(outside) * len(rows) <= cost:
             _compare_all(links, values, rows[outside], rows, bits)

@@ -9,11 +9,11 @@ a million groups are a handful.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import block_diag, csr_array, hstack, kron
 
-Ints = NDArray[np.int64]
+from natix_lib.arrays import Ints
+
 SECONDS = 20.0  # of the solver; the refusal says when it was not enough
 
 

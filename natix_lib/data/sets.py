@@ -13,16 +13,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from PIL import Image
 
+from natix_lib.arrays import Ints
 from natix_lib.contracts import ARTIFACTS, ROLES, SETS, read_manifest, require_same, write_manifest
 from natix_lib.data.arrow import ShardWriter, read_shards, set_schema, verified_batches
 from natix_lib.data.index import Index
 from natix_lib.errors import ContractError, StorageError
 from natix_lib.files import JsonDict
 
-Ints = NDArray[np.int64]
 TAG_LIMIT = 50  # distinct values; a tag with more is a name, not a slice
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from natix_lib.decisions.score import Floats, Ints, check_mask, check_scores
+from natix_lib.arrays import Floats, Ints
+from natix_lib.decisions.score import check_mask, check_scores
 from natix_lib.errors import CalibrationError
 
 TABLE = tuple(

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import bdtr
 
+from natix_lib.arrays import Bools, Floats
 from natix_lib.decisions.draws import first_half, independent_rows
-from natix_lib.decisions.score import Bools, Floats, check_mask, check_scores
+from natix_lib.decisions.score import check_mask, check_scores
 from natix_lib.errors import CalibrationError
 
 APART = 1e-12

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv, stdtrit
 
+from natix_lib.arrays import Floats, Ints
 from natix_lib.decisions.binomial import require_open
-from natix_lib.decisions.score import Floats, Ints, as_array, check_groups, check_scores
+from natix_lib.decisions.score import as_array, check_groups, check_scores
 from natix_lib.errors import CalibrationError
 
 LEAST_GROUPS = 10  # below, intervals from resampled clusters are too short (Cameron, Gelbach & Miller 2008)

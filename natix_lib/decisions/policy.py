@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from natix_lib.arrays import Bools, Floats, Ints
 from natix_lib.contracts import SCHEMA_VERSION, check_document
 from natix_lib.decisions.score import (
-    Bools,
-    Floats,
-    Ints,
     Logits,
     as_array,
     check_logits,

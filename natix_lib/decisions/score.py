@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from natix_lib.arrays import Bools, Floats, Ints
 from natix_lib.decisions.blocks import columns, over_blocks, sum_columns
 from natix_lib.errors import CalibrationError
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 Logits = NDArray[np.float32] | NDArray[np.float64]
 SUM_ROUNDING = 1e-3  # of a row of probabilities: what a softmax in float16 leaves
 

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from natix_lib.arrays import Floats
 from natix_lib.decisions.binomial import least_accepted, most_errors, require_open, upper_risk_bound
 from natix_lib.decisions.draws import independent_rows
-from natix_lib.decisions.score import Floats, check_labels, check_mask, check_probabilities
+from natix_lib.decisions.score import check_labels, check_mask, check_probabilities
 from natix_lib.errors import CalibrationError
 
 PAC, SCRC_I = SETS = ("pac", "scrc_i")

@@ -15,11 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from natix_lib.arrays import Bools, Floats, Ints
 from natix_lib.decisions.curve import TABLE, order_and_ends, risk_coverage_areas
 from natix_lib.decisions.score import (
-    Bools,
-    Floats,
-    Ints,
     Logits,
     check_labels,
     check_logits,

@@ -29,9 +29,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from natix_lib.arrays import Floats, Ints
 from natix_lib.decisions.binomial import upper_risk_bound
 from natix_lib.decisions.blocks import columns, over_blocks, sum_columns
-from natix_lib.decisions.score import Floats, Ints, Logits, check_groups, check_labels, check_logits, require_positive
+from natix_lib.decisions.score import Logits, check_groups, check_labels, check_logits, require_positive
 
 LEAST_SHARE, MOST_SHARE = (
     0.01,

@@ -11,9 +11,10 @@ import scipy
 from numpy.typing import NDArray
 
 from natix_lib import __version__
+from natix_lib.arrays import Bools
 from natix_lib.decisions.cut import TunedCut, judge_cut, matthews, tune_cut
 from natix_lib.decisions.policy import Policy
-from natix_lib.decisions.score import Bools, group_log_odds, probability
+from natix_lib.decisions.score import group_log_odds, probability
 from natix_lib.files import JsonDict, replacing
 from natix_lib.logits import CalibrationSet
 

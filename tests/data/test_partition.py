@@ -211,7 +211,7 @@ def test_groups_without_a_given_role_fill_what_is_absent() -> None:
             [[5, 5]] * 3 + [[1, 5]],
             [0, 1, 2, 3],
             2,
-            "split TEST holds 1 images of class class 0, split.min_per_class is 2",
+            "split TEST holds 1 images of class class 0, min_per_class is 2",
         ),
     ],
 )
