@@ -42,7 +42,7 @@ def copy_backbone(source: str, revision: str, folder: Path, scratch: Path, token
     Args:
         source: Hub id, local folder or `gs://` folder.
         revision: Branch, tag or commit of a hub id.
-        folder: Created.
+        folder: Folder that the files are put into; it is created.
         scratch: Folder that downloads are put into.
         token_secret: Secret in Secret Manager with the hub's token; "" leaves it to HF_TOKEN.
 

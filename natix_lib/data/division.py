@@ -56,7 +56,7 @@ class LargestGroup:
     """The group with the most images.
 
     Attributes:
-        name: Its smallest id.
+        name: Smallest id of the images in it.
         images: How many it has.
         share: Share of all images, in (0, 1].
         rule: The rule that joins most of them, a key of SWITCHES; None where no rule joins any.
@@ -85,7 +85,7 @@ class Division:
     """Who is in which split, and why. Rows are images by rising id.
 
     Attributes:
-        ids: Unique, (n,).
+        ids: Id of each image, no two alike, (n,).
         labels: Class number of each image, (n,).
         class_names: Name of each class number, (C,).
         synthetic: Which images no camera took, (n,).

@@ -38,7 +38,7 @@ def near_duplicates(hashes: Sequence[int | None], bits: int) -> Ints:
 
     Args:
         hashes: Hash of each image, (n,); None joins nothing.
-        bits: 0 to 16; negative joins nothing.
+        bits: The most bits that differ, 0 to 16; negative joins nothing.
 
     Returns:
         The smallest row that each row is joined to, (n,).
@@ -59,7 +59,7 @@ class Crossing:
     """Near-duplicates in two different roles.
 
     Attributes:
-        count: Pairs of rows.
+        count: Number of pairs of rows.
         exact: False where counting ended at MOST_WORK_ACROSS comparisons and there may be more.
         nearest: Rows a and b and the bits between them, nearest first, (k, 3).
     """
@@ -75,8 +75,8 @@ def near_duplicates_across(hashes: Sequence[int | None], roles: Ints, bits: int,
     Args:
         hashes: Hash of each image, (n,); None is near to nothing.
         roles: Role numbers, (n,); a negative one is no role.
-        bits: 0 to 16; negative finds nothing.
-        most: Pairs to list.
+        bits: The most bits that differ, 0 to 16; negative finds nothing.
+        most: The most pairs to list.
     """
     rows = np.array([row for row, value in enumerate(hashes) if value is not None and roles[row] >= 0], dtype=np.int64)
     count, work, nearest = 0, 0, np.empty((0, 3), dtype=np.int64)

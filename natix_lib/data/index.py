@@ -69,7 +69,7 @@ def write_index(path: str | Path, rows: Sequence[Mapping[str, Any]], tag_names: 
     """Write an index, whole or not at all.
 
     Args:
-        path: The file.
+        path: Path of the index's file.
         rows: The columns of each image, with `tags`, a dict.
         tag_names: Names of the tags that a row has.
         body: What holds for all images.

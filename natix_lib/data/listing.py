@@ -43,7 +43,7 @@ class Listing:
     """The files below a folder, relative to it and sorted.
 
     Attributes:
-        root: The folder.
+        root: The folder that is listed.
         files: Files and links to files.
         folders: Folders and links to folders, each read once.
         hidden: Hidden and system files and folders, not looked into.

@@ -29,7 +29,7 @@ class RoleSet:
     """The images of one split role, by rising id.
 
     Attributes:
-        role: The role.
+        role: The role whose images the set holds.
         ids: Ids of the images.
         labels: Class indices, int64 (n,).
         groups: Group name of each image.
@@ -94,7 +94,7 @@ def open_set(folder: str | Path, role: str, hash_files: bool = True) -> RoleSet:
     """Open the set of a role.
 
     Args:
-        folder: The artifact.
+        folder: The artifact's folder.
         role: The role that it must hold.
         hash_files: Whether to check the hash of every file; the processes that a step starts leave that to the step.
 

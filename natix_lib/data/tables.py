@@ -51,7 +51,7 @@ class Table:
         name: The file's path below the data set's folder.
         folder: The folder that image names start from, below the data set's folder.
         header: Columns, without those of lists and the like.
-        records: Column to cell, one for each row.
+        records: Cells of each row by column.
         places: Where each row stands, for messages.
         nested: Columns of lists, records or bytes, and their type.
     """

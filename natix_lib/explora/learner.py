@@ -60,7 +60,7 @@ class Learner(lightning.LightningModule):
     """ExPLoRA's student and teacher.
 
     Attributes:
-        step_number: Optimiser steps done.
+        step_number: Number of optimiser steps done.
         moments: AdamW's state by parameter name, to start from.
         history: One dict for each optimiser step: step, lr, momentum, temperature and the losses.
     """
