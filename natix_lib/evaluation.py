@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from natix_lib.arrays import Bools, Floats, Ints
 from natix_lib.decisions.curve import rank, thin
 from natix_lib.decisions.intervals import group_weights, percentile_interval, share_interval, wider
 from natix_lib.decisions.metrics import EceTest, brier, ece_with_null
 from natix_lib.decisions.policy import Decisions
-from natix_lib.decisions.score import Bools, Floats, Ints, check_mask
+from natix_lib.decisions.score import check_mask
 from natix_lib.files import JsonDict
 
 
@@ -61,9 +62,9 @@ def evaluate(
         scored: Decisions on TEST, n >= 1.
         class_names: C names.
         tags: Tag to the value of each image.
-        resamples: Of the groups.
-        confidence: Of the intervals, in (0, 1).
-        seed: Of the resamples.
+        resamples: Resamples of the groups behind every interval; 0 gives no interval.
+        confidence: Confidence of the intervals, both sides together, in (0, 1).
+        seed: Seed of the resamples.
         min_slice: Slices with fewer images get no interval.
     """
     labels, prediction = scored.labels, scored.decisions.prediction
@@ -114,31 +115,31 @@ def metrics(
     n, classes = d.probabilities.shape
     eye = np.eye(classes)
     wrong = d.prediction != labels
-    true, said = eye[labels], eye[d.prediction]
+    true, predicted = eye[labels], eye[d.prediction]
     sets = np.zeros((n, classes), dtype=np.bool_) if d.sets is None else d.sets
-    own = np.maximum(d.probabilities[np.arange(n), labels], np.finfo(np.float64).tiny)
+    label_probability = np.maximum(d.probabilities[np.arange(n), labels], np.finfo(np.float64).tiny)
     columns = [
         np.ones((n, 1)),
-        -np.log(own)[:, None],
+        -np.log(label_probability)[:, None],
         brier(d.probabilities, labels)[:, None],
         d.accepted[:, None],
         (d.accepted & wrong)[:, None],
         (d.accepted & sets[np.arange(n), labels])[:, None],
         (d.accepted * sets.sum(axis=1))[:, None],
-        true * said,
+        true * predicted,
         true,
-        said,
+        predicted,
     ]
     columns.append((~wrong)[:, None])
     sums = _Sums(np.concatenate(columns, axis=1).astype(np.float64), scored, resamples, seed)
     total, nll, squared, accepted, _, _, set_sizes = sums.all[:, :7].T
-    hit, true_sum, said_sum = (sums.all[:, 7 + i * classes : 7 + (i + 1) * classes] for i in range(3))
+    hit, true_sum, predicted_sum = (sums.all[:, 7 + i * classes : 7 + (i + 1) * classes] for i in range(3))
     with np.errstate(invalid="ignore", divide="ignore"):
-        f1 = np.nanmean(np.where(true_sum + said_sum > 0, 2 * hit / (true_sum + said_sum), np.nan), axis=1)
-        found: JsonDict = {
+        f1 = np.nanmean(np.where(true_sum + predicted_sum > 0, 2 * hit / (true_sum + predicted_sum), np.nan), axis=1)
+        figures: JsonDict = {
             "accuracy": sums.share(-1, 0, confidence),
             "macro_f1": sums.interval(f1, confidence),
-            "mcc": sums.interval(_mcc(hit, true_sum, said_sum, total), confidence),
+            "mcc": sums.interval(_mcc(hit, true_sum, predicted_sum, total), confidence),
             "auroc": _auroc(scored, sums, confidence),
             "nll": sums.interval(nll / total, confidence),
             "brier": sums.interval(squared / total, confidence),
@@ -147,12 +148,12 @@ def metrics(
             "selective_risk": sums.share(4, 3, confidence),
         }
         if d.sets is not None:
-            found["set_coverage"] = sums.share(5, 3, confidence)
-            found["set_size"] = sums.interval(set_sizes / accepted, confidence)
+            figures["set_coverage"] = sums.share(5, 3, confidence)
+            figures["set_size"] = sums.interval(set_sizes / accepted, confidence)
     if scored.is_binary():
         truth, rounded = scored.positive[labels], d.score > 0.5
-        said_positive = scored.positive[d.prediction]
-        for name, answer in (("score", rounded), ("label", said_positive)):
+        predicted_positive = scored.positive[d.prediction]
+        for name, answer in (("score", rounded), ("label", predicted_positive)):
             pairs = [
                 ~truth & ~answer,
                 truth & answer,
@@ -165,9 +166,9 @@ def metrics(
             ]
             part = _Sums(np.stack(pairs, axis=1).astype(np.float64), scored, resamples, seed)
             mcc = _mcc(part.all[:, :2], part.all[:, 2:4], part.all[:, 4:6], part.all[:, 7])
-            found[f"{name}_accuracy"] = part.share(6, 7, confidence)
-            found[f"{name}_mcc"] = part.interval(mcc, confidence)
-    return found
+            figures[f"{name}_accuracy"] = part.share(6, 7, confidence)
+            figures[f"{name}_mcc"] = part.interval(mcc, confidence)
+    return figures
 
 
 def _score_loss(scored: Scored) -> Floats:
@@ -207,10 +208,10 @@ class _Sums:
         return {"value": float(values[0]), "low": low, "high": high}
 
 
-def _mcc(hit: Floats, true: Floats, said: Floats, total: Floats) -> Floats:
+def _mcc(hit: Floats, true: Floats, predicted: Floats, total: Floats) -> Floats:
     """Matthews correlation of C classes from counts (B, C); 0 when labels or predictions are constant."""
-    covariance = hit.sum(axis=1) * total - (true * said).sum(axis=1)
-    spread = (total**2 - (true**2).sum(axis=1)) * (total**2 - (said**2).sum(axis=1))
+    covariance = hit.sum(axis=1) * total - (true * predicted).sum(axis=1)
+    spread = (total**2 - (true**2).sum(axis=1)) * (total**2 - (predicted**2).sum(axis=1))
     return np.where(spread > 0, covariance / np.sqrt(np.maximum(spread, 1e-300)), 0.0)
 
 
@@ -229,7 +230,7 @@ def _auroc(scored: Scored, sums: _Sums, confidence: float) -> JsonDict:
 
 
 def _auroc_draws(score: Floats, truth: Bools, number: Ints, draws: NDArray[np.int64]) -> Floats:
-    """AUROC (ties count half) over all rows, then over each draw; NaN where a draw has one kind only, (1 + B,)."""
+    """AUROC (ties count half) over all rows, then over each draw; (1 + B,); NaN where a draw has one class only."""
     levels, level = np.unique(score, return_inverse=True)
     result = np.empty(len(draws) + 1)
     for i in range(len(result)):
@@ -254,11 +255,11 @@ def _ece(test: EceTest) -> JsonDict:
 def _per_class(confusion: NDArray[np.int64], class_names: Sequence[str]) -> JsonDict:
     rows = {}
     for c, name in enumerate(class_names):
-        hit, true, said = int(confusion[c, c]), int(confusion[c].sum()), int(confusion[:, c].sum())
+        hit, true, predicted = int(confusion[c, c]), int(confusion[c].sum()), int(confusion[:, c].sum())
         rows[name] = {
             "n": true,
             "recall": hit / true if true else None,
-            "precision": hit / said if said else None,
+            "precision": hit / predicted if predicted else None,
         }
     return rows
 
@@ -271,16 +272,16 @@ def _slices(
     seed: int,
     min_slice: int,
 ) -> JsonDict:
-    found: JsonDict = {}
+    figures: JsonDict = {}
     for tag, values in sorted(tags.items()):
         texts = np.array(["(none)" if value is None else value for value in values])
-        found[tag] = {}
+        figures[tag] = {}
         for value in sorted(set(texts.tolist())):
             part = scored.take(texts == value)
             n = len(part.labels)
             draws = resamples if n >= min_slice else 0
-            found[tag][value] = {"n": n, "metrics": metrics(part, draws, confidence, seed)}
-    return found
+            figures[tag][value] = {"n": n, "metrics": metrics(part, draws, confidence, seed)}
+    return figures
 
 
 def _roc(scored: Scored) -> list[dict[str, float]]:
@@ -292,7 +293,7 @@ def _roc(scored: Scored) -> list[dict[str, float]]:
         return []
     order = np.argsort(-score, kind="stable")
     ends = np.flatnonzero(np.append(score[order][1:] < score[order][:-1], True))
-    tpr, fpr = (np.cumsum(kind[order])[ends] / kind.sum() for kind in (truth, ~truth))
+    tpr, fpr = (np.cumsum(flags[order])[ends] / flags.sum() for flags in (truth, ~truth))
     points = [{"threshold": 1.0, "fpr": 0.0, "tpr": 0.0}]
     for i in thin(ends):
         points.append({"threshold": float(score[order][ends[i]]), "fpr": float(fpr[i]), "tpr": float(tpr[i])})

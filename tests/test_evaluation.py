@@ -24,49 +24,49 @@ def scored(
     return Scored(labels, group.astype(str), policy.apply(logits), policy.positive_mask()), logits
 
 
-def value(found: dict, name: str) -> float:
-    return found[name]["value"]
+def value(figures: dict, name: str) -> float:
+    return figures[name]["value"]
 
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_metrics_are_those_of_sklearn(classes: int) -> None:
     data, _ = scored(classes=classes, positive=NAMES[1:classes])
-    found = metrics(data, 50, 0.95, 0)
+    figures = metrics(data, 50, 0.95, 0)
     d, labels = data.decisions, data.labels
     accepted = d.accepted
-    assert value(found, "accuracy") == pytest.approx(sk.accuracy_score(labels, d.prediction))
-    assert value(found, "macro_f1") == pytest.approx(sk.f1_score(labels, d.prediction, average="macro"))
-    assert value(found, "mcc") == pytest.approx(sk.matthews_corrcoef(labels, d.prediction))
-    assert value(found, "nll") == pytest.approx(sk.log_loss(labels, d.probabilities))
-    assert value(found, "auroc") == pytest.approx(sk.roc_auc_score(labels > 0, d.score))
-    assert value(found, "coverage") == pytest.approx(accepted.mean())
-    assert value(found, "selective_risk") == pytest.approx(
+    assert value(figures, "accuracy") == pytest.approx(sk.accuracy_score(labels, d.prediction))
+    assert value(figures, "macro_f1") == pytest.approx(sk.f1_score(labels, d.prediction, average="macro"))
+    assert value(figures, "mcc") == pytest.approx(sk.matthews_corrcoef(labels, d.prediction))
+    assert value(figures, "nll") == pytest.approx(sk.log_loss(labels, d.probabilities))
+    assert value(figures, "auroc") == pytest.approx(sk.roc_auc_score(labels > 0, d.score))
+    assert value(figures, "coverage") == pytest.approx(accepted.mean())
+    assert value(figures, "selective_risk") == pytest.approx(
         1 - sk.accuracy_score(labels[accepted], d.prediction[accepted])
     )
-    assert value(found, "score_accuracy") == pytest.approx(sk.accuracy_score(labels > 0, d.score > 0.5))
-    assert value(found, "score_mcc") == pytest.approx(sk.matthews_corrcoef(labels > 0, d.score > 0.5))
+    assert value(figures, "score_accuracy") == pytest.approx(sk.accuracy_score(labels > 0, d.score > 0.5))
+    assert value(figures, "score_mcc") == pytest.approx(sk.matthews_corrcoef(labels > 0, d.score > 0.5))
 
 
 def test_prediction_sets_are_measured_on_the_accepted() -> None:
     data, logits = scored()
     decisions = Policy(NAMES, (), "threshold", 0.5, sets_threshold=0.8).apply(logits)
-    found = metrics(Scored(data.labels, data.groups, decisions, data.positive), 50, 0.95, 0)
+    figures = metrics(Scored(data.labels, data.groups, decisions, data.positive), 50, 0.95, 0)
     assert decisions.sets is not None
     rows = decisions.accepted
     held = [data.labels[i] in np.flatnonzero(decisions.sets[i]) for i in np.flatnonzero(rows)]
-    assert value(found, "set_coverage") == pytest.approx(np.mean(held))
+    assert value(figures, "set_coverage") == pytest.approx(np.mean(held))
     assert (
-        value(found, "set_size") == pytest.approx(decisions.sets[rows].sum(axis=1).mean())
-        and value(found, "set_size") > 1
+        value(figures, "set_size") == pytest.approx(decisions.sets[rows].sum(axis=1).mean())
+        and value(figures, "set_size") > 1
     )
     assert "set_size" not in metrics(data, 5, 0.95, 0)
 
 
 def test_without_positive_classes_auroc_is_the_mean_of_one_against_the_rest() -> None:
     data, _ = scored()
-    found = metrics(data, 10, 0.95, 0)
+    figures = metrics(data, 10, 0.95, 0)
     expected = sk.roc_auc_score(data.labels, data.decisions.probabilities, multi_class="ovr")
-    assert value(found, "auroc") == pytest.approx(expected) and "score_mcc" not in found
+    assert value(figures, "auroc") == pytest.approx(expected) and "score_mcc" not in figures
 
 
 def test_tied_scores_count_half_in_auroc() -> None:
@@ -100,16 +100,16 @@ def test_nine_images_that_are_all_right_or_all_wrong_have_no_certain_interval(ri
     labels = (np.arange(9) + (not right)) % 3
     policy = Policy(NAMES, ("Cones",))
     data = Scored(labels, np.arange(9).astype(str), policy.apply(logits), policy.positive_mask())
-    found = evaluate(data, NAMES, {"weather": ["rain"] * 9}, 200, 0.95, 0, 5)
+    figures = evaluate(data, NAMES, {"weather": ["rain"] * 9}, 200, 0.95, 0, 5)
     edge = 1 - 0.025 ** (1 / 9)  # of Clopper and Pearson's interval for none of nine
-    for part in (found["metrics"], found["slices"]["weather"]["rain"]["metrics"]):
+    for part in (figures["metrics"], figures["slices"]["weather"]["rain"]["metrics"]):
         risk, accuracy = part["selective_risk"], part["accuracy"]
         assert (risk["value"], accuracy["value"]) == (float(not right), float(right))
         assert risk["high"] - risk["low"] == pytest.approx(edge) == accuracy["high"] - accuracy["low"]
         assert all(part[name]["low"] is None for name in ("mcc", "macro_f1", "auroc", "nll", "brier", "score_mcc"))
     assert (
-        found["baseline"]["accuracy"]["low"] > 0
-        and found["baseline"]["gain"]["low"] < 0.4 + found["metrics"]["accuracy"]["value"]
+        figures["baseline"]["accuracy"]["low"] > 0
+        and figures["baseline"]["gain"]["low"] < 0.4 + figures["metrics"]["accuracy"]["value"]
     )
 
 
@@ -117,16 +117,16 @@ def test_a_metric_that_no_resample_moves_has_no_interval() -> None:
     logits = np.tile([[3.0, 0, 0], [0, 3.0, 0], [0, 0, 3.0]], (20, 1))
     policy = Policy(NAMES)
     data = Scored(np.arange(60) % 3, np.arange(60).astype(str), policy.apply(logits), policy.positive_mask())
-    found = metrics(data, 200, 0.95, 0)
-    assert found["mcc"] == {"value": pytest.approx(1.0), "low": None, "high": None}
-    assert found["accuracy"]["low"] == pytest.approx(0.025 ** (1 / 60)) and found["accuracy"]["high"] == 1.0
+    figures = metrics(data, 200, 0.95, 0)
+    assert figures["mcc"] == {"value": pytest.approx(1.0), "low": None, "high": None}
+    assert figures["accuracy"]["low"] == pytest.approx(0.025 ** (1 / 60)) and figures["accuracy"]["high"] == 1.0
 
 
 def test_how_much_worse_the_rounded_score_is_than_the_label_is_paired() -> None:
     data, logits = scored(positive=("Cones", "Sign"))
     off = Policy(NAMES, ("Cones", "Sign"), cut=4.0).apply(logits)
-    found = evaluate(Scored(data.labels, data.groups, off, data.positive), NAMES, {}, 200, 0.95, 0, 20)
-    loss, m = found["score_loss"], found["metrics"]
+    figures = evaluate(Scored(data.labels, data.groups, off, data.positive), NAMES, {}, 200, 0.95, 0, 20)
+    loss, m = figures["score_loss"], figures["metrics"]
     assert loss["value"] == pytest.approx(m["label_accuracy"]["value"] - m["score_accuracy"]["value"])
     assert m["label_accuracy"]["value"] == pytest.approx(np.mean((logits.argmax(1) > 0) == (data.labels > 0)))
     assert m["label_mcc"]["value"] == pytest.approx(sk.matthews_corrcoef(data.labels > 0, logits.argmax(1) > 0))
@@ -135,41 +135,41 @@ def test_how_much_worse_the_rounded_score_is_than_the_label_is_paired() -> None:
 
 
 def test_ece_has_a_null_and_no_percentile_interval() -> None:
-    found = metrics(scored()[0], 200, 0.95, 0)["ece"]
-    assert found["low"] is None and found["high"] is None
-    assert 0 < found["null_high"] < 0.2 and 0 < found["p_value"] <= 1
+    figures = metrics(scored()[0], 200, 0.95, 0)["ece"]
+    assert figures["low"] is None and figures["high"] is None
+    assert 0 < figures["null_high"] < 0.2 and 0 < figures["p_value"] <= 1
 
 
 def test_the_risk_of_nothing_accepted_is_null_and_never_zero() -> None:
-    found = metrics(scored(threshold=1e6)[0], 100, 0.95, 0)
-    assert found["coverage"]["value"] == 0 and found["selective_risk"] == {"value": None, "low": None, "high": None}
+    figures = metrics(scored(threshold=1e6)[0], 100, 0.95, 0)
+    assert figures["coverage"]["value"] == 0 and figures["selective_risk"] == {"value": None, "low": None, "high": None}
 
 
 def test_a_single_class_has_no_auroc_and_no_warning() -> None:
     data, _ = scored()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = metrics(data.take(data.labels == 0), 50, 0.95, 0)
-    assert found["auroc"]["value"] is None and found["mcc"]["value"] == 0.0
+        figures = metrics(data.take(data.labels == 0), 50, 0.95, 0)
+    assert figures["auroc"]["value"] is None and figures["mcc"]["value"] == 0.0
 
 
 def test_the_baseline_is_the_majority_class_and_the_gain_is_paired() -> None:
     data, _ = scored()
-    found = evaluate(data, NAMES, {}, 300, 0.95, 0, 20)
+    figures = evaluate(data, NAMES, {}, 300, 0.95, 0, 20)
     counts = np.bincount(data.labels)
-    assert found["baseline"]["class"] == NAMES[counts.argmax()]
-    assert found["baseline"]["accuracy"]["value"] == pytest.approx(counts.max() / 400)
-    gain = found["baseline"]["gain"]
-    assert gain["value"] == pytest.approx(found["metrics"]["accuracy"]["value"] - counts.max() / 400)
+    assert figures["baseline"]["class"] == NAMES[counts.argmax()]
+    assert figures["baseline"]["accuracy"]["value"] == pytest.approx(counts.max() / 400)
+    gain = figures["baseline"]["gain"]
+    assert gain["value"] == pytest.approx(figures["metrics"]["accuracy"]["value"] - counts.max() / 400)
     assert 0 < gain["low"] < gain["value"] < gain["high"]
 
 
 def test_confusion_recall_and_precision_are_those_of_sklearn() -> None:
     data, _ = scored()
-    found = evaluate(data, NAMES, {}, 10, 0.95, 0, 20)
-    assert np.array_equal(found["confusion"], sk.confusion_matrix(data.labels, data.decisions.prediction))
+    figures = evaluate(data, NAMES, {}, 10, 0.95, 0, 20)
+    assert np.array_equal(figures["confusion"], sk.confusion_matrix(data.labels, data.decisions.prediction))
     recall = sk.recall_score(data.labels, data.decisions.prediction, average=None)
-    assert [found["per_class"][name]["recall"] for name in NAMES] == pytest.approx(recall)
+    assert [figures["per_class"][name]["recall"] for name in NAMES] == pytest.approx(recall)
 
 
 def test_slices_are_measured_alone_and_small_ones_have_no_interval() -> None:

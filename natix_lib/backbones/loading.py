@@ -65,13 +65,13 @@ def load_backbone(folder: str | Path) -> nn.Module:
     import transformers
 
     folder = Path(folder)
-    kind = model_type(read_json(folder / "config.json"), folder / "config.json")
+    type_name = model_type(read_json(folder / "config.json"), folder / "config.json")
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise ContractError(f"backbone {folder} has no .safetensors file")
     for path in files:
         _check_dtypes(path)
-    cls = getattr(transformers, MODEL_TYPES[kind])
+    cls = getattr(transformers, MODEL_TYPES[type_name])
     try:
         with quiet_transformers():
             model, info = cls.from_pretrained(

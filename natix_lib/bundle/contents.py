@@ -60,7 +60,7 @@ def read_bundle(folder: str | Path) -> Documents:
     here, policy_file = "bundle.json", manifest["policy"]["file"]
     policy = read_document(root / policy_file, POLICY_OF[manifest["policy"]["step"]])
     splits = read_document(root / SPLITS, "splits")
-    hashes = {name: record["sha256"] for name, record in manifest["files"].items()}
+    hashes = {name: entry["sha256"] for name, entry in manifest["files"].items()}
     require_same("policy.sha256", manifest["policy"]["sha256"], here, hashes[policy_file], policy_file)
     require_same("model.sha256", manifest["model"]["sha256"], here, hashes[WEIGHTS], WEIGHTS)
     require_same("splits_sha256", manifest["provenance"]["splits_sha256"], here, hashes[SPLITS], SPLITS)

@@ -33,8 +33,8 @@ class Prediction:
     Attributes:
         label: The most probable class.
         probabilities: Class to probability, calibrated when the policy is.
-        score: In [0, 1]: the positive classes' probability with the tuned cut at 0.5, or, without positive classes,
-            the probability of `label`.
+        score: Score in [0, 1]: the positive classes' probability with the tuned cut at 0.5, or, without positive
+            classes, the probability of `label`.
         accepted: Whether the policy stands by the label; a rejected image wants a person.
         classes: The classes of the prediction set, the label among them; None when the policy has no sets.
     """
@@ -162,13 +162,13 @@ class Bundle:
         return worst
 
 
-def largest_difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Largest |found - expected| / max(1, |expected|) of two (n, C) arrays."""
+def largest_difference(values: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Largest |values - expected| / max(1, |expected|) of two (n, C) arrays."""
     scale = np.maximum(1.0, np.abs(expected, dtype=np.float64))
-    return float(np.max(np.abs(found.astype(np.float64) - expected) / scale, initial=0.0))
+    return float(np.max(np.abs(values.astype(np.float64) - expected) / scale, initial=0.0))
 
 
-def _batched(items: Iterable[Image.Image], size: int) -> Iterator[list[Image.Image]]:
-    iterator = iter(items)
+def _batched(images: Iterable[Image.Image], size: int) -> Iterator[list[Image.Image]]:
+    iterator = iter(images)
     while batch := list(itertools.islice(iterator, size)):
         yield batch

@@ -28,9 +28,9 @@ def open_session(path: Path, image_size: int, classes: int) -> onnxruntime.Infer
     """Open a model on the CPU.
 
     Args:
-        path: model.onnx, its weights beside it.
+        path: Path of model.onnx, its weights beside it.
         image_size: Side S of the images that it must take, in pixels.
-        classes: Logits C that it must give.
+        classes: Number of classes C, which is how many logits it must give.
 
     Returns:
         A session from `pixel_values` float32 (n, 3, S, S) to `logits` float32 (n, C), any n.

@@ -28,7 +28,7 @@ class Entry:
     """A key, or a section, as it is explained.
 
     Attributes:
-        path: `section.key`.
+        path: The key, written as `section.key`.
         meaning: What it does, in sentences.
         allowed: What values it takes; "" for a section.
         unit: What a number counts or measures; "" for what is no number.

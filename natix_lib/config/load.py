@@ -14,7 +14,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Read a YAML config, apply `key=value` overrides and validate.
 
     Args:
-        path: YAML file.
+        path: Path of the YAML file.
         overrides: Each `section.key=value`, the value in YAML (`training.optimizer.lr=1e-4`).
 
     Raises:

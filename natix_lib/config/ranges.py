@@ -46,8 +46,8 @@ def allowed(annotation: Any, metadata: Iterable[Any] = ()) -> str:
 
 def _bounds(metadata: Iterable[Any]) -> str:
     bounds: dict[type, Any] = {}
-    for item in metadata:
-        for bound in item.metadata if isinstance(item, FieldInfo) else (item,):
+    for part in metadata:
+        for bound in part.metadata if isinstance(part, FieldInfo) else (part,):
             bounds[type(bound)] = bound
     least, most = bounds.get(annotated_types.Ge), bounds.get(annotated_types.Le)
     if least and most:
@@ -59,7 +59,7 @@ def _bounds(metadata: Iterable[Any]) -> str:
 
 
 def _grammar(metadata: Iterable[Any]) -> str:
-    for item in metadata:
-        if isinstance(item, AfterValidator) and item.func.__doc__:
-            return item.func.__doc__.partition("\n")[0].removesuffix(".")
+    for part in metadata:
+        if isinstance(part, AfterValidator) and part.func.__doc__:
+            return part.func.__doc__.partition("\n")[0].removesuffix(".")
     return "text"

@@ -50,7 +50,7 @@ def parse(model: type[S], values: Mapping[str, Any]) -> S:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        mistakes = [_explain(model, item) for item in error.errors()]
+        mistakes = [_explain(model, details) for details in error.errors()]
         count = f"{len(mistakes)} mistakes: " if len(mistakes) > 1 else ""
         if len(mistakes) > MAX_MISTAKES:
             mistakes[MAX_MISTAKES:] = [f"and {len(mistakes) - MAX_MISTAKES} more"]
@@ -91,26 +91,28 @@ def _control_characters(value: object, path: str = "", depth: int = 0) -> Iterat
                 yield from _control_characters(inner, f"{path}.{index}", depth + 1)
 
 
-def _explain(model: type[Section], item: Any) -> str:
+def _explain(model: type[Section], details: Any) -> str:
     """One mistake in one clause."""
-    path = ".".join(str(part) for part in item["loc"] if part != "[key]")
-    if item["type"] == "extra_forbidden":
-        known = _known_keys(model, item["loc"][:-1])
-        near = difflib.get_close_matches(str(item["loc"][-1])[:100], known, n=1, cutoff=0.5)
+    path = ".".join(str(part) for part in details["loc"] if part != "[key]")
+    if details["type"] == "extra_forbidden":
+        known = _known_keys(model, details["loc"][:-1])
+        near = difflib.get_close_matches(str(details["loc"][-1])[:100], known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
         return f"{path} is not a known key, {hint}"
-    if path == "export.policy" and item["type"] in ("missing", "literal_error", "truth_value"):
-        got = "" if item["type"] == "missing" else f", got {shown(item['input'])}"
+    if path == "export.policy" and details["type"] in ("missing", "literal_error", "truth_value"):
+        got = "" if details["type"] == "missing" else f", got {shown(details['input'])}"
         return f"export.policy must name the one policy that ships, sweep or calibrate{got}"
-    if item["type"] == "missing":
+    if details["type"] == "missing":
         return f"{path} is required"
-    got = f", got {shown(item['input'])}"
-    if item["type"] == "model_type":
+    got = f", got {shown(details['input'])}"
+    if details["type"] == "model_type":
         return f"{path or 'it'} must be a section with keys below it{got}"
-    message = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "value_error":
+    message = details["msg"].removeprefix("Value error, ")
+    if details["type"] == "value_error":
         return f"{path} {message}{got}" if message.startswith("must ") else str(message)
-    hint = " (put it in quotes)" if item["type"] == "string_type" and isinstance(item["input"], (int, float)) else ""
+    hint = (
+        " (put it in quotes)" if details["type"] == "string_type" and isinstance(details["input"], (int, float)) else ""
+    )
     return f"{path}: {message[0].lower()}{message[1:]}{got}{hint}"
 
 

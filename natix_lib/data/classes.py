@@ -14,22 +14,22 @@ def resolve_classes(
     ids: Sequence[str],
     labels: Sequence[str | int | None],
     declared: Sequence[str],
-    wanted: DataSource,
+    settings: DataSource,
     num_classes: int | None,
 ) -> tuple[list[str], list[int], list[str]]:
     """Class names in order, the class index of each image, and the positive classes.
 
-    Names come from the config, else from the source's declaration, else they are the sorted labels found. Integer
+    Names come from the settings, else from the source's declaration, else they are the sorted labels found. Integer
     labels index the names. Labels found that differ in case, spaces, hyphens or Unicode form alone are taken for one
     class spelt in two ways, and truth values beside numbers for two ways to write them, unless `data.class_names` names
     all.
 
     Args:
-        ids: Of the images, for messages.
-        labels: Of the images.
+        ids: Id of each image, for messages.
+        labels: Label of each image; None where it has none.
         declared: Names that the source declares; may be empty.
-        wanted: `class_names` and `positive_classes`.
-        num_classes: What the config expects; None expects nothing.
+        settings: The source's settings, of which `class_names` and `positive_classes` are read.
+        num_classes: Number of classes that the data must have; None allows any.
 
     Raises:
         DataError: If a label is missing, no class or a class is spelt in two ways, or there is one class only.
@@ -41,16 +41,16 @@ def resolve_classes(
             f"label is missing in {len(missing)} of {len(ids)} rows, the first is {missing[0]}; data.unlabelled: drop "
             "leaves them out"
         )
-    found = sorted({label for label in labels if label is not None}, key=_order)
-    names = list(wanted.class_names or declared)
+    values = sorted({label for label in labels if label is not None}, key=_order)
+    names = list(settings.class_names or declared)
     if not names:
-        names = list(dict.fromkeys(str(label) for label in found))
-        _refuse_truth_beside_numbers(found)
+        names = list(dict.fromkeys(str(label) for label in values))
+        _refuse_truth_beside_numbers(values)
         _refuse_spellings(names, Counter(str(label) for label in labels))
-        index = {label: names.index(str(label)) for label in found}
+        index = {label: names.index(str(label)) for label in values}
     else:
         index, plain = {}, [name_cell(name) for name in names]
-        for label in found:
+        for label in values:
             position = (
                 plain.index(text)
                 if (text := name_cell(label) if isinstance(label, str) else None) in plain
@@ -61,14 +61,14 @@ def resolve_classes(
                 raise DataError(f"label {label!r} of {first} is none of the classes {', '.join(names)}")
             index[label] = position
     if num_classes is not None and num_classes != len(names):
-        raise ConfigError(f"model.num_classes is {num_classes} but the data has {len(names)}: {', '.join(names)}")
+        raise ConfigError(f"num_classes is {num_classes} but the data has {len(names)}: {', '.join(names)}")
     indices = [index[label] for label in labels if label is not None]
     if len(set(indices)) < 2:
         raise DataError(f"the data must hold at least two classes, all {len(ids)} images are {names[indices[0]]}")
-    unknown = sorted(set(wanted.positive_classes) - set(names))
+    unknown = sorted(set(settings.positive_classes) - set(names))
     if unknown:
-        raise ConfigError(f"data.positive_classes {unknown} are none of the classes {', '.join(names)}")
-    positive = list(wanted.positive_classes) or (names[-1:] if len(names) == 2 else [])
+        raise ConfigError(f"positive_classes {unknown} are none of the classes {', '.join(names)}")
+    positive = list(settings.positive_classes) or (names[-1:] if len(names) == 2 else [])
     return names, indices, positive
 
 

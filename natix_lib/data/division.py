@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from natix_lib.arrays import Bools, Ints
 from natix_lib.config import ROLE_RATIO_NAMES, Split
 from natix_lib.contracts import ROLES
 from natix_lib.data.duplicates import Crossing, near_duplicates, near_duplicates_across
@@ -24,9 +25,6 @@ from natix_lib.data.partition import REAL_ONLY, Groups, assign
 from natix_lib.data.places import within_metres
 from natix_lib.errors import DataError
 from natix_lib.files import JsonDict
-
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 COLUMNS = (
     "id",
@@ -58,7 +56,7 @@ class LargestGroup:
     """The group with the most images.
 
     Attributes:
-        name: Its smallest id.
+        name: Smallest id of the images in it.
         images: How many it has.
         share: Share of all images, in (0, 1].
         rule: The rule that joins most of them, a key of SWITCHES; None where no rule joins any.
@@ -87,7 +85,7 @@ class Division:
     """Who is in which split, and why. Rows are images by rising id.
 
     Attributes:
-        ids: Unique, (n,).
+        ids: Id of each image, no two alike, (n,).
         labels: Class number of each image, (n,).
         class_names: Name of each class number, (C,).
         synthetic: Which images no camera took, (n,).

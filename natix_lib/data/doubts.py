@@ -26,7 +26,7 @@ def without_placeholders(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     """Rows whose placeholders are empty, and what was changed or is doubtful, a line for each rule.
 
     Args:
-        rows: Of the whole source.
+        rows: All rows of the source.
 
     Returns:
         The rows in their order, and the lines.
@@ -71,7 +71,7 @@ def contradictions(images: Sequence[tuple[str, str, str]]) -> list[str]:
     """A line when equal pixels stand under two classes.
 
     Args:
-        images: Of each image its id, the hash of its pixels, and its class.
+        images: Id, hash of the pixels and class of each image.
     """
     first: dict[str, tuple[str, str]] = {}
     others: defaultdict[str, dict[str, str]] = defaultdict(dict)

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from natix_lib.arrays import Ints
 from natix_lib.data.groups import joined
 from natix_lib.errors import DataError
 
-Ints = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 WIDTH = 64  # bits of a hash
 CROWD = 32  # hashes of one key; more are sorted anew by longer keys, and then four times as many are no crowd
@@ -37,8 +37,8 @@ def near_duplicates(hashes: Sequence[int | None], bits: int) -> Ints:
     """Join 64-bit hashes that differ in at most `bits` bits; exact.
 
     Args:
-        hashes: (n,); None joins nothing.
-        bits: 0 to 16; negative joins nothing.
+        hashes: Hash of each image, (n,); None joins nothing.
+        bits: The most bits that differ, 0 to 16; negative joins nothing.
 
     Returns:
         The smallest row that each row is joined to, (n,).
@@ -59,7 +59,7 @@ class Crossing:
     """Near-duplicates in two different roles.
 
     Attributes:
-        count: Pairs of rows.
+        count: Number of pairs of rows.
         exact: False where counting ended at MOST_WORK_ACROSS comparisons and there may be more.
         nearest: Rows a and b and the bits between them, nearest first, (k, 3).
     """
@@ -73,10 +73,10 @@ def near_duplicates_across(hashes: Sequence[int | None], roles: Ints, bits: int,
     """Count the pairs of rows in different roles whose hashes differ in at most `bits` bits.
 
     Args:
-        hashes: (n,); None is near to nothing.
+        hashes: Hash of each image, (n,); None is near to nothing.
         roles: Role numbers, (n,); a negative one is no role.
-        bits: 0 to 16; negative finds nothing.
-        most: Pairs to list.
+        bits: The most bits that differ, 0 to 16; negative finds nothing.
+        most: The most pairs to list.
     """
     rows = np.array([row for row, value in enumerate(hashes) if value is not None and roles[row] >= 0], dtype=np.int64)
     count, work, nearest = 0, 0, np.empty((0, 3), dtype=np.int64)
@@ -130,8 +130,8 @@ def _joined(values: Hashes, bits: int) -> Ints:
         work = min(cost, len(outside) * len(rows))
         if work > MOST_WORK:
             raise DataError(
-                f"split.near_duplicate_bits {bits} takes some {work:.0e} comparisons for {len(values)} different "
-                f"hashes, at most {MOST_WORK:.0e} are made: lower it"
+                f"near-duplicates of up to {bits} bits take some {work:.0e} comparisons for {len(values)} different "
+                f"hashes, at most {MOST_WORK:.0e} are made: lower near_duplicate_bits"
             )
         if len(outside) * len(rows) <= cost:
             _compare_all(links, values, rows[outside], rows, bits)

@@ -9,11 +9,11 @@ a million groups are a handful.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import block_diag, csr_array, hstack, kron
 
-Ints = NDArray[np.int64]
+from natix_lib.arrays import Ints
+
 SECONDS = 20.0  # of the solver; the refusal says when it was not enough
 
 
@@ -39,7 +39,7 @@ def fewest_lacking(counts: Ints, fixed: Ints, least: int, seconds: float = SECON
         counts: Images that a group brings to a role, (R, G, C).
         fixed: Images that a role already holds, (R, C).
         least: Images of every class that every role must have.
-        seconds: Of the solver.
+        seconds: Time that the solver may take, in seconds.
     """
     many, groups, classes = counts.shape
     capped = np.minimum(counts, least).transpose(1, 0, 2).reshape(groups, -1)

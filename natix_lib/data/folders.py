@@ -65,8 +65,8 @@ def read_folders(listing: Listing, class_names: Sequence[str]) -> Source:
     """Read labels, and roles if there are any, from the names of folders.
 
     Args:
-        listing: Of data.data_root.
-        class_names: data.class_names; empty takes the folders at the top, or those below split roles.
+        listing: What lies in the data set's folder.
+        class_names: Names of the class folders; empty takes the folders at the top, or those below split roles.
 
     Raises:
         DataError: If there is no image, or the folders can be read in two ways.

@@ -12,11 +12,10 @@ import posixpath
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-Ints = NDArray[np.int64]
+from natix_lib.arrays import Ints
 
 
 def joined(rows: int, a: Ints, b: Ints) -> Ints:

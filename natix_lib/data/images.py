@@ -26,11 +26,11 @@ class Prepared:
     """An image as it is stored.
 
     Attributes:
-        content: JPEG bytes.
-        sha256: Of the decoded RGB pixels and their size.
+        content: Bytes of the JPEG.
+        sha256: SHA-256 of the decoded RGB pixels and their size.
         phash: 64-bit DCT perceptual hash; None for an image without structure.
-        width: Pixels.
-        height: Pixels.
+        width: Width in pixels.
+        height: Height in pixels.
     """
 
     content: bytes
@@ -44,7 +44,7 @@ def prepare(content: bytes, shorter_side: int, max_pixels: int) -> Prepared:
     """Make an image ready to be stored.
 
     Args:
-        content: A file's bytes.
+        content: Bytes of an image file.
         shorter_side: The shorter side is reduced to it, never enlarged, pixels.
         max_pixels: Refuse images with more.
 

@@ -39,7 +39,7 @@ class Index:
 
     Attributes:
         document: What holds for all images; see `documents.Index`.
-        sha256: Of the file.
+        sha256: SHA-256 of the index's file.
     """
 
     def __init__(self, table: Any, document: JsonDict, sha256: str) -> None:
@@ -69,9 +69,9 @@ def write_index(path: str | Path, rows: Sequence[Mapping[str, Any]], tag_names: 
     """Write an index, whole or not at all.
 
     Args:
-        path: The file.
+        path: Path of the index's file.
         rows: The columns of each image, with `tags`, a dict.
-        tag_names: Of the tags.
+        tag_names: Names of the tags that a row has.
         body: What holds for all images.
 
     Returns:

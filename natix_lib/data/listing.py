@@ -43,7 +43,7 @@ class Listing:
     """The files below a folder, relative to it and sorted.
 
     Attributes:
-        root: The folder.
+        root: The folder that is listed.
         files: Files and links to files.
         folders: Folders and links to folders, each read once.
         hidden: Hidden and system files and folders, not looked into.
@@ -135,7 +135,7 @@ def list_folder(root: Path) -> Listing:
 def suffixes(paths: Sequence[Path]) -> str:
     """The suffixes of some files and how often each occurs, the most frequent first."""
     counts = Counter(readable(path.suffix.lower()) or "none" for path in paths)
-    return some(f"{suffix} {count}" for suffix, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    return some(f"{suffix} {count}" for suffix, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
 @lru_cache(maxsize=4096)

@@ -16,14 +16,12 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from natix_lib.arrays import Floats, Ints
 from natix_lib.contracts import ROLES, TEST, TRAIN, VAL_CALIB
 from natix_lib.data.feasibility import SECONDS, fewest_lacking
 from natix_lib.errors import DataError
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 STARTS, PASSES = 8, 20
 MOST_SWAPPED = 300  # groups; among more, moves alone come as close
 MOST_SEARCHED = 2000  # groups; of more, alike ones are shared out by the ratios and the rest is searched
@@ -55,12 +53,12 @@ def assign(groups: Groups, ratios: Floats, min_per_class: int, seed: int, class_
     TRAIN. A group of synthetic images alone goes to TRAIN.
 
     Args:
-        groups: In any order.
+        groups: The groups to divide, in any order.
         ratios: Target share of each of the four roles, summing to 1, (4,).
         min_per_class: Images of every class that every role must have, not counting synthetic ones in VAL_CALIB and
             TEST.
         seed: Decides where the searches start.
-        class_names: For messages.
+        class_names: Name of each class, for messages.
 
     Returns:
         Role number of each group, an index into `contracts.ROLES`, (G,).
@@ -102,7 +100,7 @@ def _require_classes(counts: Ints, synthetic: Ints, roles: Ints, least: int, cla
             raise DataError(f"split {role} holds one class only: {class_names[int(held.argmax())]}")
         for c in np.flatnonzero(held < least):
             raise DataError(
-                f"split {role} holds {held[c]} images of class {class_names[c]}{but}, split.min_per_class is {least}"
+                f"split {role} holds {held[c]} images of class {class_names[c]}{but}, min_per_class is {least}"
             )
 
 
@@ -124,7 +122,7 @@ def _divide(search: "_Search", draws: Floats, roles: list[str], class_names: lis
         f"no division of {len(draws)} groups gives each of {len(roles)} splits {search.least} images of every class "
         f"({why}): the best lacks {lacking[role, c]} of class {class_names[c]} in {roles[role]}; the class has "
         f"{of_class.sum()} images in {np.count_nonzero(of_class)} groups; add groups of it"
-        + (" or lower split.min_per_class" if search.least > 1 else "")
+        + (" or lower min_per_class" if search.least > 1 else "")
     )
 
 

@@ -8,14 +8,12 @@ places like others.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.cluster.hierarchy import DisjointSet
 from scipy.spatial import cKDTree
 
+from natix_lib.arrays import Floats, Ints
 from natix_lib.data.groups import joined
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 EARTH_RADIUS_M = 6_371_008.8
 ROUNDING_M = 1e-6  # far above the rounding of the arithmetic, far below any receiver: places at the radius are joined
 BLOCK = 1 << 21  # distances at a time, some 150 MB

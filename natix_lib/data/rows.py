@@ -44,9 +44,9 @@ class Source:
     """Rows, and their images in the same order: bytes, or the reason why there are none.
 
     Attributes:
-        rows: One for each image.
+        rows: One row for each image.
         images: Starts a new pass over the images.
-        class_names: Declared by the source for integer labels; empty when it declares none.
+        class_names: Names that the source declares for integer labels; empty when it declares none.
         warnings: What the owner of the data should know: what was left out, and how an unclear layout was read.
     """
 
@@ -130,7 +130,7 @@ def image_path(value: Any, place: str) -> str:
         raise DataError(f"{place}: image must be a path with / between its folders, got {text!r}")
     parts = [part for part in text.split("/") if part not in ("", ".")]
     if text.startswith("/") or "://" in text or windows.drive or ".." in parts or not parts:
-        raise DataError(f"{place}: image must be a path below data.data_root, got {text!r}")
+        raise DataError(f"{place}: image must be a path below the data set's folder, got {text!r}")
     return "/".join(parts)
 
 
@@ -139,7 +139,7 @@ def row_of(name: str, record: dict[str, Any], free: Iterable[str], columns: Colu
 
     Args:
         name: The row's id.
-        record: Column to cell.
+        record: The row's cells by column.
         free: Columns that become tags.
         columns: Which column is what.
         place: Where the row stands, for messages.

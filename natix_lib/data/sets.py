@@ -13,16 +13,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from PIL import Image
 
+from natix_lib.arrays import Ints
 from natix_lib.contracts import ARTIFACTS, ROLES, SETS, read_manifest, require_same, write_manifest
 from natix_lib.data.arrow import ShardWriter, read_shards, set_schema, verified_batches
 from natix_lib.data.index import Index
 from natix_lib.errors import ContractError, StorageError
 from natix_lib.files import JsonDict
 
-Ints = NDArray[np.int64]
 TAG_LIMIT = 50  # distinct values; a tag with more is a name, not a slice
 
 
@@ -30,7 +29,7 @@ class RoleSet:
     """The images of one split role, by rising id.
 
     Attributes:
-        role: The role.
+        role: The role whose images the set holds.
         ids: Ids of the images.
         labels: Class indices, int64 (n,).
         groups: Group name of each image.
@@ -95,7 +94,7 @@ def open_set(folder: str | Path, role: str, hash_files: bool = True) -> RoleSet:
     """Open the set of a role.
 
     Args:
-        folder: The artifact.
+        folder: The artifact's folder.
         role: The role that it must hold.
         hash_files: Whether to check the hash of every file; the processes that a step starts leave that to the step.
 

@@ -48,10 +48,10 @@ class Table:
     """A table's cells.
 
     Attributes:
-        name: Of the file, below data.data_root.
-        folder: Where image names start, below data.data_root.
+        name: The file's path below the data set's folder.
+        folder: The folder that image names start from, below the data set's folder.
         header: Columns, without those of lists and the like.
-        records: Column to cell, one for each row.
+        records: Cells of each row by column.
         places: Where each row stands, for messages.
         nested: Columns of lists, records or bytes, and their type.
     """
@@ -126,8 +126,8 @@ def require_named_columns(headers: Mapping[str, Sequence[str]], columns: Columns
     """Refuse a column that the config names and no table of the set has.
 
     Args:
-        headers: Of each table its columns.
-        columns: As configured.
+        headers: Columns of each table, by its name.
+        columns: The columns that the settings name.
 
     Raises:
         DataError: With the key, and the columns that there are.
@@ -198,7 +198,7 @@ def from_tables(listing: Listing, tables: Sequence[Table], columns: Columns, rol
     """Rows of tables, and their images.
 
     Args:
-        listing: Of data.data_root.
+        listing: What lies in the data set's folder.
         tables: One, or one for each split.
         columns: Which column is what.
         roles: Whether the folders of an image, where they name a split role, give it that role.

@@ -24,7 +24,7 @@ def over_blocks(work: Callable[[slice], R], rows: int, classes: int) -> list[R]:
 
     Args:
         work: Takes the block's rows; must not change what other blocks read.
-        rows: n.
+        rows: Number of rows n.
         classes: C, which sets how many rows a block has.
     """
     size = max(1, NUMBERS // classes)

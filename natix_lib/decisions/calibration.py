@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from natix_lib.arrays import Bools, Ints
 from natix_lib.decisions.curve import Ranking, rank
 from natix_lib.decisions.draws import first_half, independent_rows
 from natix_lib.decisions.policy import ABSTAIN_ALL, ACCEPT_ALL, THRESHOLD
-from natix_lib.decisions.score import Bools, Ints, check_groups, check_labels, check_logits, log_odds_at
+from natix_lib.decisions.score import check_groups, check_labels, check_logits, log_odds_at
 from natix_lib.decisions.score import predictions_and_log_odds as predict
 from natix_lib.decisions.selection import Certificate, certify_selection
 from natix_lib.decisions.sweep import require_two_classes

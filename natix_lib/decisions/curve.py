@@ -9,10 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from natix_lib.decisions.score import Floats, Ints, check_mask, check_scores
+from natix_lib.arrays import Floats, Ints
+from natix_lib.decisions.score import check_mask, check_scores
 from natix_lib.errors import CalibrationError
 
-TABLE = tuple(round(0.10 + 0.05 * i, 2) for i in range(17))  # the first trainer's thresholds, as probabilities
+TABLE = tuple(
+    round(0.10 + 0.05 * i, 2) for i in range(17)
+)  # the probabilities at which a table shows a curve: .10 to .90
 PLOTTED = 100  # points of a curve that a person looks at
 
 
@@ -69,7 +72,7 @@ def thin(ends: Ints, accepted: int = 0, points: int = PLOTTED) -> Ints:
     Args:
         ends: Rows accepted at each position, rising, (g,).
         accepted: Rows that the policy accepts; 0 for none, which is no point of the curve.
-        points: Of the plot.
+        points: The most points that the plot may have.
     """
     even = np.linspace(0, len(ends) - 1, min(len(ends), points)).round().astype(np.int64)
     return np.union1d(even, np.flatnonzero(ends == accepted))

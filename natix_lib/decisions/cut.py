@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import bdtr
 
+from natix_lib.arrays import Bools, Floats
 from natix_lib.decisions.draws import first_half, independent_rows
-from natix_lib.decisions.score import Bools, Floats, check_mask, check_scores
+from natix_lib.decisions.score import check_mask, check_scores
 from natix_lib.errors import CalibrationError
 
 APART = 1e-12
@@ -27,8 +28,8 @@ LEVEL = 0.05  # the usual one-sided level: where tuning is worth nothing, at mos
 
 
 @dataclass(frozen=True)
-class Cut:
-    """A tuned cut: its place in log-odds, and the MCC that it reaches."""
+class TunedCut:
+    """A cut that was tuned: where it lies in log-odds, and the MCC that it reaches."""
 
     logodds: float
     mcc: float
@@ -41,7 +42,7 @@ class CutTrial:
     Attributes:
         kept: Whether it does by more than chance.
         n: Rows looked at: images, or one image of each group.
-        unit: `image` or `group`.
+        unit: What a row stands for, `image` or `group`.
         changed: Rows whose decision a cut tuned on the other half changes.
         worse: Those of them that it makes wrong.
         p_value: Probability of no more than `worse` if tuning were worth nothing.
@@ -55,14 +56,14 @@ class CutTrial:
     p_value: float
 
 
-def matthews(said: Bools, truth: Bools) -> float:
+def matthews(answer: Bools, truth: Bools) -> float:
     """Matthews correlation of two binary answers, (n,) each; 0 where one is constant."""
-    n, said_sum, true_sum = len(truth), float(said.sum()), float(truth.sum())
-    spread = said_sum * (n - said_sum) * true_sum * (n - true_sum)
-    return float((float((said & truth).sum()) * n - said_sum * true_sum) / np.sqrt(spread)) if spread else 0.0
+    n, answered, true = len(truth), float(answer.sum()), float(truth.sum())
+    spread = answered * (n - answered) * true * (n - true)
+    return float((float((answer & truth).sum()) * n - answered * true) / np.sqrt(spread)) if spread else 0.0
 
 
-def tune_cut(positive_logodds: ArrayLike, is_positive: ArrayLike) -> Cut:
+def tune_cut(positive_logodds: ArrayLike, is_positive: ArrayLike) -> TunedCut:
     """The cut with the best Matthews correlation; the one nearest to 0 breaks ties.
 
     Args:
@@ -86,14 +87,14 @@ def tune_cut(positive_logodds: ArrayLike, is_positive: ArrayLike) -> Cut:
     if not len(below):
         raise CalibrationError("a cut needs scores that differ, all are equal")
     missed = np.cumsum(truth)[below - 1].astype(np.float64)
-    said, hit = (n - below).astype(np.float64), positives - missed
-    mcc = (hit * n - said * positives) / np.sqrt(said * below * float(positives) * (n - positives))
+    answered, hit = (n - below).astype(np.float64), positives - missed
+    mcc = (hit * n - answered * positives) / np.sqrt(answered * below * float(positives) * (n - positives))
     lower, upper = scores[below - 1], scores[below]
     middle = lower + 0.5 * (upper - lower)
     cuts = np.where(middle < upper, middle, lower)  # the middle of two neighbouring floats may round to the upper
     ties = np.flatnonzero(mcc >= mcc.max() - 1e-12)
     best = ties[np.abs(cuts[ties]).argmin()]
-    return Cut(float(cuts[best]), float(mcc[best]))
+    return TunedCut(float(cuts[best]), float(mcc[best]))
 
 
 def judge_cut(positive_logodds: ArrayLike, is_positive: ArrayLike, groups: ArrayLike | None = None) -> CutTrial:
@@ -131,13 +132,13 @@ def _losses(values: Floats, truth: Bools, cut: float) -> tuple[int, int, float]:
     """Rows that a cut makes wrong, rows that it changes, and the share of losses at which the MCC stays the same."""
     if cut < 0:  # the mirror image, in which fewer rows are positive
         values, truth, cut = -values, ~truth, -cut
-        said, after = values >= 0, values >= cut
+        before, after = values >= 0, values >= cut
     else:
-        said, after = values > 0, values > cut
-    moved = said & ~after
+        before, after = values > 0, values > cut
+    moved = before & ~after
     changed, lost = int(moved.sum()), int((moved & truth).sum())
     n, positives, left = len(truth), float(truth.sum()), float(after.sum())
     spread = np.sqrt(left * (n - left) * positives * (n - positives))
-    hits = (matthews(said, truth) * spread + left * positives) / n  # that give the same correlation after the cut
-    indifferent = (float((said & truth).sum()) - hits) / max(changed, 1)
+    hits = (matthews(before, truth) * spread + left * positives) / n  # that give the same correlation after the cut
+    indifferent = (float((before & truth).sum()) - hits) / max(changed, 1)
     return lost, changed, float(np.clip(indifferent, 0.0, 1.0))

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from natix_lib.decisions.score import Bools, Ints, check_groups
+from natix_lib.arrays import Bools, Ints
+from natix_lib.decisions.score import check_groups
 from natix_lib.errors import CalibrationError
 
 Lots = NDArray[np.uint64]

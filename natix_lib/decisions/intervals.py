@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv, stdtrit
 
+from natix_lib.arrays import Floats, Ints
 from natix_lib.decisions.binomial import require_open
-from natix_lib.decisions.score import Floats, Ints, as_array, check_groups, check_scores
+from natix_lib.decisions.score import as_array, check_groups, check_scores
 from natix_lib.errors import CalibrationError
 
 LEAST_GROUPS = 10  # below, intervals from resampled clusters are too short (Cameron, Gelbach & Miller 2008)
@@ -33,7 +34,7 @@ def share_interval(sums: ArrayLike, sizes: ArrayLike, confidence: float, least: 
     Args:
         sums: Sum of the figure over the rows of each group, (G,).
         sizes: Rows of each group, (G,); groups without a row are left out.
-        confidence: In (0, 1), of both sides together.
+        confidence: Confidence of both sides together, in (0, 1).
         least: The least value of a row, 0 for a share or -1 for a difference of two.
 
     Raises:
@@ -89,7 +90,7 @@ def group_weights(groups: ArrayLike, resamples: int, seed: int) -> tuple[Ints, N
     Args:
         groups: Group of each row, (n,).
         resamples: Draws B.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Returns:
         The group number of each row (n,), and how often each of the G groups is drawn, (B, G).

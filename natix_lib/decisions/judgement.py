@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from natix_lib.arrays import Floats, Ints
 from natix_lib.decisions.binomial import upper_risk_bound
 from natix_lib.decisions.curve import Ranking, thin
 from natix_lib.decisions.intervals import Interval, bootstrap_means
 from natix_lib.decisions.metrics import EceTest, brier, classwise_ece, ece, ece_with_null
-from natix_lib.decisions.score import Floats, Ints
 from natix_lib.decisions.temperature import negative_log_likelihood
 
 SEED = 0  # of the resamples: no decision hangs on it, and no key lets a person look for a kinder one

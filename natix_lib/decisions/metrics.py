@@ -10,14 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from natix_lib.decisions.score import (
-    Floats,
-    Ints,
-    check_confidence,
-    check_labels,
-    check_mask,
-    check_probabilities,
-)
+from natix_lib.arrays import Floats, Ints
+from natix_lib.decisions.score import check_confidence, check_labels, check_mask, check_probabilities
 
 BINS = 15
 

@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from natix_lib.arrays import Bools, Floats, Ints
 from natix_lib.contracts import SCHEMA_VERSION, check_document
 from natix_lib.decisions.score import (
-    Bools,
-    Floats,
-    Ints,
     Logits,
     as_array,
     check_logits,
@@ -44,10 +42,11 @@ class Decisions:
         prediction: Class index, (n,).
         accepted: Whether the policy stands by it, (n,).
         confidence: Log-odds of the prediction at temperature 1, (n,).
-        probabilities: (n, C), at the policy's temperature.
-        score: In [0, 1], (n,): with positive classes the sum of their probabilities, moved so that the tuned cut is at
-            0.5; without, the prediction's probability. It is the same whether the image is accepted or not, and above
-            0.5 it can contradict the prediction: several positive classes together may outweigh the largest class.
+        probabilities: Probability of each class at the policy's temperature, (n, C).
+        score: Score in [0, 1], (n,): with positive classes the sum of their probabilities, moved so that the tuned cut
+            is at 0.5; without, the prediction's probability. It is the same whether the image is accepted or not, and
+            above 0.5 it can contradict the prediction: several positive classes together may outweigh the largest
+            class.
         sets: Which classes are in the prediction set, (n, C); None when the policy has no sets.
     """
 
@@ -76,14 +75,14 @@ class Policy:
     """An accept rule, a temperature, a cut and a threshold for prediction sets.
 
     Attributes:
-        class_names: Of the logits' columns.
+        class_names: Name of each column of the logits.
         positive_classes: Classes of the binary score; may be empty.
-        mode: `threshold`, `accept_all` or `abstain_all`.
+        mode: Accept rule: `threshold`, `accept_all` or `abstain_all`.
         threshold: Log-odds that an accepted image must exceed; None unless mode is `threshold`.
-        temperature: Of the probabilities, above 0.
+        temperature: Temperature of the probabilities, above 0.
         cut: Log-odds of the positive classes at which the score is 0.5, at `temperature`; None is 0.
         sets_threshold: Largest 1 - probability of a class in the prediction set; None gives no sets.
-        method: `global_threshold` (sweep) or `temperature_scaling` (calibrate): which file it stands in.
+        method: Which file the policy stands in: `global_threshold` (sweep) or `temperature_scaling` (calibrate).
     """
 
     class_names: tuple[str, ...]
@@ -177,7 +176,7 @@ class Policy:
         """The policy of a thresholds.json or scrcparams.json.
 
         Args:
-            document: As JSON gives it.
+            document: The file's content, as JSON gives it.
             where: Its path, for the message.
 
         Raises:

@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from natix_lib.arrays import Bools, Floats, Ints
 from natix_lib.decisions.blocks import columns, over_blocks, sum_columns
 from natix_lib.errors import CalibrationError
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 Logits = NDArray[np.float32] | NDArray[np.float64]
 SUM_ROUNDING = 1e-3  # of a row of probabilities: what a softmax in float16 leaves
 
@@ -66,9 +64,9 @@ def check_mask(name: str, mask: ArrayLike, rows: int | None = None) -> Bools:
     Numbers are converted because an array of 0 and 1 read as row numbers takes rows 0 and 1 again and again.
 
     Args:
-        name: Of the argument, for the error.
-        mask: (n,), n >= 1.
-        rows: n, where it must be that of another argument.
+        name: The argument's name, for the error.
+        mask: Booleans, or numbers that are 0 or 1, (n,), n >= 1.
+        rows: The length n that another argument has; None allows any.
 
     Raises:
         CalibrationError: Naming the argument, the rule and the value.
@@ -170,7 +168,7 @@ def log_odds(logits: ArrayLike) -> Floats:
     """Log-odds of the predicted class, `-log sum_{j != top} exp(z_j - z_top)`.
 
     Args:
-        logits: (n, C), C >= 2.
+        logits: Finite logits, (n, C), C >= 2.
 
     Returns:
         float64 (n,), at least -log(C - 1), finite for all finite logits.

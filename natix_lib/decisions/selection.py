@@ -27,9 +27,9 @@ from natix_lib.errors import CalibrationError
 PROCEDURES = ("ltt", "sgr", "grid")
 CHAINS = 4
 GRID = (*TABLE, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)
-"""Probabilities that `grid` tries unless told others: the first trainer's, and finer ones at the confident end."""
+"""Probabilities that `grid` tries unless told others: those of the table, and finer ones at the confident end."""
 
-Found = tuple[int | None, float]  # index into the ranking, or None; the delta spent on a test
+Chosen = tuple[int | None, float]  # index into the ranking, or None; the delta spent on a test
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Certificate:
         upper_bound: Clopper-Pearson bound on the risk at the confidence spent on this test; None if nothing is
             certified.
         delta_spent: The share of delta that each test may use.
-        unit: `image` or `group`.
+        unit: What a row stands for, `image` or `group`.
         reason: Why nothing is certified; empty otherwise.
     """
 
@@ -77,8 +77,8 @@ def certify_selection(
         alpha: Bound on the risk, in (0, 1).
         delta: Probability that the bound does not hold, in (0, 1).
         groups: Group of each row, (n,), of which one row each is tested; None takes rows as independent.
-        procedure: `ltt`, `sgr` or `grid`.
-        grid: For `grid`: J thresholds on the score, chosen without these rows; None takes the log-odds of `GRID`.
+        procedure: Name of the procedure: `ltt`, `sgr` or `grid`.
+        grid: J thresholds on the score that `grid` tests, chosen without these rows; None takes the log-odds of `GRID`.
 
     Returns:
         A certificate; not certified is an answer, with its reason, and no error.
@@ -91,7 +91,7 @@ def certify_selection(
     s = check_scores("scores", scores)
     e = check_mask("errors", errors, len(s))
     if procedure not in PROCEDURES:
-        raise CalibrationError(f"scrc.procedure must be one of {', '.join(PROCEDURES)}, got {procedure!r}")
+        raise CalibrationError(f"procedure must be one of {', '.join(PROCEDURES)}, got {procedure!r}")
     rows, unit = independent_rows(groups, s, e)
     s, e = s[rows], e[rows]
     ranking = rank(s, e)
@@ -123,7 +123,7 @@ def _reason(ranking: Ranking, alpha: float, delta: float, spent: float, procedur
     )
 
 
-def _ltt(ranking: Ranking, alpha: float, delta: float) -> Found:
+def _ltt(ranking: Ranking, alpha: float, delta: float) -> Chosen:
     """Index of the largest certified tie-group end, and the delta spent on each chain."""
     spent = delta / CHAINS
     n, needed = int(ranking.ends[-1]), least_accepted(alpha, spent)
@@ -140,7 +140,7 @@ def _ltt(ranking: Ranking, alpha: float, delta: float) -> Found:
     return best, spent
 
 
-def _sgr(ranking: Ranking, alpha: float, delta: float) -> Found:
+def _sgr(ranking: Ranking, alpha: float, delta: float) -> Chosen:
     """As `_ltt`, by binary search over the tie-group ends with delta shared among its steps."""
     spent = delta / max(1, int(np.ceil(np.log2(len(ranking.ends) + 1))))
     low, high = 0, len(ranking.ends) - 1
@@ -163,7 +163,7 @@ def _thresholds(grid: ArrayLike | None) -> list[float]:
     return sorted(set(values.astype(np.float64).tolist()))
 
 
-def _grid(ranking: Ranking, thresholds: list[float], alpha: float, delta: float) -> Found:
+def _grid(ranking: Ranking, thresholds: list[float], alpha: float, delta: float) -> Chosen:
     """Index of the largest accepted count among the certified thresholds, each tested with delta/J."""
     spent = delta / len(thresholds)
     accepted = np.searchsorted(-ranking.scores, [-t for t in thresholds], side="left")  # tie groups above each

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from natix_lib.arrays import Floats
 from natix_lib.decisions.binomial import least_accepted, most_errors, require_open, upper_risk_bound
 from natix_lib.decisions.draws import independent_rows
-from natix_lib.decisions.score import Floats, check_labels, check_mask, check_probabilities
+from natix_lib.decisions.score import check_labels, check_mask, check_probabilities
 from natix_lib.errors import CalibrationError
 
 PAC, SCRC_I = SETS = ("pac", "scrc_i")
@@ -36,12 +37,12 @@ class PredictionSets:
 
     Attributes:
         threshold: A class is in the set iff 1 - its probability <= this; 1.0 admits every class.
-        procedure: `pac` or `scrc_i`.
+        procedure: Name of the procedure: `pac` or `scrc_i`.
         certified: Whether `pac`'s promise holds with a threshold below 1.0; always False for `scrc_i`.
         m: Accepted rows.
         k: Sets of these rows that miss the label.
         upper_bound: Clopper-Pearson bound at confidence 1 - delta on the share that misses; None unless certified.
-        unit: `image` or `group`.
+        unit: What a row stands for, `image` or `group`.
         reason: Why every class is admitted; empty otherwise.
         promise: What the procedure promises, in words.
     """
@@ -74,13 +75,14 @@ def fit_prediction_sets(
     """The smallest sets whose promise holds.
 
     Args:
-        probabilities: (n, C), of rows on which neither the accept rule nor the temperature was fitted.
-        labels: (n,) in 0..C-1.
+        probabilities: Probability of each class, (n, C), of rows on which neither the accept rule nor the temperature
+            was fitted.
+        labels: Class number of each row, in 0..C-1, (n,).
         accepted: Which rows the accept rule accepts, booleans or 0 and 1, (n,).
         alpha: Bound on the share of the accepted whose set misses the label, in (0, 1).
         delta: Probability that `pac`'s bound does not hold, in (0, 1).
         groups: Group of each row, (n,); one row of each is drawn, before any is rejected.
-        procedure: `pac` or `scrc_i`.
+        procedure: Name of the procedure: `pac` or `scrc_i`.
 
     Returns:
         The threshold; too few accepted rows are an answer that admits every class, with its reason.
@@ -91,15 +93,15 @@ def fit_prediction_sets(
     require_open("alpha", alpha)
     require_open("delta", delta)
     if procedure not in SETS:
-        raise CalibrationError(f"scrc.sets must be one of {', '.join(SETS)}, got {procedure!r}")
+        raise CalibrationError(f"procedure must be one of {', '.join(SETS)}, got {procedure!r}")
     p = check_probabilities(probabilities)
     y = check_labels(labels, *p.shape)
     stands = check_mask("accepted", accepted, len(y))
     rows, unit = independent_rows(groups, p, y, stands)
     chosen = np.arange(len(y))[rows]
     chosen = chosen[stands[chosen]]
-    own = np.sort(lac_scores(p)[chosen, y[chosen]])
-    m = len(own)
+    label_scores = np.sort(lac_scores(p)[chosen, y[chosen]])
+    m = len(label_scores)
     if procedure == PAC:
         allowed = most_errors(m, alpha, delta)
         needed = least_accepted(alpha, delta)
@@ -109,8 +111,8 @@ def fit_prediction_sets(
     if allowed < 0:
         reason = f"needs at least {needed} accepted {unit}s at alpha {alpha:g}, delta {delta:g} ({procedure}), has {m}"
         return PredictionSets(1.0, procedure, False, m, 0, None, unit, reason, PROMISES[procedure])
-    threshold = float(own[m - allowed - 1])
-    misses = int(m - np.searchsorted(own, threshold, side="right"))
+    threshold = float(label_scores[m - allowed - 1])
+    misses = int(m - np.searchsorted(label_scores, threshold, side="right"))
     certified = procedure == PAC
     bound = upper_risk_bound(allowed, m, delta) if certified else None
     return PredictionSets(threshold, procedure, certified, m, misses, bound, unit, "", PROMISES[procedure])

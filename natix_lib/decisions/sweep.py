@@ -1,9 +1,8 @@
-"""Phase 2: the rejection threshold, chosen on the exact curve over all thresholds.
+"""The rejection threshold of the step sweep, chosen on the exact curve over all thresholds.
 
-The first trainer compared "largest probability > t" with the class label, which means nothing for 13 classes and is
-wrong for two. Here the prediction is always the argmax and the threshold only rejects. The default objective is
-macro-F1 with the rejected counted as missed; F1 on the accepted alone was rejected because it picks a coverage of a
-thousandth.
+The prediction is always the argmax and the threshold only rejects. Comparing "largest probability > t" with the class
+label was rejected: it means nothing for 13 classes and is wrong for two. The default objective is macro-F1 with the
+rejected counted as missed; F1 on the accepted alone was rejected because it picks a coverage of a thousandth.
 
 The curve is exact at all n thresholds in O(n log n) after the scores: one more accepted row changes the F1 of its
 predicted class and of its label and of no other, so the changes are found class by class and summed along the
@@ -16,11 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from natix_lib.arrays import Bools, Floats, Ints
 from natix_lib.decisions.curve import TABLE, order_and_ends, risk_coverage_areas
 from natix_lib.decisions.score import (
-    Bools,
-    Floats,
-    Ints,
     Logits,
     check_labels,
     check_logits,
@@ -66,7 +63,7 @@ class ThresholdSweep:
         absent_classes: Classes without a row, left out of the macro average.
         aurc: Area under the risk-coverage curve.
         augrc: Area under the generalised risk-coverage curve.
-        table: `{threshold, coverage, selective_risk, f1_score}` at the first trainer's 17 thresholds.
+        table: `{threshold, coverage, selective_risk, f1_score}` at the thresholds of `curve.TABLE`.
         curve: The whole curve.
     """
 
@@ -97,13 +94,13 @@ def sweep_thresholds(
     """Choose the rejection threshold by an objective; the larger coverage breaks ties.
 
     Args:
-        logits: (n, C).
-        labels: (n,) in 0..C-1.
-        objective: `macro_f1`, rejected counted as missed; `coverage_at_risk`, most coverage with selective risk at
-            most `max_risk`; `f1_at_coverage`, best macro-F1 of the accepted with coverage at least `min_coverage`;
-            `mcc`, binary only, best MCC of the accepted with coverage at least `min_coverage`.
-        max_risk: In (0, 1).
-        min_coverage: In (0, 1].
+        logits: Finite logits, (n, C), C >= 2.
+        labels: Class number of each row, in 0..C-1, (n,).
+        objective: What is made best: `macro_f1`, rejected counted as missed; `coverage_at_risk`, most coverage with
+            selective risk at most `max_risk`; `f1_at_coverage`, best macro-F1 of the accepted with coverage at least
+            `min_coverage`; `mcc`, binary only, best MCC of the accepted with coverage at least `min_coverage`.
+        max_risk: Largest selective risk that `coverage_at_risk` allows, in (0, 1).
+        min_coverage: Least coverage that `f1_at_coverage` and `mcc` allow, in (0, 1].
 
     Raises:
         CalibrationError: If inputs break their rules, the labels or predictions are of one class, or no threshold
@@ -113,15 +110,15 @@ def sweep_thresholds(
     n, classes = values.shape
     y = check_labels(labels, n, classes)
     if objective not in OBJECTIVES:
-        raise CalibrationError(f"sweep objective must be one of {', '.join(OBJECTIVES)}, got {objective!r}")
+        raise CalibrationError(f"objective must be one of {', '.join(OBJECTIVES)}, got {objective!r}")
     if objective == "mcc" and classes != 2:
-        raise CalibrationError(f"sweep objective mcc needs 2 classes, got {classes}")
+        raise CalibrationError(f"objective mcc needs 2 classes, got {classes}")
     if not 0 < max_risk < 1:
-        raise CalibrationError(f"sweep max_risk must be in (0, 1), got {max_risk:g}")
+        raise CalibrationError(f"max_risk must be in (0, 1), got {max_risk:g}")
     if not 0 < min_coverage <= 1:
-        raise CalibrationError(f"sweep min_coverage must be in (0, 1], got {min_coverage:g}")
-    true, said, levels, last = _ranked(values, y)
-    curve, errors, areas = _curve(true, said, levels, last, classes)
+        raise CalibrationError(f"min_coverage must be in (0, 1], got {min_coverage:g}")
+    true, predicted, levels, last = _ranked(values, y)
+    curve, errors, areas = _curve(true, predicted, levels, last, classes)
     allowed, goal = None, curve.macro_f1
     if objective == "coverage_at_risk":
         allowed, goal = curve.selective_risk <= max_risk, curve.coverage
@@ -142,7 +139,7 @@ def sweep_thresholds(
         threshold=0.0 if accept_all else probability(threshold),
         objective=objective,
         value=float(goal[chosen]),
-        f1_score=_counted_f1(true, said, accepted, classes),
+        f1_score=_counted_f1(true, predicted, accepted, classes),
         coverage=float(curve.coverage[chosen]),
         selective_risk=float(curve.selective_risk[chosen]),
         n=n,
@@ -180,16 +177,16 @@ def _ranked(values: Logits, labels: Ints) -> tuple[Classes, Classes, Floats, Int
 
 
 def _curve(
-    true: Classes, said: Classes, levels: Floats, last: Ints, classes: int
+    true: Classes, predicted: Classes, levels: Floats, last: Ints, classes: int
 ) -> tuple[Curve, Ints, tuple[float, float]]:
     """The curve, the errors among the accepted at each of its points, and the areas."""
-    right = true == said
+    right = true == predicted
     totals = np.bincount(true, minlength=classes)
     present = int(np.count_nonzero(totals))
     errors = np.cumsum(~right)[last]
     ends = last + 1
     areas = risk_coverage_areas(ends, errors)
-    macro, inner = _f1_curves(true, said, right, totals)
+    macro, inner = _f1_curves(true, predicted, right, totals)
     curve = Curve(
         threshold_logodds=np.append(levels[1:], -np.inf),
         accepted=ends,
@@ -197,36 +194,36 @@ def _curve(
         selective_risk=errors / ends,
         macro_f1=macro[last] / present,
         f1_accepted=inner[last] / present,
-        mcc=_mcc(true, said, last) if classes == 2 else None,
+        mcc=_mcc(true, predicted, last) if classes == 2 else None,
     )
     return curve, errors, areas
 
 
-def _f1_curves(true: Classes, said: Classes, right: Bools, totals: Ints) -> tuple[Floats, Floats]:
+def _f1_curves(true: Classes, predicted: Classes, right: Bools, totals: Ints) -> tuple[Floats, Floats]:
     """Sums over the classes present of F1 after each row of the ranking, (n,) each.
 
-    First with the rejected counted as missed, `2 hits / (said + all of the class)`, then of the accepted alone,
-    `2 hits / (said + true)`.
+    First with the rejected counted as missed, `2 hits / (predictions + all of the class)`, then of the accepted alone,
+    `2 hits / (predictions + trues)`.
     """
     macro, inner = np.zeros(len(true)), np.zeros(len(true))
     wrong = np.flatnonzero(~right)
     missing = np.zeros(len(wrong))  # what a wrong row changes at the class that it is
-    said_rows, missed_rows = _rows_of(said, len(totals)), _rows_of(true[wrong], len(totals))
-    for total, rows, missed in zip(totals, said_rows, missed_rows, strict=True):
+    predicted_rows, missed_rows = _rows_of(predicted, len(totals)), _rows_of(true[wrong], len(totals))
+    for total, rows, missed in zip(totals, predicted_rows, missed_rows, strict=True):
         if not total or not len(rows):
             continue
         hit = right[rows]
-        hits, saids = 2 * np.cumsum(hit), np.arange(1, len(rows) + 1)
-        macro[rows] = np.diff(hits / (saids + total), prepend=0.0)
-        # The class's events in the order of the ranking: rows said to be it, and among them those that it missed.
-        is_said = np.ones(len(rows) + len(missed), dtype=np.bool_)
-        is_said[np.searchsorted(rows, wrong[missed]) + np.arange(len(missed))] = False
-        is_hit = np.zeros(len(is_said), dtype=np.bool_)
-        is_hit[is_said] = hit
-        hits, saids, trues = 2 * np.cumsum(is_hit), np.cumsum(is_said), np.cumsum(is_hit | ~is_said)
-        change = np.diff(hits / (saids + trues), prepend=0.0)
-        inner[rows] = change[is_said]
-        missing[missed] = change[~is_said]
+        hits, predictions = 2 * np.cumsum(hit), np.arange(1, len(rows) + 1)
+        macro[rows] = np.diff(hits / (predictions + total), prepend=0.0)
+        # The class's events in the order of the ranking: rows predicted as it, and among them those that it missed.
+        is_predicted = np.ones(len(rows) + len(missed), dtype=np.bool_)
+        is_predicted[np.searchsorted(rows, wrong[missed]) + np.arange(len(missed))] = False
+        is_hit = np.zeros(len(is_predicted), dtype=np.bool_)
+        is_hit[is_predicted] = hit
+        hits, predictions, trues = 2 * np.cumsum(is_hit), np.cumsum(is_predicted), np.cumsum(is_hit | ~is_predicted)
+        change = np.diff(hits / (predictions + trues), prepend=0.0)
+        inner[rows] = change[is_predicted]
+        missing[missed] = change[~is_predicted]
     inner[wrong] += missing
     return np.cumsum(macro, out=macro), np.cumsum(inner, out=inner)
 
@@ -237,22 +234,24 @@ def _rows_of(classes: Classes, count: int) -> list[Ints]:
     return np.split(np.argsort(classes, kind="stable"), ends[:-1])
 
 
-def _mcc(true: Classes, said: Classes, last: Ints) -> Floats:
+def _mcc(true: Classes, predicted: Classes, last: Ints) -> Floats:
     """Matthews correlation of two classes among the accepted; 0 where labels or predictions are constant."""
     m = (last + 1).astype(np.float64)
-    y, p, both = (np.cumsum(kind)[last].astype(np.float64) for kind in (true == 1, said == 1, (true & said) == 1))
+    y, p, both = (
+        np.cumsum(flags)[last].astype(np.float64) for flags in (true == 1, predicted == 1, (true & predicted) == 1)
+    )
     product = np.sqrt((m - p) * p) * np.sqrt((m - y) * y)
     result: Floats = np.divide(both * m - p * y, product, out=np.zeros(len(m)), where=product > 0)
     return result
 
 
-def _counted_f1(true: Classes, said: Classes, accepted: int, classes: int) -> float:
+def _counted_f1(true: Classes, predicted: Classes, accepted: int, classes: int) -> float:
     """Macro-F1 of the first `accepted` rows with the rest counted as missed, over the classes present."""
-    y, p = true[:accepted], said[:accepted]
-    totals, saids = np.bincount(true, minlength=classes), np.bincount(p, minlength=classes)
+    y, p = true[:accepted], predicted[:accepted]
+    totals, predictions = np.bincount(true, minlength=classes), np.bincount(p, minlength=classes)
     hits = np.bincount(p[p == y], minlength=classes)
     present = totals > 0
-    return float(np.mean(2 * hits[present] / (saids + totals)[present]))
+    return float(np.mean(2 * hits[present] / (predictions + totals)[present]))
 
 
 def _table_row(curve: Curve, scores: Floats, point: float) -> dict[str, float | None]:

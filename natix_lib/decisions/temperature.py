@@ -29,9 +29,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from natix_lib.arrays import Floats, Ints
 from natix_lib.decisions.binomial import upper_risk_bound
 from natix_lib.decisions.blocks import columns, over_blocks, sum_columns
-from natix_lib.decisions.score import Floats, Ints, Logits, check_groups, check_labels, check_logits, require_positive
+from natix_lib.decisions.score import Logits, check_groups, check_labels, check_logits, require_positive
 
 LEAST_SHARE, MOST_SHARE = (
     0.01,
@@ -51,14 +52,14 @@ class TemperatureFit:
 
     Attributes:
         temperature: T > 0; probabilities are softmax(logits / T).
-        status: `ok`; `separable`, every row is right and T is the least that so many rows support; `near_separable`,
-            the minimum is sharper than that and T is the same limit; `worse_than_uniform`, no finite T beats uniform
-            probabilities and T is 1; `constant`, all logits of each row are equal and T is 1; `clamped`, the minimum
-            lies outside the numbers allowed.
+        status: One of `ok`; `separable`, every row is right and T is the least that so many rows support;
+            `near_separable`, the minimum is sharper than that and T is the same limit; `worse_than_uniform`, no finite
+            T beats uniform probabilities and T is 1; `constant`, all logits of each row are equal and T is 1;
+            `clamped`, the minimum lies outside the numbers allowed.
         reason: What the status means, for a person; empty when it is `ok`.
         nll: Mean negative log-likelihood at T, nats.
         passes: Passes over all the rows.
-        gradient: d nll / d log(1/T) at T.
+        gradient: Slope of the nll at T, d nll / d log(1/T).
     """
 
     temperature: float
@@ -75,8 +76,8 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike, groups: ArrayLike | No
     It is never sharper than what so many rows support, and the range allowed, which holds 1, scales with the logits.
 
     Args:
-        logits: (n, C).
-        labels: (n,) in 0..C-1.
+        logits: Finite logits, (n, C), C >= 2.
+        labels: Class number of each row, in 0..C-1, (n,).
         groups: Group of each row, (n,): then so many groups, not rows, speak for a sharp temperature.
 
     Raises:
@@ -86,31 +87,31 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike, groups: ArrayLike | No
     y = check_labels(labels, *values.shape)
     unit, units = ("image", len(y)) if groups is None else ("group", len(np.unique(check_groups(groups, len(y)))))
     uniform = float(np.log(values.shape[1]))
-    own, mean, gap = _depths(values, y)
+    depth, mean, gap = _depths(values, y)
 
     def finish(temperature: float, status: str, reason: str = "") -> TemperatureFit:
-        series = _series(values, own, 1.0 / temperature)
+        series = _series(values, depth, 1.0 / temperature)
         return TemperatureFit(temperature, status, reason, float(series[0]), 2, float(series[1]) / temperature)
 
     if not gap:
         return TemperatureFit(1.0, "constant", "all logits of each image are equal", uniform, 1, 0.0)
-    if mean - own >= -SLOPE_ROUNDING * gap:
+    if mean - depth >= -SLOPE_ROUNDING * gap:
         return finish(1.0, "worse_than_uniform", "no temperature beats saying that all classes are alike")
     least, most = min(1 / (MOST_SHARE * gap), 1.0), max(1 / (LEAST_SHARE * gap), 1.0)
     status, reason = "clamped", "the best temperature is out of range"
     share = upper_risk_bound(0, units, DOUBT)
-    if -own < share * -mean * values.shape[1] / (values.shape[1] - 1):  # a margin is at most the row's mean gap
+    if -depth < share * -mean * values.shape[1] / (values.shape[1] - 1):  # a margin is at most the row's mean gap
         smoothed = share * _runner_up_depth(values)
-        if own >= smoothed:
+        if depth >= smoothed:
             most = _minimum(values, smoothed, 1.0, 1.0, most)[0] if smoothed else 1.0
-            status, few = ("near_separable", "hardly any prediction is") if own else ("separable", "no prediction is")
+            status, few = ("near_separable", "hardly any prediction is") if depth else ("separable", "no prediction is")
             reason = f"{few} wrong: T is the sharpest that {units} {unit}s without an error support, and at most 1"
     beta = 1.0
     for step in (PART * PART, PART):
         if len(y) // step >= LEAST:
             part = values[::step]
             beta, *_ = _minimum(part, _depths(part, y[::step])[0], beta, least, most)
-    beta, nll, gradient, passes = _minimum(values, own, beta, least, most)
+    beta, nll, gradient, passes = _minimum(values, depth, beta, least, most)
     if least < beta < most:
         status, reason = "ok", ""
     if abs(beta - 1.0) < 1e-6:  # convex: anywhere else the minimum is below T = 1 by more than rounding
@@ -136,15 +137,15 @@ def _depths(values: Logits, labels: Ints) -> tuple[float, float, float]:
     def work(block: slice) -> tuple[float, float, float]:
         z = columns(values, block)
         z -= z.max(axis=0)
-        own = z[labels[block], np.arange(z.shape[1])]
-        return float(own.sum()), float(sum_columns(z).sum()), float(np.einsum("cb,cb->", z, z))
+        depth = z[labels[block], np.arange(z.shape[1])]
+        return float(depth.sum()), float(sum_columns(z).sum()), float(np.einsum("cb,cb->", z, z))
 
-    own, sums, squares = map(sum, zip(*over_blocks(work, *values.shape), strict=True))
-    return own / len(labels), sums / values.size, float(np.sqrt(squares / values.size))
+    depth, sums, squares = map(sum, zip(*over_blocks(work, *values.shape), strict=True))
+    return depth / len(labels), sums / values.size, float(np.sqrt(squares / values.size))
 
 
-def _series(values: Logits, own: float, beta: float) -> Floats:
-    """Mean nll at beta and its first four derivatives in beta, (5,), of targets of mean depth `own`."""
+def _series(values: Logits, depth: float, beta: float) -> Floats:
+    """Mean nll at beta and its first four derivatives in beta, (5,), of targets of mean depth `depth`."""
 
     def work(block: slice) -> Floats:
         z = columns(values, block)
@@ -164,17 +165,17 @@ def _series(values: Logits, own: float, beta: float) -> Floats:
         return np.array([part.sum() for part in (np.log(total), m1, second, third, fourth)])
 
     result: Floats = np.sum(over_blocks(work, *values.shape), axis=0) / len(values)
-    result[:2] -= (beta * own, own)
+    result[:2] -= (beta * depth, depth)
     return result
 
 
-def _minimum(values: Logits, own: float, beta: float, least: float, most: float) -> tuple[float, float, float, int]:
+def _minimum(values: Logits, depth: float, beta: float, least: float, most: float) -> tuple[float, float, float, int]:
     """The minimising beta in [least, most], its nll, the slope in log(beta) there, and the passes made."""
     passes = 0
     low, high = 0.0, np.inf  # where the slope was seen to be below and above 0
     while passes < 100:
         passes += 1
-        series = _series(values, own, beta)
+        series = _series(values, depth, beta)
         nll, slope = float(series[0]), float(series[1])
         if abs(slope) * beta <= TOLERANCE or beta == (most if slope < 0 else least):
             break
@@ -218,8 +219,8 @@ def negative_log_likelihood(logits: ArrayLike, labels: ArrayLike, temperature: f
         z = columns(values, block)
         z -= z.max(axis=0)
         z /= temperature
-        own = z[y[block], np.arange(z.shape[1])]
-        result[block] = np.log(sum_columns(np.exp(z))) - own
+        depth = z[y[block], np.arange(z.shape[1])]
+        result[block] = np.log(sum_columns(np.exp(z))) - depth
 
     over_blocks(work, *values.shape)
     return result

@@ -22,7 +22,7 @@ class World:
 
     Attributes:
         rank: Its number, from 0.
-        size: Processes in all.
+        size: Number of processes in all.
         local_rank: Its number on its node, and that of its GPU.
         local_size: Processes on its node.
     """

@@ -26,7 +26,7 @@ def add_adapters(backbone: nn.Module, rank: int, alpha: float, unfrozen_blocks: 
 
     Args:
         backbone: A loaded ViT; changed in place.
-        rank: Of the LoRA matrices, r.
+        rank: Rank r of the LoRA matrices.
         alpha: The LoRA update is scaled by alpha / r.
         unfrozen_blocks: The last so many blocks train entirely and get no LoRA.
 
@@ -36,18 +36,16 @@ def add_adapters(backbone: nn.Module, rank: int, alpha: float, unfrozen_blocks: 
     Raises:
         ConfigError: If no module matches a LoRA target, or there are not so many blocks.
     """
-    depth = 1 + max((int(found[1]) for name, _ in backbone.named_modules() if (found := _block(name))), default=-1)
+    depth = 1 + max((int(match[1]) for name, _ in backbone.named_modules() if (match := _block(name))), default=-1)
     if not 0 <= unfrozen_blocks <= depth or depth == 0:
-        raise ConfigError(
-            f"explora.unfrozen_blocks must be in 0..{depth}, the backbone's blocks, got {unfrozen_blocks}"
-        )
+        raise ConfigError(f"unfrozen_blocks must be in 0..{depth}, the backbone's blocks, got {unfrozen_blocks}")
     adapted = [
         name
         for name, module in backbone.named_modules()
         if isinstance(module, nn.Linear)
         and name.rsplit(".", 1)[-1] in TARGETS
-        and (found := _block(name))
-        and int(found[1]) < depth - unfrozen_blocks
+        and (match := _block(name))
+        and int(match[1]) < depth - unfrozen_blocks
     ]
     if len(adapted) != len(TARGETS) * (depth - unfrozen_blocks):
         raise ConfigError(
@@ -64,12 +62,12 @@ def add_adapters(backbone: nn.Module, rank: int, alpha: float, unfrozen_blocks: 
         for parameter, _ in module.named_parameters(recurse=False)
     }
     for name, parameter in backbone.named_parameters():
-        found = _block(name)
+        match = _block(name)
         parameter.requires_grad_(
             ".lora_" in name
             or name in norms
             or name.endswith(TOKENS)
-            or (found is not None and int(found[1]) >= depth - unfrozen_blocks)
+            or (match is not None and int(match[1]) >= depth - unfrozen_blocks)
         )
     return trainable_names(backbone)
 
@@ -102,10 +100,10 @@ def teacher_of(student: M) -> M:
 @torch.no_grad()
 def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """Teacher <- momentum * teacher + (1 - momentum) * student, for the parameters that the student trains."""
-    own = dict(teacher.named_parameters())
+    teacher_parameters = dict(teacher.named_parameters())
     names = trainable_names(student)
     params = dict(student.named_parameters())
-    torch._foreach_lerp_([own[n] for n in names], [params[n] for n in names], 1.0 - momentum)
+    torch._foreach_lerp_([teacher_parameters[n] for n in names], [params[n] for n in names], 1.0 - momentum)
 
 
 @torch.no_grad()

@@ -62,12 +62,12 @@ def _content(learner: Learner, optimizer: torch.optim.Optimizer) -> bytes:
         tensors[f"student.{name}"], tensors[f"teacher.{name}"] = student[name].detach(), teacher[name]
         for moment, value in optimizer.state.get(student[name], {}).items():
             tensors[f"{moment}.{name}"] = value
-    facts = {
+    header = {
         "artifact": "explora_checkpoint",
         "step": str(learner.step_number),
         "history": json.dumps(learner.history),
     }
-    content: bytes = save({name: value.cpu().contiguous() for name, value in tensors.items()}, facts)
+    content: bytes = save({name: value.cpu().contiguous() for name, value in tensors.items()}, header)
     return content
 
 
@@ -82,15 +82,15 @@ def restore(place: str, learner: Learner) -> None:
         path = storage.fetch_file(place, scratch)
         try:
             with safe_open(path, framework="pt") as file:
-                facts = dict(file.metadata() or {})
+                header = dict(file.metadata() or {})
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         except SafetensorError as error:
             raise ContractError(f"checkpoint {place} cannot be read: {error}") from error
-    if facts.get("artifact") != "explora_checkpoint":
+    if header.get("artifact") != "explora_checkpoint":
         raise ContractError(f"{place} is no ExPLoRA checkpoint")
-    wanted = {f"{part}.{name}" for part in ("student", "teacher") for name in names}
+    required = {f"{part}.{name}" for part in ("student", "teacher") for name in names}
     optional = {f"{part}.{name}" for part in MOMENTS for name in names}
-    wrong = sorted((wanted - set(tensors)) | (set(tensors) - wanted - optional))
+    wrong = sorted((required - set(tensors)) | (set(tensors) - required - optional))
     if wrong:
         raise ContractError(f"checkpoint {place} is not of these trainable parameters: {', '.join(wrong[:3])}")
     with torch.no_grad():
@@ -100,8 +100,8 @@ def restore(place: str, learner: Learner) -> None:
                 if parameters[name].shape != tensors[f"{part}.{name}"].shape:
                     raise ContractError(f"checkpoint {place}: {name} has another shape")
                 parameters[name].copy_(tensors[f"{part}.{name}"])
-    learner.step_number = int(facts["step"])
-    learner.history = json.loads(facts["history"])
+    learner.step_number = int(header["step"])
+    learner.history = json.loads(header["history"])
     for name in names:
         moments_of = {moment: tensors[f"{moment}.{name}"] for moment in MOMENTS if f"{moment}.{name}" in tensors}
         if moments_of:  # none: no gradient yet

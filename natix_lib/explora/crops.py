@@ -39,11 +39,11 @@ class Draws:
         area: Share of the image's area, (n,).
         ratio: Width / height in pixels, (n,).
         place: Where the crop lies in what room there is, x and y in [0, 1), (n, 2).
-        flip: Mirrored, (n,).
+        flip: Whether the crop is mirrored, (n,).
         colour: Brightness, contrast and saturation factors and the turn of the hue in radians, (n, 4).
-        grey: (n,).
-        sigma: Of the blur in pixels at 224, 0 for none, (n,).
-        solarize: (n,).
+        grey: Whether the crop becomes grey, (n,).
+        sigma: Standard deviation of the blur in pixels at 224, 0 for none, (n,).
+        solarize: Whether the crop is solarised, (n,).
     """
 
     area: NDArray[np.float32]
@@ -64,10 +64,10 @@ def draw(n: int, scale: tuple[float, float], blur: float, solarize: float, gener
     """The numbers of one crop of each image.
 
     Args:
-        n: Images.
+        n: Number of images.
         scale: Range of the crop's share of the image's area.
-        blur: Probability.
-        solarize: Probability.
+        blur: Probability that a crop is blurred, in [0, 1].
+        solarize: Probability that a crop is solarised, in [0, 1].
         generator: Source of the numbers.
     """
     area = generator.uniform(*scale, n)
@@ -109,12 +109,12 @@ def apply(images: Tensor, sizes: Tensor, draws: Draws, size: int, mean: Tensor, 
     """One crop of each image.
 
     Args:
-        images: uint8 (n, 3, H, W); image i fills the top left `sizes[i]`, the rest is padding.
+        images: Pixels, uint8 (n, 3, H, W); image i fills the top left `sizes[i]`, the rest is padding.
         sizes: Height and width of each image in pixels, (n, 2).
-        draws: Of these images.
+        draws: The numbers of these images' crops.
         size: Side of the crops in pixels.
-        mean: Of the normalisation, (3,), RGB in [0, 1].
-        std: Of the normalisation, (3,).
+        mean: Mean of each channel that the backbone takes off, (3,), RGB in [0, 1].
+        std: Standard deviation of each channel that it divides by, (3,).
 
     Returns:
         Float32 (n, 3, size, size), normalised, on the device of `images`.
@@ -145,12 +145,12 @@ def boxes(area: Tensor, ratio: Tensor, place: Tensor, sizes: Tensor) -> Tensor:
 def _sample(images: Tensor, sizes: Tensor, box: Tensor, flip: Tensor, size: int) -> Tensor:
     """Crops of `size` pixels; each is sampled as densely as it shrinks, whatever the others in its batch do."""
     dense = (box[:, 2:].amax(dim=1) / size).round().clamp(1, DENSEST).long()
-    found = images.new_empty(len(images), images.shape[1], size, size)
+    crops = images.new_empty(len(images), images.shape[1], size, size)
     for factor in sorted(set(dense.tolist())):
         rows = torch.nonzero(dense == factor)[:, 0]
         part = _resampled(images[rows], sizes[rows], box[rows], flip[rows], size * factor)
-        found[rows] = avg_pool2d(part, factor) if factor > 1 else part
-    return found
+        crops[rows] = avg_pool2d(part, factor) if factor > 1 else part
+    return crops
 
 
 def _resampled(images: Tensor, sizes: Tensor, box: Tensor, flip: Tensor, size: int) -> Tensor:

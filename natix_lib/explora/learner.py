@@ -33,7 +33,7 @@ COLUMNS = ("step", "lr", "momentum", "temperature", *LOSSES)  # of the curve
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is cut: sides of the global and local crops and of a patch in pixels, tokens before the patches."""
+    """Sides of the global crops, the local crops and a patch in pixels, and the tokens before the patches."""
 
     globally: int
     locally: int
@@ -60,7 +60,7 @@ class Learner(lightning.LightningModule):
     """ExPLoRA's student and teacher.
 
     Attributes:
-        step_number: Optimiser steps done.
+        step_number: Number of optimiser steps done.
         moments: AdamW's state by parameter name, to start from.
         history: One dict for each optimiser step: step, lr, momentum, temperature and the losses.
     """
@@ -125,14 +125,14 @@ class Learner(lightning.LightningModule):
         number = self.step_number * (self.settings.batch_size // at_once) + self._micro_batches
         torch.manual_seed(self.settings.seed * 1_000_003 + number)  # the same on every process
         with torch.autocast(self.device.type, enabled=False):
-            global_crops, local_crops, masks = self.cut(*batch, number)
+            global_crops, local_crops, masks = self.crops_and_masks(*batch, number)
         losses = self.losses(global_crops, local_crops, masks)
         for name in LOSSES:
             self._sums[name] = self._sums.get(name, torch.zeros((), device=self.device)) + losses[name].detach()
         self._micro_batches += 1
         return losses["loss"]
 
-    def cut(self, images: Tensor, sizes: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
+    def crops_and_masks(self, images: Tensor, sizes: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """Global crops (2B, ...), local crops (LB, ...), crop after crop, and the global ones' masks (2B, patches)."""
         share, every = len(images), len(images) * self.world.size
         generator = np.random.default_rng((self.settings.seed, number))

@@ -15,13 +15,13 @@ LEAST_ASPECT = 0.3
 TRIES = 10  # for one block
 
 
-def block_mask(height: int, width: int, wanted: int, generator: np.random.Generator) -> NDArray[np.bool_]:
-    """A mask of `wanted` patches or a few less, (height, width), made of rectangles.
+def block_mask(height: int, width: int, target: int, generator: np.random.Generator) -> NDArray[np.bool_]:
+    """A mask of `target` patches or a few less, (height, width), made of rectangles.
 
     Fewer are covered when no block of at least `LEAST_BLOCK` patches fits any more.
     """
     mask = np.zeros((height, width), dtype=np.bool_)
-    while (left := wanted - int(mask.sum())) > 0:
+    while (left := target - int(mask.sum())) > 0:
         added = _add_block(mask, left, generator)
         if not added:
             break
@@ -60,6 +60,6 @@ def batch_masks(
     chosen = generator.permutation(images)[: round(images * share)]
     edges = np.linspace(*ratios, len(chosen) + 1)
     for image, low, high in zip(chosen, edges[:-1], edges[1:], strict=True):
-        wanted = int(height * width * generator.uniform(low, high))
-        masks[image] = block_mask(height, width, wanted, generator)
+        target = int(height * width * generator.uniform(low, high))
+        masks[image] = block_mask(height, width, target, generator)
     return masks.reshape(images, -1)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from natix_lib.arrays import Ints
 from natix_lib.config import Dataloader
 from natix_lib.training.features import Progress, extract, silent
 from natix_lib.training.views import Images, Views
@@ -20,8 +21,7 @@ from natix_lib.transform import Transform
 NEIGHBOURS, TEMPERATURE = 20, 0.07
 BLOCK = 1024  # queries at once
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
+Features = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ def features_of(
     dataloader: Dataloader,
     progress: Progress = silent,
     what: str = "features",
-) -> Floats:
+) -> Features:
     """Features of the evaluation views, averaged over views, float32 (n, F), on the backbone's device."""
-    found = extract(backbone.eval(), Views(images, transform, 0), dataloader, None, progress, what)
-    result: Floats = found.mean(dim=1).numpy()
+    features = extract(backbone.eval(), Views(images, transform, 0), dataloader, None, progress, what)
+    result: Features = features.mean(dim=1).numpy()
     return result
 
 
-def probe(reference: Floats, labels: Ints, query: Floats, truth: Ints) -> Probe:
+def probe(reference: Features, labels: Ints, query: Features, truth: Ints) -> Probe:
     """Probe features.
 
     Args:
@@ -63,7 +63,7 @@ def probe(reference: Floats, labels: Ints, query: Floats, truth: Ints) -> Probe:
     return Probe(knn_accuracy(reference, labels, query, truth), linear_accuracy(reference, labels, query, truth))
 
 
-def knn_accuracy(reference: Floats, labels: Ints, query: Floats, truth: Ints, k: int = NEIGHBOURS) -> float:
+def knn_accuracy(reference: Features, labels: Ints, query: Features, truth: Ints, k: int = NEIGHBOURS) -> float:
     """Accuracy of votes of the k nearest by cosine, weighted by exp(cosine / temperature)."""
     bank, queries = (_normalised(values) for values in (reference, query))
     k = min(k, len(bank))
@@ -77,7 +77,7 @@ def knn_accuracy(reference: Floats, labels: Ints, query: Floats, truth: Ints, k:
     return float((np.concatenate(predicted) == truth).mean())
 
 
-def linear_accuracy(reference: Floats, labels: Ints, query: Floats, truth: Ints) -> float:
+def linear_accuracy(reference: Features, labels: Ints, query: Features, truth: Ints) -> float:
     """Accuracy of a logistic regression on standardised features."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -91,6 +91,6 @@ def linear_accuracy(reference: Floats, labels: Ints, query: Floats, truth: Ints)
     return float((model.predict(query) == truth).mean())
 
 
-def _normalised(values: Floats) -> Floats:
-    result: Floats = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
+def _normalised(values: Features) -> Features:
+    result: Features = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
     return result

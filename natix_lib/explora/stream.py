@@ -59,13 +59,13 @@ class Stream(Sampler[list[int]]):
             yield rows
 
 
-def padded(items: list[Tensor]) -> tuple[Tensor, Tensor]:
+def padded(images: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Images of several sizes in one uint8 tensor (n, 3, H, W), each at the top left, and their sizes (n, 2)."""
-    sizes = torch.tensor([item.shape[1:] for item in items])
+    sizes = torch.tensor([image.shape[1:] for image in images])
     height, width = (int(side) for side in sizes.amax(dim=0))
-    batch = torch.zeros(len(items), 3, height, width, dtype=torch.uint8)
-    for row, item in zip(batch, items, strict=True):
-        row[:, : item.shape[1], : item.shape[2]] = item
+    batch = torch.zeros(len(images), 3, height, width, dtype=torch.uint8)
+    for row, image in zip(batch, images, strict=True):
+        row[:, : image.shape[1], : image.shape[2]] = image
     return batch, sizes
 
 

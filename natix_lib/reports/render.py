@@ -45,10 +45,10 @@ def render_report(evaluation: JsonDict, bundle: JsonDict, policy: JsonDict, spli
     """The report as HTML.
 
     Args:
-        evaluation: evaluation.json.
-        bundle: bundle.json.
+        evaluation: Content of evaluation.json.
+        bundle: Content of the bundle's bundle.json.
         policy: The bundle's policy document.
-        splits: splits.json.
+        splits: Content of splits.json.
     """
     metrics = evaluation["metrics"]
     guarantee = policy.get("guarantee")
@@ -89,7 +89,7 @@ def render_policy(policy: JsonDict) -> str:
     """What sweep or calibrate fitted on VAL_CALIB, as HTML.
 
     Args:
-        policy: thresholds.json or scrcparams.json.
+        policy: Content of thresholds.json or scrcparams.json.
     """
     return (
         _environment()
@@ -131,8 +131,8 @@ def render_adaptation(
     """What adapt did, as HTML.
 
     Args:
-        backbone: backbone.json of the backbone that came.
-        adaptation: Its record in the new backbone.json.
+        backbone: Content of backbone.json of the backbone that was adapted.
+        adaptation: The part `adaptation` of the new backbone.json.
         history: One row an optimiser step.
         counts: Trained parameters, and all.
     """

@@ -132,12 +132,12 @@ def read_instances(body: bytes | bytearray) -> list[bytes]:
         document = parse_json(body, "the body")
     except ContractError as error:
         raise DataError(str(error)) from error
-    items = document.get("instances") if isinstance(document, dict) else None
-    if not isinstance(items, list):
+    instances = document.get("instances") if isinstance(document, dict) else None
+    if not isinstance(instances, list):
         raise DataError(f'the body must be {{"instances": [...]}}, got {reprlib.repr(document)}')
-    if not 1 <= len(items) <= MAX_INSTANCES:
-        raise DataError(f"instances must be 1 to {MAX_INSTANCES}, got {len(items)}")
-    return [_file(item, f"instances[{i}]") for i, item in enumerate(items)]
+    if not 1 <= len(instances) <= MAX_INSTANCES:
+        raise DataError(f"instances must be 1 to {MAX_INSTANCES}, got {len(instances)}")
+    return [_file(instance, f"instances[{i}]") for i, instance in enumerate(instances)]
 
 
 def _file(instance: Any, place: str) -> bytes:

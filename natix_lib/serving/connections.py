@@ -140,20 +140,20 @@ class Sparse(logging.Filter):
     """Lets a warning through once in LOG_SECONDS and counts those like it, so that clients cannot fill a disk."""
 
     def __init__(self) -> None:
-        """Nothing was said yet."""
+        """Start with nothing logged."""
         super().__init__()
-        self._said: dict[Any, tuple[float, int]] = {}
+        self._last_logged: dict[Any, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record is logged."""
         if record.levelno < logging.WARNING:
             return True
         key, now = (record.name, str(record.msg), record.exc_info and record.exc_info[0]), time.monotonic()
-        since, left_out = self._said.get(key, (-LOG_SECONDS, 0))
+        since, left_out = self._last_logged.get(key, (-LOG_SECONDS, 0))
         if now - since < LOG_SECONDS:
-            self._said[key] = (since, left_out + 1)
+            self._last_logged[key] = (since, left_out + 1)
             return False
-        self._said[key] = (now, 0)
+        self._last_logged[key] = (now, 0)
         if left_out:
             record.msg = f"{record.msg} ({left_out} more like it were not logged)"
         return True

@@ -39,7 +39,7 @@ def serve(folder: Path, name: str, host: str, port: int) -> None:
     """Load a bundle and answer until SIGTERM or SIGINT, then finish the open requests and exit with 0.
 
     Args:
-        folder: The bundle.
+        folder: The bundle's folder.
         name: The model's name in the addresses.
         host: Address to listen on.
         port: 0 takes a free one; the log says which.

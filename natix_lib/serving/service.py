@@ -136,7 +136,7 @@ class Service:
         finally:
             self._counts["natix_predict_seconds_total"] += time.perf_counter() - started
         self._counts["natix_images_total"] += len(predictions)
-        self._counts["natix_accepted_images_total"] += sum(found["accepted"] for found in predictions)
+        self._counts["natix_accepted_images_total"] += sum(prediction["accepted"] for prediction in predictions)
         return JSONResponse({"predictions": predictions})
 
     async def _scored(self, request: Request, body: bytearray) -> list[dict[str, Any]]:

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from natix_lib import config
+from natix_lib.arrays import Bools, Floats
 from natix_lib.config.step_settings import CalibrateSettings
 from natix_lib.decisions import Certificate, Policy, fit_prediction_sets
 from natix_lib.decisions.calibration import Terms, calibrate
 from natix_lib.decisions.judgement import Judgement, bounded_curve, change_intervals, judge_probabilities, nll_around
 from natix_lib.decisions.policy import CALIBRATE_METHOD, SETS_SCORE, Decisions
-from natix_lib.decisions.score import Bools, Floats, softmax
+from natix_lib.decisions.score import softmax
 from natix_lib.decisions.sets import PAC
 from natix_lib.decisions.temperature import negative_log_likelihood
 from natix_lib.files import JsonDict, write_bytes, write_json

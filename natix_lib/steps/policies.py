@@ -11,9 +11,10 @@ import scipy
 from numpy.typing import NDArray
 
 from natix_lib import __version__
-from natix_lib.decisions.cut import Cut, judge_cut, matthews, tune_cut
+from natix_lib.arrays import Bools
+from natix_lib.decisions.cut import TunedCut, judge_cut, matthews, tune_cut
 from natix_lib.decisions.policy import Policy
-from natix_lib.decisions.score import Bools, group_log_odds, probability
+from natix_lib.decisions.score import group_log_odds, probability
 from natix_lib.files import JsonDict, replacing
 from natix_lib.logits import CalibrationSet
 
@@ -30,7 +31,7 @@ def provenance(data: CalibrationSet) -> JsonDict:
     }
 
 
-def tuned_cut(data: CalibrationSet, temperature: float, tune: bool) -> tuple[Cut | None, JsonDict | None]:
+def tuned_cut(data: CalibrationSet, temperature: float, tune: bool) -> tuple[TunedCut | None, JsonDict | None]:
     """The cut of the binary score that ships, None for 0.5, and how the best one was judged by `judge_cut`.
 
     Both are None when the task has no binary score, its labels are all positive or all negative, or not `tune`.
@@ -55,7 +56,7 @@ def tuned_cut(data: CalibrationSet, temperature: float, tune: bool) -> tuple[Cut
     return best if trial.kept else None, document
 
 
-def document_of(policy: Policy, cut: Cut | None, trial: JsonDict | None) -> JsonDict:
+def document_of(policy: Policy, cut: TunedCut | None, trial: JsonDict | None) -> JsonDict:
     """The part of a policy's file that decides, with what its cut reached and why it is there or not."""
     document = {**policy.to_document(), "cut_trial": trial}
     if cut is not None:

@@ -42,7 +42,7 @@ def extract(
     """Features of all views of all images, or of some.
 
     Args:
-        backbone: In eval mode, on the device to use.
+        backbone: Backbone in eval mode, on the device that computes.
         views: Images and how to look at them.
         dataloader: Batch size and workers.
         autocast: Precision of the backbone on a GPU; None computes in float32.
@@ -74,14 +74,14 @@ class FeatureCache:
         """Keep features below `folder`; an empty text keeps none."""
         self.folder = Path(folder) if folder else None
 
-    def get_or_compute(self, key: Mapping[str, object], compute: Callable[[], Tensor]) -> Tensor:
-        """The features stored under `key` (JSON), or `compute()`, then stored."""
+    def get_or_extract(self, key: Mapping[str, object], extract_features: Callable[[], Tensor]) -> Tensor:
+        """The features stored under `key` (JSON), or those that `extract_features()` gives, then stored."""
         if self.folder is None:
-            return compute()
+            return extract_features()
         path = self.folder / f"{sha256_bytes(canonical_json(key))}.safetensors"
         if (kept := _unchanged(path)) is not None:
             return torch.from_numpy(kept)
-        features = compute()
+        features = extract_features()
         values = np.ascontiguousarray(features.numpy())
         write_bytes(path, save({"features": values}, {"sha256": sha256_bytes(values.tobytes())}))
         return features

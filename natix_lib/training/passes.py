@@ -23,7 +23,7 @@ class Passes:
     """What all passes of a run over images share.
 
     Attributes:
-        transform: From an image to what the classifier takes.
+        transform: Turns an image into what the classifier takes.
         seed: Decides orders and augmented views.
         dataloader: Images of a batch, over all processes, and decoding processes.
         world: The processes that divide each pass.

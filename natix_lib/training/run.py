@@ -59,7 +59,7 @@ class Recipe:
         model: The head, and whether the backbone is tuned.
         training: Epochs, optimiser, seed, feature cache.
         dataloader: Images of a batch, over all processes, and decoding processes.
-        transform: From an image to what the classifier takes.
+        transform: Turns an image into what the classifier takes.
     """
 
     model: Model
@@ -130,7 +130,7 @@ def train_classifier(
         views = Views(images, recipe.transform, training.seed, numbers)
         rows = world.share(len(images))
         ids = images.ids[rows.start : rows.stop]
-        part = cache.get_or_compute(
+        part = cache.get_or_extract(
             cache_key(backbone_sha256, sets.fingerprint, views, ids, str(autocast)),
             lambda: extract(classifier.backbone, views, recipe.dataloader, autocast, reports.progress, what, rows),
         )

@@ -18,8 +18,8 @@ from tests.small_run import Chain
 
 def test_the_bundle_repeats_the_logits_that_the_policy_was_fitted_on(chain: Chain) -> None:
     images = open_set(chain.paths["val_calib_set"], "VAL_CALIB")
-    found = Bundle.load(chain.paths["bundle"]).logits(images.image(i) for i in range(len(images)))
-    assert np.allclose(found, read_logits(chain.paths["val_calib_logits"]).values, atol=1e-4)
+    logits = Bundle.load(chain.paths["bundle"]).logits(images.image(i) for i in range(len(images)))
+    assert np.allclose(logits, read_logits(chain.paths["val_calib_logits"]).values, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data", "scrcparams.json", "golden/golden.json"])
@@ -45,8 +45,8 @@ def test_a_prediction_carries_its_set_when_the_policy_has_sets(chain: Chain, tmp
     assert Bundle.load(chain.paths["bundle"]).predict([image])[0].classes is None
     sets = {"score": "lac", "threshold": 1.0}
     copy = changed_bundle(Path(chain.paths["bundle"]), tmp_path / "b", "scrcparams.json", sets=sets)
-    (found,) = Bundle.load(copy).predict([image])
-    assert found.classes == ["None", "Roadwork"]
+    (decision,) = Bundle.load(copy).predict([image])
+    assert decision.classes == ["None", "Roadwork"]
 
 
 def test_the_runtime_needs_neither_torch_nor_transformers(chain: Chain) -> None:

@@ -43,12 +43,12 @@ def test_a_column_is_one_thing() -> None:
 
 
 def test_text_and_float_numbers_are_coerced_but_fractions_of_a_whole_number_are_not() -> None:
-    found = config.parse(
+    parsed = config.parse(
         config.Config, with_values(training={"optimizer": {"lr": "1e-4"}, "epochs": 3.0}, model={"num_classes": 13.0})
     )
-    assert found.training.optimizer.lr == 1e-4
-    assert found.training.epochs == 3 and isinstance(found.training.epochs, int)
-    assert found.model.num_classes == 13
+    assert parsed.training.optimizer.lr == 1e-4
+    assert parsed.training.epochs == 3 and isinstance(parsed.training.epochs, int)
+    assert parsed.model.num_classes == 13
     assert "training.epochs: input should be a valid integer" in refusal(with_values(training={"epochs": 3.5}))
 
 
@@ -118,9 +118,9 @@ def test_class_names_and_their_number_must_agree() -> None:
 def test_overrides_reach_nested_keys_and_are_yaml(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(MINIMAL))
-    found = config.load(path, ["training.optimizer.lr=5e-5", "data.class_names=[None, Roadwork]", "scrc.alpha=0.1"])
-    assert found.training.optimizer.lr == 5e-5
-    assert found.data.class_names == ["None", "Roadwork"]
+    parsed = config.load(path, ["training.optimizer.lr=5e-5", "data.class_names=[None, Roadwork]", "scrc.alpha=0.1"])
+    assert parsed.training.optimizer.lr == 5e-5
+    assert parsed.data.class_names == ["None", "Roadwork"]
     with pytest.raises(ConfigError, match=r"--set takes section.key=value, got 'scrc.alpha'"):
         config.load(path, ["scrc.alpha"])
     with pytest.raises(ConfigError, match="scrc.alfa is not a known key, did you mean alpha?"):
@@ -164,12 +164,12 @@ def test_the_configs_we_ship_are_valid(path: Path) -> None:
 def config_or_one_line(path: Path) -> config.Config | str:
     """What a text gives; anything else than a config or a short line fails the test."""
     try:
-        found = config.load(path)
+        parsed = config.load(path)
     except ConfigError as error:
         assert "\n" not in str(error) and 0 < len(str(error)) <= 1000 and str(error).isprintable()
         return str(error)
-    json.dumps(step_settings(found), allow_nan=False).encode()  # what KFP is handed
-    return found
+    json.dumps(step_settings(parsed), allow_nan=False).encode()  # what KFP is handed
+    return parsed
 
 
 @pytest.mark.parametrize("count", [pytest.param(150, id="150"), pytest.param(2000, id="2000", marks=pytest.mark.slow)])
@@ -218,8 +218,8 @@ def test_the_text_that_the_random_ones_damage_is_valid(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_of_another_type_or_breaks_a_grammar_is_one_short_line(sections: dict, message: str) -> None:
-    found = refusal({**MINIMAL, **sections})
-    assert message in found and len(found) <= 1000 and "\n" not in found
+    refused = refusal({**MINIMAL, **sections})
+    assert message in refused and len(refused) <= 1000 and "\n" not in refused
 
 
 def test_of_many_mistakes_the_first_are_named_and_the_others_counted() -> None:
@@ -276,6 +276,6 @@ def test_what_is_printed_loads_again_to_the_same_config(tmp_path: Path) -> None:
     path.write_text(VALID)
     for override in ("split.seed=9007199254740992", "model.backbone_revision='0123'", "model.backbone_revision=no",
                      "model.backbone_revision=2026-01-01", "training.optimizer.lr=1e-7", "scrc.alpha=0.1"):  # fmt: skip
-        found = config.load(path, [override])
-        again.write_text(yaml.safe_dump(found.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
-        assert config.load(again) == found
+        parsed = config.load(path, [override])
+        again.write_text(yaml.safe_dump(parsed.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+        assert config.load(again) == parsed

@@ -49,7 +49,7 @@ def test_a_class_spelt_in_two_ways_is_refused_unless_both_are_named(one: str, ot
 
 
 @pytest.mark.parametrize(
-    ("labels", "settings", "kind", "message"),
+    ("labels", "settings", "error", "message"),
     [
         (
             ["a", None, None],
@@ -60,12 +60,12 @@ def test_a_class_spelt_in_two_ways_is_refused_unless_both_are_named(one: str, ot
         (["a", "a"], {}, DataError, "at least two classes, all 2 images are a"),
         ([0, 2], {"class_names": ["a", "b"]}, DataError, "label 2 of 1.jpg is none of the classes a, b"),
         (["a", "c"], {"class_names": ["a", "b"]}, DataError, "label 'c' of 1.jpg is none of the classes a, b"),
-        (["a", "b"], {"num_classes": 13}, ConfigError, "model.num_classes is 13 but the data has 2: a, b"),
-        (["a", "b"], {"positive_classes": ["z"]}, ConfigError, r"data.positive_classes \['z'\] are none of"),
+        (["a", "b"], {"num_classes": 13}, ConfigError, "^num_classes is 13 but the data has 2: a, b$"),
+        (["a", "b"], {"positive_classes": ["z"]}, ConfigError, r"^positive_classes \['z'\] are none of"),
     ],
 )
-def test_labels_that_fit_no_class_are_named(labels: list, settings: dict, kind: type, message: str) -> None:
-    with pytest.raises(kind, match=message):
+def test_labels_that_fit_no_class_are_named(labels: list, settings: dict, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
         resolve(labels, **settings)
 
 

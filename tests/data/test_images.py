@@ -13,9 +13,9 @@ from natix_lib.data.images import perceptual_hash, prepare
 from natix_lib.errors import DataError
 
 
-def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+def encoded(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
+    image.save(buffer, file_format, **options)
     return buffer.getvalue()
 
 
@@ -26,8 +26,8 @@ def stored(content: bytes) -> Image.Image:
 def huge_png() -> bytes:
     """A PNG of 50,000 x 50,000 pixels, by its header alone."""
 
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
     head = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
@@ -53,8 +53,8 @@ def test_exif_rotation_is_applied(picture: Callable[..., Image.Image]) -> None:
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "I;16", "1", "LA"])
 def test_every_mode_becomes_rgb(picture: Callable[..., Image.Image], mode: str) -> None:
     image = Image.new("I;16", (48, 32)) if mode == "I;16" else picture().convert(mode)
-    kind = "TIFF" if mode == "CMYK" else "PNG"
-    assert stored(prepare(encoded(image, kind), 64, MAX_PIXELS).content).mode == "RGB"
+    file_format = "TIFF" if mode == "CMYK" else "PNG"
+    assert stored(prepare(encoded(image, file_format), 64, MAX_PIXELS).content).mode == "RGB"
 
 
 def test_equal_pixels_have_equal_hashes_whatever_the_file(picture: Callable[..., Image.Image]) -> None:
@@ -92,9 +92,9 @@ def test_what_is_no_image_has_a_reason(content: bytes, message: str) -> None:
         prepare(content, 64, MAX_PIXELS)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_a_truncated_image_has_a_reason(picture: Callable[..., Image.Image], kind: str) -> None:
-    content = encoded(picture(200, 200), kind)
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
+def test_a_truncated_image_has_a_reason(picture: Callable[..., Image.Image], file_format: str) -> None:
+    content = encoded(picture(200, 200), file_format)
     with pytest.raises(DataError, match="cannot be decoded"):
         prepare(content[: len(content) // 2], 64, MAX_PIXELS)
 

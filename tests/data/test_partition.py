@@ -73,8 +73,8 @@ def test_every_class_comes_close_to_the_ratios(classes: int) -> None:
 
 def test_a_city_sized_group_does_not_spoil_the_other_roles() -> None:
     counts = np.concatenate([np.array([[400, 0]]), drives(80)])
-    found = shares(counts, roles_of(counts))
-    assert (found[:, 1] > 0.5 * RATIOS).all() and (found[:, 0] > 0).all()
+    held = shares(counts, roles_of(counts))
+    assert (held[:, 1] > 0.5 * RATIOS).all() and (held[:, 0] > 0).all()
 
 
 def test_the_seed_decides_and_nothing_else() -> None:
@@ -211,7 +211,7 @@ def test_groups_without_a_given_role_fill_what_is_absent() -> None:
             [[5, 5]] * 3 + [[1, 5]],
             [0, 1, 2, 3],
             2,
-            "split TEST holds 1 images of class class 0, split.min_per_class is 2",
+            "split TEST holds 1 images of class class 0, min_per_class is 2",
         ),
     ],
 )

@@ -116,28 +116,28 @@ def changed(values: np.ndarray, change: str) -> Any:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_what_says_the_same_gives_the_same_result(name: str) -> None:
-    call, kinds = CALLS[name]
-    plain = call(*(GOOD[kind] for kind in kinds))
-    for i, kind in enumerate(kinds):
-        for change in EQUAL.get(kind, ("list",)):
-            arguments = [GOOD[kind] for kind in kinds]
+    call, rules = CALLS[name]
+    plain = call(*(GOOD[rule] for rule in rules))
+    for i, rule in enumerate(rules):
+        for change in EQUAL.get(rule, ("list",)):
+            arguments = [GOOD[rule] for rule in rules]
             arguments[i] = changed(arguments[i], change)
             result = call(*arguments)
-            assert name == "check_groups" or same(result, plain), (kind, change)
+            assert name == "check_groups" or same(result, plain), (rule, change)
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_what_is_no_such_argument_is_one_line_that_names_it(name: str) -> None:
-    call, kinds = CALLS[name]
-    for i, kind in enumerate(kinds):
-        for change in (*BROKEN[kind], *ALWAYS, *(("short",) if len(kinds) > 1 else ())):
+    call, rules = CALLS[name]
+    for i, rule in enumerate(rules):
+        for change in (*BROKEN[rule], *ALWAYS, *(("short",) if len(rules) > 1 else ())):
             if (name, change) == ("Policy.apply", "empty"):
                 continue  # no image, no decision
-            arguments = [GOOD[kind] for kind in kinds]
+            arguments = [GOOD[rule] for rule in rules]
             arguments[i] = arguments[i][:-1] if change == "short" else changed(arguments[i], change)
             with pytest.raises(CalibrationError) as refusal:
                 call(*arguments)
-                pytest.fail(f"{kind}: {change} passed")
+                pytest.fail(f"{rule}: {change} passed")
             text = str(refusal.value)
             assert "\n" not in text and any(word in text for word in NAMES), text
 

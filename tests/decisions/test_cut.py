@@ -13,9 +13,9 @@ def test_no_other_cut_has_a_better_mcc(seed: int) -> None:
     generator = np.random.default_rng(seed)
     truth = generator.random(150) < 0.3
     scores = (generator.normal(0, 1, 150) + truth).round(1)
-    cut = tune_cut(scores, truth)
-    assert cut.mcc == pytest.approx(matthews_corrcoef(truth, scores > cut.logodds))
-    assert cut.mcc >= max(matthews_corrcoef(truth, scores > t) for t in scores) - 1e-12
+    tuned = tune_cut(scores, truth)
+    assert tuned.mcc == pytest.approx(matthews_corrcoef(truth, scores > tuned.logodds))
+    assert tuned.mcc >= max(matthews_corrcoef(truth, scores > t) for t in scores) - 1e-12
 
 
 def test_a_cut_lies_between_rows() -> None:
@@ -26,15 +26,15 @@ def test_a_cut_lies_between_rows() -> None:
 def test_the_emitted_score_rounds_to_the_cut_even_between_the_nearest_rows(low: float) -> None:
     high = max(low + 2e-12, np.nextafter(low, np.inf))
     logits = np.array([[0.0, low], [0.0, high]])
-    cut = tune_cut(group_log_odds(logits, np.array([False, True])), np.array([False, True]))
-    score = Policy(("a", "b"), ("b",), cut=cut.logodds).apply(logits).score
-    assert (score > 0.5).tolist() == [False, True] and cut.mcc == 1.0
+    tuned = tune_cut(group_log_odds(logits, np.array([False, True])), np.array([False, True]))
+    score = Policy(("a", "b"), ("b",), cut=tuned.logodds).apply(logits).score
+    assert (score > 0.5).tolist() == [False, True] and tuned.mcc == 1.0
 
 
 def test_rows_that_the_score_cannot_tell_apart_are_one() -> None:
     scores = np.array([0.3, np.nextafter(0.3, 1), 0.9, 0.2])
-    cut = tune_cut(scores, np.array([False, True, True, False]))
-    assert 0.2 < cut.logodds < 0.3 or 0.3 < cut.logodds < 0.9
+    tuned = tune_cut(scores, np.array([False, True, True, False]))
+    assert 0.2 < tuned.logodds < 0.3 or 0.3 < tuned.logodds < 0.9
 
 
 @pytest.mark.parametrize(

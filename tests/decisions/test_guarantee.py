@@ -140,8 +140,8 @@ def test_the_promise_is_not_kept_by_accepting_nothing(cell: str, procedure: str)
     levels = np.unique(cases.scores.round(1))
     best = max((cases.scores > t).mean() for t in levels if risk_above(cell, t) <= ALPHA)
     rule = certified(procedure, 0.1)
-    found = [rule(cases.scores[rows], cases.errors[rows]) for rows in draws(3000, 20)]
-    coverage = [0.0 if threshold is None else (cases.scores > threshold).mean() for threshold in found]
+    thresholds = [rule(cases.scores[rows], cases.errors[rows]) for rows in draws(3000, 20)]
+    coverage = [0.0 if threshold is None else (cases.scores > threshold).mean() for threshold in thresholds]
     assert min(coverage) > 0.8 * best
 
 
@@ -188,8 +188,8 @@ def misses_in_trials(cell: str, n: int, trials: int, delta: float, procedure: st
     """The true share that misses, of the sets fitted in each trial."""
     cases, accepted = pool(cell), accepts(cell)
     fit = partial(fit_prediction_sets, alpha=ALPHA, delta=delta, procedure=procedure)
-    found = (fit(cases.probabilities[rows], cases.labels[rows], accepted[rows]) for rows in draws(n, trials))
-    return np.array([missed(cell, sets.threshold) for sets in found])
+    fits = (fit(cases.probabilities[rows], cases.labels[rows], accepted[rows]) for rows in draws(n, trials))
+    return np.array([missed(cell, sets.threshold) for sets in fits])
 
 
 def sets_keep_the_promise(cell: str, n: int, trials: int, delta: float, procedure: str) -> bool:
@@ -254,9 +254,9 @@ def test_the_sets_of_a_few_rows_are_those_of_a_count_by_hand() -> None:
         (37, "pac", 0.37),  # P(Binomial(37, .1) <= 1) = .104
         (38, "pac", 0.37),  # .097
     ]:
-        own = 1 - np.arange(1, m + 1) / 100
+        scores = 1 - np.arange(1, m + 1) / 100
         sets = fit_prediction_sets(
-            np.stack([own, 1 - own], 1), np.zeros(m, int), np.ones(m, bool), 0.1, 0.1, None, procedure
+            np.stack([scores, 1 - scores], 1), np.zeros(m, int), np.ones(m, bool), 0.1, 0.1, None, procedure
         )
         assert sets.threshold == pytest.approx(threshold, abs=1e-12), (m, procedure)
         assert bool(sets.reason) == (threshold == 1.0)

@@ -37,15 +37,15 @@ def test_a_calibrated_model_lies_in_its_null_and_an_overconfident_one_outside() 
     confidence = generator.uniform(0.5, 1, 200)
     p_values = [ece_with_null(confidence, generator.random(200) < confidence, 200, seed).p_value for seed in range(60)]
     assert 0.35 < np.mean(p_values) < 0.65
-    found = ece_with_null(confidence, generator.random(200) < confidence, 500)
-    assert found.null_mean == pytest.approx(0.053, abs=0.03)  # not 0: why no percentile interval is given
+    test = ece_with_null(confidence, generator.random(200) < confidence, 500)
+    assert test.null_mean == pytest.approx(0.053, abs=0.03)  # not 0: why no percentile interval is given
     overconfident = ece_with_null(np.full(200, 0.95), generator.random(200) < 0.7, 500)
     assert overconfident.p_value < 0.01 and overconfident.value > overconfident.null_high
 
 
 def test_the_null_band_is_the_spread_of_a_binomial() -> None:
-    found = ece_with_null(np.full(400, 0.8), np.arange(400) < 320, 4000)
-    (only,) = found.reliability
+    test = ece_with_null(np.full(400, 0.8), np.arange(400) < 320, 4000)
+    (only,) = test.reliability
     assert (only["n"], only["confidence"], only["accuracy"]) == (400, pytest.approx(0.8), 0.8)
     low, high = (binom.ppf(tail, 400, 0.8) / 400 for tail in (0.025, 0.975))
     assert only["null_low"] == pytest.approx(low, abs=0.0051) and only["null_high"] == pytest.approx(high, abs=0.0051)

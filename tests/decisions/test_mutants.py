@@ -138,7 +138,7 @@ MUTANTS = {
         f"{GUARANTEE}::test_scrc_i_keeps_the_mean_on_few_rows_where_the_test_image_counts",
     ),
     "sets miss one more": Mutant(
-        "sets.fit_prediction_sets", "own[m - allowed - 1]", "own[m - allowed - 2]", COUNT_BY_HAND
+        "sets.fit_prediction_sets", "label_scores[m - allowed - 1]", "label_scores[m - allowed - 2]", COUNT_BY_HAND
     ),
     "too few accepted rows miss none": Mutant(
         "sets.fit_prediction_sets", "allowed < 0", "(allowed := max(allowed, 0)) < 0 or m == 0", COUNT_BY_HAND
@@ -166,14 +166,14 @@ MUTANTS = {
     ),
     "rejected are not missed": Mutant(
         "sweep._f1_curves",
-        "macro[rows] = np.diff(hits / (saids + total), prepend=0.0)",
-        "macro[rows] = np.diff(hits / (saids + np.cumsum(hit)), prepend=0.0)",
+        "macro[rows] = np.diff(hits / (predictions + total), prepend=0.0)",
+        "macro[rows] = np.diff(hits / (predictions + np.cumsum(hit)), prepend=0.0)",
         CURVE,
     ),
     "rejected are not missed in the chosen F1": Mutant(
         "sweep._counted_f1",
-        "(saids + totals)[present]",
-        "(saids + np.bincount(y, minlength=classes))[present]",
+        "(predictions + totals)[present]",
+        "(predictions + np.bincount(y, minlength=classes))[present]",
         f"{SWEEP}::test_the_chosen_threshold_is_the_best_of_all",
     ),
     "the temperature overflows": Mutant(
@@ -226,8 +226,8 @@ MUTANTS = {
     ),
     "no limit for a temperature without errors": Mutant(
         "temperature.fit_temperature",
-        "own >= smoothed",
-        "own > 0",
+        "depth >= smoothed",
+        "depth > 0",
         f"{TEMPERATURE}::test_twelve_rows_that_are_all_right_prove_no_certainty",
     ),
     "the limit warms an overconfident model": Mutant(

@@ -45,8 +45,8 @@ def torch_lbfgs(logits: np.ndarray, labels: np.ndarray, in_log: bool, **options:
         return loss
 
     optimizer.step(closure)
-    found = variable.detach()
-    return float(found.exp() if in_log else found)
+    fitted = variable.detach()
+    return float(fitted.exp() if in_log else fitted)
 
 
 @pytest.mark.parametrize("true", [0.5, 1.0, 2.5, 30.0])
@@ -55,10 +55,10 @@ def test_sklearns_scalar_search_and_torchs_line_search_on_log_t_find_the_same_te
     true: float, classes: int
 ) -> None:
     logits, labels = drawn(true, classes=classes)
-    found = fit_temperature(logits, labels).temperature
-    assert found == pytest.approx(1 / _TemperatureScaling().fit(logits, labels).beta_, rel=1e-5)
+    fitted = fit_temperature(logits, labels).temperature
+    assert fitted == pytest.approx(1 / _TemperatureScaling().fit(logits, labels).beta_, rel=1e-5)
     careful = {"line_search_fn": "strong_wolfe", "tolerance_grad": 1e-9, "tolerance_change": 1e-12}
-    assert found == pytest.approx(torch_lbfgs(logits, labels, in_log=True, **careful), rel=1e-5)
+    assert fitted == pytest.approx(torch_lbfgs(logits, labels, in_log=True, **careful), rel=1e-5)
 
 
 @pytest.mark.parametrize("true", [0.5, 2.5, 30.0])
@@ -71,13 +71,13 @@ def test_lbfgs_on_raw_t_misses_the_minimum_because_50_steps_of_a_fixed_rate_end_
     assert nll(logits, labels, fit.temperature) < nll(logits, labels, published) - 0.005
 
 
-class Logits(ClassifierMixin, BaseEstimator):
+class PassThrough(ClassifierMixin, BaseEstimator):
     """A trained classifier whose features are its logits."""
 
     def __init__(self, classes: int = 3) -> None:
         self.classes = classes
 
-    def fit(self, x: np.ndarray, y: np.ndarray) -> "Logits":
+    def fit(self, x: np.ndarray, y: np.ndarray) -> "PassThrough":
         self.classes_, self.n_features_in_ = np.arange(self.classes), self.classes
         return self
 
@@ -95,7 +95,7 @@ def test_sklearns_calibrated_classifier_cannot_predict_when_a_class_is_absent_be
     logits, labels = drawn(2.0, n=900, classes=3)
     kept = labels != absent
     logits, labels = logits[kept], labels[kept]
-    model = FrozenEstimator(Logits().fit(logits, labels))
+    model = FrozenEstimator(PassThrough().fit(logits, labels))
     calibrated = CalibratedClassifierCV(model, method="temperature", ensemble=True).fit(logits, labels)
     with pytest.raises(ValueError, match="could not be broadcast"):
         calibrated.predict_proba(logits)
@@ -109,7 +109,7 @@ def test_sklearns_calibrated_classifier_raises_in_fit_when_the_last_class_is_abs
 ):
     logits, labels = drawn(2.0, n=900, classes=3)
     logits, labels = logits[labels != 2], labels[labels != 2]
-    calibrated = CalibratedClassifierCV(FrozenEstimator(Logits().fit(logits, labels)), method="temperature")
+    calibrated = CalibratedClassifierCV(FrozenEstimator(PassThrough().fit(logits, labels)), method="temperature")
     with (
         pytest.warns(RuntimeWarning, match=r"training fold \(3\) does not match total number of classes \(2\)"),
         pytest.raises(IndexError, match="index 2 is out of bounds for axis 1 with size 2"),
@@ -140,15 +140,15 @@ def walked(scores: np.ndarray, errors: np.ndarray, alpha: float, delta: float) -
 
 def test_the_jumping_chains_equal_a_walk_over_every_rank() -> None:
     generator = np.random.default_rng(0)
-    found = []
+    thresholds = []
     for _ in range(200):
         n = int(generator.integers(5, 600))
         scores = generator.normal(0, 1, n).round(int(generator.integers(0, 4)))
         errors = generator.random(n) < generator.uniform(0, 0.9) / (1 + np.exp(generator.uniform(0, 4) * scores))
         alpha, delta = generator.uniform(0.02, 0.3), generator.uniform(0.02, 0.4)
-        found.append(certify_selection(scores, errors, alpha, delta).threshold)
-        assert found[-1] == walked(scores, errors, alpha, delta)
-    nothing, everything = found.count(None), found.count(-np.inf)
+        thresholds.append(certify_selection(scores, errors, alpha, delta).threshold)
+        assert thresholds[-1] == walked(scores, errors, alpha, delta)
+    nothing, everything = thresholds.count(None), thresholds.count(-np.inf)
     assert nothing > 20 and everything > 20 and nothing + everything < 160
 
 
@@ -166,9 +166,9 @@ def test_the_upper_bound_is_scipys_exact_one_sided_one(delta: float) -> None:
 @pytest.mark.parametrize("delta", [0.001, 0.0125, 0.1, 0.45])
 def test_the_most_errors_are_those_of_brute_force_and_never_fall(alpha: float, delta: float) -> None:
     sizes = [*range(1, 250), 1000, 5000]
-    found = [most_errors(m, alpha, delta) for m in sizes]
-    assert found == [int((binom.cdf(np.arange(m + 1), m, alpha) <= delta).sum()) - 1 for m in sizes]
-    assert (np.diff(found) >= 0).all()
+    most = [most_errors(m, alpha, delta) for m in sizes]
+    assert most == [int((binom.cdf(np.arange(m + 1), m, alpha) <= delta).sum()) - 1 for m in sizes]
+    assert (np.diff(most) >= 0).all()
 
 
 def selection(n: int = 3000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -234,26 +234,30 @@ def test_the_mean_nll_is_sklearns_log_loss(temperature: float) -> None:
 def test_random_points_of_the_curve_of_13_classes_are_sklearns_f1() -> None:
     logits, labels = drawn(1.5, n=3000)
     logits, labels = logits[labels != 5].round(1), labels[labels != 5]
-    sweep, scores, said = sweep_thresholds(logits, labels), log_odds(logits), logits.argmax(axis=1)
+    sweep, scores, predicted = sweep_thresholds(logits, labels), log_odds(logits), logits.argmax(axis=1)
     curve = sweep.curve
     options = {"labels": np.unique(labels), "average": "macro", "zero_division": 0}
     for i in np.random.default_rng(0).integers(0, len(curve.accepted), 60):
         accepted = scores > curve.threshold_logodds[i]
         assert accepted.sum() == curve.accepted[i]
-        shown = np.where(accepted, said, -1)
+        shown = np.where(accepted, predicted, -1)
         assert curve.macro_f1[i] == pytest.approx(f1_score(labels, shown, **options), abs=1e-12)
-        assert curve.f1_accepted[i] == pytest.approx(f1_score(labels[accepted], said[accepted], **options), abs=1e-12)
+        assert curve.f1_accepted[i] == pytest.approx(
+            f1_score(labels[accepted], predicted[accepted], **options), abs=1e-12
+        )
     lowest = -np.inf if sweep.threshold_logodds is None else sweep.threshold_logodds
-    assert sweep.f1_score == pytest.approx(f1_score(labels, np.where(scores > lowest, said, -1), **options), abs=1e-12)
+    assert sweep.f1_score == pytest.approx(
+        f1_score(labels, np.where(scores > lowest, predicted, -1), **options), abs=1e-12
+    )
 
 
 def test_random_points_of_the_curve_of_two_classes_are_sklearns_matthews_correlation() -> None:
     logits, labels = drawn(1.5, n=3000, classes=2)
-    curve, scores, said = sweep_thresholds(logits, labels).curve, log_odds(logits), logits.argmax(axis=1)
+    curve, scores, predicted = sweep_thresholds(logits, labels).curve, log_odds(logits), logits.argmax(axis=1)
     assert curve.mcc is not None
     for i in np.random.default_rng(0).integers(50, len(curve.accepted), 60):
         accepted = scores > curve.threshold_logodds[i]
-        assert curve.mcc[i] == pytest.approx(matthews_corrcoef(labels[accepted], said[accepted]), abs=1e-12)
+        assert curve.mcc[i] == pytest.approx(matthews_corrcoef(labels[accepted], predicted[accepted]), abs=1e-12)
 
 
 def test_the_aurc_without_ties_is_the_plain_mean_of_the_selective_risks() -> None:

@@ -133,11 +133,11 @@ def same_sweeps(left: list, right: list, copies: int = 1) -> None:
 
 def same_curves(one: ThresholdSweep, other: ThresholdSweep, copies: int) -> None:
     for name, values in vars(one.curve).items():
-        found = getattr(other.curve, name)
+        copied = getattr(other.curve, name)
         if name == "accepted":
-            assert (values * copies == found).all()
+            assert (values * copies == copied).all()
         elif values is not None:
-            assert values == pytest.approx(found, abs=1e-12)
+            assert values == pytest.approx(copied, abs=1e-12)
 
 
 @repeat(max_examples=60)
@@ -261,13 +261,13 @@ def test_every_policy_that_can_be_fitted_is_json_without_nan_and_applies_as_it_w
         )
         fitted.append((policy, fit.n_accepted, fit.n_errors))
     temperature = fit_temperature(logits, labels).temperature
-    for found, by_set in zip(certificates(logits, labels), sets(logits, labels) * 2, strict=False):
-        threshold = None if found.threshold in (None, -np.inf) else found.threshold
-        mode = ABSTAIN_ALL if not found.certified else ACCEPT_ALL if threshold is None else THRESHOLD
+    for certificate, by_set in zip(certificates(logits, labels), sets(logits, labels) * 2, strict=False):
+        threshold = None if certificate.threshold in (None, -np.inf) else certificate.threshold
+        mode = ABSTAIN_ALL if not certificate.certified else ACCEPT_ALL if threshold is None else THRESHOLD
         policy = Policy(
             classes, mode=mode, threshold=threshold, temperature=temperature, sets_threshold=by_set.threshold
         )
-        fitted.append((policy, found.accepted, found.errors))
+        fitted.append((policy, certificate.accepted, certificate.errors))
     for policy, accepted, errors in fitted:
         text = json.dumps(policy.to_document(), allow_nan=False)
         assert Policy.from_document(json.loads(text)) == policy
@@ -288,11 +288,11 @@ def test_one_row_is_scored_and_certifies_nothing(case: Case) -> None:
     highest = logits[0, labels[0]] == logits.max()
     expected = ("separable", "constant") if highest else ("ok", "worse_than_uniform", "clamped")
     assert fit_temperature(logits, labels).status in expected
-    assert not any(found.certified for found in certificates(logits, labels))
-    assert not any(found.certified for found in sets(logits, labels))
+    assert not any(certificate.certified for certificate in certificates(logits, labels))
+    assert not any(certificate.certified for certificate in sets(logits, labels))
     for name in ("ltt", "sgr"):  # where one right row is enough, one right row is certified
-        found = certify_selection(log_odds(logits), [not right], 0.99, 0.5, procedure=name)
-        assert found.certified == right and found.threshold == (-np.inf if right else None)
+        certificate = certify_selection(log_odds(logits), [not right], 0.99, 0.5, procedure=name)
+        assert certificate.certified == right and certificate.threshold == (-np.inf if right else None)
 
 
 @repeat(max_examples=40)
@@ -337,9 +337,9 @@ def policies(draw: st.DrawFn) -> Policy:
 @repeat(max_examples=300)
 @given(policies())
 def test_any_policy_is_read_back_bit_by_bit_from_json_without_nan(policy: Policy) -> None:
-    found = Policy.from_document(json.loads(json.dumps(policy.to_document(), allow_nan=False)))
-    assert found == policy
-    assert repr(found) == repr(policy)  # -0.0 equals 0.0 and is another number
+    reread = Policy.from_document(json.loads(json.dumps(policy.to_document(), allow_nan=False)))
+    assert reread == policy
+    assert repr(reread) == repr(policy)  # -0.0 equals 0.0 and is another number
 
 
 @pytest.mark.parametrize("decimals", [1, 6])
@@ -357,10 +357,12 @@ def test_the_runtime_decides_as_the_fit_did_for_a_row_alone_in_a_batch_and_in_an
     names = tuple(map(str, range(classes)))
     swept = sweep_thresholds(single, labels)
     errors = single.argmax(axis=1) != labels
-    found = certify_selection(log_odds(single), errors, 0.8 * errors.mean(), 0.2)
-    assert swept.threshold_logodds is not None and found.threshold is not None and np.isfinite(found.threshold)
+    certificate = certify_selection(log_odds(single), errors, 0.8 * errors.mean(), 0.2)
+    assert (
+        swept.threshold_logodds is not None and certificate.threshold is not None and np.isfinite(certificate.threshold)
+    )
     temperature = fit_temperature(single, labels).temperature
-    accepted = log_odds(single) > found.threshold
+    accepted = log_odds(single) > certificate.threshold
     by_set = fit_prediction_sets(softmax(single, temperature), labels, accepted, 0.05, 0.2)
     assert by_set.certified
     fitted = [
@@ -372,11 +374,11 @@ def test_the_runtime_decides_as_the_fit_did_for_a_row_alone_in_a_batch_and_in_an
             Policy(
                 names,
                 mode=THRESHOLD,
-                threshold=found.threshold,
+                threshold=certificate.threshold,
                 temperature=temperature,
                 sets_threshold=by_set.threshold,
             ),
-            found.accepted,
+            certificate.accepted,
         ),
     ]
     for policy, count in fitted:
@@ -390,8 +392,8 @@ def test_the_runtime_decides_as_the_fit_did_for_a_row_alone_in_a_batch_and_in_an
                 if getattr(batch, name) is not None:
                     assert same(getattr(batch, name), np.concatenate([getattr(one, name) for one in alone])), name
     assert batch.sets is not None
-    own = 1 - batch.probabilities[np.arange(n), labels]
-    assert (own[batch.accepted] > by_set.threshold).sum() == by_set.k
+    label_scores = 1 - batch.probabilities[np.arange(n), labels]
+    assert (label_scores[batch.accepted] > by_set.threshold).sum() == by_set.k
     assert (~batch.sets[np.arange(n), labels])[batch.accepted].sum() <= by_set.k
 
 

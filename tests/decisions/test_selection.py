@@ -26,9 +26,11 @@ def test_ltt_accepts_much_where_the_model_is_good() -> None:
 @pytest.mark.parametrize("procedure", PROCEDURES)
 def test_the_certificate_counts_what_the_runtime_will_accept(procedure: str) -> None:
     scores, errors = tied(1500)
-    found = certify_selection(scores, errors, 0.2, 0.1, procedure=procedure)
-    assert found.threshold is not None and 0 < (scores > found.threshold).sum() == found.accepted < 1500
-    assert errors[scores > found.threshold].sum() == found.errors > 0
+    certificate = certify_selection(scores, errors, 0.2, 0.1, procedure=procedure)
+    assert (
+        certificate.threshold is not None and 0 < (scores > certificate.threshold).sum() == certificate.accepted < 1500
+    )
+    assert errors[scores > certificate.threshold].sum() == certificate.errors > 0
 
 
 @pytest.mark.parametrize("procedure", PROCEDURES)
@@ -38,11 +40,11 @@ def test_what_is_certified_passes_the_exact_test_at_the_delta_spent(procedure: s
     for _ in range(100):
         scores = generator.normal(0, 2, 300).round(1)
         errors = generator.random(300) < generator.uniform(0.2, 0.9) / (1 + np.exp(scores))
-        found = certify_selection(scores, errors, 0.15, 0.2, procedure=procedure)
-        passed += found.certified
-        if found.certified:
-            assert binom.cdf(found.errors, found.accepted, 0.15) <= found.delta_spent
-            assert found.upper_bound is not None and found.upper_bound <= 0.15
+        certificate = certify_selection(scores, errors, 0.15, 0.2, procedure=procedure)
+        passed += certificate.certified
+        if certificate.certified:
+            assert binom.cdf(certificate.errors, certificate.accepted, 0.15) <= certificate.delta_spent
+            assert certificate.upper_bound is not None and certificate.upper_bound <= 0.15
     assert 10 < passed < 100
 
 
@@ -66,8 +68,8 @@ def test_delta_is_shared_among_the_tests(procedure: str, least: int) -> None:
     """Rows that are all right are certified as soon as (1 - alpha)^m is at most the share of delta, and not before."""
     grid = [-1.0, -2, -3, -4] if procedure == "grid" else None
     for n in (least - 1, least):
-        found = certify_selection(np.arange(float(n)), np.zeros(n), 0.1, 0.1, procedure=procedure, grid=grid)
-        assert found.certified == (n == least)
+        certificate = certify_selection(np.arange(float(n)), np.zeros(n), 0.1, 0.1, procedure=procedure, grid=grid)
+        assert certificate.certified == (n == least)
 
 
 def test_the_bound_is_clopper_and_pearsons() -> None:
@@ -79,24 +81,24 @@ def test_the_bound_is_clopper_and_pearsons() -> None:
 
 @pytest.mark.parametrize("procedure", PROCEDURES)
 def test_the_bound_of_a_certificate_is_at_the_delta_spent(procedure: str) -> None:
-    found = certify_selection(*tied(1500), 0.2, 0.1, procedure=procedure)
-    assert found.delta_spent < 0.1
-    assert found.upper_bound == pytest.approx(
-        beta.ppf(1 - found.delta_spent, found.errors + 1, found.accepted - found.errors)
+    certificate = certify_selection(*tied(1500), 0.2, 0.1, procedure=procedure)
+    assert certificate.delta_spent < 0.1
+    assert certificate.upper_bound == pytest.approx(
+        beta.ppf(1 - certificate.delta_spent, certificate.errors + 1, certificate.accepted - certificate.errors)
     )
 
 
 def test_too_few_rows_are_an_answer_with_its_reason() -> None:
-    found = certify_selection(np.arange(40.0), np.zeros(40), 0.02, 0.05)
-    assert (found.certified, found.threshold) == (False, None)
-    assert found.reason == "needs at least 217 images at alpha 0.02, delta 0.05 (ltt), has 40"
+    certificate = certify_selection(np.arange(40.0), np.zeros(40), 0.02, 0.05)
+    assert (certificate.certified, certificate.threshold) == (False, None)
+    assert certificate.reason == "needs at least 217 images at alpha 0.02, delta 0.05 (ltt), has 40"
 
 
 def test_errors_at_the_top_are_an_answer_with_its_reason() -> None:
     errors = np.zeros(200)
     errors[-60:] = 1  # the most confident ones
-    found = certify_selection(np.arange(200.0), errors, 0.1, 0.1)
-    assert not found.certified and "of the 36 most confident images 36 are wrong" in found.reason
+    certificate = certify_selection(np.arange(200.0), errors, 0.1, 0.1)
+    assert not certificate.certified and "of the 36 most confident images 36 are wrong" in certificate.reason
 
 
 def test_the_grid_returns_a_threshold_of_its_own() -> None:
@@ -104,22 +106,24 @@ def test_the_grid_returns_a_threshold_of_its_own() -> None:
     scores = generator.normal(0, 1, 2000)
     errors = generator.random(2000) < np.where(scores > 0.3, 0.01, 0.5)
     grid = [1.3, -0.7, 0.7, 0.4, 0.1]  # in no order
-    found = certify_selection(scores, errors, 0.05, 0.1, procedure="grid", grid=grid)
-    assert found.threshold == 0.4 and found.accepted == (scores > 0.4).sum()
-    assert found.delta_spent == pytest.approx(0.1 / 5)
+    certificate = certify_selection(scores, errors, 0.05, 0.1, procedure="grid", grid=grid)
+    assert certificate.threshold == 0.4 and certificate.accepted == (scores > 0.4).sum()
+    assert certificate.delta_spent == pytest.approx(0.1 / 5)
 
 
 def test_grid_thresholds_between_the_same_two_rows_are_one_answer_and_the_lowest_is_given() -> None:
-    found = certify_selection(np.arange(100.0), np.zeros(100), 0.1, 0.1, procedure="grid", grid=[49.8, 49.2, 49.0])
-    assert (found.threshold, found.accepted) == (49.0, 50)
+    certificate = certify_selection(
+        np.arange(100.0), np.zeros(100), 0.1, 0.1, procedure="grid", grid=[49.8, 49.2, 49.0]
+    )
+    assert (certificate.threshold, certificate.accepted) == (49.0, 50)
 
 
 def test_the_grid_certifies_behind_a_bad_top_where_a_chain_stops() -> None:
     scores, errors = np.arange(1000.0), np.zeros(1000)
     errors[-30:] = 1  # the most confident ones
     assert not certify_selection(scores[500:], errors[500:], 0.1, 0.1).certified
-    found = certify_selection(scores[500:], errors[500:], 0.1, 0.1, procedure="grid", grid=[960.0, 900.0, 499.0])
-    assert (found.threshold, found.accepted, found.errors) == (499.0, 500, 30)
+    certificate = certify_selection(scores[500:], errors[500:], 0.1, 0.1, procedure="grid", grid=[960.0, 900.0, 499.0])
+    assert (certificate.threshold, certificate.accepted, certificate.errors) == (499.0, 500, 30)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +136,7 @@ def test_the_grid_certifies_behind_a_bad_top_where_a_chain_stops() -> None:
         ({"scores": [0, np.nan, 1]}, "scores must be finite, row 1 is not"),
         ({"errors": [0, 0.5, 1]}, "errors must be 0 or 1, row 1 is not: 0.5"),
         ({"errors": [0, 2, 1]}, "errors must be 0 or 1, row 1 is not"),
-        ({"procedure": "magic"}, "scrc.procedure must be one of ltt, sgr, grid, got 'magic'"),
+        ({"procedure": "magic"}, "procedure must be one of ltt, sgr, grid, got 'magic'"),
         ({"procedure": "grid", "grid": []}, r"grid must hold thresholds, at least one and none NaN, got \[\]"),
         ({"procedure": "grid", "grid": [0.5, np.nan]}, r"grid must hold .* got \[0.5, nan\]"),
     ],

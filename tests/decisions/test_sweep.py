@@ -35,8 +35,8 @@ def test_every_point_of_the_curve_is_what_counting_gives(classes: int, decimals:
     curve = sweep_thresholds(logits, labels).curve
     assert (np.diff(curve.accepted) > 0).all() and curve.accepted[-1] == 120
     for i, threshold in enumerate(curve.threshold_logodds):
-        found = (curve.coverage[i], curve.selective_risk[i], curve.macro_f1[i], curve.f1_accepted[i])
-        assert found == pytest.approx(by_hand(logits, labels, threshold))
+        point = (curve.coverage[i], curve.selective_risk[i], curve.macro_f1[i], curve.f1_accepted[i])
+        assert point == pytest.approx(by_hand(logits, labels, threshold))
 
 
 def test_the_chosen_threshold_is_the_best_of_all() -> None:

@@ -114,7 +114,7 @@ def test_a_backbone_whose_modules_match_no_target_is_refused(backbone: nn.Module
 
 
 def test_more_unfrozen_blocks_than_there_are_is_refused(backbone: nn.Module) -> None:
-    with pytest.raises(ConfigError, match=r"explora.unfrozen_blocks must be in 0..2, the backbone's blocks, got 3"):
+    with pytest.raises(ConfigError, match=r"^unfrozen_blocks must be in 0..2, the backbone's blocks, got 3"):
         add_adapters(backbone, 4, 1.0, 3)
 
 
@@ -137,15 +137,15 @@ def test_dinov2_is_adapted_too() -> None:
 def test_the_teacher_shares_what_is_frozen_and_averages_what_trains(backbone: nn.Module) -> None:
     add_adapters(backbone, 4, 1.0, 1)
     teacher = teacher_of(backbone)
-    own, student = dict(teacher.named_parameters()), dict(backbone.named_parameters())
+    teacher_parameters, student = dict(teacher.named_parameters()), dict(backbone.named_parameters())
     names = trainable_names(backbone)
-    assert all((own[n] is student[n]) == (n not in names) for n in student)
-    assert not teacher.training and not any(p.requires_grad for n, p in own.items() if n in names)
-    before = {n: own[n].clone() for n in names}
+    assert all((teacher_parameters[n] is student[n]) == (n not in names) for n in student)
+    assert not teacher.training and not any(p.requires_grad for n, p in teacher_parameters.items() if n in names)
+    before = {n: teacher_parameters[n].clone() for n in names}
     disturb(backbone)
     update_teacher(teacher, backbone, 0.75)
     for n in names:
-        torch.testing.assert_close(own[n], 0.75 * before[n] + 0.25 * student[n].detach())
+        torch.testing.assert_close(teacher_parameters[n], 0.75 * before[n] + 0.25 * student[n].detach())
 
 
 def test_the_teacher_gives_the_same_twice_and_the_student_does_not(backbone: nn.Module) -> None:

@@ -28,14 +28,14 @@ def pictures(n: int = 1, side: int = 16, seed: int = 0) -> torch.Tensor:
 
 def test_a_whole_crop_at_the_same_size_is_the_image() -> None:
     images = pictures()
-    found = apply(images, torch.tensor([[16, 16]]), plain(), 16, *PLAIN)
-    torch.testing.assert_close(found, images / 255, rtol=0, atol=1e-5)
+    crops = apply(images, torch.tensor([[16, 16]]), plain(), 16, *PLAIN)
+    torch.testing.assert_close(crops, images / 255, rtol=0, atol=1e-5)
 
 
 def test_a_mirrored_crop_is_mirrored() -> None:
     images = pictures()
-    found = apply(images, torch.tensor([[16, 16]]), plain(flip=np.ones(1, bool)), 16, *PLAIN)
-    torch.testing.assert_close(found, (images / 255).flip(3), rtol=0, atol=1e-5)
+    crops = apply(images, torch.tensor([[16, 16]]), plain(flip=np.ones(1, bool)), 16, *PLAIN)
+    torch.testing.assert_close(crops, (images / 255).flip(3), rtol=0, atol=1e-5)
 
 
 def test_padding_is_never_seen() -> None:
@@ -49,8 +49,8 @@ def test_padding_is_never_seen() -> None:
 def test_a_crop_that_shrinks_averages_instead_of_skipping() -> None:
     images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     images[..., ::2] = 255  # one-pixel stripes alias to black or white when pixels are skipped
-    found = apply(images, torch.tensor([[64, 64]]), plain(), 16, *PLAIN)
-    assert found.mean() == pytest.approx(0.5, abs=0.02) and float(found.std()) < 0.1
+    crops = apply(images, torch.tensor([[64, 64]]), plain(), 16, *PLAIN)
+    assert crops.mean() == pytest.approx(0.5, abs=0.02) and float(crops.std()) < 0.1
 
 
 def test_boxes_lie_inside_and_keep_area_and_ratio() -> None:

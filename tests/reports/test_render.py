@@ -40,9 +40,9 @@ def documents(names: tuple[str, ...] = ("None", "Roadwork"), step: str = "calibr
     document = fitted(step, names, **settings)
     policy = Policy.from_document(document)
     scored = Scored(labels, (np.arange(200) // 4).astype(str), policy.apply(logits), policy.positive_mask())
-    found = evaluate(scored, names, {"city": ["Arden", EVIL] * 100}, 100, 0.95, 0, 20)
+    figures = evaluate(scored, names, {"city": ["Arden", EVIL] * 100}, 100, 0.95, 0, 20)
     evaluation = {
-        **found,
+        **figures,
         "class_names": list(names),
         "warnings": ["The accept rule carries no guarantee: too few."],
         "policy": {"mode": policy.mode},

@@ -29,12 +29,12 @@ def printed(bundle: Bundle, files: list[Path]) -> list[Message]:
     """What the service must answer, written by hand from `Bundle.predict` on the files."""
     return [
         {
-            "label": found.label,
-            "probabilities": {name: round(value, 6) for name, value in found.probabilities.items()},
-            "score": round(found.score, 6),
-            "accepted": found.accepted,
+            "label": decision.label,
+            "probabilities": {name: round(value, 6) for name, value in decision.probabilities.items()},
+            "score": round(decision.score, 6),
+            "accepted": decision.accepted,
         }
-        for found in bundle.predict(map(open_image, files))
+        for decision in bundle.predict(map(open_image, files))
     ]
 
 

@@ -47,9 +47,9 @@ def test_the_service_runs_without_torch_and_finishes_the_open_request_at_sigterm
     with process, ExitStack() as stack:
         stack.callback(process.kill)
         assert process.stderr
-        said = process.stderr.readline()
-        port = re.search(r"Serving street from .* on 127.0.0.1 port (\d+)$", said)
-        assert port, said
+        line = process.stderr.readline()
+        port = re.search(r"Serving street from .* on 127.0.0.1 port (\d+)$", line)
+        assert port, line
         open_request, probe = (
             stack.enter_context(closing(http.client.HTTPConnection("127.0.0.1", int(port[1]), timeout=20)))
             for _ in range(2)

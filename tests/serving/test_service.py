@@ -30,8 +30,8 @@ def test_predictions_are_those_of_the_bundle_in_the_order_of_the_instances(
 ) -> None:
     answer = client.post(PREDICT, json=request_of(files))
     assert answer.status_code == 200 and answer.json() == {"predictions": printed(bundle, files)}
-    assert len({found["score"] for found in answer.json()["predictions"]}) == len(files)
-    assert {found["accepted"] for found in answer.json()["predictions"]} == {True, False}
+    assert len({prediction["score"] for prediction in answer.json()["predictions"]}) == len(files)
+    assert {prediction["accepted"] for prediction in answer.json()["predictions"]} == {True, False}
 
 
 def test_the_short_form_and_wrapped_base64_mean_the_same(client: TestClient, bundle: Bundle, files: list[Path]) -> None:
@@ -45,8 +45,8 @@ def test_a_prediction_has_its_set_when_the_policy_has_sets(
 ) -> None:
     copy = changed_bundle(soft_bundle, tmp_path / "b", "scrcparams.json", sets={"score": "lac", "threshold": 1.0})
     with TestClient(make_app(Bundle.load(copy), "natix")) as client:
-        (found,) = client.post(PREDICT, json={"instances": [{"b64": b64(png(picture()))}]}).json()["predictions"]
-    assert found["set"] == ["None", "Roadwork"]
+        (prediction,) = client.post(PREDICT, json={"instances": [{"b64": b64(png(picture()))}]}).json()["predictions"]
+    assert prediction["set"] == ["None", "Roadwork"]
 
 
 def test_models_readiness_and_liveness_are_told_as_kserve_asks(client: TestClient) -> None:
@@ -326,9 +326,9 @@ def test_requests_at_the_same_time_get_the_answers_they_get_alone_and_are_scored
         inside.append(1)
         seen.append(len(inside))
         time.sleep(0.005)
-        found = logits(images)
+        values = logits(images)
         inside.pop()
-        return found
+        return values
 
     monkeypatch.setattr(bundle, "logits", watched)
     with ThreadPoolExecutor(8) as pool:
@@ -344,7 +344,7 @@ def test_the_metrics_count_requests_errors_images_and_what_was_accepted(
     client.post(PREDICT, json=request_of(files[:3]))
     client.post(PREDICT, content=b"")
     client.get("/v1/models/natix")
-    accepted = sum(found["accepted"] for found in printed(bundle, files) + printed(bundle, files[:3]))
+    accepted = sum(prediction["accepted"] for prediction in printed(bundle, files) + printed(bundle, files[:3]))
     answer = client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     values = dict(line.split() for line in answer.text.splitlines() if not line.startswith("#"))

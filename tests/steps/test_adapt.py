@@ -104,7 +104,7 @@ def test_what_does_not_fit_is_refused_before_any_work(chain: Chain, tmp_path: Pa
         run(chain, tmp_path / "size", image_size=30)
     with pytest.raises(ConfigError, match="explora.prototypes 99999 need at least 49 images at once"):
         run(chain, tmp_path / "prototypes", prototypes=99999)
-    with pytest.raises(ConfigError, match="explora.unfrozen_blocks must be in"):
+    with pytest.raises(ConfigError, match="unfrozen_blocks must be in"):
         run(chain, tmp_path / "blocks", unfrozen_blocks=9)
 
 

@@ -235,7 +235,7 @@ def test_a_giant_group_is_said_with_its_rule_and_named_when_no_division_exists(t
         r"One group holds 42 images, 58% of all, most of them joined by place \(split.gps_radius_m\), first 00-0.png"
     )
     assert re.match(message, document["warnings"][0])
-    with pytest.raises(DataError, match=r"split.min_per_class.*; one group holds 42 images, 58% of all, most of them"):
+    with pytest.raises(DataError, match=r"min_per_class.*; one group holds 42 images, 58% of all, most of them"):
         run(dataset, tmp_path / "b", min_per_class=13)
 
 

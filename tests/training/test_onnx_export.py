@@ -19,28 +19,28 @@ from natix_lib.training.onnx_export import export_onnx
 SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 8, "image_size": 32}
 
 
-def classifier(kind: str, tiny_backbone: Path) -> Classifier:
+def classifier(model_type: str, tiny_backbone: Path) -> Classifier:
     torch.manual_seed(0)
-    if kind == "dinov3":
+    if model_type == "dinov3":
         backbone = load_backbone(tiny_backbone)
-    elif kind == "dinov2":
+    elif model_type == "dinov2":
         backbone = Dinov2Model(Dinov2Config(**SMALL)).eval()
     else:
         backbone = Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**SMALL)).eval()
     return Classifier(backbone, 3, "mlp", 0.1).eval()
 
 
-@pytest.mark.parametrize("kind", ["dinov3", "dinov2", "dinov2 with registers"])
-def test_onnx_repeats_torch_for_any_number_of_images(kind: str, tiny_backbone: Path, tmp_path: Path) -> None:
-    model = classifier(kind, tiny_backbone)
+@pytest.mark.parametrize("model_type", ["dinov3", "dinov2", "dinov2 with registers"])
+def test_onnx_repeats_torch_for_any_number_of_images(model_type: str, tiny_backbone: Path, tmp_path: Path) -> None:
+    model = classifier(model_type, tiny_backbone)
     export_onnx(model, 32, tmp_path / MODEL, INPUT, OUTPUT)
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     for images in (1, 5):
         pixels = torch.randn(images, 3, 32, 32, generator=torch.Generator().manual_seed(images))
         with torch.no_grad():
             expected = model(pixels).numpy()
-        (found,) = session.run(None, {"pixel_values": pixels.numpy()})
-        assert np.allclose(found, expected, atol=1e-4)
+        (logits,) = session.run(None, {"pixel_values": pixels.numpy()})
+        assert np.allclose(logits, expected, atol=1e-4)
 
 
 def test_the_model_tells_nothing_of_the_machine(tiny_backbone: Path, tmp_path: Path) -> None:

@@ -138,12 +138,12 @@ def test_features_that_were_changed_in_the_cache_are_computed_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[bytes], bytes]
 ) -> None:
     features, key = torch.rand(3, 2, 4), {"weights": "x"}
-    assert FeatureCache(str(tmp_path)).get_or_compute(key, lambda: features) is features
+    assert FeatureCache(str(tmp_path)).get_or_extract(key, lambda: features) is features
     (path,) = tmp_path.iterdir()
-    assert torch.equal(FeatureCache(str(tmp_path)).get_or_compute(key, lambda: torch.zeros(1)), features)
+    assert torch.equal(FeatureCache(str(tmp_path)).get_or_extract(key, lambda: torch.zeros(1)), features)
     path.write_bytes(damage(path.read_bytes()))
     for expected in (f"cached {path} was changed: repeated\n", ""):
-        assert torch.equal(FeatureCache(str(tmp_path)).get_or_compute(key, lambda: features.clone()), features)
+        assert torch.equal(FeatureCache(str(tmp_path)).get_or_extract(key, lambda: features.clone()), features)
         assert capsys.readouterr().out == expected
 
 
@@ -185,5 +185,5 @@ def test_a_classifier_with_a_missing_key_is_refused(tiny_backbone: Path, tmp_pat
 def test_a_share_of_no_images_has_no_features(tiny_backbone: Path) -> None:
     backbone = load_backbone(tiny_backbone)
     views = Views(Squares(4, 1), TRANSFORM, 0, (1, 2))
-    found = extract(backbone, views, config.Dataloader(batch_size=2, num_workers=0), rows=range(0))
-    assert found.shape == (0, 2, feature_width(backbone)) == (0, 2, 128)
+    features = extract(backbone, views, config.Dataloader(batch_size=2, num_workers=0), rows=range(0))
+    assert features.shape == (0, 2, feature_width(backbone)) == (0, 2, 128)
