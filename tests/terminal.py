@@ -41,7 +41,7 @@ class Terminal:
 def run(command: Sequence[str], columns: int, **environment: str) -> tuple[int, str]:
     """Run a command with a terminal as stdin, stdout and stderr; its exit code and all that it has written.
 
-    Not with COLUMNS and LINES, which pytest-xdist's processes have from GNU readline: they tell another terminal's size.
+    Not with COLUMNS and LINES, which tests in a process of pytest-xdist have from GNU readline: of another terminal.
     """
     terminal = Terminal(columns)
     slave = terminal.slave
