@@ -75,7 +75,7 @@ def api() -> Iterator[Api]:
 def kfp(api: Api, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("KF_")}
     return subprocess.run(
-        [str(KFP), "--endpoint", api.url, *arguments], capture_output=True, text=True, timeout=120, env=environment
+        [str(KFP), "--endpoint", api.url, *arguments], capture_output=True, text=True, timeout=600, env=environment
     )
 
 
