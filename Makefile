@@ -42,7 +42,7 @@ demo: install ## The main job on drawn street images: data, backbone, whole pipe
 	$(BIN)/natix demo --output demo --classes $(CLASSES)
 
 test: install ## The fast tests
-	$(BIN)/python -m pytest -m "not slow and not long and not containers" -n auto
+	$(BIN)/python -m pytest -m "not slow and not long and not containers" -n auto --dist loadgroup
 
 test-slow: install ## Whole pipelines, real photographs, both data sets
 	$(BIN)/python -m pytest -m "slow and not alone" -n auto --dist loadgroup

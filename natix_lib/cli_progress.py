@@ -3,8 +3,12 @@
 On a terminal the line of the step at work is redrawn by Rich's Live, which by default takes stdout and stderr over and
 prints whatever goes there above its own line. Here it must not: `natix run` takes KFP's output into its log, and
 Live would take it back and flood the screen.
+
+A line that the terminal folds cannot be redrawn: only its last row is erased. So the width is asked of the terminal
+itself. Rich believes COLUMNS instead, which programs export (whatever loads GNU readline does) and terminals outgrow.
 """
 
+import os
 import time
 from types import TracebackType
 
@@ -72,8 +76,14 @@ class RunDisplay:
 
     def _show(self, step: str, text: str) -> None:
         shown = Text.assemble(step, ("  " + "".join(c if c.isprintable() else " " for c in text), "dim"))
-        shown.truncate(self.console.width - 3, overflow="ellipsis")  # beside the spinner, on one line
+        shown.truncate(self._columns() - 3, overflow="ellipsis")  # beside the spinner, on one line
         self._spinner.update(text=shown)
+
+    def _columns(self) -> int:
+        try:
+            return min(self.console.width, os.get_terminal_size(self.console.file.fileno()).columns or 80)
+        except OSError:  # no terminal, or a file without a descriptor
+            return self.console.width
 
     def _print(self, *parts: tuple[str, str]) -> None:
         self._stop()

@@ -106,9 +106,10 @@ class Cluster:
         return self.folder / f"{name}-node-{rank}.log"
 
     def status(self, name: str) -> dict[str, Any]:
-        codes = [process.poll() for process in self.nodes[name]]
+        processes = self.nodes.get(name, [])
+        codes = [process.poll() for process in processes]
         if any(code for code in codes):
-            for process in self.nodes[name]:
+            for process in processes:
                 process.kill()  # JobSet's failure policy
             kind = "Failed"
         elif all(code == 0 for code in codes):
@@ -171,7 +172,11 @@ def cluster(folder: Path) -> Iterator[Cluster]:
                 self.answer_json({"kind": "PodList", "items": found.pods(selector.split("%2C")[0])})
             elif found_log := re.fullmatch(f"/api/v1/namespaces/{NAMESPACE}/pods/(.+)-node-([0-9]+)/log", path):
                 name, rank = found_log[1], int(found_log[2])
-                while found.nodes[name][rank].poll() is None:
+                if name not in found.nodes:
+                    self.refuse(404, "NotFound")
+                    return
+                process = found.nodes[name][rank]
+                while process.poll() is None:  # a deleted job's node is killed, which ends its log
                     found.status(name)  # a node that fails takes the others with it
                     time.sleep(0.1)
                 self.answer(200, found.log(name, rank).read_bytes(), {"Content-Type": "text/plain"})

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 MARK = "NATIX_TEST_MARK"
+PATIENCE = 600.0  # seconds for what must come; a loaded machine starts a process that imports torch in two minutes
 
 
 def alive(mark: str) -> list[str]:

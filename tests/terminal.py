@@ -39,11 +39,15 @@ class Terminal:
 
 
 def run(command: Sequence[str], columns: int, **environment: str) -> tuple[int, str]:
-    """Run a command with a terminal as stdin, stdout and stderr; its exit code and all that it has written."""
+    """Run a command with a terminal as stdin, stdout and stderr; its exit code and all that it has written.
+
+    Not with COLUMNS and LINES, which tests in a process of pytest-xdist have from GNU readline: of another terminal.
+    """
     terminal = Terminal(columns)
     slave = terminal.slave
+    inherited = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
     process = subprocess.Popen(
-        command, stdin=slave, stdout=slave, stderr=slave, cwd=ROOT, env={**os.environ, "TERM": "xterm", **environment}
+        command, stdin=slave, stdout=slave, stderr=slave, cwd=ROOT, env={**inherited, "TERM": "xterm", **environment}
     )
     os.close(slave)
     return process.wait(), terminal.text()

@@ -25,7 +25,7 @@ def machine(tmp_path: Path) -> dict[str, str]:
 
 
 def made(machine: dict[str, str], *targets: str) -> tuple[int, list[str]]:
-    done = subprocess.run([ROOT / ".ci" / "run", *targets], env=machine, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([ROOT / ".ci" / "run", *targets], env=machine, capture_output=True, text=True, timeout=600)
     return done.returncode, done.stdout.split()
 
 

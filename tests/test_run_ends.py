@@ -16,7 +16,7 @@ from natix_lib.files import sha256_file
 from natix_pipelines import local
 from tests import terminal
 from tests.pipelines.test_local import Recorder
-from tests.processes import MARK, alive, all_gone
+from tests.processes import MARK, PATIENCE, alive, all_gone
 from tests.short_stack import on_a_short_stack
 from tests.street_sets import write_images
 from tests.test_cli import write_config
@@ -137,8 +137,8 @@ def test_a_stopped_run_leaves_no_process_and_no_folder_and_goes_on(
     mark = uuid.uuid4().hex
     process = start(command(tmp_path, path, "out", *long_adapt), mark, f"--function_to_execute {step}")
     process.send_signal(number)
-    _, shown = process.communicate(timeout=60)
-    assert all_gone(mark, 8) == []
+    _, shown = process.communicate(timeout=PATIENCE)
+    assert all_gone(mark, 30) == []
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
     if number != signal.SIGKILL:
         assert process.returncode == 128 + number

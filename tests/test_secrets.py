@@ -173,7 +173,7 @@ def test_reading_a_secret_logs_nothing_of_it(manager: Manager) -> None:
         "import logging, sys; logging.basicConfig(level=logging.DEBUG); from natix_lib import secrets;"
         "print(secrets.read('hf-token'), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "**********" in done.stderr and TOKEN not in done.stdout + done.stderr
     assert base64.b64encode(TOKEN.encode()).decode() not in done.stdout + done.stderr

@@ -409,7 +409,7 @@ def test_the_command_line_refuses_a_damaged_bundle_in_one_line(
     images = [str(tmp_path / "a.png")] if command[0] == "predict" else []
     for name, folder in damaged(tiny_bundle, tmp_path).items():
         arguments = [sys.executable, "-m", "natix_lib.cli", *command, "--bundle", str(folder), *images]
-        done = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=600)
         assert (done.returncode, done.stdout) == (2, ""), name
         assert re.fullmatch(r"error: [^\n]+\n", done.stderr), (name, done.stderr)
 

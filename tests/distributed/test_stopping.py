@@ -11,7 +11,7 @@ import pytest
 
 from natix_lib.contracts import STEPS
 from tests.explora.small import small
-from tests.processes import MARK, all_gone
+from tests.processes import MARK, PATIENCE, all_gone
 from tests.small_run import Chain
 
 ROOT = Path(__file__).parent.parent.parent
@@ -39,5 +39,5 @@ def test_the_processes_of_torchrun_end_with_the_step(chain: Chain, tmp_path: Pat
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(number)
-    assert process.wait(timeout=40) == (128 + number if number == signal.SIGTERM else -number)
-    assert all_gone(mark, 15) == []
+    assert process.wait(PATIENCE) == (128 + number if number == signal.SIGTERM else -number)
+    assert all_gone(mark, 60) == []

@@ -2,6 +2,7 @@ import importlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from natix_lib import config
 from natix_lib.contracts import SETS, STEPS
-from natix_pipelines.compile import compiled, compiled_component
+from natix_pipelines.compile import compiled, compiled_component, main
 from natix_pipelines.targets import Target
 from natix_pipelines.training import pipeline_name
 from tests.short_stack import on_a_short_stack
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parent.parent.parent
 GOLDEN = Path(__file__).parent / "golden"
 CONFIG = ROOT / "pipelines" / "configs" / "default.yaml"
 DEFAULT = config.load(CONFIG)
+beside_the_files = pytest.mark.xdist_group("compiled")  # in one process, so that they are made once
 TOKEN = "hf_tokentokentoken"
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
@@ -37,13 +39,31 @@ def documents(name: str, with_explora: bool = True) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(golden(name, with_explora).read_text()))
 
 
-def compile_to(
-    output: Path, config_file: Path, *options: str, cpu: str = "natix-cpu:latest", gpu: str = "natix-gpu:latest"
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "natix_pipelines.compile", "--config", str(config_file), "--output", str(output)]
-    command += ["--image-cpu", cpu, "--image-gpu", gpu, *options]
-    environment = {**os.environ, "HF_TOKEN": TOKEN}
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+def arguments(
+    output: Path,
+    *options: str,
+    config_file: Path = CONFIG,
+    cpu: str = "natix-cpu:latest",
+    gpu: str = "natix-gpu:latest",
+) -> list[str]:
+    files = ["--config", str(config_file), "--output", str(output)]
+    return [*files, "--image-cpu", cpu, "--image-gpu", gpu, *options]
+
+
+@pytest.fixture
+def compile_here(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], int]:
+    """Runs the command in this process, which has imported KFP already; gives its exit code."""
+
+    def run(command: list[str]) -> int:
+        monkeypatch.setattr(sys, "argv", ["compile", *command])
+        try:
+            on_a_short_stack(main)
+        except SystemExit as end:
+            assert isinstance(end.code, int)
+            return end.code
+        return 0
+
+    return run
 
 
 @pytest.mark.parametrize(("name", "with_explora"), VARIANTS)
@@ -57,12 +77,16 @@ def twice(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """What two processes have compiled, components too, with a token in their environment."""
     folders = [tmp_path_factory.mktemp("compiled") for _ in range(2)]
     for folder in folders:
-        done = compile_to(folder, CONFIG, "--components", str(folder / "components"))
+        command = [sys.executable, "-m", "natix_pipelines.compile"]
+        command += arguments(folder, "--components", str(folder / "components"))
+        environment = {**os.environ, "HF_TOKEN": TOKEN}
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr
         assert len(done.stdout.splitlines()) == len(VARIANTS) + len(STEPS) + 1
     return folders
 
 
+@beside_the_files
 def test_compiling_gives_the_same_bytes_in_every_process(twice: list[Path]) -> None:
     first, second = ({p.relative_to(f): p.read_bytes() for p in f.rglob("*.yaml")} for f in twice)
     assert first == second and len(first) == len(VARIANTS) + len(STEPS) + 1
@@ -71,11 +95,13 @@ def test_compiling_gives_the_same_bytes_in_every_process(twice: list[Path]) -> N
         assert first[file.relative_to(GOLDEN)] == file.read_bytes()
 
 
+@beside_the_files
 def test_no_secret_of_the_environment_is_in_what_is_compiled(twice: list[Path]) -> None:
     text = "".join(path.read_text() for path in twice[0].rglob("*.yaml"))
     assert "HF_TOKEN" in text and TOKEN not in text and "BEGIN" not in text
 
 
+@beside_the_files
 @pytest.mark.parametrize("step", ["check", *STEPS])
 def test_each_component_is_a_file_that_loads_with_its_image(twice: list[Path], step: str) -> None:
     path = twice[0] / "components" / f"{step}.yaml"
@@ -88,6 +114,7 @@ def test_each_component_is_a_file_that_loads_with_its_image(twice: list[Path], s
     assert executor["container"]["image"] == f"natix-{'gpu' if gpu else 'cpu'}:latest"
 
 
+@beside_the_files
 def test_a_component_file_is_a_task_of_another_pipeline(twice: list[Path], tmp_path: Path) -> None:
     ingest = components.load_component_from_file(str(twice[0] / "components" / "ingest.yaml"))
 
@@ -114,18 +141,24 @@ def test_a_component_carries_the_image_of_a_target_and_leaves_the_original_alone
         (f"cpu:v1@{DIGEST}x", f"gpu@{DIGEST}", f"--image-cpu cpu:v1@{DIGEST}x"),
     ],
 )
-def test_a_release_needs_digests(tmp_path: Path, cpu: str, gpu: str, refused: str) -> None:
-    done = compile_to(tmp_path, CONFIG, "--release", cpu=cpu, gpu=gpu)
-    assert done.returncode == 2 and list(tmp_path.iterdir()) == []
-    assert done.stderr == (
+def test_a_release_needs_digests(
+    tmp_path: Path,
+    compile_here: Callable[[list[str]], int],
+    capsys: pytest.CaptureFixture[str],
+    cpu: str,
+    gpu: str,
+    refused: str,
+) -> None:
+    assert compile_here(arguments(tmp_path, "--release", cpu=cpu, gpu=gpu)) == 2 and list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().err == (
         "error: a release needs images named by their digest, NAME@sha256:<64 hex digits>, because KFP's cache would "
         f"serve what an older image under the same tag has made: got {refused}\n"
     )
 
 
-def test_a_release_with_digests_compiles(tmp_path: Path) -> None:
-    done = compile_to(tmp_path, CONFIG, "--release", "--target", "vertex", cpu=f"cpu@{DIGEST}", gpu=f"gpu:v1@{DIGEST}")
-    assert done.returncode == 0, done.stderr
+def test_a_release_with_digests_compiles(tmp_path: Path, compile_here: Callable[[list[str]], int]) -> None:
+    images = {"cpu": f"cpu@{DIGEST}", "gpu": f"gpu:v1@{DIGEST}"}
+    assert compile_here(arguments(tmp_path, "--release", "--target", "vertex", **images)) == 0
     assert f"image: gpu:v1@{DIGEST}" in (tmp_path / "vertex" / "training.yaml").read_text()
     assert not (tmp_path / "kubeflow").exists()
 
@@ -215,8 +248,10 @@ def test_the_vertex_file_is_one_document_and_makes_a_pipeline_job(with_explora: 
         )
 
 
-def test_a_config_with_mistakes_stops_compiling_with_one_line(tmp_path: Path) -> None:
+def test_a_config_with_mistakes_stops_compiling_with_one_line(
+    tmp_path: Path, compile_here: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "bad.yaml").write_text("data: {data_rot: x}\n")
-    done = compile_to(tmp_path, tmp_path / "bad.yaml")
-    assert done.returncode == 2 and done.stderr.startswith("error: config: 4 mistakes: ")
-    assert len(done.stderr.splitlines()) == 1
+    assert compile_here(arguments(tmp_path, config_file=tmp_path / "bad.yaml")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: config: 4 mistakes: ")

@@ -1,6 +1,7 @@
 """What a person sees of `natix run` on a terminal."""
 
 import sys
+import time
 
 import pytest
 from rich.console import Console
@@ -49,3 +50,20 @@ def test_a_terminal_shows_a_line_for_each_step_and_nothing_of_kfp(
     assert "schemaVersion" not in text and "}" not in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
     assert log.text().count("images: 39/40") == 8 and "stray" in log.text()
+
+
+def test_a_step_that_lasts_leaves_one_line_on_a_terminal_narrower_than_columns_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = terminal.Terminal(40)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    with open(seen.slave, "w") as stream, RunDisplay(Console(file=stream)) as display:  # noqa: PTH123 - a descriptor
+        display.started("ingest")
+        for number in range(3):
+            display.line("ingest", f"images: {number}/40 of a long line that is {'w' * 90}")
+            time.sleep(0.2)  # two repaints
+        display.finished("ingest", cached=False)
+    text = seen.text()
+    (line,) = terminal.screen(text, 40)
+    assert line.startswith("done    ingest") and text.count("images: ") > 2

@@ -2,13 +2,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
 
 import pytest
 
 from natix_pipelines import step_process
-from tests.processes import MARK, all_gone
+from tests.processes import MARK, PATIENCE, all_gone
 
 ROOT = Path(__file__).parent.parent.parent
 RUN = "import sys; from natix_pipelines.step_process import run; sys.exit(run(sys.argv[1:]))"
@@ -56,8 +57,9 @@ def test_nothing_of_a_step_outlives_its_run(number: signal.Signals, tmp_path: Pa
         )
         while "at work" not in out.read_text():
             assert process.poll() is None
+            time.sleep(0.05)
         process.send_signal(number)
-        code = process.wait(timeout=20)
+        code = process.wait(PATIENCE)
     if number in (signal.SIGTERM, signal.SIGINT):
         assert code == 128 + number and "checkpoint written" in out.read_text()
-    assert all_gone(mark, 10) == []
+    assert all_gone(mark, 40) == []

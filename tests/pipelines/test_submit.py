@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from natix_pipelines import submit
 from natix_pipelines.submit import run_parameters, several, to_vertex
 from tests.cloud_storage import Cloud
 from tests.loopback import Handler, serving
+from tests.short_stack import on_a_short_stack
 
 RUN = {
     "run_id": "r1",
@@ -75,7 +76,7 @@ def api() -> Iterator[Api]:
 def kfp(api: Api, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("KF_")}
     return subprocess.run(
-        [str(KFP), "--endpoint", api.url, *arguments], capture_output=True, text=True, timeout=120, env=environment
+        [str(KFP), "--endpoint", api.url, *arguments], capture_output=True, text=True, timeout=600, env=environment
     )
 
 
@@ -104,21 +105,47 @@ def test_the_pipeline_is_uploaded(api: Api) -> None:
     assert b"natix-training" in api.uploads[0]
 
 
-def make_submit(*variables: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """`make submit` with this test's Python, as it is installed."""
-    venv = Path(sys.executable).parent.parent
+def make_submit(
+    *variables: str, environment: dict[str, str] | None = None, venv: Path = Path(sys.executable).parent.parent
+) -> subprocess.CompletedProcess[str]:
+    """`make submit` with the Python of a virtual environment, by default this test's, as it is installed."""
     command = ["make", "-o", f"{venv}/.installed", "submit", f"VENV={venv}", *variables]
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("KF")}
     return subprocess.run(
-        command, cwd=ROOT, env={**inherited, **(environment or {})}, capture_output=True, text=True, timeout=120
+        command, cwd=ROOT, env={**inherited, **(environment or {})}, capture_output=True, text=True, timeout=600
     )
+
+
+@pytest.fixture
+def submit_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """What `make submit` starts, done in this process, which has imported KFP already; gives its exit code."""
+    python, told = tmp_path / "venv" / "bin" / "python", tmp_path / "arguments"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\nprintf '%s\\0' \"$@\" > '{told}'\n")
+    python.chmod(0o755)
+    monkeypatch.chdir(ROOT)
+    for name in [name for name in os.environ if name.startswith("KF_")]:
+        monkeypatch.delenv(name)
+
+    def run(*variables: str, environment: dict[str, str] | None = None) -> int:
+        done = make_submit(*variables, environment=environment, venv=tmp_path / "venv")
+        assert done.returncode == 0, done.stderr
+        dash_m, module, *arguments = told.read_text().split("\0")[:-1]
+        assert (dash_m, module) == ("-m", "natix_pipelines.submit")
+        monkeypatch.setattr(sys, "argv", ["submit", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            on_a_short_stack(submit.main)
+        assert isinstance(ended.value.code, int)
+        return ended.value.code
+
+    return run
 
 
 @pytest.mark.parametrize(("explora", "variant"), [("false", "training"), ("true", "training-explora")])
 def test_make_submit_starts_a_run_with_whole_sections_and_a_gpu_count_as_text(
-    api: Api, explora: str, variant: str
+    api: Api, submit_here: Callable[..., int], explora: str, variant: str
 ) -> None:
-    done = make_submit(
+    code = submit_here(
         "TARGET=kubeflow",
         f"KFP_ENDPOINT={api.url}",
         "EXPERIMENT=street",
@@ -126,7 +153,7 @@ def test_make_submit_starts_a_run_with_whole_sections_and_a_gpu_count_as_text(
         f"SET=hardware.num_gpus=2 scrc.alpha=0.02 training.optimizer.lr=1e-4 model.init_from_explora={explora}",
         "DATA_VERSION=may 2026",
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert code == 0
     (run,) = api.runs
     assert run["display_name"] == "first" and run["experiment_id"] == "e1"
     assert run["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == f"natix-{variant}"
@@ -139,10 +166,11 @@ def test_make_submit_starts_a_run_with_whole_sections_and_a_gpu_count_as_text(
     assert given["model"]["init_from_explora"] is (explora == "true")
 
 
-def test_make_submit_takes_overrides_from_the_environment_and_needs_none(api: Api) -> None:
+def test_make_submit_takes_overrides_from_the_environment_and_needs_none(
+    api: Api, submit_here: Callable[..., int]
+) -> None:
     for environment in ({"SET": "scrc.delta=0.05 'data.class_names=[None, Roadwork]'"}, {}):
-        done = make_submit("TARGET=kubeflow", f"KFP_ENDPOINT={api.url}", environment=environment)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert submit_here("TARGET=kubeflow", f"KFP_ENDPOINT={api.url}", environment=environment) == 0
     first, second = api.runs
     parameters = first["runtime_config"]["parameters"]
     assert parameters["scrc"]["delta"] == 0.05 and first["display_name"] == "natix"
@@ -173,12 +201,15 @@ def test_hardware_is_compiled_into_the_run(api: Api) -> None:
     ],
 )
 def test_make_submit_says_what_is_wrong_in_one_line_and_sends_nothing(
-    api: Api, variables: list[str], message: str
+    api: Api,
+    submit_here: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    variables: list[str],
+    message: str,
 ) -> None:
-    done = make_submit("TARGET=kubeflow", f"KFP_ENDPOINT={api.url}", *variables)
-    first, *rest = done.stderr.splitlines()
-    assert done.returncode == 2 and re.fullmatch(f"error: .*{message}.*", first), done.stderr
-    assert all(line.startswith("make") for line in rest) and api.runs == []
+    code = submit_here("TARGET=kubeflow", f"KFP_ENDPOINT={api.url}", *variables)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert code == 2 and re.fullmatch(f"error: .*{message}.*", line) and api.runs == []
 
 
 OVERRIDES = [

@@ -14,6 +14,7 @@ from natix_lib.evaluation import Scored, evaluate
 from natix_lib.reports.render import render_policy, render_report
 from tests.calibration_sets import run_on_set, write_set
 
+pytestmark = pytest.mark.xdist_group("fitted")  # in one process, so that each policy is fitted once
 EVIL = "<script>alert('x')</script>"
 
 

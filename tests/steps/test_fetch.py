@@ -155,7 +155,7 @@ def fetch_from(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
 
 
