@@ -137,7 +137,8 @@ def test_a_refusal_names_class_split_and_what_would_help() -> None:
     counts = np.array([[3, 1], [3, 0], [3, 0], [0, 3], [0, 3], [1, 3]])
     message = (
         r"no division of 6 groups gives each of 4 splits 2 images of every class \(shown by an exact solver\): the "
-        r"best lacks 1 of class class [01] in \w+; the class has 10 images in 4 groups; add groups of it or lower split"
+        r"best lacks 1 of class class [01] in \w+; the class has 10 images in 4 groups; add groups of it or lower "
+        r"min_per_class"
     )
     with pytest.raises(DataError, match=message):
         roles_of(counts, least=2)
