@@ -159,8 +159,8 @@ def test_a_release_needs_digests(
 
 
 def test_a_release_with_digests_compiles(tmp_path: Path, compile_here: Callable[[list[str]], int]) -> None:
-    images = {"cpu": f"cpu@{DIGEST}", "gpu": f"gpu:v1@{DIGEST}"}
-    assert compile_here(arguments(tmp_path, "--release", "--target", "vertex", **images)) == 0
+    release = arguments(tmp_path, "--release", "--target", "vertex", cpu=f"cpu@{DIGEST}", gpu=f"gpu:v1@{DIGEST}")
+    assert compile_here(release) == 0
     assert f"image: gpu:v1@{DIGEST}" in (tmp_path / "vertex" / "training.yaml").read_text()
     assert not (tmp_path / "kubeflow").exists()
 
