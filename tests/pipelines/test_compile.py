@@ -73,38 +73,40 @@ def test_the_golden_file_is_what_compiling_gives(name: str, with_explora: bool) 
 
 
 @pytest.fixture(scope="module")
-def twice(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """What two processes have compiled, components too, with a token in their environment."""
-    folders = [tmp_path_factory.mktemp("compiled") for _ in range(2)]
-    for folder in folders:
-        command = [sys.executable, "-m", "natix_pipelines.compile"]
-        command += arguments(folder, "--components", str(folder / "components"))
-        environment = {**os.environ, "HF_TOKEN": TOKEN}
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
-        assert done.returncode == 0, done.stderr
-        assert len(done.stdout.splitlines()) == len(VARIANTS) + len(STEPS) + 1
-    return folders
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What another process has compiled, components too, with a token in its environment."""
+    folder = tmp_path_factory.mktemp("compiled")
+    command = [sys.executable, "-m", "natix_pipelines.compile"]
+    command += arguments(folder, "--components", str(folder / "components"))
+    environment = {**os.environ, "HF_TOKEN": TOKEN}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == len(VARIANTS) + len(STEPS) + 1
+    return folder
 
 
 @beside_the_files
-def test_compiling_gives_the_same_bytes_in_every_process(twice: list[Path]) -> None:
-    first, second = ({p.relative_to(f): p.read_bytes() for p in f.rglob("*.yaml")} for f in twice)
-    assert first == second and len(first) == len(VARIANTS) + len(STEPS) + 1
+def test_compiling_gives_the_same_bytes_in_every_process(made: Path) -> None:
+    other = {path.relative_to(made): path.read_text() for path in made.rglob("*.yaml")}
+    assert len(other) == len(VARIANTS) + len(STEPS) + 1
     for name, with_explora in VARIANTS:
         file = golden(name, with_explora)
-        assert first[file.relative_to(GOLDEN)] == file.read_bytes()
+        assert other[file.relative_to(GOLDEN)] == file.read_text()
+    for step in ("check", *STEPS):
+        here = on_a_short_stack(compiled_component, Target("kubeflow"), step)
+        assert other[Path("components") / f"{step}.yaml"] == here
 
 
 @beside_the_files
-def test_no_secret_of_the_environment_is_in_what_is_compiled(twice: list[Path]) -> None:
-    text = "".join(path.read_text() for path in twice[0].rglob("*.yaml"))
+def test_no_secret_of_the_environment_is_in_what_is_compiled(made: Path) -> None:
+    text = "".join(path.read_text() for path in made.rglob("*.yaml"))
     assert "HF_TOKEN" in text and TOKEN not in text and "BEGIN" not in text
 
 
 @beside_the_files
 @pytest.mark.parametrize("step", ["check", *STEPS])
-def test_each_component_is_a_file_that_loads_with_its_image(twice: list[Path], step: str) -> None:
-    path = twice[0] / "components" / f"{step}.yaml"
+def test_each_component_is_a_file_that_loads_with_its_image(made: Path, step: str) -> None:
+    path = made / "components" / f"{step}.yaml"
     loaded = components.load_component_from_file(str(path))
     original = getattr(importlib.import_module(f"natix_components.{step}"), step).component_spec
     assert set(loaded.component_spec.inputs) == set(original.inputs)
@@ -115,8 +117,8 @@ def test_each_component_is_a_file_that_loads_with_its_image(twice: list[Path], s
 
 
 @beside_the_files
-def test_a_component_file_is_a_task_of_another_pipeline(twice: list[Path], tmp_path: Path) -> None:
-    ingest = components.load_component_from_file(str(twice[0] / "components" / "ingest.yaml"))
+def test_a_component_file_is_a_task_of_another_pipeline(made: Path, tmp_path: Path) -> None:
+    ingest = components.load_component_from_file(str(made / "components" / "ingest.yaml"))
 
     @dsl.pipeline
     def another() -> None:
@@ -157,8 +159,8 @@ def test_a_release_needs_digests(
 
 
 def test_a_release_with_digests_compiles(tmp_path: Path, compile_here: Callable[[list[str]], int]) -> None:
-    images = {"cpu": f"cpu@{DIGEST}", "gpu": f"gpu:v1@{DIGEST}"}
-    assert compile_here(arguments(tmp_path, "--release", "--target", "vertex", **images)) == 0
+    release = arguments(tmp_path, "--release", "--target", "vertex", cpu=f"cpu@{DIGEST}", gpu=f"gpu:v1@{DIGEST}")
+    assert compile_here(release) == 0
     assert f"image: gpu:v1@{DIGEST}" in (tmp_path / "vertex" / "training.yaml").read_text()
     assert not (tmp_path / "kubeflow").exists()
 
