@@ -113,3 +113,8 @@ def test_a_changed_file_is_told_from_its_table(tmp_path: Path) -> None:
     (tmp_path / "a").unlink()
     with pytest.raises(ContractError, match="lacks the file a"):
         files.check_files(tmp_path, table, "bundle")
+
+
+def test_a_csv_has_the_digits_of_a_float32_and_quotes_what_needs_it(tmp_path: Path) -> None:
+    files.write_csv(tmp_path / "a.csv", [("id", "x"), ("a,b", 1 / 3), (7, 1e-9)])
+    assert (tmp_path / "a.csv").read_bytes() == b'id,x\n"a,b",0.33333333\n7,1e-09\n'

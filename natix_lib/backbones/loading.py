@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from natix_lib.config.section import shown
+from natix_lib.contracts import ARTIFACTS
 from natix_lib.errors import ContractError
 from natix_lib.files import canonical_json, file_table, read_json, sha256_bytes
 
@@ -124,7 +125,7 @@ def build_backbone(config: dict[str, Any]) -> nn.Module:
 
 def weights_sha256(folder: str | Path) -> str:
     """One hash of a backbone: of its config and safetensors files' hashes."""
-    table = file_table(folder, leave_out="backbone.json")
+    table = file_table(folder, leave_out=ARTIFACTS["backbone"].manifest)
     kept = {name: facts for name, facts in table.items() if name == "config.json" or name.endswith(".safetensors")}
     return sha256_bytes(canonical_json(kept))
 

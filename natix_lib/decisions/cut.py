@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from scipy.special import bdtr
 
 from natix_lib.decisions.draws import first_half, independent_rows
+from natix_lib.decisions.matthews import binary_matthews
 from natix_lib.decisions.score import Bools, Floats, check_mask, check_scores
 from natix_lib.errors import CalibrationError
 
@@ -57,9 +58,7 @@ class CutTrial:
 
 def matthews(said: Bools, truth: Bools) -> float:
     """Matthews correlation of two binary answers, (n,) each; 0 where one is constant."""
-    n, said_sum, true_sum = len(truth), float(said.sum()), float(truth.sum())
-    spread = said_sum * (n - said_sum) * true_sum * (n - true_sum)
-    return float((float((said & truth).sum()) * n - said_sum * true_sum) / np.sqrt(spread)) if spread else 0.0
+    return float(binary_matthews((said & truth).sum(), truth.sum(), said.sum(), len(truth)))
 
 
 def tune_cut(positive_logodds: ArrayLike, is_positive: ArrayLike) -> Cut:
@@ -87,7 +86,7 @@ def tune_cut(positive_logodds: ArrayLike, is_positive: ArrayLike) -> Cut:
         raise CalibrationError("a cut needs scores that differ, all are equal")
     missed = np.cumsum(truth)[below - 1].astype(np.float64)
     said, hit = (n - below).astype(np.float64), positives - missed
-    mcc = (hit * n - said * positives) / np.sqrt(said * below * float(positives) * (n - positives))
+    mcc = binary_matthews(hit, positives, said, n)
     lower, upper = scores[below - 1], scores[below]
     middle = lower + 0.5 * (upper - lower)
     cuts = np.where(middle < upper, middle, lower)  # the middle of two neighbouring floats may round to the upper

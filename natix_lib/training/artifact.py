@@ -5,7 +5,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save
 
-from natix_lib.contracts import BACKBONE_CONFIG, WEIGHTS, read_manifest, require_same, write_manifest
+from natix_lib.contracts import ARTIFACTS, BACKBONE_CONFIG, WEIGHTS, read_manifest, require_same, write_manifest
 from natix_lib.errors import ContractError
 from natix_lib.files import JsonDict, read_json, sha256_bytes, write_bytes, write_json
 from natix_lib.training.classifier import Classifier
@@ -50,7 +50,7 @@ def load_classifier(folder: str | Path) -> tuple[Classifier, JsonDict]:
     root = Path(folder)
     manifest = read_manifest(root, "classifier")
     weights = manifest["files"].get(WEIGHTS, {}).get("sha256")
-    require_same("model_sha256", manifest["model_sha256"], "classifier.json", weights, WEIGHTS)
+    require_same("model_sha256", manifest["model_sha256"], ARTIFACTS["classifier"].manifest, weights, WEIGHTS)
     classifier = Classifier.from_description(
         read_json(root / BACKBONE_CONFIG), manifest["head"], len(manifest["class_names"])
     )
