@@ -17,7 +17,7 @@ GPU_BASE_IMAGE ?= $(BASE_IMAGE)
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH_GPU_INDEX ?=
 DOCKER_BUILD ?= docker build --network host
-IMAGE_LABELS  = --build-arg VERSION=$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) \
+IMAGE_LABELS  = --build-arg VERSION=$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' natix_lib/__init__.py) \
 	--build-arg REVISION=$(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null || echo unknown) \
 	--build-arg CREATED=$(shell date -u +%Y-%m-%dT%H:%M:%SZ)
 

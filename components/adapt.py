@@ -1,5 +1,7 @@
 """adapt: backbone + TRAIN images -> merged ExPLoRA teacher, curve, probe before and after."""
 
+from typing import Any
+
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
 
@@ -8,9 +10,9 @@ from natix_components.images import GPU_IMAGE
 
 @dsl.component(base_image=GPU_IMAGE, install_kfp_package=False)
 def adapt(
-    settings: dict,
+    settings: dict[str, Any],
     num_gpus: str,
-    nodes: dict,
+    nodes: dict[str, Any],
     train_set: Input[Dataset],
     val_select_set: Input[Dataset],
     backbone: Input[Model],
@@ -18,7 +20,7 @@ def adapt(
     adaptation_curve: Output[Artifact],
     adaptation_report: Output[HTML],
     metrics: Output[Metrics],
-):
+) -> None:
     """Adapt the backbone to the TRAIN images, without labels, on all GPUs of its task or of its nodes."""
     from natix_lib.steps import adapt
     from natix_lib.steps.shown import show_metrics

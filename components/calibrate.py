@@ -1,5 +1,7 @@
 """calibrate: VAL_CALIB logits -> scrcparams.json."""
 
+from typing import Any
+
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Input, Metrics, Output
 
@@ -8,14 +10,14 @@ from natix_components.images import CPU_IMAGE
 
 @dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
 def calibrate(
-    settings: dict,
+    settings: dict[str, Any],
     val_calib_logits: Input[Artifact],
     val_calib_labels: Input[Artifact],
     scrcparams: Output[Artifact],
     scrc_curve: Output[Artifact],
     calibration_report: Output[HTML],
     metrics: Output[Metrics],
-):
+) -> None:
     """Fit the temperature and certify the accept rule."""
     from natix_lib.steps import calibrate
     from natix_lib.steps.shown import show_metrics

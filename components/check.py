@@ -1,6 +1,6 @@
 """The first task: every section of the config is checked before anything costs money."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kfp import dsl
 
@@ -9,28 +9,28 @@ from natix_components.images import CPU_IMAGE
 
 @dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
 def check(
-    data: dict,
-    split: dict,
-    model: dict,
-    explora: dict,
-    training: dict,
-    sweep: dict,
-    scrc: dict,
-    export: dict,
-    evaluate: dict,
+    data: dict[str, Any],
+    split: dict[str, Any],
+    model: dict[str, Any],
+    explora: dict[str, Any],
+    training: dict[str, Any],
+    sweep: dict[str, Any],
+    scrc: dict[str, Any],
+    export: dict[str, Any],
+    evaluate: dict[str, Any],
     with_explora: bool,
 ) -> NamedTuple(
     "Settings",
     [
-        ("ingest", dict),
-        ("split", dict),
-        ("fetch", dict),
-        ("adapt", dict),
-        ("train", dict),
-        ("sweep", dict),
-        ("calibrate", dict),
-        ("export", dict),
-        ("evaluate", dict),
+        ("ingest", dict[str, Any]),
+        ("split", dict[str, Any]),
+        ("fetch", dict[str, Any]),
+        ("adapt", dict[str, Any]),
+        ("train", dict[str, Any]),
+        ("sweep", dict[str, Any]),
+        ("calibrate", dict[str, Any]),
+        ("export", dict[str, Any]),
+        ("evaluate", dict[str, Any]),
     ],
 ):
     """Check all sections together and give each step the settings that it reads."""

@@ -1,5 +1,7 @@
 """evaluate: TEST, once, through the bundle -> evaluation.json and report.html."""
 
+from typing import Any
+
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output
 
@@ -8,14 +10,14 @@ from natix_components.images import CPU_IMAGE
 
 @dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
 def evaluate(
-    settings: dict,
+    settings: dict[str, Any],
     test_set: Input[Dataset],
     bundle: Input[Model],
     evaluation: Output[Artifact],
     report: Output[HTML],
     metrics: Output[Metrics],
     classification: Output[ClassificationMetrics],
-):
+) -> None:
     """Measure the bundle on TEST and show metrics, confusion matrix, ROC and report in the pipelines UI."""
     from natix_lib.steps import evaluate
     from natix_lib.steps.shown import show_metrics

@@ -1,5 +1,7 @@
 """export: classifier + exactly one policy + splits -> bundle."""
 
+from typing import Any
+
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
 
@@ -8,7 +10,7 @@ from natix_components.images import CPU_IMAGE
 
 @dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
 def export(
-    settings: dict,
+    settings: dict[str, Any],
     val_calib_set: Input[Dataset],
     splits: Input[Artifact],
     classifier: Input[Model],
@@ -17,7 +19,7 @@ def export(
     scrcparams: Input[Artifact],
     bundle: Output[Model],
     metrics: Output[Metrics],
-):
+) -> None:
     """Check the chain of hashes, write and reload the bundle, and publish it where the config says."""
     from natix_lib.steps import export
     from natix_lib.steps.shown import show_metrics

@@ -1,5 +1,7 @@
 """ingest: labelled images -> encoded images, their index, and what was rejected."""
 
+from typing import Any
+
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Metrics, Output
 
@@ -8,13 +10,13 @@ from natix_components.images import CPU_IMAGE
 
 @dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
 def ingest(
-    settings: dict,
+    settings: dict[str, Any],
     data_version: str,
     images: Output[Dataset],
     index: Output[Dataset],
     rejects: Output[Artifact],
     metrics: Output[Metrics],
-):
+) -> None:
     """Read labelled images of any supported format; data_version changes the cache key and nothing else."""
     from natix_lib.steps import ingest
     from natix_lib.steps.shown import show_metrics

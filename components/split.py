@@ -1,5 +1,7 @@
 """split: images and their index -> splits.json and a set of images for each role."""
 
+from typing import Any
+
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Metrics, Output
 
@@ -8,7 +10,7 @@ from natix_components.images import CPU_IMAGE
 
 @dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
 def split(
-    settings: dict,
+    settings: dict[str, Any],
     images: Input[Dataset],
     index: Input[Dataset],
     splits: Output[Artifact],
@@ -17,7 +19,7 @@ def split(
     val_calib_set: Output[Dataset],
     test_set: Output[Dataset],
     metrics: Output[Metrics],
-):
+) -> None:
     """Divide the images into TRAIN, VAL_SELECT, VAL_CALIB and TEST without leaks."""
     from natix_lib.steps import split
     from natix_lib.steps.shown import show_metrics

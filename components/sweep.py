@@ -1,5 +1,7 @@
 """sweep: VAL_CALIB logits -> thresholds.json."""
 
+from typing import Any
+
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Input, Metrics, Output
 
@@ -8,14 +10,14 @@ from natix_components.images import CPU_IMAGE
 
 @dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
 def sweep(
-    settings: dict,
+    settings: dict[str, Any],
     val_calib_logits: Input[Artifact],
     val_calib_labels: Input[Artifact],
     thresholds: Output[Artifact],
     sweep_curve: Output[Artifact],
     sweep_report: Output[HTML],
     metrics: Output[Metrics],
-):
+) -> None:
     """Choose the rejection threshold on the exact curve over all thresholds."""
     from natix_lib.steps import sweep
     from natix_lib.steps.shown import show_metrics

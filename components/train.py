@@ -1,5 +1,7 @@
 """train (GPU): TRAIN and VAL_SELECT -> classifier; VAL_CALIB -> logits of exactly its weights."""
 
+from typing import Any
+
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
 
@@ -8,9 +10,9 @@ from natix_components.images import GPU_IMAGE
 
 @dsl.component(base_image=GPU_IMAGE, install_kfp_package=False)
 def train(
-    settings: dict,
+    settings: dict[str, Any],
     num_gpus: str,
-    nodes: dict,
+    nodes: dict[str, Any],
     train_set: Input[Dataset],
     val_select_set: Input[Dataset],
     val_calib_set: Input[Dataset],
@@ -20,7 +22,7 @@ def train(
     val_calib_logits: Output[Artifact],
     val_calib_labels: Output[Artifact],
     metrics: Output[Metrics],
-):
+) -> None:
     """Train the classifier, keep the epoch with the best val_select/acc, and give VAL_CALIB logits."""
     from natix_lib.steps import train
     from natix_lib.steps.shown import show_metrics

@@ -117,6 +117,7 @@ def _run_pipeline(settings: config.Config, output: Path, cache: Path | None, aga
 
 
 def _print_result(output: Path) -> None:
+    bundle = ARTIFACTS["bundle"]
     evaluation = json.loads((output / "evaluate" / ARTIFACTS["evaluation"].file).read_text(encoding="utf-8"))
     metrics, baseline = evaluation["metrics"], evaluation["baseline"]
     console = Console(highlight=False, soft_wrap=True)
@@ -134,7 +135,7 @@ def _print_result(output: Path) -> None:
         console.print(
             f"\n{len(warnings)} warnings, the first lines of the report; the first: {warnings[0]}", markup=False
         )
-    console.print(f"\nbundle  {output / 'bundle' / 'bundle.json'}\nreport  {output / 'report.html'}")
+    console.print(f"\nbundle  {output / bundle.file / bundle.manifest}\nreport  {output / ARTIFACTS['report'].file}")
 
 
 def _with_interval(metric: dict[str, Any]) -> str:

@@ -15,9 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from natix_lib.arrays import Bools, Floats, Ints
 from natix_lib.decisions.curve import rank, thin
 from natix_lib.decisions.intervals import group_weights, percentile_interval, share_interval, wider
+from natix_lib.decisions.matthews import matthews
 from natix_lib.decisions.metrics import EceTest, brier, ece_with_null
 from natix_lib.decisions.policy import Decisions
-from natix_lib.decisions.score import check_mask
+from natix_lib.decisions.score import check_mask, has_binary_score
 from natix_lib.files import JsonDict
 
 
@@ -39,7 +40,7 @@ class Scored:
 
     def is_binary(self) -> bool:
         """Whether there are positive classes and others: then the score is binary."""
-        return bool(self.positive.any() and not self.positive.all())
+        return has_binary_score(self.positive)
 
     def take(self, mask: ArrayLike) -> "Scored":
         """The rows of a mask, (n,)."""
@@ -139,7 +140,7 @@ def metrics(
         figures: JsonDict = {
             "accuracy": sums.share(-1, 0, confidence),
             "macro_f1": sums.interval(f1, confidence),
-            "mcc": sums.interval(_mcc(hit, true_sum, predicted_sum, total), confidence),
+            "mcc": sums.interval(matthews(hit, true_sum, predicted_sum, total), confidence),
             "auroc": _auroc(scored, sums, confidence),
             "nll": sums.interval(nll / total, confidence),
             "brier": sums.interval(squared / total, confidence),
@@ -165,7 +166,7 @@ def metrics(
                 np.ones_like(truth),
             ]
             part = _Sums(np.stack(pairs, axis=1).astype(np.float64), scored, resamples, seed)
-            mcc = _mcc(part.all[:, :2], part.all[:, 2:4], part.all[:, 4:6], part.all[:, 7])
+            mcc = matthews(part.all[:, :2], part.all[:, 2:4], part.all[:, 4:6], part.all[:, 7])
             figures[f"{name}_accuracy"] = part.share(6, 7, confidence)
             figures[f"{name}_mcc"] = part.interval(mcc, confidence)
     return figures
@@ -206,13 +207,6 @@ class _Sums:
         exact = share_interval(self.of_group[:, top], self.of_group[:, bottom], confidence, least)
         low, high = wider(exact, percentile_interval(values[1:], self.groups, confidence))
         return {"value": float(values[0]), "low": low, "high": high}
-
-
-def _mcc(hit: Floats, true: Floats, predicted: Floats, total: Floats) -> Floats:
-    """Matthews correlation of C classes from counts (B, C); 0 when labels or predictions are constant."""
-    covariance = hit.sum(axis=1) * total - (true * predicted).sum(axis=1)
-    spread = (total**2 - (true**2).sum(axis=1)) * (total**2 - (predicted**2).sum(axis=1))
-    return np.where(spread > 0, covariance / np.sqrt(np.maximum(spread, 1e-300)), 0.0)
 
 
 def _auroc(scored: Scored, sums: _Sums, confidence: float) -> JsonDict:

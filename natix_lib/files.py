@@ -4,13 +4,15 @@ A directory artifact has a manifest (`images.json`, `backbone.json`, ...) that n
 SHA-256 and is written last, so a directory whose writer was killed has no manifest and cannot be opened.
 """
 
+import csv
 import hashlib
+import io
 import json
 import math
 import os
 import reprlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,14 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write canonical JSON to `path`, whole or not at all."""
     write_bytes(path, canonical_json(value))
+
+
+def write_csv(path: str | Path, rows: Iterable[Iterable[object]]) -> None:
+    """Write rows, the header first, as CSV to `path`, whole or not at all; floats have 8 digits."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([f"{cell:.8g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
+    write_bytes(path, text.getvalue().encode())
 
 
 def read_json(path: str | Path) -> JsonDict:

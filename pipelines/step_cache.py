@@ -23,7 +23,7 @@ from natix_lib.files import file_table, read_json, sha256_file, write_bytes
 CHANGED = "cached {} was changed: repeated"
 
 
-class StepCache(cache.LocalCache):
+class StepCache(cache.LocalCache):  # type: ignore[misc]  # KFP has no types
     """KFP's local cache of tasks, which takes no artifact unseen."""
 
     def __init__(self, cache_root: str) -> None:

@@ -49,19 +49,19 @@ def build(target: Target, config: Config) -> Any:
         description="Labelled street images to a roadwork classifier that can be trusted.",
     )
     def training(
-        data: dict = default["data"],
-        split: dict = default["split"],
-        model: dict = default["model"],
-        explora: dict = default["explora"],
-        training: dict = default["training"],
-        sweep: dict = default["sweep"],
-        scrc: dict = default["scrc"],
-        export: dict = default["export"],
-        evaluate: dict = default["evaluate"],
+        data: dict[str, Any] = default["data"],
+        split: dict[str, Any] = default["split"],
+        model: dict[str, Any] = default["model"],
+        explora: dict[str, Any] = default["explora"],
+        training: dict[str, Any] = default["training"],
+        sweep: dict[str, Any] = default["sweep"],
+        scrc: dict[str, Any] = default["scrc"],
+        export: dict[str, Any] = default["export"],
+        evaluate: dict[str, Any] = default["evaluate"],
         data_version: str = "",
         backbone_version: str = "",
         num_gpus: str = str(config.hardware.num_gpus),
-    ) -> Outputs:
+    ) -> Outputs:  # type: ignore[valid-type]  # a type that the table of steps makes
         def place(step: str, task: dsl.PipelineTask) -> Any:
             return target.place(task, step, config.hardware, num_gpus).outputs
 
@@ -93,6 +93,6 @@ def build(target: Target, config: Config) -> Any:
                 inputs["backbone"] = made["adapted_backbone"]
             component = getattr(importlib.import_module(f"natix_components.{name}"), name)
             made |= place(name, component(settings=checked[name], **inputs, **options.get(name, {})))
-        return Outputs(**{name: made[name] for name in Outputs._fields})
+        return Outputs(**{name: made[name] for name in Outputs._fields})  # type: ignore[no-any-return]
 
     return training

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from natix_lib import cli
+from natix_lib import __version__, cli
 from natix_lib.contracts import ARTIFACTS, STEPS
 from natix_lib.errors import ConfigError
 from tests.street_sets import write_images
@@ -142,7 +142,7 @@ def test_data_and_backbone_are_drawn_once(tmp_path: Path) -> None:
 
 
 def test_the_version_is_told() -> None:
-    assert invoke("--version").output == "natix 0.1.0\n"
+    assert invoke("--version").output == f"natix {__version__}\n"
 
 
 def test_predict_prints_a_json_object_a_line_and_tells_what_it_cannot_read(

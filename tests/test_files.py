@@ -119,3 +119,8 @@ def test_a_file_that_is_read_gives_the_hash_of_the_bytes_that_were_parsed(tmp_pa
     (tmp_path / "x.json").write_text('{"a":   1}')  # not as natix writes it
     value, sha256 = files.read_hashed_json(tmp_path / "x.json")
     assert value == {"a": 1} and sha256 == files.sha256_file(tmp_path / "x.json")
+
+
+def test_a_csv_has_the_digits_of_a_float32_and_quotes_what_needs_it(tmp_path: Path) -> None:
+    files.write_csv(tmp_path / "a.csv", [("id", "x"), ("a,b", 1 / 3), (7, 1e-9)])
+    assert (tmp_path / "a.csv").read_bytes() == b'id,x\n"a,b",0.33333333\n7,1e-09\n'

@@ -14,6 +14,7 @@ from natix_lib import config
 from natix_lib.bundle.runtime import Bundle
 from natix_lib.files import sha256_file
 from natix_pipelines import local
+from natix_pipelines.training import steps_of
 from tests import terminal
 from tests.pipelines.test_local import Recorder
 from tests.processes import MARK, PATIENCE, alive, all_gone
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.slow
 beside_its_run = pytest.mark.xdist_group("run ends")  # in one process, so that the run they start from is made once
 ROOT = Path(__file__).parent.parent
 NATIX = [sys.executable, "-m", "natix_lib.cli"]
-STEPS = ["check", "fetch", "ingest", "split", "train", "sweep", "calibrate", "export", "evaluate"]
+STEPS = ["check", *steps_of(with_explora=False)]
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ from natix_lib.errors import ContractError
 from natix_lib.files import JsonDict, read_json
 
 MODEL, GOLDEN = "model.onnx", "golden/golden.json"
-SPLITS = ARTIFACTS["splits"].file
+BUNDLE, SPLITS = ARTIFACTS["bundle"].manifest, ARTIFACTS["splits"].file
 DESKTOP_FILES = ("Thumbs.db", "desktop.ini")
 
 
@@ -57,7 +57,7 @@ def read_bundle(folder: str | Path) -> Documents:
     root = Path(folder)
     manifest = read_manifest(root, "bundle")
     _require_files(root, manifest)
-    here, policy_file = "bundle.json", manifest["policy"]["file"]
+    here, policy_file = BUNDLE, manifest["policy"]["file"]
     policy = read_document(root / policy_file, POLICY_OF[manifest["policy"]["step"]])
     splits = read_document(root / SPLITS, "splits")
     hashes = {name: entry["sha256"] for name, entry in manifest["files"].items()}
@@ -86,11 +86,11 @@ def read_golden(folder: Path, manifest: JsonDict) -> tuple[list[Path], NDArray[n
     path = folder / GOLDEN
     golden = read_json(path)
     check_shape(golden, "golden", path)
-    require_same("model_sha256", manifest["model"]["sha256"], "bundle.json", golden["model_sha256"], GOLDEN)
-    require_same("transform", manifest["transform"], "bundle.json", golden["transform"], GOLDEN)
+    require_same("model_sha256", manifest["model"]["sha256"], BUNDLE, golden["model_sha256"], GOLDEN)
+    require_same("transform", manifest["transform"], BUNDLE, golden["transform"], GOLDEN)
     unnamed = [name for name in golden["images"] if f"golden/{name}" not in manifest["files"]]
     if unnamed:
-        raise ContractError(f"{path} names the image {unnamed[0]} that bundle.json does not")
+        raise ContractError(f"{path} names the image {unnamed[0]} that {BUNDLE} does not")
     rows, classes = len(golden["images"]), len(manifest["class_names"])
     if [len(row) for row in golden["logits"]] != [classes] * rows:
         raise ContractError(f"{path}: logits must be {rows} rows, one an image, of {classes} numbers, one a class")
@@ -103,13 +103,12 @@ def _require_files(root: Path, manifest: JsonDict) -> None:
     policy_file = ARTIFACTS[POLICY_OF[policy["step"]]].file
     if policy["file"] != policy_file:
         raise ContractError(
-            f"{root / 'bundle.json'}: policy.file of step {policy['step']} must be {policy_file}, "
-            f"got {policy['file']!r}"
+            f"{root / BUNDLE}: policy.file of step {policy['step']} must be {policy_file}, got {policy['file']!r}"
         )
     named = manifest["files"]
     for name in (MODEL, WEIGHTS, BACKBONE_CONFIG, policy_file, SPLITS, GOLDEN, *manifest["licence"]["files"]):
         if name not in named:
-            raise ContractError(f"{root / 'bundle.json'}: files must name {name}, a bundle needs it")
+            raise ContractError(f"{root / BUNDLE}: files must name {name}, a bundle needs it")
     for artifact in POLICY_OF.values():
         other = ARTIFACTS[artifact].file
         if other != policy_file and (other in named or (root / other).exists()):
@@ -117,5 +116,5 @@ def _require_files(root: Path, manifest: JsonDict) -> None:
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
         hidden = any(part.startswith(".") for part in Path(name).parts) or path.name in DESKTOP_FILES
-        if name not in named and name != "bundle.json" and not hidden and not (path.is_dir() and not path.is_symlink()):
-            raise ContractError(f"bundle {root} holds {name}, which bundle.json does not name: take it away")
+        if name not in named and name != BUNDLE and not hidden and not (path.is_dir() and not path.is_symlink()):
+            raise ContractError(f"bundle {root} holds {name}, which {BUNDLE} does not name: take it away")

@@ -3,9 +3,12 @@
 A step does not see the whole config. `step_settings` gives each step exactly the keys it uses, as plain JSON, so
 that KFP's cache key for a step changes only when something that the step reads has changed: another
 `model.dropout_rate` repeats neither ingest nor fetch.
+
+The settings of a step are the class below that is named after it. What its keys are filled from is told by their names,
+those of sections; where a step reads single keys of a section, its class says which.
 """
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import BeforeValidator, NonNegativeInt, PositiveInt
 
@@ -24,6 +27,7 @@ from natix_lib.config import (
 )
 from natix_lib.config.hardware import Nodes
 from natix_lib.config.section import Section
+from natix_lib.contracts import STEPS
 from natix_lib.files import JsonDict
 
 NodesOrNone = Annotated[
@@ -31,27 +35,47 @@ NodesOrNone = Annotated[
 ]  # {} is one machine: KFP has no null
 
 
-class IngestSettings(Section):
+class StepSettings(Section):
+    """What a step reads of the config."""
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Take the sections that the keys are named after."""
+        return cls(**{section: getattr(config, section) for section in cls.model_fields})
+
+
+class IngestSettings(StepSettings):
     """What ingest reads of the config."""
 
     data: DataSource
     num_classes: PositiveInt | None = None
 
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Take all of the section data but how images are fed."""
+        data = DataSource(**config.data.model_dump(exclude={"dataloader"}))
+        return cls(data=data, num_classes=config.model.num_classes)
 
-class SplitSettings(Section):
+
+class SplitSettings(StepSettings):
     """What split reads of the config."""
 
     split: Split
 
 
-class FetchSettings(Section):
+class FetchSettings(StepSettings):
     """What fetch reads of the config."""
 
     backbone_id: str
     backbone_revision: str
 
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Take where the backbone is."""
+        return cls(backbone_id=config.model.backbone_id, backbone_revision=config.model.backbone_revision)
 
-class AdaptSettings(Section):
+
+class AdaptSettings(StepSettings):
     """What adapt reads of the config."""
 
     num_workers: NonNegativeInt
@@ -60,8 +84,18 @@ class AdaptSettings(Section):
     nodes: NodesOrNone = None
     explora: Explora
 
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Take the section explora, and of others the size of its pictures and who feeds them."""
+        return cls(
+            num_workers=config.data.dataloader.num_workers,
+            image_size=config.model.image_size,
+            num_gpus=config.hardware.num_gpus,
+            explora=config.explora,
+        )
 
-class TrainSettings(Section):
+
+class TrainSettings(StepSettings):
     """What train reads of the config."""
 
     dataloader: Dataloader
@@ -70,53 +104,44 @@ class TrainSettings(Section):
     num_gpus: NonNegativeInt = 1
     nodes: NodesOrNone = None
 
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Take how images are fed, and what is trained."""
+        return cls(
+            dataloader=config.data.dataloader,
+            model=config.model,
+            training=config.training,
+            num_gpus=config.hardware.num_gpus,
+        )
 
-class SweepSettings(Section):
+
+class SweepSettings(StepSettings):
     """What sweep reads of the config."""
 
     sweep: Sweep
 
 
-class CalibrateSettings(Section):
+class CalibrateSettings(StepSettings):
     """What calibrate reads of the config."""
 
     scrc: Scrc
 
 
-class ExportSettings(Section):
+class ExportSettings(StepSettings):
     """What export reads of the config."""
 
     export: Export
 
 
-class EvaluateSettings(Section):
+class EvaluateSettings(StepSettings):
     """What evaluate reads of the config."""
 
     evaluate: Evaluate
 
 
+SETTINGS: dict[str, type[StepSettings]] = {step: globals()[f"{step.capitalize()}Settings"] for step in STEPS}
+
+
 def step_settings(config: Config) -> dict[str, JsonDict]:
     """The settings of each step, as JSON: exactly the keys that the step uses."""
-    data = DataSource(**config.data.model_dump(exclude={"dataloader"}))
-    settings: dict[str, Section] = {
-        "ingest": IngestSettings(data=data, num_classes=config.model.num_classes),
-        "split": SplitSettings(split=config.split),
-        "fetch": FetchSettings(backbone_id=config.model.backbone_id, backbone_revision=config.model.backbone_revision),
-        "adapt": AdaptSettings(
-            num_workers=config.data.dataloader.num_workers,
-            image_size=config.model.image_size,
-            num_gpus=config.hardware.num_gpus,
-            explora=config.explora,
-        ),
-        "train": TrainSettings(
-            dataloader=config.data.dataloader,
-            model=config.model,
-            training=config.training,
-            num_gpus=config.hardware.num_gpus,
-        ),
-        "sweep": SweepSettings(sweep=config.sweep),
-        "calibrate": CalibrateSettings(scrc=config.scrc),
-        "export": ExportSettings(export=config.export),
-        "evaluate": EvaluateSettings(evaluate=config.evaluate),
-    }
-    return {step: value.model_dump(mode="json", exclude_none=True) for step, value in settings.items()}
+    return {step: settings.of(config).model_dump(mode="json", exclude_none=True) for step, settings in SETTINGS.items()}

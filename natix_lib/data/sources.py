@@ -8,6 +8,7 @@ are then streamed one after another, so that a set larger than memory can be rea
 
 import re
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,15 +58,11 @@ def open_source(root: Path, settings: DataSource) -> Source:
 
 
 def _read(listing: Listing, settings: DataSource) -> Source:
-    columns, parquet = settings.columns, parquet_files(listing)
-    if settings.manifest or settings.format == "manifest":
+    if settings.manifest:
         return _from_manifest(listing, settings)
-    if settings.format == "parquet":
-        if not parquet:
-            raise DataError(f"data.data_root {listing.root} has no .parquet file")
-        return from_parquet(listing, parquet, columns)
-    if settings.format == "folder":
-        return _from_folders(listing, settings)
+    if settings.format in LAYOUTS:
+        return LAYOUTS[settings.format](listing, settings)
+    columns, parquet = settings.columns, parquet_files(listing)
     if _manifests(listing) or _metadata(listing):
         return _from_manifest(listing, settings)
     if parquet and (not listing.images or holds_images(listing.root, parquet[0], columns)):
@@ -83,6 +80,13 @@ def _read(listing: Listing, settings: DataSource) -> Source:
         if not tables:
             raise
         raise DataError(f"{error}; a table among {some(tables)} is read when data.manifest names it") from error
+
+
+def _from_parquet(listing: Listing, settings: DataSource) -> Source:
+    parquet = parquet_files(listing)
+    if not parquet:
+        raise DataError(f"data.data_root {listing.root} has no .parquet file")
+    return from_parquet(listing, parquet, settings.columns)
 
 
 def _from_folders(listing: Listing, settings: DataSource) -> Source:
@@ -246,3 +250,11 @@ def _passed_over(listing: Listing) -> list[str]:
         f"{some(naming)} may list the images of the set and is not read, folders are read as classes: set "
         "data.manifest to it if it holds their labels"
     ]
+
+
+LAYOUTS: dict[str, Callable[[Listing, DataSource], Source]] = {
+    "manifest": _from_manifest,
+    "parquet": _from_parquet,
+    "folder": _from_folders,
+}
+"""What `data.format` names, beside auto."""

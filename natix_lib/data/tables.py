@@ -12,7 +12,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,9 @@ from natix_lib.data.listing import Listing, role_of_folders
 from natix_lib.data.rows import Row, Source, image_path, read_file, readable, refuse_repeats, row_of, some
 from natix_lib.errors import DataError
 
-JSON_LINES = (".jsonl", ".ndjson")
-TEXTS = (".csv", ".tsv", ".json", *JSON_LINES)
-TABLES = (*TEXTS, *(f"{suffix}.gz" for suffix in TEXTS), ".parquet")
 BOOKS = (".xlsx", ".xls", ".ods", ".zip", ".bz2", ".xz", ".zst", ".npz", ".npy", ".pkl", ".db", ".sqlite", ".feather")
 DELIMITERS = ",;\t|"
+Cells = tuple[list[str], list[dict[str, Any]], list[str], dict[str, str]]  # header, records, places, nested of a Table
 FILE_NAME = "file_name"  # Hugging Face's word for the image column
 # Columns that people may mean by a key of data.columns and that are not read as it: said where the key has no column.
 NEAR = {
@@ -73,7 +71,7 @@ def read_table(root: Path, path: Path, columns: Columns) -> Table:
     name = readable(path.as_posix())
     suffix = path.name.lower().removesuffix(".gz")
     if suffix.endswith(BOOKS):
-        raise DataError(f"manifest {name} cannot be read: save it as .csv, .tsv, .json, .jsonl or .parquet")
+        raise DataError(f"manifest {name} cannot be read: save it as {', '.join(TEXTS)} or .parquet")
     try:
         if suffix.endswith(".parquet"):
             header, records, places, nested = _parquet(root, path, columns)
@@ -81,17 +79,8 @@ def read_table(root: Path, path: Path, columns: Columns) -> Table:
             content = (root / path).read_bytes()
             if path.name.lower().endswith(".gz"):
                 content = gzip.decompress(content)
-            text = _decoded(content)
-            if suffix.endswith(".json"):
-                records = _from_json(text, columns)
-                header, nested = _columns_of(records)
-                places = [f"{name} entry {number}" for number in range(1, len(records) + 1)]
-            elif suffix.endswith(JSON_LINES):
-                records, places = _from_json_lines(text, name)
-                header, nested = _columns_of(records)
-            else:
-                header, records, places = _delimited(text, name, columns)
-                nested = {}
+            read = next((TEXTS[ending] for ending in TEXTS if suffix.endswith(ending)), _delimited)
+            header, records, places, nested = read(_decoded(content), name, columns)
     except DataError:
         raise
     except (ValueError, csv.Error, EOFError, zlib.error, RecursionError, pa.ArrowException, OSError) as error:
@@ -264,8 +253,8 @@ def _decoded(content: bytes) -> str:
     return text
 
 
-def _delimited(text: str, name: str, columns: Columns) -> tuple[list[str], list[dict[str, Any]], list[str]]:
-    """Header, records and places; the delimiter gives the header most known columns, then most columns."""
+def _delimited(text: str, name: str, columns: Columns) -> Cells:
+    """Cells of delimited text; the delimiter gives the header most known columns, then most columns."""
     first = re.split(r"[\r\n]", text.lstrip(), maxsplit=1)[0]
     known = {_plain(column) for column in (*columns.model_dump().values(), FILE_NAME)}
 
@@ -294,6 +283,7 @@ def _delimited(text: str, name: str, columns: Columns) -> tuple[list[str], list[
         list(titles.values()),
         [{title: _at(cells, number) for number, title in titles.items()} for cells in records],
         places,
+        {},
     )
 
 
@@ -301,7 +291,13 @@ def _at(cells: list[str], number: int) -> str | None:
     return cells[number].strip() if number < len(cells) else None
 
 
-def _from_json(text: str, columns: Columns) -> list[dict[str, Any]]:
+def _from_json(text: str, name: str, columns: Columns) -> Cells:
+    records = _json_records(text, columns)
+    header, nested = _columns_of(records)
+    return header, records, [f"{name} entry {number}" for number in range(1, len(records) + 1)], nested
+
+
+def _json_records(text: str, columns: Columns) -> list[dict[str, Any]]:
     """Records of a list of objects, or of an object from image to label or to an object."""
     document = json.loads(text, object_pairs_hook=_unique)
     if isinstance(document, list) and all(isinstance(entry, dict) for entry in document):
@@ -314,7 +310,7 @@ def _from_json(text: str, columns: Columns) -> list[dict[str, Any]]:
     raise ValueError("it must be a list of objects with image and label, or an object from image to label")
 
 
-def _from_json_lines(text: str, name: str) -> tuple[list[dict[str, Any]], list[str]]:
+def _from_json_lines(text: str, name: str, _: Columns) -> Cells:
     records, places = [], []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
@@ -323,7 +319,8 @@ def _from_json_lines(text: str, name: str) -> tuple[list[dict[str, Any]], list[s
                 raise ValueError(f"line {number} must be an object, it is {type(record).__name__}")
             records.append(record)
             places.append(f"{name} row {number}")
-    return records, places
+    header, nested = _columns_of(records)
+    return header, records, places, nested
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -347,9 +344,7 @@ def _columns_of(records: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str,
     return [readable(column) for column in every if column not in nested], nested
 
 
-def _parquet(
-    root: Path, path: Path, columns: Columns
-) -> tuple[list[str], list[dict[str, Any]], list[str], dict[str, str]]:
+def _parquet(root: Path, path: Path, columns: Columns) -> Cells:
     parts = sorted((root / path).glob("*.parquet")) if (root / path).is_dir() else [root / path]
     header: dict[str, None] = {}
     nested: dict[str, str] = {}
@@ -395,3 +390,14 @@ def is_plain(column_type: Any) -> bool:
             *(types.is_boolean, types.is_decimal, types.is_temporal, types.is_null),
         )
     )
+
+
+TEXTS: dict[str, Callable[[str, str, Columns], Cells]] = {
+    ".csv": _delimited,
+    ".tsv": _delimited,
+    ".json": _from_json,
+    ".jsonl": _from_json_lines,
+    ".ndjson": _from_json_lines,
+}
+"""By the end of a file's name: what reads its text, from that, the table's name and the columns; gzip may follow."""
+TABLES = (*TEXTS, *(f"{suffix}.gz" for suffix in TEXTS), ".parquet")

@@ -20,6 +20,7 @@ from scipy.special import bdtr
 
 from natix_lib.arrays import Bools, Floats
 from natix_lib.decisions.draws import first_half, independent_rows
+from natix_lib.decisions.matthews import binary_matthews
 from natix_lib.decisions.score import check_mask, check_scores
 from natix_lib.errors import CalibrationError
 
@@ -58,9 +59,7 @@ class CutTrial:
 
 def matthews(answer: Bools, truth: Bools) -> float:
     """Matthews correlation of two binary answers, (n,) each; 0 where one is constant."""
-    n, answered, true = len(truth), float(answer.sum()), float(truth.sum())
-    spread = answered * (n - answered) * true * (n - true)
-    return float((float((answer & truth).sum()) * n - answered * true) / np.sqrt(spread)) if spread else 0.0
+    return float(binary_matthews((answer & truth).sum(), truth.sum(), answer.sum(), len(truth)))
 
 
 def tune_cut(positive_logodds: ArrayLike, is_positive: ArrayLike) -> TunedCut:
@@ -88,7 +87,7 @@ def tune_cut(positive_logodds: ArrayLike, is_positive: ArrayLike) -> TunedCut:
         raise CalibrationError("a cut needs scores that differ, all are equal")
     missed = np.cumsum(truth)[below - 1].astype(np.float64)
     answered, hit = (n - below).astype(np.float64), positives - missed
-    mcc = (hit * n - answered * positives) / np.sqrt(answered * below * float(positives) * (n - positives))
+    mcc = binary_matthews(hit, positives, answered, n)
     lower, upper = scores[below - 1], scores[below]
     middle = lower + 0.5 * (upper - lower)
     cuts = np.where(middle < upper, middle, lower)  # the middle of two neighbouring floats may round to the upper

@@ -20,6 +20,7 @@ from natix_lib.decisions.score import (
     as_array,
     check_logits,
     group_log_odds,
+    has_binary_score,
     predictions_and_log_odds,
     probability,
     softmax,
@@ -137,7 +138,7 @@ class Policy:
             accepted = np.full(len(values), self.mode == ACCEPT_ALL)
         score = probabilities.max(axis=1)
         positive = self.positive_mask()
-        if positive.any() and not positive.all():
+        if has_binary_score(positive):
             distance = group_log_odds(values, positive, self.temperature) - (self.cut or 0.0)
             score = 0.5 * (1.0 + np.tanh(0.5 * distance))  # the sigmoid, without overflow
         sets = None

@@ -202,6 +202,11 @@ def predictions_and_log_odds(logits: ArrayLike) -> tuple[Ints, Floats]:
     return predicted, score
 
 
+def has_binary_score(positive: Bools) -> bool:
+    """Whether classes (C,) are some of them positive and others not: then p(positive) is a score."""
+    return bool(positive.any() and not positive.all())
+
+
 def group_log_odds(logits: ArrayLike, members: ArrayLike, temperature: float = 1.0) -> Floats:
     """Log-odds of a group of classes against all others, (n,); `members` (C,) is neither empty nor full."""
     values = check_logits(logits)

@@ -13,6 +13,7 @@ Frames of one drive are not independent and void the guarantee, so with groups o
 the data (`draws`), and the statement is about groups.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,6 @@ from natix_lib.decisions.draws import independent_rows
 from natix_lib.decisions.score import check_mask, check_scores, log_odds_at
 from natix_lib.errors import CalibrationError
 
-PROCEDURES = ("ltt", "sgr", "grid")
 CHAINS = 4
 GRID = (*TABLE, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)
 """Probabilities that `grid` tries unless told others: those of the table, and finer ones at the confident end."""
@@ -77,7 +77,7 @@ def certify_selection(
         alpha: Bound on the risk, in (0, 1).
         delta: Probability that the bound does not hold, in (0, 1).
         groups: Group of each row, (n,), of which one row each is tested; None takes rows as independent.
-        procedure: Name of the procedure: `ltt`, `sgr` or `grid`.
+        procedure: Name of the procedure, one of `PROCEDURES`.
         grid: J thresholds on the score that `grid` tests, chosen without these rows; None takes the log-odds of `GRID`.
 
     Returns:
@@ -95,11 +95,8 @@ def certify_selection(
     rows, unit = independent_rows(groups, s, e)
     s, e = s[rows], e[rows]
     ranking = rank(s, e)
-    if procedure == "grid":
-        thresholds = _thresholds(grid)
-        index, spent = _grid(ranking, thresholds, alpha, delta)
-    else:
-        index, spent = {"ltt": _ltt, "sgr": _sgr}[procedure](ranking, alpha, delta)
+    thresholds = _thresholds(grid)
+    index, spent = PROCEDURES[procedure](ranking, thresholds, alpha, delta)
     n = len(s)
     if index is None:
         reason = _reason(ranking, alpha, delta, spent, procedure, unit)
@@ -123,7 +120,7 @@ def _reason(ranking: Ranking, alpha: float, delta: float, spent: float, procedur
     )
 
 
-def _ltt(ranking: Ranking, alpha: float, delta: float) -> Chosen:
+def _ltt(ranking: Ranking, _: list[float], alpha: float, delta: float) -> Chosen:
     """Index of the largest certified tie-group end, and the delta spent on each chain."""
     spent = delta / CHAINS
     n, needed = int(ranking.ends[-1]), least_accepted(alpha, spent)
@@ -140,7 +137,7 @@ def _ltt(ranking: Ranking, alpha: float, delta: float) -> Chosen:
     return best, spent
 
 
-def _sgr(ranking: Ranking, alpha: float, delta: float) -> Chosen:
+def _sgr(ranking: Ranking, _: list[float], alpha: float, delta: float) -> Chosen:
     """As `_ltt`, by binary search over the tie-group ends with delta shared among its steps."""
     spent = delta / max(1, int(np.ceil(np.log2(len(ranking.ends) + 1))))
     low, high = 0, len(ranking.ends) - 1
@@ -173,3 +170,11 @@ def _grid(ranking: Ranking, thresholds: list[float], alpha: float, delta: float)
         if count and is_certified(int(ranking.errors[count - 1]), int(ranking.ends[count - 1]), alpha, spent)
     ]
     return max(passed, default=None), spent
+
+
+PROCEDURES: dict[str, Callable[[Ranking, list[float], float, float], Chosen]] = {
+    "ltt": _ltt,
+    "sgr": _sgr,
+    "grid": _grid,
+}
+"""Of a ranking, the thresholds of `grid`, alpha and delta: the index of the tie group that is certified."""

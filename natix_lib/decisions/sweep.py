@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from natix_lib.arrays import Bools, Floats, Ints
 from natix_lib.decisions.curve import TABLE, order_and_ends, risk_coverage_areas
+from natix_lib.decisions.matthews import binary_matthews
 from natix_lib.decisions.score import (
     Logits,
     check_labels,
@@ -236,13 +237,8 @@ def _rows_of(classes: Classes, count: int) -> list[Ints]:
 
 def _mcc(true: Classes, predicted: Classes, last: Ints) -> Floats:
     """Matthews correlation of two classes among the accepted; 0 where labels or predictions are constant."""
-    m = (last + 1).astype(np.float64)
-    y, p, both = (
-        np.cumsum(flags)[last].astype(np.float64) for flags in (true == 1, predicted == 1, (true & predicted) == 1)
-    )
-    product = np.sqrt((m - p) * p) * np.sqrt((m - y) * y)
-    result: Floats = np.divide(both * m - p * y, product, out=np.zeros(len(m)), where=product > 0)
-    return result
+    labels, answers, both = (np.cumsum(mask)[last] for mask in (true == 1, predicted == 1, (true & predicted) == 1))
+    return binary_matthews(both, labels, answers, last + 1)
 
 
 def _counted_f1(true: Classes, predicted: Classes, accepted: int, classes: int) -> float:

@@ -4,7 +4,6 @@ It lets everyone try the whole pipeline without data of their own, and has what 
 drive look alike and must not be split, weather and light vary without telling the label, classes are not balanced.
 """
 
-import csv
 import io
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 
 from natix_lib.demo.street_scene import LIGHTS, ROADWORK, WEATHERS, Scene, draw_frame
 from natix_lib.errors import ConfigError
-from natix_lib.files import write_bytes
+from natix_lib.files import write_bytes, write_csv
 
 NONE, ROADWORK_CLASS = "None", "Roadwork"
 BINARY = ("Cones", "Barrier", "Sign")  # what stands for roadwork in the binary set
@@ -43,9 +42,9 @@ def draw_dataset(folder: str | Path, images: int = 1600, classes: int = 2, seed:
         raise ConfigError(f"{classes} classes need at least {5 * DRIVE_FRAMES[1] * classes // 2} images, got {images}")
     root = Path(folder)
     generator = np.random.default_rng(seed)
-    rows: list[dict[str, str]] = []
+    rows: list[tuple[str, ...]] = []
     while len(rows) < images:
-        drive = rows[-1]["group"] if rows else ""
+        drive = rows[-1][COLUMNS.index("group")] if rows else ""
         number = int(drive.removeprefix("drive-")) + 1 if drive else 0
         label = _label(names, number, generator)
         scene = _scene(label, generator, seed, number)
@@ -67,12 +66,8 @@ def draw_dataset(folder: str | Path, images: int = 1600, classes: int = 2, seed:
                 scene.light,
                 city,
             )
-            rows.append(dict(zip(COLUMNS, values, strict=True)))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_bytes(root / "manifest.csv", text.getvalue().encode())
+            rows.append(values)
+    write_csv(root / "manifest.csv", [COLUMNS, *rows])
 
 
 def _label(names: list[str], number: int, generator: np.random.Generator) -> str:

@@ -4,8 +4,6 @@ The adapted backbone has the format of the one it came from, so train takes eith
 `explora.promote` is `better`, the weights that go on are the ones that came; the manifest and the report say so.
 """
 
-import csv
-import io
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -24,7 +22,7 @@ from natix_lib.errors import ContractError
 from natix_lib.explora.learner import COLUMNS
 from natix_lib.explora.probe import Probe
 from natix_lib.explora.run import crop_sizes, require_batch
-from natix_lib.files import JsonDict, file_table, read_json, write_bytes
+from natix_lib.files import JsonDict, file_table, read_json, write_bytes, write_csv
 from natix_lib.reports.render import render_adaptation
 from natix_lib.steps import adapt_worker
 
@@ -92,7 +90,7 @@ def run(
         "probe": figures["probe"],
     }
     _write(Path(adapted_backbone), Path(backbone), after if promoted else None, manifest, adaptation)
-    _write_curve(adaptation_curve, figures["history"])
+    write_csv(adaptation_curve, [COLUMNS, *([row[name] for name in COLUMNS] for row in figures["history"])])
     write_bytes(
         adaptation_report, render_adaptation(manifest, adaptation, figures["history"], figures["counts"]).encode()
     )
@@ -134,11 +132,3 @@ def _write(folder: Path, base: Path, after: Any, manifest: JsonDict, adaptation:
 
 def _holds_weights(name: str) -> bool:
     return name.endswith((".safetensors", ".safetensors.index.json"))
-
-
-def _write_curve(path: str, history: list[dict[str, float]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([f"{row[name]:.8g}" for name in COLUMNS] for row in history)
-    write_bytes(path, text.getvalue().encode())

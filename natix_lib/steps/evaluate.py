@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from natix_lib import config
+from natix_lib.bundle.contents import BUNDLE
 from natix_lib.bundle.runtime import Bundle
 from natix_lib.config.step_settings import EvaluateSettings
 from natix_lib.contracts import SCHEMA_VERSION, TEST, read_document, require_same
@@ -71,7 +72,7 @@ def run(settings: Mapping[str, Any], *, test_set: str, bundle: str, evaluation: 
             *_warnings(scored, figures, policy),
         ],
         "policy": {**loaded.manifest["policy"], "mode": loaded.policy.mode, "guarantee": policy.get("guarantee")},
-        "provenance": {**provenance, "bundle_sha256": sha256_file(Path(bundle) / "bundle.json")},
+        "provenance": {**provenance, "bundle_sha256": sha256_file(Path(bundle) / BUNDLE)},
     }
     html = render_report(document, loaded.manifest, policy, splits)
     write_bytes(report, html.encode())

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from natix_lib import config, storage
-from natix_lib.bundle.contents import GOLDEN, MODEL, Documents
+from natix_lib.bundle.contents import GOLDEN, MODEL, SPLITS, Documents
 from natix_lib.bundle.golden import draw_golden_images
 from natix_lib.bundle.runtime import Bundle, largest_difference
 from natix_lib.bundle.session import INPUT, OUTPUT
@@ -78,7 +78,7 @@ def run(
     document, policy_sha256 = read_hashed_document(policy_path, artifact)
     division, splits_sha256 = read_hashed_document(splits, "splits")
     Policy.from_document(document, policy_path)
-    require_same("splits_sha256", images.splits_sha256, "val_calib_set", splits_sha256, "splits.json")
+    require_same("splits_sha256", images.splits_sha256, "val_calib_set", splits_sha256, SPLITS)
     _check_chain(manifest, splits_sha256, calib_logits, document, artifact)
 
     folder = Path(bundle)
@@ -139,7 +139,7 @@ def _check_chain(
     """Every artifact must come from this model, these splits and these logits."""
     provenance = policy.get("provenance", {})
     name = ARTIFACTS[artifact].file
-    require_same("splits_sha256", manifest["provenance"]["splits_sha256"], "classifier", splits_sha256, "splits.json")
+    require_same("splits_sha256", manifest["provenance"]["splits_sha256"], "classifier", splits_sha256, SPLITS)
     if not calib_logits.header:
         raise ContractError("export needs logits with provenance, got a bare .pt of VAL_CALIB logits")
     require_same(
@@ -150,7 +150,7 @@ def _check_chain(
         "VAL_CALIB logits",
     )
     require_same("model_sha256", manifest["model_sha256"], "classifier", provenance.get("model_sha256"), name)
-    require_same("splits_sha256", splits_sha256, "splits.json", provenance.get("splits_sha256"), name)
+    require_same("splits_sha256", splits_sha256, SPLITS, provenance.get("splits_sha256"), name)
     require_same("logits_sha256", calib_logits.sha256, "VAL_CALIB logits", provenance.get("logits_sha256"), name)
     require_same(
         "dataset_fingerprint",

@@ -1,7 +1,5 @@
 """ingest: labelled images of any supported format -> images and their index: upright, resized once, hashed."""
 
-import csv
-import io
 import itertools
 import os
 import tempfile
@@ -24,7 +22,7 @@ from natix_lib.data.index import write_index
 from natix_lib.data.rows import Row, Source, some
 from natix_lib.data.sources import open_source
 from natix_lib.errors import DataError, StorageError
-from natix_lib.files import JsonDict, canonical_json, sha256_bytes, write_bytes
+from natix_lib.files import JsonDict, canonical_json, sha256_bytes, write_csv
 from natix_lib.progress import Lines
 
 WINDOW = 256  # images in memory at once
@@ -104,10 +102,7 @@ def _write(
         files = writer.close()
     except OSError as error:
         raise StorageError(f"cannot write {folder}: {error.strerror or error}") from error
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerows([("id", "reason"), *rejects])
-    write_bytes(rejects_file, text.getvalue().encode())
+    write_csv(rejects_file, [("id", "reason"), *rejects])
     if len(rejects) > data.max_reject_fraction * len(rows):
         first = "; ".join(f"{name}: {reason}" for name, reason in rejects[:3])
         raise DataError(

@@ -14,7 +14,7 @@ from natix_lib import __version__
 from natix_lib.arrays import Bools
 from natix_lib.decisions.cut import TunedCut, judge_cut, matthews, tune_cut
 from natix_lib.decisions.policy import Policy
-from natix_lib.decisions.score import group_log_odds, probability
+from natix_lib.decisions.score import group_log_odds, has_binary_score, probability
 from natix_lib.files import JsonDict, replacing
 from natix_lib.logits import CalibrationSet
 
@@ -38,7 +38,7 @@ def tuned_cut(data: CalibrationSet, temperature: float, tune: bool) -> tuple[Tun
     """
     positive = Policy(tuple(data.class_names), tuple(data.positive_classes)).positive_mask()
     truth = positive[data.labels]
-    if not tune or not positive.any() or positive.all() or truth.all() or not truth.any():
+    if not tune or not has_binary_score(positive) or truth.all() or not truth.any():
         return None, None
     scores = group_log_odds(data.logits, positive, temperature)
     best, trial = tune_cut(scores, truth), judge_cut(scores, truth, data.groups)

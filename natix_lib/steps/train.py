@@ -14,12 +14,12 @@ from natix_lib.contracts import SETS, TRAIN, VAL_CALIB, VAL_SELECT, read_manifes
 from natix_lib.data.sets import RoleSet, open_set, require_one_division
 from natix_lib.distributed.launch import launch
 from natix_lib.errors import ConfigError
-from natix_lib.files import canonical_json, read_json, sha256_bytes, write_bytes
+from natix_lib.files import canonical_json, read_json, sha256_bytes, write_csv
 from natix_lib.steps import train_worker
 from natix_lib.steps.train_worker import CLASSIFIER
 from natix_lib.training.artifact import write_classifier
 from natix_lib.training.classifier import Classifier
-from natix_lib.training.fit import Epoch, best_epoch, metrics_csv
+from natix_lib.training.fit import Epoch, best_epoch, metrics_rows
 
 
 def run(
@@ -117,7 +117,7 @@ def run(
             "provenance": provenance,
         },
     )
-    write_bytes(training_curve, metrics_csv(history))
+    write_csv(training_curve, metrics_rows(history))
     _write_calibration_set(
         val_calib_logits, val_calib_labels, tensors[logits.LOGITS].numpy(), sets["val_calib_set"], written
     )

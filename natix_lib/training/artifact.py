@@ -52,7 +52,7 @@ def load_classifier(folder: str | Path) -> tuple[Classifier, JsonDict]:
     root = Path(folder)
     manifest = read_manifest(root, "classifier")
     weights = manifest["files"].get(WEIGHTS, {}).get("sha256")
-    require_same("model_sha256", manifest["model_sha256"], "classifier.json", weights, WEIGHTS)
+    require_same("model_sha256", manifest["model_sha256"], ARTIFACTS["classifier"].manifest, weights, WEIGHTS)
     classifier = Classifier.from_description(
         read_json(root / BACKBONE_CONFIG), manifest["head"], len(manifest["class_names"])
     )

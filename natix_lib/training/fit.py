@@ -6,12 +6,10 @@ weights that were scored: with the EMA on, the EMA's. Lightning was rejected her
 fraction of a millisecond, less than a Lightning step's overhead, and one plain loop serves both cases.
 """
 
-import csv
-import io
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -35,14 +33,10 @@ class Epoch:
     val_select_acc: float
 
 
-def metrics_csv(history: Iterable[Epoch]) -> bytes:
-    """metrics.csv, one row an epoch, with the field's names (`val_select/acc`)."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["epoch", "step", "lr", "train/loss", "train/acc", "val_select/loss", "val_select/acc"])
-    for row in history:
-        writer.writerow(f"{value:.8g}" if isinstance(value, float) else value for value in asdict(row).values())
-    return text.getvalue().encode()
+def metrics_rows(history: Iterable[Epoch]) -> list[tuple[object, ...]]:
+    """The rows of metrics.csv: the fields' names (`val_select/acc`), then one row an epoch."""
+    names = ("epoch", "step", "lr", "train/loss", "train/acc", "val_select/loss", "val_select/acc")
+    return [names, *(astuple(epoch) for epoch in history)]
 
 
 class Ema:

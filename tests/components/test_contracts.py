@@ -35,7 +35,7 @@ def component(step: str) -> Any:
 @pytest.mark.parametrize("step", STEPS)
 def test_a_component_takes_and_gives_what_the_contract_says(step: str) -> None:
     spec = component(step)
-    assert spec.inputs["settings"].type == "Dict"
+    assert spec.inputs["settings"].type == "Dict[String, Any]"
     assert {name for name in spec.inputs if name != "settings"} - set(STEPS[step].inputs) == OWN.get(step, set())
     assert set(STEPS[step].inputs) <= set(spec.inputs)
     assert set(spec.outputs) - SHOWN == set(STEPS[step].outputs) and "metrics" in spec.outputs

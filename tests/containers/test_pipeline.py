@@ -8,6 +8,7 @@ import pytest
 
 from natix_lib import config
 from natix_lib.bundle.runtime import Bundle
+from natix_lib.contracts import STEPS
 from natix_lib.data.decode import open_image
 from natix_pipelines.targets import Target
 from natix_pipelines.training import build
@@ -19,7 +20,7 @@ from tests.test_end_to_end import SMALL_EXPLORA
 
 pytestmark = pytest.mark.containers
 TOKEN = "hf_a-secret-that-every-container-holds"
-CPU_TASKS = ["calibrate", "check", "evaluate", "export", "fetch", "ingest", "split", "sweep"]
+CPU_TASKS = sorted(["check", *(name for name, step in STEPS.items() if not step.gpu)])
 SERVED = """
 import base64, json, subprocess, sys, time, urllib.request
 

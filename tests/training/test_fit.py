@@ -9,7 +9,7 @@ from torch import nn
 from natix_lib.config import EarlyStopping, Optimizer, Training
 from natix_lib.errors import TrainingError
 from natix_lib.training.classifier import Head
-from natix_lib.training.fit import Ema, Objective, best_epoch, class_weights, fit, mean_loss_and_accuracy, metrics_csv
+from natix_lib.training.fit import Ema, Objective, best_epoch, class_weights, fit, mean_loss_and_accuracy, metrics_rows
 
 
 def blobs(images: int = 200, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -38,9 +38,9 @@ def test_a_separable_problem_is_learnt_and_the_curve_tells() -> None:
     head = Head(4, 2, "linear", 0.0)
     history = train(head, Training(epochs=20, optimizer=Optimizer(lr=0.05)))
     assert history[-1].val_select_acc > 0.95
-    lines = metrics_csv(history).decode().splitlines()
-    assert lines[0] == "epoch,step,lr,train/loss,train/acc,val_select/loss,val_select/acc"
-    assert len(lines) == len(history) + 1
+    names, *epochs = metrics_rows(history)
+    assert names == ("epoch", "step", "lr", "train/loss", "train/acc", "val_select/loss", "val_select/acc")
+    assert [row[0] for row in epochs] == [epoch.epoch for epoch in history]
 
 
 @pytest.mark.parametrize("ema_decay", [0.9, None])
