@@ -103,6 +103,12 @@ def test_descriptions_stand_without_the_source_files(tmp_path: Path) -> None:
 
 # A few sections are read by the names of their keys; who reads them, and which names.
 READ_BY_NAME: dict[type[Section], set[str]] = {
+    config.Config: {  # the settings of a step that takes whole sections
+        name
+        for settings in step_settings.SETTINGS.values()
+        if "of" not in vars(settings)
+        for name in settings.model_fields
+    },
     config.Ratios: set(config.ROLE_RATIO_NAMES),  # split, for each role
     hardware.Toleration: set(inspect.signature(kubernetes.add_toleration).parameters),  # handed on by `given`
     config.Columns: {
