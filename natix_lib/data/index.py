@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from natix_lib.contracts import SCHEMA_VERSION, check_document
 from natix_lib.errors import ContractError
-from natix_lib.files import JsonDict, canonical_json, parse_json, replacing, sha256_file
+from natix_lib.files import JsonDict, canonical_json, parse_json, replacing, sha256_bytes, sha256_file
 
 METADATA = b"natix"
 COLUMNS = {
@@ -95,7 +95,8 @@ def read_index(path: str | Path) -> Index:
         ContractError: If it is none, or of another schema or shape.
     """
     try:
-        table = pq.read_table(path)
+        content = Path(path).read_bytes()  # once, for its rows and its hash
+        table = pq.read_table(pa.BufferReader(content))
     except (pa.ArrowException, OSError) as error:
         raise ContractError(f"index {path} cannot be read: {error}") from error
     metadata = (table.schema.metadata or {}).get(METADATA)
@@ -110,4 +111,4 @@ def read_index(path: str | Path) -> Index:
     expected = [*COLUMNS, *(["tags"] if document["tag_names"] else [])]
     if table.column_names != expected:
         raise ContractError(f"index {path} must have the columns {', '.join(expected)}, got {table.column_names}")
-    return Index(table, document, sha256_file(path))
+    return Index(table, document, sha256_bytes(content))

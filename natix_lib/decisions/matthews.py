@@ -23,8 +23,15 @@ def matthews(hits: ArrayLike, labels: ArrayLike, answers: ArrayLike, rows: Array
 
 
 def binary_matthews(both: ArrayLike, labels: ArrayLike, answers: ArrayLike, rows: ArrayLike) -> Floats:
-    """As `matthews`, for two classes: of the positive one the hits, labels and answers, (...) each."""
-    counts = (np.asarray(count, dtype=np.float64) for count in (both, labels, answers, rows))
-    hit, true, answered, n = np.broadcast_arrays(*counts)
-    hits = np.stack([n - true - answered + hit, hit], axis=-1)
-    return matthews(hits, np.stack([n - true, true], axis=-1), np.stack([n - answered, answered], axis=-1), n)
+    """As `matthews`, for two classes and without stacking their counts: the phi coefficient of the positive one.
+
+    Args:
+        both: Positive rows that were answered as positive, (...).
+        labels: Positive rows, (...).
+        answers: Rows answered as positive, (...).
+        rows: All rows, (...).
+    """
+    hit, true, answered, n = (np.asarray(count, dtype=np.float64) for count in (both, labels, answers, rows))
+    spread = np.sqrt((true * (n - true)) * (answered * (n - answered)))  # grouped so that all right is exactly 1
+    result: Floats = np.divide(hit * n - true * answered, spread, out=np.zeros(np.shape(spread)), where=spread > 0)
+    return result
