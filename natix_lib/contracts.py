@@ -1,4 +1,4 @@
-"""What the steps exchange: step names, artifact names and kinds, schema versions, and the sets of images.
+"""What the steps exchange: step names, artifact names and types, schema versions, and the sets of images.
 
 One table (`STEPS`) says what each step takes and gives. The components, the pipeline, the command line and the
 published run folder are all checked against it or made from it.
@@ -29,7 +29,7 @@ from natix_lib.files import (
     write_json,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had one dataset for all steps
 
 TRAIN, VAL_SELECT, VAL_CALIB, TEST = ROLES = ("TRAIN", "VAL_SELECT", "VAL_CALIB", "TEST")
 # What data owners call the roles; training to evaluation as Hugging Face datasets reads them, where eval is a test set.

@@ -45,6 +45,7 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Role = Literal["TRAIN", "VAL_SELECT", "VAL_CALIB", "TEST"]
 ClassNames = Annotated[list[Name], Field(min_length=2), AfterValidator(_distinct)]
 Names = Annotated[list[Name], AfterValidator(_distinct)]
 Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
@@ -139,7 +140,7 @@ class Index(Artifact, WithClasses):
 class RoleSet(Manifest, WithClasses):
     """set.json, of the images of one split role."""
 
-    role: Literal["TRAIN", "VAL_SELECT", "VAL_CALIB", "TEST"]
+    role: Role
     tag_names: Names
     rows: Positive
     resize_shorter_side: Positive
@@ -162,7 +163,7 @@ class Splits(Artifact):
     ingested: Ingested
     warnings: list[str]
     class_names: ClassNames
-    roles: dict[Literal["TRAIN", "VAL_SELECT", "VAL_CALIB", "TEST"], Names]
+    roles: dict[Role, Names]
     groups: dict[str, str]
 
 

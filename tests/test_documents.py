@@ -55,7 +55,7 @@ def test_what_a_run_writes_has_its_shape_and_every_key_of_it_is_needed(chain: Ch
 
 
 @pytest.mark.parametrize("artifact", ARTIFACTS_OF_A_RUN)
-@pytest.mark.parametrize("text", ["[]", "{}", "null", '{"artifact": []}', '{"artifact": "%s", "schema_version": 1}'])
+@pytest.mark.parametrize("text", ["[]", "{}", "null", '{"artifact": []}', '{"artifact": "%s", "schema_version": 2}'])
 def test_a_file_of_another_shape_is_one_line(tmp_path: Path, artifact: str, text: str) -> None:
     path = tmp_path / "x.json"
     path.write_text(text % artifact if "%" in text else text)

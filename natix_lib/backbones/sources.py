@@ -56,7 +56,9 @@ def copy_backbone(source: str, revision: str, folder: Path, scratch: Path, token
     elif Path(source).is_dir():
         origin = Path(source)
     elif source.startswith((".", "/", "~")) or source.count("/") != 1:
-        raise ConfigError(f"backbone {source} is no folder, no {grammar.PREFIXES} address and no hub id (owner/name)")
+        raise ConfigError(
+            f"model.backbone_id {source} is no folder, no {grammar.PREFIXES} address and no hub id (owner/name)"
+        )
     else:
         origin = _from_hub(source, revision, scratch / "hub", token_secret)
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +69,9 @@ def copy_backbone(source: str, revision: str, folder: Path, scratch: Path, token
             except OSError as error:
                 raise StorageError(f"backbone file {path} cannot be copied: {error.strerror or error}") from error
     if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
-        raise ContractError(f"backbone {source} needs config.json and model.safetensors; it has {_names(origin)}")
+        raise ContractError(
+            f"model.backbone_id {source} needs config.json and model.safetensors; it has {_names(origin)}"
+        )
 
 
 def _names(folder: Path) -> str:
@@ -76,7 +80,7 @@ def _names(folder: Path) -> str:
 
 def _from_hub(repository: str, revision: str, folder: Path, token_secret: str) -> Path:
     if not grammar.is_hub_id(repository):
-        raise ConfigError(f"backbone {repository} is no folder here and cannot be a hub id (owner/name)")
+        raise ConfigError(f"model.backbone_id {repository} is no folder here and cannot be a hub id (owner/name)")
     secret = secrets.read(token_secret) if token_secret else None
     holder = f"secret {token_secret}" if token_secret else "HF_TOKEN"
     try:
@@ -95,14 +99,20 @@ def _from_hub(repository: str, revision: str, folder: Path, token_secret: str) -
             )
         )
     except GatedRepoError as error:
-        raise StorageError(f"backbone {repository} is gated: accept its licence on the hub and set {holder}") from error
+        raise StorageError(
+            f"model.backbone_id {repository} is gated: accept its licence on the hub and set {holder}"
+        ) from error
     except RepositoryNotFoundError as error:
-        raise StorageError(f"backbone {repository} does not exist on the hub, or {holder} may not see it") from error
+        raise StorageError(
+            f"model.backbone_id {repository} does not exist on the hub, or {holder} may not see it"
+        ) from error
     except RevisionNotFoundError as error:
-        raise StorageError(f"revision {revision} is no branch, tag or commit of {repository} on the hub") from error
+        raise StorageError(
+            f"model.backbone_revision {revision} is no branch, tag or commit of {repository} on the hub"
+        ) from error
     except Exception as error:  # of the hub's client and of the HTTP library that it uses
         raise StorageError(
-            f"backbone {repository}: the hub cannot be read: {_first_line(error)}; without the hub, name a "
+            f"model.backbone_id {repository}: the hub cannot be read: {_first_line(error)}; without the hub, name a "
             f"folder or {grammar.PREFIXES} folder of a backbone, or make a random one: natix backbone --output FOLDER"
         ) from error
 

@@ -36,7 +36,8 @@ def commented(config: Config, any_character: bool) -> str:
 
 
 def _comment(entry: Entry, indent: str) -> list[str]:
-    beside = ", ".join(part for part in (entry.allowed, entry.unit) if part not in ("", "none", "text"))
+    allowed = entry.allowed[:1].lower() + entry.allowed[1:]
+    beside = ", ".join(part for part in (allowed, entry.unit) if part not in ("", "none", "text"))
     text = f"{entry.first_sentence.removesuffix('.')} ({beside})." if beside else entry.first_sentence
     prefix = f"{indent}# "
     return textwrap.wrap(text, WIDTH, initial_indent=prefix, subsequent_indent=prefix, break_on_hyphens=False)

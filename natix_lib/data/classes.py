@@ -61,13 +61,13 @@ def resolve_classes(
                 raise DataError(f"label {label!r} of {first} is none of the classes {', '.join(names)}")
             index[label] = position
     if num_classes is not None and num_classes != len(names):
-        raise ConfigError(f"num_classes is {num_classes} but the data has {len(names)}: {', '.join(names)}")
+        raise ConfigError(f"model.num_classes is {num_classes} but the data has {len(names)}: {', '.join(names)}")
     indices = [index[label] for label in labels if label is not None]
     if len(set(indices)) < 2:
         raise DataError(f"the data must hold at least two classes, all {len(ids)} images are {names[indices[0]]}")
     unknown = sorted(set(settings.positive_classes) - set(names))
     if unknown:
-        raise ConfigError(f"positive_classes {unknown} are none of the classes {', '.join(names)}")
+        raise ConfigError(f"data.positive_classes {unknown} are none of the classes {', '.join(names)}")
     positive = list(settings.positive_classes) or (names[-1:] if len(names) == 2 else [])
     return names, indices, positive
 

@@ -131,7 +131,7 @@ def _joined(values: Hashes, bits: int) -> Ints:
         if work > MOST_WORK:
             raise DataError(
                 f"near-duplicates of up to {bits} bits take some {work:.0e} comparisons for {len(values)} different "
-                f"hashes, at most {MOST_WORK:.0e} are made: lower near_duplicate_bits"
+                f"hashes, at most {MOST_WORK:.0e} are made: lower split.near_duplicate_bits"
             )
         if len(outside) * len(rows) <= cost:
             _compare_all(links, values, rows[outside], rows, bits)

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from natix_lib.contracts import SCHEMA_VERSION, check_document
+from natix_lib.contracts import ARTIFACTS, SCHEMA_VERSION, check_document, require_same
 from natix_lib.errors import ContractError
 from natix_lib.files import JsonDict, canonical_json, parse_json, replacing, sha256_bytes, sha256_file
 
@@ -88,14 +88,23 @@ def write_index(path: str | Path, rows: Sequence[Mapping[str, Any]], tag_names: 
     return sha256_file(path)
 
 
-def read_index(path: str | Path) -> Index:
+def read_index(path: str | Path, sha256: str | None = None) -> Index:
     """Read an index.
 
+    Args:
+        path: The file.
+        sha256: The hash that it must have, of the images.json beside which it was written; None takes any.
+
     Raises:
-        ContractError: If it is none, or of another schema or shape.
+        ContractError: If it is none, or of another hash, schema or shape.
     """
     try:
-        content = Path(path).read_bytes()  # once, for its rows and its hash
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ContractError(f"index {path} cannot be read: {error.strerror or error}") from error
+    if sha256 is not None:  # before it is parsed: a changed Parquet file need not be an error to its reader
+        require_same("index_sha256", sha256, ARTIFACTS["images"].manifest, sha256_bytes(content), "the index")
+    try:
         table = pq.read_table(pa.BufferReader(content))
     except (pa.ArrowException, OSError) as error:
         raise ContractError(f"index {path} cannot be read: {error}") from error

@@ -100,7 +100,7 @@ def _require_classes(counts: Ints, synthetic: Ints, roles: Ints, least: int, cla
             raise DataError(f"split {role} holds one class only: {class_names[int(held.argmax())]}")
         for c in np.flatnonzero(held < least):
             raise DataError(
-                f"split {role} holds {held[c]} images of class {class_names[c]}{but}, min_per_class is {least}"
+                f"split {role} holds {held[c]} images of class {class_names[c]}{but}, split.min_per_class is {least}"
             )
 
 
@@ -122,7 +122,7 @@ def _divide(search: "_Search", draws: Floats, roles: list[str], class_names: lis
         f"no division of {len(draws)} groups gives each of {len(roles)} splits {search.least} images of every class "
         f"({why}): the best lacks {lacking[role, c]} of class {class_names[c]} in {roles[role]}; the class has "
         f"{of_class.sum()} images in {np.count_nonzero(of_class)} groups; add groups of it"
-        + (" or lower min_per_class" if search.least > 1 else "")
+        + (" or lower split.min_per_class" if search.least > 1 else "")
     )
 
 

@@ -130,7 +130,7 @@ def image_path(value: Any, place: str) -> str:
         raise DataError(f"{place}: image must be a path with / between its folders, got {text!r}")
     parts = [part for part in text.split("/") if part not in ("", ".")]
     if text.startswith("/") or "://" in text or windows.drive or ".." in parts or not parts:
-        raise DataError(f"{place}: image must be a path below the data set's folder, got {text!r}")
+        raise DataError(f"{place}: image must be a path below data.data_root, got {text!r}")
     return "/".join(parts)
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from PIL import Image
 
 from natix_lib.arrays import Ints
-from natix_lib.contracts import ARTIFACTS, ROLES, SETS, read_manifest, require_same, write_manifest
+from natix_lib.contracts import ROLES, SETS, read_manifest, require_same, write_manifest
 from natix_lib.data.arrow import ShardWriter, read_shards, set_schema, verified_batches
 from natix_lib.data.index import Index
 from natix_lib.errors import ContractError, StorageError
@@ -124,12 +124,19 @@ def require_one_division(sets: Mapping[str, RoleSet]) -> None:
 
 
 def write_sets(
-    images: Path, index: Index, roles: Ints, groups: list[str], splits_sha256: str, folders: Mapping[str, Path]
+    images: Path,
+    files: JsonDict,
+    index: Index,
+    roles: Ints,
+    groups: list[str],
+    splits_sha256: str,
+    folders: Mapping[str, Path],
 ) -> None:
     """Copy the images of each role into a set of its own; images of no role go nowhere.
 
     Args:
         images: Folder of all images, in the order of the index.
+        files: Table of files of its manifest.
         index: The index that they were written with.
         roles: Role number of each image, -1 for none, (n,).
         groups: Group name of each image, which steps after this one know it by.
@@ -137,11 +144,9 @@ def write_sets(
         folders: Role to the folder to write.
 
     Raises:
-        ContractError: If the images are unfinished, altered, or not those of the index; no set is finished then.
+        ContractError: If the images are altered, or not those of the index; no set is finished then.
         StorageError: If a folder cannot be written.
     """
-    manifest = read_manifest(images, "images", hash_files=False)
-    require_same("index_sha256", manifest["index_sha256"], ARTIFACTS["images"].manifest, index.sha256, "the index")
     names = ["label", "group", *(["tags"] if index.tag_names else [])]
     shown = index.table(["id", "label", *names[2:]]).append_column("group", pa.array(groups, pa.string()))
     schema = set_schema(index.class_names, index.tag_names)
@@ -150,7 +155,7 @@ def write_sets(
             folder.mkdir(parents=True, exist_ok=True)
         writers = [ShardWriter(folders[role], schema) for role in ROLES]
         start = 0
-        for batch in verified_batches(images, manifest["files"]):
+        for batch in verified_batches(images, files):
             part = shown.slice(start, batch.num_rows).combine_chunks()
             if batch.column("id").to_pylist() != part.column("id").to_pylist():
                 raise ContractError(f"{images}: images from number {start} on are not those of the index")

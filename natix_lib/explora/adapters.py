@@ -38,7 +38,9 @@ def add_adapters(backbone: nn.Module, rank: int, alpha: float, unfrozen_blocks: 
     """
     depth = 1 + max((int(match[1]) for name, _ in backbone.named_modules() if (match := _block(name))), default=-1)
     if not 0 <= unfrozen_blocks <= depth or depth == 0:
-        raise ConfigError(f"unfrozen_blocks must be in 0..{depth}, the backbone's blocks, got {unfrozen_blocks}")
+        raise ConfigError(
+            f"explora.unfrozen_blocks must be in 0..{depth}, the backbone's blocks, got {unfrozen_blocks}"
+        )
     adapted = [
         name
         for name, module in backbone.named_modules()

@@ -74,7 +74,7 @@ def crop_sizes(config: Any, image_size: int) -> Sizes:
     """
     patch = int(config.patch_size)
     if image_size % patch:
-        raise ConfigError(f"image_size must be a multiple of the backbone's patch {patch}, got {image_size}")
+        raise ConfigError(f"model.image_size must be a multiple of the backbone's patch {patch}, got {image_size}")
     local = max(2, round(image_size * LOCAL_SHARE / patch)) * patch
     return Sizes(image_size, min(local, image_size), patch, prefix_tokens(config))
 

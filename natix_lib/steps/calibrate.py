@@ -16,7 +16,7 @@ from natix_lib.decisions.temperature import negative_log_likelihood
 from natix_lib.files import JsonDict, write_bytes, write_json
 from natix_lib.logits import CalibrationSet, read_pair
 from natix_lib.reports.render import render_policy
-from natix_lib.steps.policies import acceptance, document_of, provenance, tuned_cut, write_curve
+from natix_lib.steps.policies import acceptance, document_of, naming_keys, provenance, tuned_cut, write_curve
 
 
 def run(
@@ -49,7 +49,8 @@ def run(
     terms = Terms(
         scrc.alpha, scrc.delta, scrc.procedure, tuple(scrc.grid), scrc.on_infeasible, spare_half=scrc.sets != "none"
     )
-    calibration = calibrate(data.logits, data.labels, data.groups, terms)
+    with naming_keys("scrc", "alpha", "delta", "on_infeasible"):
+        calibration = calibrate(data.logits, data.labels, data.groups, terms)
     fit, certificate, ranking = calibration.fit, calibration.certificate, calibration.ranking
     cut, trial = tuned_cut(data, fit.temperature, scrc.tune_cut)
     policy = Policy(

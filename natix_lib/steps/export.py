@@ -86,9 +86,9 @@ def run(
     export_onnx(model, manifest["transform"]["image_size"], folder / MODEL, INPUT, OUTPUT)
     for name in (WEIGHTS, BACKBONE_CONFIG, *manifest["licence"]["files"]):
         shutil.copyfile(Path(classifier) / name, folder / name)
-    policy_file, splits_file = ARTIFACTS[artifact].file, ARTIFACTS["splits"].file
+    policy_file = ARTIFACTS[artifact].file
     shutil.copyfile(policy_path, folder / policy_file)
-    shutil.copyfile(splits, folder / splits_file)
+    shutil.copyfile(splits, folder / SPLITS)
     golden = draw_golden_images(folder / "golden")
     draft = {
         "class_names": manifest["class_names"],

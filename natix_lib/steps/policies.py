@@ -1,6 +1,8 @@
 """What sweep and calibrate share: where a policy comes from, its cut, its curve file, and what its plots show."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -15,8 +17,19 @@ from natix_lib.arrays import Bools
 from natix_lib.decisions.cut import TunedCut, judge_cut, matthews, tune_cut
 from natix_lib.decisions.policy import Policy
 from natix_lib.decisions.score import group_log_odds, has_binary_score, probability
+from natix_lib.errors import NatixError
 from natix_lib.files import JsonDict, replacing
 from natix_lib.logits import CalibrationSet
+
+
+@contextmanager
+def naming_keys(section: str, *arguments: str) -> Iterator[None]:
+    """Let the errors of functions, which speak of their arguments, name the keys of the config that they came from."""
+    try:
+        yield
+    except NatixError as error:
+        names = rf"(?<![\w.])({'|'.join(arguments)})\b"
+        raise type(error)(re.sub(names, rf"{section}.\1", str(error))) from error
 
 
 def provenance(data: CalibrationSet) -> JsonDict:

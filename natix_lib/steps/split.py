@@ -8,7 +8,7 @@ import numpy as np
 
 from natix_lib import config
 from natix_lib.config.step_settings import SplitSettings
-from natix_lib.contracts import ROLES, SCHEMA_VERSION, TEST, TRAIN, VAL_CALIB, VAL_SELECT, check_document
+from natix_lib.contracts import ROLES, SCHEMA_VERSION, TEST, TRAIN, VAL_CALIB, VAL_SELECT, check_document, read_manifest
 from natix_lib.data.division import COLUMNS, divide
 from natix_lib.data.index import read_index
 from natix_lib.data.sets import write_sets
@@ -47,7 +47,8 @@ def run(
         ContractError: If the images are not those of the index.
     """
     split = config.parse(SplitSettings, settings).split
-    ingested = read_index(index)
+    manifest = read_manifest(images, "images", hash_files=False)  # write_sets hashes what it reads
+    ingested = read_index(index, manifest["index_sha256"])
     division = divide({name: ingested.column(name) for name in COLUMNS}, ingested.class_names, split)
     document = {
         "artifact": "splits",
@@ -64,6 +65,7 @@ def run(
     folders = {TRAIN: train_set, VAL_SELECT: val_select_set, VAL_CALIB: val_calib_set, TEST: test_set}
     write_sets(
         Path(images),
+        manifest["files"],
         ingested,
         np.array([role_of[name] for name in ids]),
         [document["groups"][name] for name in ids],

@@ -12,7 +12,7 @@ from natix_lib.decisions.score import probability
 from natix_lib.files import JsonDict, write_bytes, write_json
 from natix_lib.logits import read_pair
 from natix_lib.reports.render import render_policy
-from natix_lib.steps.policies import acceptance, document_of, provenance, tuned_cut, write_curve
+from natix_lib.steps.policies import acceptance, document_of, naming_keys, provenance, tuned_cut, write_curve
 
 
 def run(
@@ -42,7 +42,8 @@ def run(
     """
     section = config.parse(SweepSettings, settings).sweep
     data = read_pair(val_calib_logits, val_calib_labels)
-    best = sweep_thresholds(data.logits, data.labels, section.objective, section.max_risk, section.min_coverage)
+    with naming_keys("sweep", "objective", "max_risk", "min_coverage"):
+        best = sweep_thresholds(data.logits, data.labels, section.objective, section.max_risk, section.min_coverage)
     cut, trial = tuned_cut(data, 1.0, section.tune_cut)
     policy = Policy(
         class_names=tuple(data.class_names),

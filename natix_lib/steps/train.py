@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from natix_lib import config, logits
 from natix_lib.config.step_settings import TrainSettings
-from natix_lib.contracts import SETS, TRAIN, VAL_CALIB, VAL_SELECT, read_manifest
+from natix_lib.contracts import SETS, TRAIN, VAL_CALIB, VAL_SELECT, read_manifest, require_same
 from natix_lib.data.sets import RoleSet, open_set, require_one_division
 from natix_lib.distributed.launch import launch
 from natix_lib.errors import ConfigError
@@ -71,6 +71,8 @@ def run(
     sets = {SETS[role]: open_set(folders[SETS[role]], role) for role in (TRAIN, VAL_SELECT, VAL_CALIB)}
     require_one_division(sets)
     train = sets["train_set"]
+    if adaptation := manifest.get("adaptation"):  # it has seen the TRAIN of its division, which may be TEST of another
+        require_same("splits_sha256", adaptation["splits_sha256"], "backbone", train.splits_sha256, "train_set")
     inputs = train_worker.Inputs(train, sets["val_select_set"], sets["val_calib_set"], backbone, manifest)
     tensors, figures = launch(
         "train",

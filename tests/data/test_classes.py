@@ -60,8 +60,8 @@ def test_a_class_spelt_in_two_ways_is_refused_unless_both_are_named(one: str, ot
         (["a", "a"], {}, DataError, "at least two classes, all 2 images are a"),
         ([0, 2], {"class_names": ["a", "b"]}, DataError, "label 2 of 1.jpg is none of the classes a, b"),
         (["a", "c"], {"class_names": ["a", "b"]}, DataError, "label 'c' of 1.jpg is none of the classes a, b"),
-        (["a", "b"], {"num_classes": 13}, ConfigError, "^num_classes is 13 but the data has 2: a, b$"),
-        (["a", "b"], {"positive_classes": ["z"]}, ConfigError, r"^positive_classes \['z'\] are none of"),
+        (["a", "b"], {"num_classes": 13}, ConfigError, "^model.num_classes is 13 but the data has 2: a, b$"),
+        (["a", "b"], {"positive_classes": ["z"]}, ConfigError, r"^data.positive_classes \['z'\] are none of"),
     ],
 )
 def test_labels_that_fit_no_class_are_named(labels: list, settings: dict, error: type, message: str) -> None:

@@ -80,7 +80,7 @@ def test_all_images_of_one_hash_are_counted_without_listing_their_pairs() -> Non
 def test_what_cannot_be_exact_in_reasonable_time_is_refused_by_its_key() -> None:
     hashes = np.random.default_rng(0).integers(0, 2**64, 300_000, dtype=np.uint64).tolist()
     with pytest.raises(
-        DataError, match=r"up to 16 bits take some 4e\+10 comparisons for 300000 .*: lower near_duplicate_bits"
+        DataError, match=r"up to 16 bits take some 4e\+10 comparisons for 300000 .*: lower split.near_duplicate_bits"
     ):
         near_duplicates(hashes, 16)
 

@@ -138,7 +138,7 @@ def test_a_refusal_names_class_split_and_what_would_help() -> None:
     message = (
         r"no division of 6 groups gives each of 4 splits 2 images of every class \(shown by an exact solver\): the "
         r"best lacks 1 of class class [01] in \w+; the class has 10 images in 4 groups; add groups of it or lower "
-        r"min_per_class"
+        r"split.min_per_class"
     )
     with pytest.raises(DataError, match=message):
         roles_of(counts, least=2)
@@ -212,7 +212,7 @@ def test_groups_without_a_given_role_fill_what_is_absent() -> None:
             [[5, 5]] * 3 + [[1, 5]],
             [0, 1, 2, 3],
             2,
-            "split TEST holds 1 images of class class 0, min_per_class is 2",
+            "split TEST holds 1 images of class class 0, split.min_per_class is 2",
         ),
     ],
 )

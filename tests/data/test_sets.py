@@ -2,6 +2,8 @@ import io
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
@@ -12,7 +14,7 @@ import torch
 from PIL import Image
 
 from natix_lib.config import Dataloader
-from natix_lib.contracts import ROLES, SETS, write_manifest
+from natix_lib.contracts import ARTIFACTS, ROLES, SETS, STEPS, write_manifest
 from natix_lib.data.arrow import shard_paths
 from natix_lib.data.index import read_index
 from natix_lib.data.sets import open_set, require_one_division, write_sets
@@ -20,7 +22,7 @@ from natix_lib.errors import ContractError
 from natix_lib.files import read_json, sha256_file
 from natix_lib.training.views import Views, batches
 from natix_lib.transform import Transform
-from tests.street_sets import ingested, ingested_and_split
+from tests.street_sets import ingested, ingested_and_split, run_step
 
 Paths = dict[str, str]
 
@@ -104,26 +106,52 @@ def copy_out(divided: Paths, images: Path, out: Path, roles: np.ndarray | None =
     index = read_index(divided["index"])
     folders = {role: out / role for role in ROLES}
     numbers = np.arange(len(index)) % 4 if roles is None else roles
-    write_sets(images, index, numbers, [f"g{n}" for n in range(len(index))], "0" * 64, folders)
+    files = read_json(images / "images.json")["files"]
+    write_sets(images, files, index, numbers, [f"g{n}" for n in range(len(index))], "0" * 64, folders)
     return folders
 
 
-def test_images_that_were_changed_give_no_set(divided: Paths, tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match=r"(does not match the SHA-256|cannot be read)"):
-        copy_out(divided, altered(divided["images"], tmp_path / "images"), tmp_path)
-    assert not list(tmp_path.rglob("set.json"))
+def test_a_byte_of_the_images_or_the_index_that_was_changed_is_told_and_brings_no_reader_down(
+    divided: Paths, tmp_path: Path
+) -> None:
+    """Bytes all over the first part of a shard, where Arrow keeps its offsets, and all over the index."""
+    pairs = []
+    for number in range(24):
+        copy = Path(shutil.copytree(divided["images"], tmp_path / f"images{number}"))
+        flip(shard_paths(copy)[0], 250 + 97 * number)
+        pairs.append((str(copy), divided["index"]))
+        index = Path(shutil.copy(divided["index"], tmp_path / f"index{number}"))
+        flip(index, index.stat().st_size * number // 24)
+        pairs.append((divided["images"], str(index)))
+    code = (
+        "import json, sys; from natix_lib.errors import ContractError; from natix_lib.steps import split\n"
+        "outputs, pairs = json.load(open(sys.argv[1]))\n"
+        "for images, index in pairs:\n"
+        "    try:\n"
+        "        split.run({'split': {}}, images=images, index=index, **outputs)\n"
+        "    except ContractError as error:\n"
+        "        print('refused')\n"
+    )
+    outputs = {name: str(tmp_path / "out" / ARTIFACTS[name].file) for name in STEPS["split"].outputs}
+    (tmp_path / "asked.json").write_text(json.dumps([outputs, pairs]))
+    command = [sys.executable, "-c", code, str(tmp_path / "asked.json")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["refused"] * len(pairs) and not list(tmp_path.rglob("set.json"))
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 0x7F
+    path.write_bytes(bytes(content))
 
 
 def test_images_of_another_index_give_no_set(divided: Paths, tmp_path: Path) -> None:
     other = ingested(tmp_path / "other", groups=8)
     with pytest.raises(ContractError, match=r"index_sha256 differs: images.json has .*, the index has"):
-        copy_out(divided, Path(other["images"]), tmp_path)
-    shutil.copytree(other["images"], tmp_path / "images")
-    manifest = read_json(tmp_path / "images" / "images.json")
-    manifest["index_sha256"] = sha256_file(divided["index"])
-    write_manifest(tmp_path / "images", "images", manifest)
+        run_step("split", {"split": {}}, tmp_path / "out", {**divided, "images": other["images"]})
     with pytest.raises(ContractError, match=r"holds 24 images, its index 72"):
-        copy_out(divided, tmp_path / "images", tmp_path)
+        copy_out(divided, Path(other["images"]), tmp_path)
     assert not list(tmp_path.rglob("set.json"))
 
 

@@ -68,15 +68,15 @@ def test_an_index_that_pandas_wrote_is_a_column_without_a_name(tmp_path: Path) -
         (b"", "manifest.csv is empty"),
         (b"image,label\n", "lists no image"),
         (b"image,label\n,x\n", "manifest.csv row 2: image is empty"),
-        (b"image,label\n../a.jpg,x\n", "must be a path below the data set's folder, got '../a.jpg'"),
-        (b"image,label\n/etc/a.jpg,x\n", "manifest.csv row 2: image must be a path below the data set's folder"),
-        (b"image,label\nC:\\\\x\\\\a.jpg,x\n", "must be a path below the data set's folder"),
+        (b"image,label\n../a.jpg,x\n", "must be a path below data.data_root, got '../a.jpg'"),
+        (b"image,label\n/etc/a.jpg,x\n", "manifest.csv row 2: image must be a path below data.data_root"),
+        (b"image,label\nC:\\\\x\\\\a.jpg,x\n", "must be a path below data.data_root"),
         (b"image,label\nimages\\a.jpg,x\n", r"image must be a path with / between its folders, got 'images\\\\a.jpg'"),
         (
             b"image,label\nhttps://x.org/a.jpg,x\n",
-            "must be a path below the data set's folder, got 'https://x.org/a.jpg'",
+            "must be a path below data.data_root, got 'https://x.org/a.jpg'",
         ),
-        (b"image,label\ngs://b/a.jpg,x\n", "must be a path below the data set's folder, got 'gs://b/a.jpg'"),
+        (b"image,label\ngs://b/a.jpg,x\n", "must be a path below data.data_root, got 'gs://b/a.jpg'"),
         (
             b"image,label\nimages/a.jpg,x\nb.jpg,x\n./images/a.jpg,y\nimages//a.jpg,x\n",
             r"image images/a.jpg is listed twice: manifest.csv row 2 \(label x\) and manifest.csv row 4 \(label y\); "

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from natix_lib.contracts import SCHEMA_VERSION
 from natix_lib.decisions import Policy
 from natix_lib.decisions.score import softmax
 from natix_lib.errors import CalibrationError, ContractError
@@ -11,7 +12,7 @@ from natix_lib.errors import CalibrationError, ContractError
 LOGITS = np.array([[2.0, 0.0], [0.0, 0.5], [0.0, 4.0], [1.0, 1.0]])
 SWEPT = {
     "artifact": "thresholds",
-    "schema_version": 1,
+    "schema_version": SCHEMA_VERSION,
     "method": "global_threshold",
     "score": "log_odds",
     "comparator": ">",
@@ -22,7 +23,7 @@ SWEPT = {
 }
 CALIBRATED: dict[str, Any] = {
     "artifact": "scrcparams",
-    "schema_version": 1,
+    "schema_version": SCHEMA_VERSION,
     "method": "temperature_scaling",
     "temperature": 1.7,
     "accept": {
@@ -91,7 +92,7 @@ def test_numbers_survive_json_exactly() -> None:
     ("change", "message"),
     [
         ({"artifact": "scrcparams"}, "policy must be a thresholds document, got 'scrcparams'"),
-        ({"schema_version": 2}, "policy has schema_version 2, this natix reads 1"),
+        ({"schema_version": 1}, "policy has schema_version 1, this natix reads 2"),
         ({"method": "magic"}, "method must be global_threshold or temperature_scaling, got 'magic'"),
         ({"comparator": ">="}, "comparator of the accept rule must be >, got '>='"),
         ({"score": "max_probability"}, "score of the accept rule must be log_odds, got 'max_probability'"),
@@ -104,7 +105,7 @@ def test_numbers_survive_json_exactly() -> None:
         ({"threshold_logodds": 10**400}, "threshold_logodds must be a valid number, got 1000"),
         ({"decision": {"cut": 0.7}}, "decision.cut_logodds is missing"),
         ({"method": ["global_threshold"]}, "method must be global_threshold or temperature_scaling, got"),
-        ({"schema_version": True}, "schema_version must be a valid integer, got True"),
+        ({"schema_version": True}, "policy has schema_version True, this natix reads 2"),
         ({"positive_classes": ["Cone"]}, "positive_classes must be among class_names, got 'Cone'"),
     ],
 )

@@ -114,7 +114,7 @@ def test_a_backbone_whose_modules_match_no_target_is_refused(backbone: nn.Module
 
 
 def test_more_unfrozen_blocks_than_there_are_is_refused(backbone: nn.Module) -> None:
-    with pytest.raises(ConfigError, match=r"^unfrozen_blocks must be in 0..2, the backbone's blocks, got 3"):
+    with pytest.raises(ConfigError, match=r"^explora.unfrozen_blocks must be in 0..2, the backbone's blocks, got 3"):
         add_adapters(backbone, 4, 1.0, 3)
 
 

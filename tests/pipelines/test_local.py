@@ -47,7 +47,7 @@ def settings(data_root: Path, backbone: Path | str = "owner/vit", **model: objec
 def test_a_failed_step_gives_its_own_error_back_and_leaves_no_output(tmp_path: Path, tiny_backbone: Path) -> None:
     root = write_images(tmp_path / "source", groups=4)
     display = Recorder()
-    with pytest.raises(ConfigError, match="^num_classes is 13 but the data has 2: None, Roadwork$"):
+    with pytest.raises(ConfigError, match="^model.num_classes is 13 but the data has 2: None, Roadwork$"):
         on_a_short_stack(
             local.run, settings(root, tiny_backbone, num_classes=13), tmp_path / "out", tmp_path / "cache", display
         )

@@ -91,6 +91,16 @@ def test_train_takes_an_adapted_backbone_when_the_config_says_so(chain: Chain, a
     assert made["provenance"]["backbone_sha256"] == read_manifest(backbone, "backbone")["weights_sha256"]
 
 
+def test_train_refuses_a_backbone_that_has_seen_the_images_of_another_division(
+    chain: Chain, adapted: Any, tmp_path: Path
+) -> None:
+    other, _ = run_step("split", {"split": {"seed": 5}}, tmp_path, chain.paths)
+    settings = {**TRAIN, "model": {**TRAIN["model"], "init_from_explora": True}}
+    paths = {**chain.paths, **other, "backbone": adapted[0]["adapted_backbone"]}
+    with pytest.raises(ContractError, match=r"splits_sha256 differs: backbone has .*, train_set has"):
+        run_step("train", settings, tmp_path / "trained", paths)
+
+
 def test_train_refuses_the_other_kind_of_backbone_before_any_work(chain: Chain, adapted: Any, tmp_path: Path) -> None:
     settings = {**TRAIN, "model": {**TRAIN["model"], "init_from_explora": True}}
     with pytest.raises(ConfigError, match="init_from_explora is true but the backbone has not been through adapt"):

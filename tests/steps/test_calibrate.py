@@ -51,7 +51,10 @@ def test_one_image_of_each_group_is_certified(tmp_path: Path) -> None:
 
 def test_what_cannot_be_certified_fails_unless_told_otherwise(tmp_path: Path) -> None:
     paths = write_set(tmp_path, n=60, strength=2.0)
-    with pytest.raises(CalibrationError, match="zero coverage: needs at least 72 groups at alpha 0.05, delta 0.1"):
+    with pytest.raises(
+        CalibrationError,
+        match=r"zero coverage: needs at least 72 groups at scrc.alpha 0.05, scrc.delta 0.1 .* scrc.on_infeasible: e",
+    ):
         run(tmp_path, paths)
     assert not (tmp_path / "scrcparams.json").exists()
     empirical = run(tmp_path, paths, on_infeasible="empirical")
@@ -62,7 +65,7 @@ def test_what_cannot_be_certified_fails_unless_told_otherwise(tmp_path: Path) ->
 
 
 def test_a_model_that_is_always_wrong_has_no_empirical_rule(tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match="no threshold has an empirical risk of at most alpha 0.05"):
+    with pytest.raises(CalibrationError, match="no threshold has an empirical risk of at most scrc.alpha 0.05"):
         run(tmp_path, write_set(tmp_path, strength=-9.0), on_infeasible="empirical")
 
 

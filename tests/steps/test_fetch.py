@@ -182,14 +182,14 @@ def test_what_the_hub_refuses_is_one_line(hub: Hub, tmp_path: Path, name: str, g
     hub.gated = gated
     done = fetch_from(hub, name, tmp_path / "out")
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1] == f"natix_lib.errors.StorageError: backbone {name} {message}"
+    assert done.stderr.strip().splitlines()[-1] == f"natix_lib.errors.StorageError: model.backbone_id {name} {message}"
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "nowhere"])
 def test_a_hub_that_cannot_be_read_is_one_line_with_what_works_without_it(tmp_path: Path, endpoint: str) -> None:
     done = fetch_from(Hub(endpoint), "owner/vit", tmp_path / "out")
     line = done.stderr.strip().splitlines()[-1]
-    assert line.startswith("natix_lib.errors.StorageError: backbone owner/vit: the hub cannot be read: ")
+    assert line.startswith("natix_lib.errors.StorageError: model.backbone_id owner/vit: the hub cannot be read: ")
     assert line.endswith(
         "name a folder or gs:// folder of a backbone, or make a random one: natix backbone --output FOLDER"
     )
@@ -219,7 +219,7 @@ def test_a_gated_backbone_names_the_secret_that_holds_the_token(hub: Hub, tmp_pa
     hub.gated, hub.secrets["hf-token"] = True, OTHER.encode()
     done = fetch_from(hub, "owner/vit", tmp_path / "out", secret="hf-token")
     assert done.stderr.strip().splitlines()[-1] == (
-        "natix_lib.errors.StorageError: backbone owner/vit is gated: "
+        "natix_lib.errors.StorageError: model.backbone_id owner/vit is gated: "
         "accept its licence on the hub and set secret hf-token"
     )
     assert OTHER not in done.stdout + done.stderr

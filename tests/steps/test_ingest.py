@@ -201,7 +201,7 @@ def test_jfif_and_avif_of_the_cases_are_ingested(cases: Path, tmp_path: Path) ->
 
 
 def test_the_number_of_classes_is_checked_against_the_data(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="^num_classes is 13 but the data has 2: None, Roadwork"):
+    with pytest.raises(ConfigError, match="^model.num_classes is 13 but the data has 2: None, Roadwork"):
         run(write_images(tmp_path / "source", groups=2), tmp_path / "out", num_classes=13)
 
 
