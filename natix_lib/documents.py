@@ -137,6 +137,14 @@ class Index(Artifact, WithClasses):
     resize_shorter_side: Positive
 
 
+class Ingested(Document):
+    """What the test set keeps of the index, for the report."""
+
+    rows: Count
+    rejected: Count
+    warnings: list[str]
+
+
 class RoleSet(Manifest, WithClasses):
     """set.json, of the images of one split role."""
 
@@ -146,21 +154,19 @@ class RoleSet(Manifest, WithClasses):
     resize_shorter_side: Positive
     dataset_fingerprint: Name
     splits_sha256: Sha256
+    ingested: Ingested | None = None
 
-
-class Ingested(Document):
-    """What splits.json keeps of the index for whoever reads a bundle."""
-
-    rows: Count
-    rejected: Count
-    warnings: list[str]
+    @model_validator(mode="after")
+    def _test_tells_of_all_images(self) -> "RoleSet":
+        if self.role == "TEST" and self.ingested is None:
+            raise ValueError("the set of TEST must have the key ingested")
+        return self
 
 
 class Splits(Artifact):
     """splits.json."""
 
     dataset_fingerprint: Name
-    ingested: Ingested
     warnings: list[str]
     class_names: ClassNames
     roles: dict[Role, Names]

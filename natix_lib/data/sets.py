@@ -16,12 +16,13 @@ import pyarrow as pa
 from PIL import Image
 
 from natix_lib.arrays import Ints
-from natix_lib.contracts import ROLES, SETS, read_manifest, require_same, write_manifest
+from natix_lib.contracts import ROLES, SETS, TEST, read_manifest, require_same, write_manifest
 from natix_lib.data.arrow import ShardWriter, read_shards, set_schema, verified_batches
 from natix_lib.data.index import Index
 from natix_lib.errors import ContractError, StorageError
 from natix_lib.files import JsonDict
 
+INGESTED = ("rows", "rejected", "warnings")
 TAG_LIMIT = 50  # distinct values; a tag with more is a name, not a slice
 
 
@@ -38,6 +39,7 @@ class RoleSet:
         resize_shorter_side: Pixels that the shorter side of an image was reduced to.
         dataset_fingerprint: Fingerprint of all ingested images.
         splits_sha256: SHA-256 of splits.json.
+        ingested: What ingest counted and warned of, for the report: of TEST; empty for the others.
     """
 
     def __init__(self, folder: Path, manifest: JsonDict) -> None:
@@ -50,6 +52,7 @@ class RoleSet:
         self.resize_shorter_side: int = manifest["resize_shorter_side"]
         self.dataset_fingerprint: str = manifest["dataset_fingerprint"]
         self.splits_sha256: str = manifest["splits_sha256"]
+        self.ingested: JsonDict = manifest.get("ingested") or {}
         self._table: Any = None
         self._process = -1
         ids, labels, groups = (self._images().column(name).to_pylist() for name in ("id", "label", "group"))
@@ -182,6 +185,8 @@ def write_sets(
                 "resize_shorter_side": index.document["resize_shorter_side"],
                 "dataset_fingerprint": index.fingerprint,
                 "splits_sha256": splits_sha256,
+                # Of TEST alone: a warning about the source must not make the other steps run again.
+                **({"ingested": {key: index.document[key] for key in INGESTED}} if role == TEST else {}),
             },
             tables[number],
         )

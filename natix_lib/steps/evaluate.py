@@ -65,10 +65,11 @@ def run(settings: Mapping[str, Any], *, test_set: str, bundle: str, evaluation: 
         "artifact": "evaluation",
         "schema_version": SCHEMA_VERSION,
         "class_names": test.class_names,
+        "ingested": test.ingested,
         "positive_classes": test.positive_classes,
         "warnings": [
             *splits["warnings"],  # of leaks: they come first
-            *splits["ingested"]["warnings"],
+            *test.ingested["warnings"],
             *_warnings(scored, figures, policy),
         ],
         "policy": {**loaded.manifest["policy"], "mode": loaded.policy.mode, "guarantee": policy.get("guarantee")},

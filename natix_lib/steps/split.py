@@ -54,7 +54,6 @@ def run(
         "artifact": "splits",
         "schema_version": SCHEMA_VERSION,
         "dataset_fingerprint": ingested.fingerprint,
-        "ingested": {name: ingested.document[name] for name in ("rows", "rejected", "warnings")},
         "seed": split.seed,
         **division.document(),
     }

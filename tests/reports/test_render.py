@@ -45,6 +45,7 @@ def documents(names: tuple[str, ...] = ("None", "Roadwork"), step: str = "calibr
     evaluation = {
         **figures,
         "class_names": list(names),
+        "ingested": {"rows": 200, "rejected": 1, "warnings": []},
         "warnings": ["The accept rule carries no guarantee: too few."],
         "policy": {"mode": policy.mode},
         "provenance": {"model_sha256": "abc"},
@@ -56,7 +57,6 @@ def documents(names: tuple[str, ...] = ("None", "Roadwork"), step: str = "calibr
     }
     shares = dict.fromkeys(ROLES, 0.25)
     splits = {
-        "ingested": {"rows": 200, "rejected": 1, "warnings": []},
         "ratios": {"achieved": shares, "target": shares},
         "counts": {role: dict.fromkeys(names, 3) for role in ROLES},
     }
