@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from natix_lib.contracts import ARTIFACTS, SCHEMA_VERSION, check_document, require_same
 from natix_lib.errors import ContractError
-from natix_lib.files import JsonDict, canonical_json, parse_json, replacing, sha256_bytes, sha256_file
+from natix_lib.files import JsonDict, canonical_json, parse_json, sha256_bytes, write_bytes
 
 METADATA = b"natix"
 COLUMNS = {
@@ -83,9 +83,11 @@ def write_index(path: str | Path, rows: Sequence[Mapping[str, Any]], tag_names: 
     if tag_names:
         columns["tags"] = pa.struct([(name, pa.string()) for name in tag_names])
     schema = pa.schema(list(columns.items()), metadata={METADATA: canonical_json(document)})
-    with replacing(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), temporary)
-    return sha256_file(path)
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), sink)
+    content = sink.getvalue().to_pybytes()
+    write_bytes(path, content)
+    return sha256_bytes(content)
 
 
 def read_index(path: str | Path, sha256: str | None = None) -> Index:

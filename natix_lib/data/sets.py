@@ -1,6 +1,6 @@
 """Role sets: the images and labels of TRAIN, VAL_SELECT, VAL_CALIB or TEST, each a folder of its own.
 
-`write_sets` copies the encoded images of each role out of the whole, in one reading and without decoding, so its
+`write_sets` copies the encoded images of each role out of the whole, batch by batch and without decoding, so its
 memory is a few batches however many images there are. `open_set` gives what one holds; the images that a step can open
 are those of the sets that it was given.
 """

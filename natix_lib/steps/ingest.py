@@ -14,7 +14,7 @@ import pyarrow as pa
 from natix_lib import config, storage
 from natix_lib.config.step_settings import IngestSettings
 from natix_lib.contracts import write_manifest
-from natix_lib.data.arrow import BATCH_ROWS, ShardWriter, images_schema
+from natix_lib.data.arrow import ShardWriter, images_schema
 from natix_lib.data.classes import resolve_classes
 from natix_lib.data.doubts import contradictions, without_names, without_placeholders
 from natix_lib.data.images import Prepared, prepare
@@ -22,7 +22,7 @@ from natix_lib.data.index import write_index
 from natix_lib.data.rows import Row, Source, some
 from natix_lib.data.sources import open_source
 from natix_lib.errors import DataError, StorageError
-from natix_lib.files import JsonDict, canonical_json, sha256_bytes, write_csv
+from natix_lib.files import canonical_json, sha256_bytes, write_csv
 from natix_lib.progress import Lines
 
 WINDOW = 256  # images in memory at once
@@ -88,13 +88,15 @@ def _write(
     counts: Counter[int] = Counter()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        writer = _ImageWriter(folder)
+        image_schema = images_schema()
+        writer = ShardWriter(folder, image_schema)
         for number, (row, label, image) in enumerate(zip(rows, labels, _prepared(source, data), strict=True), 1):
             lines.progress("images", number, len(rows))
             if isinstance(image, DataError):
                 rejects.append((row.id, str(image)))
                 continue
-            writer.add(row.id, image.content)
+            stored = {"id": row.id, "image": {"bytes": image.content, "path": None}}
+            writer.add(pa.RecordBatch.from_pylist([stored], schema=image_schema))
             index_rows.append(_index_row(row, label, image, tag_names))
             counts[label] += 1
             known = {key: value for key, value in vars(row).items() if key not in ("id", "label")}
@@ -136,30 +138,6 @@ def _write(
     classes = ", ".join(f"{name} {counts[label]}" for label, name in enumerate(names))
     lines.say(f"{len(identities)} images, {len(rejects)} rejected, classes: {classes}")
     return {"images": len(identities), "rejected": len(rejects), "classes": len(names)}
-
-
-class _ImageWriter:
-    """Writes images to shards, some at a time."""
-
-    def __init__(self, folder: Path) -> None:
-        self._schema = images_schema()
-        self._shards = ShardWriter(folder, self._schema)
-        self._rows: list[dict[str, Any]] = []
-
-    def add(self, name: str, content: bytes) -> None:
-        self._rows.append({"id": name, "image": {"bytes": content, "path": None}})
-        if len(self._rows) == BATCH_ROWS:
-            self._flush()
-
-    def close(self) -> JsonDict:
-        """Write what is left; gives the table of files."""
-        self._flush()
-        return self._shards.close()
-
-    def _flush(self) -> None:
-        if self._rows:
-            self._shards.add(pa.RecordBatch.from_pylist(self._rows, schema=self._schema))
-            self._rows = []
 
 
 def _index_row(row: Row, label: int, image: Prepared, tag_names: Sequence[str]) -> dict[str, Any]:

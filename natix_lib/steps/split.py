@@ -49,7 +49,8 @@ def run(
     split = config.parse(SplitSettings, settings).split
     manifest = read_manifest(images, "images", hash_files=False)  # write_sets hashes what it reads
     ingested = read_index(index, manifest["index_sha256"])
-    division = divide({name: ingested.column(name) for name in COLUMNS}, ingested.class_names, split)
+    columns = {name: ingested.column(name) for name in COLUMNS}
+    division = divide(columns, ingested.class_names, split)
     document = {
         "artifact": "splits",
         "schema_version": SCHEMA_VERSION,
@@ -60,14 +61,13 @@ def run(
     check_document(document, "splits", splits)
     content = canonical_json(document)
     role_of = dict(zip(division.ids, division.roles.tolist(), strict=True))
-    ids = ingested.column("id")
     folders = {TRAIN: train_set, VAL_SELECT: val_select_set, VAL_CALIB: val_calib_set, TEST: test_set}
     write_sets(
         Path(images),
         manifest["files"],
         ingested,
-        np.array([role_of[name] for name in ids]),
-        [document["groups"][name] for name in ids],
+        np.array([role_of[name] for name in columns["id"]]),
+        [document["groups"][name] for name in columns["id"]],
         sha256_bytes(content),
         {role: Path(folder) for role, folder in folders.items()},
     )
