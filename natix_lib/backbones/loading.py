@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from natix_lib.config.section import shown
-from natix_lib.errors import ContractError
+from natix_lib.errors import ConfigError, ContractError
 from natix_lib.files import JsonDict, canonical_json, read_json, sha256_bytes
 
 IMAGE_MEAN, IMAGE_STD = (
@@ -120,6 +120,16 @@ def build_backbone(config: dict[str, Any]) -> nn.Module:
     except Exception as error:  # as above
         raise ContractError(f"backbone config makes no model: {type(error).__name__}: {error}") from error
     return model.eval()
+
+
+def require_whole_patches(image_size: int, patch: int) -> None:
+    """Refuse an image size, pixels, that a backbone's patch does not divide.
+
+    Raises:
+        ConfigError: Naming the patch and the size.
+    """
+    if image_size % patch:
+        raise ConfigError(f"model.image_size must be a multiple of the backbone's patch {patch}, got {image_size}")
 
 
 def weights_sha256(files: JsonDict) -> str:

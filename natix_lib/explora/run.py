@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
-from natix_lib.backbones.loading import prefix_tokens
+from natix_lib.backbones.loading import prefix_tokens, require_whole_patches
 from natix_lib.config import Explora
 from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import ConfigError, TrainingError
@@ -73,8 +73,7 @@ def crop_sizes(config: Any, image_size: int) -> Sizes:
         ConfigError: If the image size is no multiple of the patch.
     """
     patch = int(config.patch_size)
-    if image_size % patch:
-        raise ConfigError(f"model.image_size must be a multiple of the backbone's patch {patch}, got {image_size}")
+    require_whole_patches(image_size, patch)
     local = max(2, round(image_size * LOCAL_SHARE / patch)) * patch
     return Sizes(image_size, min(local, image_size), patch, prefix_tokens(config))
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from natix_lib import config, logits
+from natix_lib.backbones.loading import require_whole_patches
 from natix_lib.config.step_settings import TrainSettings
 from natix_lib.contracts import SETS, TRAIN, VAL_CALIB, VAL_SELECT, read_manifest, require_same
 from natix_lib.data.sets import RoleSet, open_set, require_one_division
@@ -62,11 +63,7 @@ def run(
             if model_section.init_from_explora
             else "model.init_from_explora is false but the backbone is one that adapt has made"
         )
-    if model_section.image_size % manifest["patch_size"]:
-        raise ConfigError(
-            f"model.image_size must be a multiple of the backbone's patch {manifest['patch_size']}, "
-            f"got {model_section.image_size}"
-        )
+    require_whole_patches(model_section.image_size, manifest["patch_size"])
     folders = {"train_set": train_set, "val_select_set": val_select_set, "val_calib_set": val_calib_set}
     sets = {SETS[role]: open_set(folders[SETS[role]], role) for role in (TRAIN, VAL_SELECT, VAL_CALIB)}
     require_one_division(sets)
