@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from natix_lib import config
-from natix_lib.cli_progress import RunDisplay
+from natix_lib.cli.display import RunDisplay
 from natix_lib.config.step_settings import step_settings
 from natix_lib.contracts import ARTIFACTS, STEPS
 from natix_lib.demo.backbone import write_untrained_backbone

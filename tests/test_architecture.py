@@ -62,7 +62,7 @@ def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
 def test_no_function_has_more_than_seven_parameters(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not (
-            names(path) == "natix_lib/cli.py"  # an option of a command is a parameter
+            names(path).startswith("natix_lib/cli/")  # an option of a command is a parameter
             or (path.parent.name == "steps" and node.name == "run")  # an artifact of a step is one, given by keyword
         ):
             assert len(parameters(node)) <= 7, f"{names(path)}: {node.name}"

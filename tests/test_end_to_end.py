@@ -20,10 +20,10 @@ from natix_lib.demo.dataset import draw_dataset
 from natix_lib.files import read_json, sha256_file
 from natix_pipelines import local
 from natix_pipelines.training import steps_of
+from tests.cli.test_cli import natix, write_config
 from tests.pipelines.test_local import Recorder
 from tests.short_stack import on_a_short_stack
 from tests.street_sets import write_images, write_manifest
-from tests.test_cli import natix, write_config
 
 pytestmark = pytest.mark.slow
 beside_its_run = pytest.mark.xdist_group("street")  # in one process, so that the run they start from is made once

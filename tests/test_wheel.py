@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.cli.test_cli import ROOT, write_config
 from tests.street_sets import write_images
-from tests.test_cli import ROOT, write_config
 
 pytestmark = pytest.mark.slow
 NAMES = {"natix_lib": "natix_lib", "components": "natix_components", "pipelines": "natix_pipelines"}

@@ -12,9 +12,9 @@ from natix_lib import __version__, config
 from natix_pipelines.targets import Target
 from natix_pipelines.training import build
 from tests.calibration_sets import write_set
+from tests.cli.test_cli import write_config
 from tests.containers.conftest import Figures, Images
 from tests.containers.engine import NOBODY, run_command, run_pipeline
-from tests.test_cli import write_config
 
 pytestmark = pytest.mark.containers
 CLI = ("python3", "-m", "natix_lib.cli")

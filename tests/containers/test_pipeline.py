@@ -12,10 +12,10 @@ from natix_lib.contracts import STEPS
 from natix_lib.data.decode import open_image
 from natix_pipelines.targets import Target
 from natix_pipelines.training import build
+from tests.cli.test_cli import write_config
 from tests.containers.conftest import Figures, Images
 from tests.containers.engine import NOBODY, Run, run_command, run_pipeline
 from tests.street_sets import write_images
-from tests.test_cli import write_config
 from tests.test_end_to_end import SMALL_EXPLORA
 
 pytestmark = pytest.mark.containers

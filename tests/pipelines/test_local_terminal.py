@@ -6,7 +6,7 @@ import time
 import pytest
 from rich.console import Console
 
-from natix_lib.cli_progress import RunDisplay
+from natix_lib.cli.display import RunDisplay
 from natix_pipelines import local
 from tests import terminal
 

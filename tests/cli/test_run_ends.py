@@ -16,16 +16,16 @@ from natix_lib.files import sha256_file
 from natix_pipelines import local
 from natix_pipelines.training import steps_of
 from tests import terminal
+from tests.cli.test_cli import write_config
 from tests.pipelines.test_local import Recorder
 from tests.processes import MARK, PATIENCE, alive, all_gone
 from tests.short_stack import on_a_short_stack
 from tests.street_sets import write_images
-from tests.test_cli import write_config
 from tests.test_end_to_end import SMALL_EXPLORA
 
 pytestmark = pytest.mark.slow
 beside_its_run = pytest.mark.xdist_group("run ends")  # in one process, so that the run they start from is made once
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NATIX = [sys.executable, "-m", "natix_lib.cli"]
 STEPS = ["check", *steps_of(with_explora=False)]
 

@@ -2,7 +2,7 @@ import io
 
 from rich.console import Console
 
-from natix_lib.cli_progress import RunDisplay
+from natix_lib.cli.display import RunDisplay
 
 
 def shown(terminal: bool) -> str:

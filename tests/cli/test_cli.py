@@ -17,7 +17,7 @@ from natix_lib.contracts import ARTIFACTS, STEPS
 from natix_lib.errors import ConfigError
 from tests.street_sets import write_images
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def natix(*arguments: object) -> subprocess.CompletedProcess[str]:

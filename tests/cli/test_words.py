@@ -14,7 +14,7 @@ import pytest
 from natix_lib import cli
 from natix_lib.contracts import ARTIFACTS, STEPS
 from natix_lib.strict_yaml import read_yaml
-from tests.test_cli import ROOT, write_config
+from tests.cli.test_cli import ROOT, write_config
 
 Natix = Callable[..., tuple[int, str]]
 

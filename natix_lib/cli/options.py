@@ -1,0 +1,51 @@
+"""The options that several commands share, and how what a person types becomes a path.
+
+Paths are taken as text and checked by `path_of`, because pathlib turns `gs://bucket` into the folder `gs:/bucket`.
+"""
+
+import codecs
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from natix_lib import grammar
+from natix_lib.errors import ConfigError
+
+
+def path_of(text: str) -> Path:
+    """A local path that a person has typed.
+
+    Raises:
+        ConfigError: If it can name no file or folder, or names a pipe or a device.
+    """
+    if text in ("", "-"):
+        raise ConfigError(f"a path must name a file or folder, got {text!r}")
+    try:
+        path = Path(grammar.local_path(text))
+        if path.exists() and not path.is_file() and not path.is_dir():  # reading a pipe or a device might never end
+            raise ConfigError(f"{text} is neither a file nor a folder")
+    except ValueError as error:
+        raise ConfigError(f"{text} {error}") from error
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise ConfigError(f"{text}: {error.strerror}") from error
+    return path
+
+
+ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="YAML config.", show_default=False, parser=path_of)]
+Overrides = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer reads the annotation at run time
+    typer.Option("--set", "-s", help="section.key=value, over the config; may be repeated.", show_default=False),
+]
+Output = Annotated[
+    Path,
+    typer.Option("--output", "-o", help="Folder to write; must not exist.", show_default=False, parser=path_of),
+]
+BundleFolder = Annotated[Path, typer.Option("--bundle", help="Bundle folder.", show_default=False, parser=path_of)]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same bytes.")]
+
+
+def is_utf8() -> bool:
+    """Whether stdout can hold any character; where it cannot, they are written as escapes."""
+    return codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"

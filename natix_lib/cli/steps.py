@@ -1,0 +1,62 @@
+"""`natix <step>`: each step on files, made from `contracts.STEPS`.
+
+The options are the artifacts' names and so cannot drift from the components.
+"""
+
+import importlib
+import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from natix_lib.cli.options import ConfigFile, Overrides, path_of
+from natix_lib.contracts import ARTIFACTS, STEPS
+from natix_lib.files import require_new
+
+
+def step_command(name: str) -> Callable[..., None]:
+    """The function behind `natix <step>`: the step's input artifacts as options, outputs under --output."""
+    step = STEPS[name]
+
+    def command(**values: Any) -> None:
+        from natix_lib import config
+        from natix_lib.config.step_settings import step_settings
+
+        settings = step_settings(config.load(values["config_file"], values["overrides"] or []))
+        folder: Path = values["output"]
+        module = importlib.import_module(f"natix_lib.steps.{name}")  # before anything is written: it may be missing
+        outputs = {artifact: str(folder / ARTIFACTS[artifact].file) for artifact in step.outputs}
+        for path in outputs.values():
+            require_new(Path(path))
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = {artifact: str(values[artifact]) for artifact in step.inputs} | outputs
+        metrics = module.run(settings[name], **paths)
+        typer.echo(json.dumps({"outputs": list(outputs.values()), "metrics": metrics}))
+
+    parameters = [inspect.Parameter("config_file", inspect.Parameter.KEYWORD_ONLY, annotation=ConfigFile)]
+    for artifact in step.inputs:
+        option = typer.Option(
+            f"--{artifact.replace('_', '-')}", help=ARTIFACTS[artifact].file, show_default=False, parser=path_of
+        )
+        parameters.append(
+            inspect.Parameter(artifact, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[Path, option])
+        )
+    folder = typer.Option(
+        "--output", "-o", help="Folder that receives the outputs.", show_default=False, parser=path_of
+    )
+    parameters.append(inspect.Parameter("output", inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[Path, folder]))
+    parameters.append(
+        inspect.Parameter("overrides", inspect.Parameter.KEYWORD_ONLY, annotation=Overrides, default=None)
+    )
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def step_help(name: str) -> str:
+    """What a step takes and gives."""
+    takes, gives = (", ".join(names) or "the config's source" for names in (STEPS[name].inputs, STEPS[name].outputs))
+    return f"{takes} -> {gives}"
