@@ -25,7 +25,11 @@ def evaluate(
     show_metrics(
         metrics,
         evaluate.run(
-            settings, test_set=test_set.path, bundle=bundle.path, evaluation=evaluation.path, report=report.path
+            settings,
+            test_set=test_set.path,
+            bundle=bundle.path,
+            evaluation=evaluation.path,
+            report=report.path,
+            classification=classification,
         ),
     )
-    evaluate.show(evaluation.path, classification)

@@ -157,14 +157,14 @@ def parse_role(text: str) -> str:
     return role
 
 
-def write_manifest(folder: str | Path, artifact: str, body: JsonDict, files: JsonDict | None = None) -> JsonDict:
+def write_manifest(folder: str | Path, artifact: str, body: JsonDict, known: JsonDict | None = None) -> JsonDict:
     """Write a folder artifact's manifest last: `body`, the schema version, a table of all its files, and its digest.
 
     Args:
         folder: The folder, all of whose other files are written.
         artifact: The artifact's name in `ARTIFACTS`.
         body: What the manifest says beside its files and version.
-        files: The table of files when their writer has hashed them; None reads them once more.
+        known: Entries of the table of files that need no reading, as in `file_table`.
 
     Returns:
         The manifest as written.
@@ -177,7 +177,7 @@ def write_manifest(folder: str | Path, artifact: str, body: JsonDict, files: Jso
         **body,
         "artifact": artifact,
         "schema_version": SCHEMA_VERSION,
-        "files": file_table(folder, leave_out=path.name) if files is None else files,
+        "files": file_table(folder, path.name, known),
     }
     manifest["digest"] = _digest(manifest)
     check_document(manifest, artifact, path)
@@ -186,6 +186,11 @@ def write_manifest(folder: str | Path, artifact: str, body: JsonDict, files: Jso
 
 
 def read_manifest(folder: str | Path, artifact: str, hash_files: bool = True) -> JsonDict:
+    """Read a folder artifact's manifest and check it as `read_hashed_manifest` does."""
+    return read_hashed_manifest(folder, artifact, hash_files)[0]
+
+
+def read_hashed_manifest(folder: str | Path, artifact: str, hash_files: bool = True) -> tuple[JsonDict, str]:
     """Read a folder artifact's manifest and check its shape, its digest and every file's hash.
 
     Args:
@@ -193,6 +198,9 @@ def read_manifest(folder: str | Path, artifact: str, hash_files: bool = True) ->
         artifact: The artifact's name in `ARTIFACTS`.
         hash_files: Whether to read every file for its hash; what this pod has checked before, or checks as it reads,
             goes without.
+
+    Returns:
+        The manifest, and the SHA-256 of its file.
 
     Raises:
         ContractError: If the manifest is missing (the writer did not finish), of another artifact, schema or shape, or
@@ -204,14 +212,14 @@ def read_manifest(folder: str | Path, artifact: str, hash_files: bool = True) ->
         raise ContractError(f"{artifact} folder {root} does not exist")
     if not path.is_file():
         raise ContractError(f"{artifact} folder {root} has no {path.name}: it was never finished, or is something else")
-    manifest = read_document(path, artifact)
+    manifest, sha256 = read_hashed_document(path, artifact)
     if manifest["digest"] != _digest(manifest):
         raise ContractError(
             f"{path} was changed after it was written: its digest is not that of its content; "
             "take the folder again from where it was made"
         )
     check_files(root, manifest["files"], artifact, hash_files)
-    return manifest
+    return manifest, sha256
 
 
 def read_document(path: str | Path, artifact: str) -> JsonDict:

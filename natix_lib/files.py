@@ -187,13 +187,21 @@ def _whole(text: str) -> int:
     return value
 
 
-def file_table(folder: str | Path, leave_out: str) -> JsonDict:
-    """`{relative name: {"sha256", "bytes"}}` of every file below `folder` but the manifest `leave_out`."""
-    root = Path(folder)
+def file_table(folder: str | Path, leave_out: str, known: JsonDict | None = None) -> JsonDict:
+    """`{relative name: {"sha256", "bytes"}}` of every file below `folder` but the manifest `leave_out`.
+
+    Args:
+        folder: The folder.
+        leave_out: Name of the manifest that will hold the table.
+        known: Entries of files that their writer, or whoever checked what they are copies of, has hashed: these are
+            not read.
+    """
+    root, known = Path(folder), known or {}
+    names = (path.relative_to(root).as_posix() for path in sorted(root.rglob("*")) if path.is_file())
     return {
-        path.relative_to(root).as_posix(): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and path.relative_to(root).as_posix() != leave_out
+        name: known.get(name) or {"sha256": sha256_file(root / name), "bytes": (root / name).stat().st_size}
+        for name in names
+        if name != leave_out
     }
 
 

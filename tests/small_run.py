@@ -17,6 +17,15 @@ TRAIN: dict[str, Any] = {
 }
 
 
+SETTINGS: dict[str, dict[str, Any]] = {  # of the steps after fetch
+    "train": TRAIN,
+    "sweep": {"sweep": {}},
+    "calibrate": {"scrc": {"alpha": 0.3, "delta": 0.2, "on_infeasible": "empirical", "bootstrap": 50}},
+    "export": {"export": {"policy": "calibrate"}},
+    "evaluate": {"evaluate": {"bootstrap": 100}},
+}
+
+
 @dataclass
 class Chain:
     """Paths of the artifacts of a small run."""
@@ -39,14 +48,7 @@ def backbone_sha256(folder: Path) -> str:
 def make_chain(folder: Path, tiny_backbone: Path) -> Chain:
     """Run every step on small images."""
     made = Chain(ingested_and_split(folder, groups=40))
-    settings = {
-        "fetch": {"backbone_id": str(tiny_backbone), "backbone_revision": "main"},
-        "train": TRAIN,
-        "sweep": {"sweep": {}},
-        "calibrate": {"scrc": {"alpha": 0.3, "delta": 0.2, "on_infeasible": "empirical", "bootstrap": 50}},
-        "export": {"export": {"policy": "calibrate"}},
-        "evaluate": {"evaluate": {"bootstrap": 100}},
-    }
-    for step, values in settings.items():
+    fetch = {"backbone_id": str(tiny_backbone), "backbone_revision": "main"}
+    for step, values in {"fetch": fetch, **SETTINGS}.items():
         made.paths |= run_step(step, values, folder, made.paths)[0]
     return made

@@ -55,8 +55,12 @@ def model_type(config: dict[str, Any], where: str | Path) -> str:
     return name
 
 
-def load_backbone(folder: str | Path) -> nn.Module:
+def load_backbone(folder: str | Path, description: JsonDict | None = None) -> nn.Module:
     """Load a backbone folder (config.json and safetensors) strictly, in float32, on the CPU, in eval mode.
+
+    Args:
+        folder: The folder.
+        description: Its config.json where the caller has read it; None reads it.
 
     Raises:
         ContractError: If a file is missing or damaged, the type is unknown, any key is missing, unexpected or
@@ -65,7 +69,9 @@ def load_backbone(folder: str | Path) -> nn.Module:
     import transformers
 
     folder = Path(folder)
-    type_name = model_type(read_json(folder / "config.json"), folder / "config.json")
+    if description is None:
+        description = read_json(folder / "config.json")
+    type_name = model_type(description, folder / "config.json")
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise ContractError(f"backbone {folder} has no .safetensors file")
@@ -76,6 +82,7 @@ def load_backbone(folder: str | Path) -> nn.Module:
         with quiet_transformers():
             model, info = cls.from_pretrained(
                 folder,
+                config=cls.config_class.from_dict(description),
                 output_loading_info=True,
                 local_files_only=True,
                 use_safetensors=True,

@@ -27,7 +27,7 @@ from natix_lib.contracts import (
     POLICY_OF,
     WEIGHTS,
     read_document,
-    read_manifest,
+    read_hashed_manifest,
     require_same,
 )
 from natix_lib.documents import check_shape
@@ -41,11 +41,19 @@ DESKTOP_FILES = ("Thumbs.db", "desktop.ini")
 
 @dataclass(frozen=True)
 class Documents:
-    """The documents of a bundle: bundle.json, the policy that it ships, and splits.json."""
+    """The documents of a bundle.
+
+    Attributes:
+        manifest: bundle.json.
+        policy: The policy that it ships.
+        splits: splits.json.
+        sha256: Of the file bundle.json; "" where it is still to be written.
+    """
 
     manifest: JsonDict
     policy: JsonDict
     splits: JsonDict
+    sha256: str = ""
 
 
 def read_bundle(folder: str | Path) -> Documents:
@@ -55,7 +63,7 @@ def read_bundle(folder: str | Path) -> Documents:
         ContractError: If a part is missing, malformed, changed, too much, or contradicts another.
     """
     root = Path(folder)
-    manifest = read_manifest(root, "bundle")
+    manifest, sha256 = read_hashed_manifest(root, "bundle")
     _require_files(root, manifest)
     here, policy_file = BUNDLE, manifest["policy"]["file"]
     policy = read_document(root / policy_file, POLICY_OF[manifest["policy"]["step"]])
@@ -73,7 +81,7 @@ def read_bundle(folder: str | Path) -> Documents:
         require_same(key, manifest["provenance"][key], here, origin.get(key), policy_file)
     fingerprint = manifest["provenance"]["dataset_fingerprint"]
     require_same("dataset_fingerprint", fingerprint, here, splits["dataset_fingerprint"], SPLITS)
-    return Documents(manifest, policy, splits)
+    return Documents(manifest, policy, splits, sha256)
 
 
 def read_golden(folder: Path, manifest: JsonDict) -> tuple[list[Path], NDArray[np.float64]]:

@@ -15,7 +15,7 @@ import torch
 from natix_lib import config
 from natix_lib.backbones.loading import build_backbone, load_backbone, quiet_transformers, weights_sha256
 from natix_lib.config.step_settings import AdaptSettings
-from natix_lib.contracts import ARTIFACTS, TRAIN, VAL_SELECT, read_manifest, write_manifest
+from natix_lib.contracts import ARTIFACTS, BACKBONE_CONFIG, TRAIN, VAL_SELECT, read_manifest, write_manifest
 from natix_lib.data.sets import open_set, require_one_division
 from natix_lib.distributed.launch import launch, processes_for
 from natix_lib.errors import ContractError
@@ -57,14 +57,15 @@ def run(
     """
     adapt_settings = config.parse(AdaptSettings, settings)
     manifest = read_manifest(backbone, "backbone")
-    after: Any = build_backbone(read_json(Path(backbone) / "config.json"))
+    description = read_json(Path(backbone) / BACKBONE_CONFIG)
+    after: Any = build_backbone(description)
     crop_sizes(after.config, adapt_settings.image_size)
     explora, num_gpus, nodes = adapt_settings.explora, adapt_settings.num_gpus, adapt_settings.nodes
     require_batch(explora, processes_for(num_gpus, nodes))
     train, select = open_set(train_set, TRAIN), open_set(val_select_set, VAL_SELECT)
     require_one_division({"train_set": train, "val_select_set": select})
     paths = {"train_set": train_set, "val_select_set": val_select_set, "backbone": backbone}
-    inputs = adapt_worker.Inputs(train, select, backbone, manifest)
+    inputs = adapt_worker.Inputs(train, select, backbone, description, manifest)
     state, figures = launch(
         "adapt",
         adapt_worker.__name__,
@@ -125,7 +126,8 @@ def _write(folder: Path, base: Path, after: Any, manifest: JsonDict, adaptation:
     if wrong:
         raise ContractError(f"the adapted backbone {folder} reads back otherwise: {', '.join(wrong[:3])}")
     body = {key: value for key, value in manifest.items() if key not in ("artifact", "schema_version", "files")}
-    files = file_table(folder, leave_out=ARTIFACTS["adapted_backbone"].manifest)
+    copied = {name: manifest["files"][name] for name in kept}
+    files = file_table(folder, ARTIFACTS["adapted_backbone"].manifest, copied)
     body |= {"weights_sha256": weights_sha256(files), "adaptation": adaptation}
     write_manifest(folder, "backbone", body, files)
 

@@ -6,12 +6,13 @@ same GPU.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from natix_lib import config
 from natix_lib.backbones.loading import build_backbone, load_backbone
 from natix_lib.config.step_settings import AdaptSettings
-from natix_lib.contracts import SETS, TRAIN, VAL_SELECT, read_manifest
+from natix_lib.contracts import BACKBONE_CONFIG, SETS, TRAIN, VAL_SELECT, read_manifest
 from natix_lib.data.sets import RoleSet, open_set
 from natix_lib.distributed.exchange import Answer
 from natix_lib.distributed.processes import be_a_process
@@ -19,7 +20,7 @@ from natix_lib.distributed.world import World
 from natix_lib.explora.learner import LOSSES, Learner
 from natix_lib.explora.probe import features_of, probe
 from natix_lib.explora.run import Feed, adapt_backbone
-from natix_lib.files import JsonDict
+from natix_lib.files import JsonDict, read_json
 from natix_lib.progress import Lines
 from natix_lib.transform import Transform
 
@@ -34,12 +35,14 @@ class Inputs:
         train: Images of TRAIN.
         val_select: Images of VAL_SELECT.
         backbone: Folder of the backbone to adapt.
+        description: Its config.json.
         manifest: The backbone's manifest.
     """
 
     train: RoleSet
     val_select: RoleSet
     backbone: str
+    description: JsonDict
     manifest: JsonDict
 
 
@@ -70,7 +73,7 @@ def compute(settings: AdaptSettings, inputs: Inputs) -> Answer:
             lines.say(f"step {done}/{explora.steps}: {losses}")
 
     adapted = adapt_backbone(
-        load_backbone(inputs.backbone),
+        load_backbone(inputs.backbone, inputs.description),
         Feed(train, image_size, mean, std, settings.num_workers),
         explora,
         world,
@@ -84,8 +87,8 @@ def compute(settings: AdaptSettings, inputs: Inputs) -> Answer:
     )
     if not world.first:
         return {}, {}
-    before: Any = load_backbone(inputs.backbone)
-    after = build_backbone(before.config.to_dict())
+    before: Any = load_backbone(inputs.backbone, inputs.description)
+    after = build_backbone(inputs.description)
     after.load_state_dict(adapted.state, strict=True)
     transform = Transform(image_size, train.resize_shorter_side, False, mean, std)
     dataloader = config.Dataloader(batch_size=explora.device_batch_size, num_workers=settings.num_workers)
@@ -117,8 +120,9 @@ def compute_from_paths(settings: Mapping[str, Any], paths: Mapping[str, str]) ->
     """
     train, val_select = (open_set(paths[SETS[role]], role, hash_files=False) for role in (TRAIN, VAL_SELECT))
     backbone = paths["backbone"]
+    description = read_json(Path(backbone) / BACKBONE_CONFIG)
     manifest = read_manifest(backbone, "backbone", hash_files=False)
-    return compute(config.parse(AdaptSettings, settings), Inputs(train, val_select, backbone, manifest))
+    return compute(config.parse(AdaptSettings, settings), Inputs(train, val_select, backbone, description, manifest))
 
 
 if __name__ == "__main__":

@@ -1,27 +1,27 @@
 """evaluate: TEST, once, through the bundle -> evaluation.json and report.html; onnxruntime, no torch."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from natix_lib import config
-from natix_lib.bundle.contents import BUNDLE
 from natix_lib.bundle.runtime import Bundle
 from natix_lib.config.step_settings import EvaluateSettings
-from natix_lib.contracts import SCHEMA_VERSION, TEST, read_document, require_same
+from natix_lib.contracts import SCHEMA_VERSION, TEST, require_same
 from natix_lib.data.sets import open_set
 from natix_lib.decisions.intervals import LEAST_GROUPS
 from natix_lib.evaluation import Scored
 from natix_lib.evaluation import evaluate as measure
-from natix_lib.files import JsonDict, sha256_file, write_bytes, write_json
+from natix_lib.files import JsonDict, write_bytes, write_json
 from natix_lib.progress import Lines
 from natix_lib.reports.render import render_report
 from natix_lib.steps.shown import show_metrics
 
 
-def run(settings: Mapping[str, Any], *, test_set: str, bundle: str, evaluation: str, report: str) -> dict[str, float]:
+def run(
+    settings: Mapping[str, Any], *, test_set: str, bundle: str, evaluation: str, report: str, classification: Any = None
+) -> dict[str, float]:
     """Evaluate a bundle on TEST.
 
     Args:
@@ -30,6 +30,7 @@ def run(settings: Mapping[str, Any], *, test_set: str, bundle: str, evaluation: 
         bundle: Folder of the bundle to evaluate.
         evaluation: Path to write evaluation.json to.
         report: Path to write the report to, as HTML.
+        classification: KFP ClassificationMetrics that receive the confusion matrix and the ROC; None outside KFP.
 
     Returns:
         Every metric that is defined, the images, and the majority class's accuracy.
@@ -73,11 +74,13 @@ def run(settings: Mapping[str, Any], *, test_set: str, bundle: str, evaluation: 
             *_warnings(scored, figures, policy),
         ],
         "policy": {**loaded.manifest["policy"], "mode": loaded.policy.mode, "guarantee": policy.get("guarantee")},
-        "provenance": {**provenance, "bundle_sha256": sha256_file(Path(bundle) / BUNDLE)},
+        "provenance": {**provenance, "bundle_sha256": loaded.documents.sha256},
     }
     html = render_report(document, loaded.manifest, policy, splits)
     write_bytes(report, html.encode())
     write_json(evaluation, document)
+    if classification is not None:
+        _show(document, classification)
     values = {name: metric["value"] for name, metric in figures["metrics"].items() if metric["value"] is not None}
     return {"images": len(test), **values, "majority_accuracy": figures["baseline"]["accuracy"]["value"]}
 
@@ -114,9 +117,8 @@ def _warnings(scored: Scored, figures: JsonDict, policy: JsonDict) -> list[str]:
     return warnings
 
 
-def show(evaluation: str, classification: Any) -> None:
-    """Log the confusion matrix and the ROC of an evaluation.json to KFP ClassificationMetrics."""
-    document = read_document(evaluation, "evaluation")
+def _show(document: JsonDict, classification: Any) -> None:
+    """Log the confusion matrix and the ROC of an evaluation to KFP ClassificationMetrics."""
     classification.log_confusion_matrix(document["class_names"], document["confusion"])
     if document["roc"]:
         columns = ([point[key] for point in document["roc"]] for key in ("fpr", "tpr", "threshold"))

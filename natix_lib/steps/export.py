@@ -84,11 +84,13 @@ def run(
     folder = Path(bundle)
     folder.mkdir(parents=True, exist_ok=True)
     export_onnx(model, manifest["transform"]["image_size"], folder / MODEL, INPUT, OUTPUT)
-    for name in (WEIGHTS, BACKBONE_CONFIG, *manifest["licence"]["files"]):
+    copied = {name: manifest["files"][name] for name in (WEIGHTS, BACKBONE_CONFIG, *manifest["licence"]["files"])}
+    for name in copied:
         shutil.copyfile(Path(classifier) / name, folder / name)
     policy_file = ARTIFACTS[artifact].file
-    shutil.copyfile(policy_path, folder / policy_file)
-    shutil.copyfile(splits, folder / SPLITS)
+    for name, path, sha256 in ((policy_file, policy_path, policy_sha256), (SPLITS, Path(splits), splits_sha256)):
+        shutil.copyfile(path, folder / name)
+        copied[name] = {"sha256": sha256, "bytes": path.stat().st_size}
     golden = draw_golden_images(folder / "golden")
     draft = {
         "class_names": manifest["class_names"],
@@ -116,8 +118,8 @@ def run(
         },
     )
     parity = _parity(runtime, golden, golden_logits, images, calib_logits.values, section)
-    write_manifest(folder, "bundle", {**draft, "parity": parity})
-    Bundle.load(folder)
+    write_manifest(folder, "bundle", {**draft, "parity": parity}, copied)
+    Bundle.load(folder)  # reads what was written, the copies too, once and for all that follows
     if section.publish_uri:
         place = storage.publish_folder(folder, section.publish_uri, ARTIFACTS["bundle"].manifest)
         Lines().say(f"published {place}")

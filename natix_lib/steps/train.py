@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from natix_lib import config, logits
 from natix_lib.backbones.loading import require_whole_patches
 from natix_lib.config.step_settings import TrainSettings
-from natix_lib.contracts import SETS, TRAIN, VAL_CALIB, VAL_SELECT, read_manifest, require_same
+from natix_lib.contracts import BACKBONE_CONFIG, SETS, TRAIN, VAL_CALIB, VAL_SELECT, read_manifest, require_same
 from natix_lib.data.sets import RoleSet, open_set, require_one_division
 from natix_lib.distributed.launch import launch
 from natix_lib.errors import ConfigError
@@ -63,6 +63,7 @@ def run(
             if model_section.init_from_explora
             else "model.init_from_explora is false but the backbone is one that adapt has made"
         )
+    description = read_json(Path(backbone) / BACKBONE_CONFIG)
     require_whole_patches(model_section.image_size, manifest["patch_size"])
     folders = {"train_set": train_set, "val_select_set": val_select_set, "val_calib_set": val_calib_set}
     sets = {SETS[role]: open_set(folders[SETS[role]], role) for role in (TRAIN, VAL_SELECT, VAL_CALIB)}
@@ -70,7 +71,7 @@ def run(
     train = sets["train_set"]
     if adaptation := manifest.get("adaptation"):  # it has seen the TRAIN of its division, which may be TEST of another
         require_same("splits_sha256", adaptation["splits_sha256"], "backbone", train.splits_sha256, "train_set")
-    inputs = train_worker.Inputs(train, sets["val_select_set"], sets["val_calib_set"], backbone, manifest)
+    inputs = train_worker.Inputs(train, sets["val_select_set"], sets["val_calib_set"], backbone, description, manifest)
     tensors, figures = launch(
         "train",
         train_worker.__name__,
@@ -81,7 +82,7 @@ def run(
         train_settings.nodes,
     )
     head = {"type": model_section.head_type, "dropout": model_section.dropout_rate}
-    model = Classifier.from_description(read_json(Path(backbone) / "config.json"), head, len(train.class_names))
+    model = Classifier.from_description(description, head, len(train.class_names))
     model.load_state_dict(
         {name.removeprefix(CLASSIFIER): value for name, value in tensors.items() if name != logits.LOGITS}
     )
@@ -92,10 +93,10 @@ def run(
         "splits_sha256": train.splits_sha256,
         "backbone_sha256": manifest["weights_sha256"],
     }
-    for path in Path(backbone).iterdir():
-        if path.name in manifest["licence"]["files"]:
-            Path(classifier).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, Path(classifier) / path.name)
+    licences = {name: manifest["files"][name] for name in manifest["licence"]["files"]}
+    Path(classifier).mkdir(parents=True, exist_ok=True)
+    for name in licences:
+        shutil.copyfile(Path(backbone) / name, Path(classifier) / name)
     written = write_classifier(
         classifier,
         model,
@@ -115,6 +116,7 @@ def run(
             },
             "provenance": provenance,
         },
+        licences,
     )
     write_csv(training_curve, metrics_rows(history))
     _write_calibration_set(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,12 +10,12 @@ import torch
 from natix_lib import config
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.config.step_settings import TrainSettings
-from natix_lib.contracts import SETS, TRAIN, VAL_CALIB, VAL_SELECT, read_manifest
+from natix_lib.contracts import BACKBONE_CONFIG, SETS, TRAIN, VAL_CALIB, VAL_SELECT, read_manifest
 from natix_lib.data.sets import RoleSet, open_set
 from natix_lib.distributed.exchange import Answer
 from natix_lib.distributed.processes import be_a_process
 from natix_lib.distributed.world import World
-from natix_lib.files import JsonDict
+from natix_lib.files import JsonDict, read_json
 from natix_lib.logits import LOGITS
 from natix_lib.progress import Lines
 from natix_lib.training.fit import Epoch
@@ -33,6 +34,7 @@ class Inputs:
         val_select: Images of VAL_SELECT.
         val_calib: Images of VAL_CALIB.
         backbone: Folder of the backbone.
+        description: Its config.json.
         manifest: The backbone's manifest.
     """
 
@@ -40,6 +42,7 @@ class Inputs:
     val_select: RoleSet
     val_calib: RoleSet
     backbone: str
+    description: JsonDict
     manifest: JsonDict
 
 
@@ -73,7 +76,7 @@ def compute(settings: TrainSettings, inputs: Inputs) -> Answer:
 
     with world.joined():
         trained = train_classifier(
-            load_backbone(inputs.backbone),
+            load_backbone(inputs.backbone, inputs.description),
             manifest["weights_sha256"],
             sets,
             Recipe(settings.model, settings.training, settings.dataloader, transform),
@@ -96,8 +99,9 @@ def compute_from_paths(settings: Mapping[str, Any], paths: Mapping[str, str]) ->
         open_set(paths[SETS[role]], role, hash_files=False) for role in (TRAIN, VAL_SELECT, VAL_CALIB)
     )
     backbone = paths["backbone"]
+    description = read_json(Path(backbone) / BACKBONE_CONFIG)
     manifest = read_manifest(backbone, "backbone", hash_files=False)
-    inputs = Inputs(train, val_select, val_calib, backbone, manifest)
+    inputs = Inputs(train, val_select, val_calib, backbone, description, manifest)
     return compute(config.parse(TrainSettings, settings), inputs)
 
 

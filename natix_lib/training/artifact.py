@@ -11,13 +11,16 @@ from natix_lib.files import JsonDict, file_table, read_json, write_bytes, write_
 from natix_lib.training.classifier import Classifier
 
 
-def write_classifier(folder: str | Path, classifier: Classifier, description: JsonDict) -> JsonDict:
+def write_classifier(
+    folder: str | Path, classifier: Classifier, description: JsonDict, licences: JsonDict | None = None
+) -> JsonDict:
     """Write a classifier folder, its manifest last.
 
     Args:
-        folder: Created; licence files may already be there.
+        folder: Created where it is not there yet.
         classifier: On the CPU, float32.
         description: Class names, transform, provenance and what else the manifest tells.
+        licences: Entries of the table of files for the licence files that are already there.
 
     Returns:
         The manifest.
@@ -29,7 +32,7 @@ def write_classifier(folder: str | Path, classifier: Classifier, description: Js
     placeless = {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
     write_json(root / BACKBONE_CONFIG, placeless)
     head = classifier.head
-    files = file_table(root, leave_out=ARTIFACTS["classifier"].manifest)
+    files = file_table(root, ARTIFACTS["classifier"].manifest, licences)
     return write_manifest(
         root,
         "classifier",

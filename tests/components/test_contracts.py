@@ -25,7 +25,7 @@ OWN = {  # what a component takes beside its settings and the artifacts of the c
     "adapt": {"num_gpus", "nodes"},
     "train": {"num_gpus", "nodes"},
 }
-STEP_OPTIONS = {"fetch": ("token_secret",)}
+STEP_OPTIONS = {"fetch": ("token_secret",), "evaluate": ("classification",)}
 
 
 def component(step: str) -> Any:
@@ -64,8 +64,6 @@ def test_a_component_gives_every_artifact_to_the_argument_of_its_name(
         return {}
 
     monkeypatch.setattr(module, "run", noted)
-    if step == "evaluate":
-        monkeypatch.setattr(module, "show", lambda *_: None)
     function = getattr(importlib.import_module(f"natix_components.{step}"), step).python_func
     names = [name for name in inspect.signature(function).parameters if name not in ("settings", "nodes")]
     artifacts = {name: dsl.Artifact(uri=name) for name in names}
@@ -74,7 +72,8 @@ def test_a_component_gives_every_artifact_to_the_argument_of_its_name(
     function(settings={"key": 1}, **{**artifacts, **options}, **nodes)
     (call,) = calls
     assert call.pop("settings")["key"] == 1
-    assert all(value == name for name, value in call.items()) and set(call) >= set(STEPS[step].inputs)
+    given = {name: value.uri if isinstance(value, dsl.Artifact) else value for name, value in call.items()}
+    assert all(value == name for name, value in given.items()) and set(call) >= set(STEPS[step].inputs)
 
 
 @pytest.mark.parametrize("step", STEPS)

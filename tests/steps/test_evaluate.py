@@ -31,7 +31,9 @@ def test_the_pipelines_ui_gets_the_confusion_matrix_and_the_roc(chain: Chain, tm
     from kfp.dsl import ClassificationMetrics
 
     metrics = ClassificationMetrics(uri=str(tmp_path / "classification"))
-    evaluate.show(chain.paths["evaluation"], metrics)
+    settings = {"evaluate": {"bootstrap": 20}}
+    paths = chain.inputs("evaluate") | {name: str(tmp_path / name) for name in ("evaluation", "report")}
+    evaluate.run(settings, **paths, classification=metrics)
     assert [row["displayName"] for row in metrics.metadata["confusionMatrix"]["annotationSpecs"]] == [
         "None",
         "Roadwork",
