@@ -223,6 +223,8 @@ class Guarantee(Document):
 
     certified: bool
     alpha: Share
+    delta: Share
+    reason: str = ""
 
 
 class PolicyOrigin(Document):
@@ -282,6 +284,7 @@ class BundlePolicy(Closed):
     step: Literal["sweep", "calibrate"]
     file: FileName
     sha256: Sha256
+    certified: bool | None = None  # None in bundles of before it was written
 
 
 class BundleModel(Closed):

@@ -30,6 +30,7 @@ from natix_lib.contracts import (
     read_hashed_manifest,
     require_same,
 )
+from natix_lib.decisions.promise import is_certified
 from natix_lib.documents import check_shape
 from natix_lib.errors import ContractError
 from natix_lib.files import JsonDict, read_json
@@ -68,6 +69,8 @@ def read_bundle(folder: str | Path) -> Documents:
     here, policy_file = BUNDLE, manifest["policy"]["file"]
     policy = read_document(root / policy_file, POLICY_OF[manifest["policy"]["step"]])
     splits = read_document(root / SPLITS, "splits")
+    if manifest["policy"].get("certified") is not None:
+        require_same("policy.certified", manifest["policy"]["certified"], here, is_certified(policy), policy_file)
     hashes = {name: entry["sha256"] for name, entry in manifest["files"].items()}
     require_same("policy.sha256", manifest["policy"]["sha256"], here, hashes[policy_file], policy_file)
     require_same("model.sha256", manifest["model"]["sha256"], here, hashes[WEIGHTS], WEIGHTS)

@@ -20,6 +20,7 @@ from natix_lib.bundle.contents import Documents, read_bundle, read_golden
 from natix_lib.bundle.session import INPUT, open_session
 from natix_lib.data.decode import open_image
 from natix_lib.decisions import Policy
+from natix_lib.decisions.promise import promise
 from natix_lib.errors import BundleError, DataError
 from natix_lib.transform import Transform
 
@@ -89,6 +90,11 @@ class Bundle:
         bundle = cls(root, read_bundle(root))
         bundle.check_golden()
         return bundle
+
+    @property
+    def promise(self) -> str:
+        """What the policy promises of what it accepts: a sentence that begins with `certified` or `uncertified`."""
+        return promise(self.documents.policy)
 
     def logits(
         self, images: Iterable[Image.Image], progress: Callable[[int], None] | None = None

@@ -66,10 +66,11 @@ class Scrc(Section):
         source="choice: two dozen lie close enough and cost little of delta",
     )
     on_infeasible: Literal["fail", "empirical", "abstain"] = default(
-        "fail",
-        "What happens when nothing can be certified: fail stops the run, empirical takes the threshold whose observed "
-        "risk is at most alpha, abstain accepts nothing.",
-        source="choice: zero coverage must not look green",
+        "empirical",
+        "What happens when nothing can be certified: empirical takes the threshold whose observed risk is at most "
+        "alpha, or accepts nothing where there is none, and the policy is shown as uncertified; abstain accepts "
+        "nothing; fail stops the run, and right after split when VAL_CALIB is too small.",
+        source="choice: a first run ends with a result that says what it is not",
     )
     sets: Literal["none", "pac", "scrc_i"] = default(
         "none",

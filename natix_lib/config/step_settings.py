@@ -61,6 +61,15 @@ class SplitSettings(StepSettings):
     """What split reads of the config."""
 
     split: Split
+    scrc: Scrc | None = None  # only where it is to stop a run whose VAL_CALIB is too small
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Take the section split, and what must be certified where it must: else no key of scrc repeats split."""
+        if config.export.policy != "calibrate" or config.scrc.on_infeasible != "fail":
+            return cls(split=config.split)
+        kept = {"alpha", "delta", "procedure", "grid", "on_infeasible", "sets"}
+        return cls(split=config.split, scrc=Scrc(**config.scrc.model_dump(include=kept)))
 
 
 class FetchSettings(StepSettings):

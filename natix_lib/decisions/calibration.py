@@ -4,7 +4,7 @@ Prediction sets need rows that neither of the two has seen, so with them half of
 both use all rows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,8 +32,8 @@ class Terms:
         delta: Probability that the bound does not hold, in (0, 1).
         procedure: One of `selection.PROCEDURES`.
         grid: Probabilities that the procedure `grid` tests, in (0, 1); empty takes its own.
-        on_infeasible: What follows when nothing is certified: `fail`, the lowest threshold whose rows keep to alpha
-            (`empirical`), or `abstain`.
+        on_infeasible: What follows when nothing is certified: `fail`; the lowest threshold whose rows keep to alpha,
+            or accepting nothing where none does (`empirical`); or accepting nothing at once (`abstain`).
         spare_half: Leave half of the groups unseen, for prediction sets.
     """
 
@@ -41,7 +41,7 @@ class Terms:
     delta: float
     procedure: str = "ltt"
     grid: tuple[float, ...] = ()
-    on_infeasible: str = FAIL
+    on_infeasible: str = EMPIRICAL
     spare_half: bool = False
 
 
@@ -106,24 +106,23 @@ def calibrate(logits: ArrayLike, labels: ArrayLike, groups: ArrayLike | None, te
     rows, _ = independent_rows(group_seen, scores[seen], wrong[seen])
     tested = np.flatnonzero(seen)[rows]
     threshold = certificate.threshold
-    mode = THRESHOLD
-    if threshold is None and terms.on_infeasible == ABSTAIN:
-        mode = ABSTAIN_ALL
-    elif threshold is None:
-        threshold = _empirical_threshold(certificate, rank(scores[seen], wrong[seen]), terms)
+    if threshold is None and terms.on_infeasible == FAIL:
+        raise CalibrationError(
+            f"zero coverage: {certificate.reason}; more VAL_CALIB images, a larger alpha, or "
+            "on_infeasible: empirical or abstain"
+        )
+    if threshold is None and terms.on_infeasible == EMPIRICAL:
+        threshold = _empirical_threshold(rank(scores[seen], wrong[seen]), terms.alpha)
+        if threshold is None:
+            nothing = f"no threshold has an observed risk of at most alpha {terms.alpha:g}, so nothing is accepted"
+            certificate = replace(certificate, reason=f"{certificate.reason}; and {nothing}")
+    mode = ABSTAIN_ALL if threshold is None else THRESHOLD
     if threshold == -np.inf:
         mode, threshold = ACCEPT_ALL, None
     return Calibration(fit, certificate, mode, threshold, seen, tested, rank(scores[tested], wrong[tested]))
 
 
-def _empirical_threshold(certificate: Certificate, ranking: Ranking, terms: Terms) -> float:
-    """The lowest threshold whose accepted rows keep to alpha, where that is enough."""
-    if terms.on_infeasible == FAIL:
-        raise CalibrationError(
-            f"zero coverage: {certificate.reason}; more VAL_CALIB images, a larger alpha, or "
-            "on_infeasible: empirical or abstain"
-        )
-    allowed = np.flatnonzero(ranking.errors / ranking.ends <= terms.alpha)
-    if not len(allowed):
-        raise CalibrationError(f"zero coverage: no threshold has an empirical risk of at most alpha {terms.alpha:g}")
-    return float(ranking.thresholds[allowed[-1]])
+def _empirical_threshold(ranking: Ranking, alpha: float) -> float | None:
+    """The lowest threshold whose accepted rows keep to alpha; None where none does."""
+    allowed = np.flatnonzero(ranking.errors / ranking.ends <= alpha)
+    return float(ranking.thresholds[allowed[-1]]) if len(allowed) else None

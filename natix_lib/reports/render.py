@@ -10,6 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from natix_lib.contracts import ROLES
+from natix_lib.decisions.promise import is_certified, promise
 from natix_lib.files import JsonDict
 from natix_lib.reports import charts
 
@@ -74,6 +75,7 @@ def render_report(evaluation: JsonDict, bundle: JsonDict, policy: JsonDict, spli
             bundle=bundle,
             policy=policy,
             guarantee=guarantee,
+            promise=promise(policy),
             splits=splits,
             roles=ROLES,
             pictures={title: Markup(svg) for title, svg in pictures.items()},
@@ -94,7 +96,13 @@ def render_policy(policy: JsonDict) -> str:
     return (
         _environment()
         .get_template("policy.html.j2")
-        .render(policy=policy, guarantee=policy.get("guarantee"), pictures=_policy_pictures(policy))
+        .render(
+            policy=policy,
+            guarantee=policy.get("guarantee"),
+            certified=is_certified(policy),
+            promise=promise(policy),
+            pictures=_policy_pictures(policy),
+        )
     )
 
 

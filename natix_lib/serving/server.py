@@ -62,6 +62,7 @@ def serve(folder: Path, name: str, host: str, port: int) -> None:
     with listening(host, port) as listener:
         address, taken = listener.getsockname()[:2]
         log.info("Serving %s from %s on %s port %d", name, folder, address, taken)
+        log.info("The policy of %s is %s", name, bundle.promise)
         server.run(sockets=[listener])
 
 

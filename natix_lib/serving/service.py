@@ -1,7 +1,7 @@
 """A bundle as a scoring service, in KServe's V1 protocol.
 
     GET  /v1/models                {"models": [NAME]}
-    GET  /v1/models/NAME           {"name": NAME, "ready": true}
+    GET  /v1/models/NAME           {"name": NAME, "ready": true, "promise": "certified: ..." or "uncertified: ..."}
     POST /v1/models/NAME:predict   {"instances": [{"image": {"b64": "..."}}, ...]} -> {"predictions": [...]}
     GET  /healthz                  {"status": "alive"}
     GET  /metrics                  counters, as Prometheus reads them
@@ -97,10 +97,11 @@ class Service:
         return JSONResponse({"models": [self._name]})
 
     async def model(self, request: Request) -> Response:
-        """Whether the named model is ready: once the port is open, unless scoring stalls."""
+        """Whether the named model is ready: once the port is open, unless scoring stalls; and what is promised of it."""
         self._require_name(request)
         ready = self._seconds_of_turn() <= STALL_SECONDS
-        return JSONResponse({"name": self._name, "ready": ready}, 200 if ready else 503)
+        answer = {"name": self._name, "ready": ready, "promise": self._bundle.promise}
+        return JSONResponse(answer, 200 if ready else 503)
 
     async def health(self, request: Request) -> Response:
         """That the event loop turns, and that scoring has not stalled beyond hope."""

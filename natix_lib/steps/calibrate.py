@@ -7,15 +7,18 @@ from natix_lib import config
 from natix_lib.arrays import Bools, Floats
 from natix_lib.config.step_settings import CalibrateSettings
 from natix_lib.decisions import Certificate, Policy, fit_prediction_sets
-from natix_lib.decisions.calibration import Terms, calibrate
+from natix_lib.decisions.calibration import calibrate
 from natix_lib.decisions.judgement import Judgement, bounded_curve, change_intervals, judge_probabilities, nll_around
 from natix_lib.decisions.policy import CALIBRATE_METHOD, SETS_SCORE, Decisions
+from natix_lib.decisions.promise import promise
 from natix_lib.decisions.score import softmax
 from natix_lib.decisions.sets import PAC
 from natix_lib.decisions.temperature import negative_log_likelihood
 from natix_lib.files import JsonDict, write_bytes, write_json
 from natix_lib.logits import CalibrationSet, read_pair
+from natix_lib.progress import Lines
 from natix_lib.reports.render import render_policy
+from natix_lib.steps.certifiable import terms_of
 from natix_lib.steps.policies import acceptance, document_of, naming_keys, provenance, tuned_cut, write_curve
 
 
@@ -46,11 +49,8 @@ def run(
     """
     scrc = config.parse(CalibrateSettings, settings).scrc
     data = read_pair(val_calib_logits, val_calib_labels)
-    terms = Terms(
-        scrc.alpha, scrc.delta, scrc.procedure, tuple(scrc.grid), scrc.on_infeasible, spare_half=scrc.sets != "none"
-    )
     with naming_keys("scrc", "alpha", "delta", "on_infeasible"):
-        calibration = calibrate(data.logits, data.labels, data.groups, terms)
+        calibration = calibrate(data.logits, data.labels, data.groups, terms_of(scrc))
     fit, certificate, ranking = calibration.fit, calibration.certificate, calibration.ranking
     cut, trial = tuned_cut(data, fit.temperature, scrc.tune_cut)
     policy = Policy(
@@ -117,6 +117,8 @@ def run(
     )
     write_bytes(calibration_report, render_policy(document).encode())
     write_json(scrcparams, document)
+    if not certificate.certified:
+        Lines().say(f"warning: {promise(document)}")
     return {
         "temperature": fit.temperature,
         "coverage": float(accepted.mean()),

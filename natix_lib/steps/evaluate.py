@@ -11,6 +11,8 @@ from natix_lib.config.step_settings import EvaluateSettings
 from natix_lib.contracts import SCHEMA_VERSION, TEST, require_same
 from natix_lib.data.sets import open_set
 from natix_lib.decisions.intervals import LEAST_GROUPS
+from natix_lib.decisions.policy import ABSTAIN_ALL
+from natix_lib.decisions.promise import is_certified, promise
 from natix_lib.evaluation import Scored
 from natix_lib.evaluation import evaluate as measure
 from natix_lib.files import JsonDict, write_bytes, write_json
@@ -69,11 +71,18 @@ def run(
         "ingested": test.ingested,
         "positive_classes": test.positive_classes,
         "warnings": [
-            *splits["warnings"],  # of leaks: they come first
+            *_policy_warnings(scored, loaded.policy.mode, policy),
+            *splits["warnings"],  # of leaks
             *test.ingested["warnings"],
-            *_warnings(scored, figures, policy),
+            *_warnings(scored, figures),
         ],
-        "policy": {**loaded.manifest["policy"], "mode": loaded.policy.mode, "guarantee": policy.get("guarantee")},
+        "policy": {
+            **loaded.manifest["policy"],
+            "certified": is_certified(policy),
+            "promise": loaded.promise,
+            "mode": loaded.policy.mode,
+            "guarantee": policy.get("guarantee"),
+        },
         "provenance": {**provenance, "bundle_sha256": loaded.documents.sha256},
     }
     html = render_report(document, loaded.manifest, policy, splits)
@@ -85,7 +94,18 @@ def run(
     return {"images": len(test), **values, "majority_accuracy": figures["baseline"]["accuracy"]["value"]}
 
 
-def _warnings(scored: Scored, figures: JsonDict, policy: JsonDict) -> list[str]:
+def _policy_warnings(scored: Scored, mode: str, policy: JsonDict) -> list[str]:
+    """What stands before all others: that nothing is accepted, and that what was to be certified is not."""
+    warnings = []
+    if not scored.decisions.accepted.any():
+        what = "nothing" if mode == ABSTAIN_ALL else "no TEST image"
+        warnings.append(f"The policy accepts {what}: every prediction is left to a person.")
+    if "guarantee" in policy and not is_certified(policy):
+        warnings.append(f"The policy is {promise(policy)}.")
+    return warnings
+
+
+def _warnings(scored: Scored, figures: JsonDict) -> list[str]:
     """What a reader must not overlook."""
     warnings = []
     loss, metrics = figures["score_loss"], figures["metrics"]
@@ -105,15 +125,10 @@ def _warnings(scored: Scored, figures: JsonDict, policy: JsonDict) -> list[str]:
     gain = figures["baseline"]["gain"]["low"]
     if gain is not None and gain <= 0:
         warnings.append("The accuracy does not exceed the majority class by more than chance.")
-    if not scored.decisions.accepted.any():
-        warnings.append("The policy accepts no TEST image: every prediction is left to a person.")
     if figures["groups"] < LEAST_GROUPS:
         warnings.append(
             f"TEST has {figures['groups']} groups: too few for intervals but of shares, which are wide for that reason."
         )
-    guarantee = policy.get("guarantee")
-    if guarantee and not guarantee["certified"]:
-        warnings.append(f"The accept rule carries no guarantee: {guarantee['reason']}.")
     return warnings
 
 

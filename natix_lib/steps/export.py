@@ -31,6 +31,7 @@ from natix_lib.contracts import (
 from natix_lib.data.decode import open_image
 from natix_lib.data.sets import RoleSet, open_set
 from natix_lib.decisions import Policy
+from natix_lib.decisions.promise import is_certified
 from natix_lib.errors import BundleError, ContractError
 from natix_lib.files import write_json
 from natix_lib.logits import LogitsFile, read_logits
@@ -96,7 +97,12 @@ def run(
         "class_names": manifest["class_names"],
         "positive_classes": manifest["positive_classes"],
         "transform": manifest["transform"],
-        "policy": {"step": section.policy, "file": policy_file, "sha256": policy_sha256},
+        "policy": {
+            "step": section.policy,
+            "file": policy_file,
+            "sha256": policy_sha256,
+            "certified": is_certified(document),
+        },
         "model": {"sha256": manifest["model_sha256"], "onnx": MODEL, "dtype": manifest["dtype"]},
         "licence": manifest["licence"],
         "backbone_source": manifest["backbone_source"],

@@ -14,6 +14,7 @@ from natix_lib.data.index import read_index
 from natix_lib.data.sets import write_sets
 from natix_lib.files import canonical_json, sha256_bytes, write_bytes
 from natix_lib.progress import Lines
+from natix_lib.steps.certifiable import require_certifiable
 
 
 def run(
@@ -44,9 +45,11 @@ def run(
 
     Raises:
         DataError: If a group crosses given splits, or a role cannot hold every class.
+        CalibrationError: If `scrc` is given and VAL_CALIB has too few groups for anything to be certified.
         ContractError: If the images are not those of the index.
     """
-    split = config.parse(SplitSettings, settings).split
+    sections = config.parse(SplitSettings, settings)
+    split = sections.split
     manifest = read_manifest(images, "images", hash_files=False)  # write_sets hashes what it reads
     ingested = read_index(index, manifest["index_sha256"])
     columns = {name: ingested.column(name) for name in COLUMNS}
@@ -59,6 +62,8 @@ def run(
         **division.document(),
     }
     check_document(document, "splits", splits)
+    if sections.scrc is not None:
+        require_certifiable(document, sections.scrc)
     content = canonical_json(document)
     role_of = dict(zip(division.ids, division.roles.tolist(), strict=True))
     folders = {TRAIN: train_set, VAL_SELECT: val_select_set, VAL_CALIB: val_calib_set, TEST: test_set}

@@ -46,7 +46,7 @@ def test_the_pipelines_ui_gets_the_confusion_matrix_and_the_roc(chain: Chain, tm
 def warnings_of(labels: np.ndarray, logits: np.ndarray, policy: Policy) -> list[str]:
     scored = Scored(labels, np.arange(len(labels)).astype(str), policy.apply(logits), policy.positive_mask())
     figures = measure(scored, policy.class_names, {}, 200, 0.95, 0, 20)
-    return evaluate._warnings(scored, figures, {})
+    return evaluate._warnings(scored, figures)
 
 
 def drawn(n: int, classes: int = 13) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:

@@ -1,0 +1,92 @@
+"""What the groups of VAL_CALIB can certify, known as soon as the images are divided and before training costs anything.
+
+One image of each group counts as independent, and every image is in a group, if alone. So what `calibrate` will count
+is known from splits.json, and what it needs at least from the config; only how many predictions will be wrong is not.
+"""
+
+import math
+
+from natix_lib.config import Config, Scrc
+from natix_lib.contracts import VAL_CALIB
+from natix_lib.decisions import certifiable_alpha, needed_independent
+from natix_lib.decisions.calibration import ABSTAIN, FAIL, Terms
+from natix_lib.decisions.score import log_odds_at
+from natix_lib.errors import CalibrationError
+from natix_lib.files import JsonDict
+
+OUTCOMES = {
+    FAIL: "the run stops",
+    ABSTAIN: "the policy will accept nothing",
+}
+
+
+def terms_of(scrc: Scrc) -> Terms:
+    """The section scrc as the terms of an accept rule."""
+    return Terms(
+        scrc.alpha, scrc.delta, scrc.procedure, tuple(scrc.grid), scrc.on_infeasible, spare_half=scrc.sets != "none"
+    )
+
+
+def say_what_can_be_certified(splits: JsonDict, config: Config) -> list[str]:
+    """What a person is told of a run right after split, a line each; nothing where no policy is to be certified.
+
+    Args:
+        splits: Content of splits.json.
+        config: The config of the run.
+    """
+    if config.export.policy != "calibrate":
+        return []
+    groups, scrc = _groups(splits), config.scrc
+    line = _arithmetic(groups, scrc)
+    if groups >= _needed(scrc):
+        return [line]
+    outcome = OUTCOMES.get(scrc.on_infeasible, "the accept rule will carry no guarantee")
+    return [f"warning: {line}: {outcome}"]
+
+
+def require_certifiable(splits: JsonDict, scrc: Scrc) -> None:
+    """Refuse a division whose VAL_CALIB is too small to certify anything.
+
+    Args:
+        splits: Content of splits.json.
+        scrc: What must be certified.
+
+    Raises:
+        CalibrationError: Naming the groups, what is needed, and what to do.
+    """
+    groups = _groups(splits)
+    if groups < _needed(scrc):
+        raise CalibrationError(
+            f"nothing can be certified: {_arithmetic(groups, scrc)}; more drives, a larger split.ratios.val_calib, a "
+            "larger scrc.alpha, or scrc.on_infeasible: empirical or abstain"
+        )
+
+
+def _groups(splits: JsonDict) -> int:
+    """The groups in VAL_CALIB."""
+    return len({splits["groups"][name] for name in splits["roles"][VAL_CALIB]})
+
+
+def _needed(scrc: Scrc) -> int:
+    terms = terms_of(scrc)
+    return needed_independent(terms.alpha, terms.delta, terms.procedure, _grid(terms), terms.spare_half)
+
+
+def _arithmetic(groups: int, scrc: Scrc) -> str:
+    terms = terms_of(scrc)
+    smallest = certifiable_alpha(groups, terms.delta, terms.procedure, _grid(terms), terms.spare_half)
+    half = ", half of them for the prediction sets" if terms.spare_half else ""
+    return (
+        f"{groups} groups in {VAL_CALIB}; scrc.alpha {terms.alpha:g} at scrc.delta {terms.delta:g} needs "
+        f"{_needed(scrc)} without an error{half} (smallest alpha they could certify: {_rounded_up(smallest):g})"
+    )
+
+
+def _grid(terms: Terms) -> list[float] | None:
+    return [log_odds_at(probability) for probability in terms.grid] or None
+
+
+def _rounded_up(value: float) -> float:
+    """To two digits after the first that is not 0, and never to less than it is."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return math.ceil(value / step) * step
