@@ -97,7 +97,7 @@ class Service:
         return JSONResponse({"models": [self._name]})
 
     async def model(self, request: Request) -> Response:
-        """Whether the named model is ready: once the port is open, unless scoring stalls; and what is promised of it."""
+        """Whether the named model is ready, as it is once the port is open unless scoring stalls, and its promise."""
         self._require_name(request)
         ready = self._seconds_of_turn() <= STALL_SECONDS
         answer = {"name": self._name, "ready": ready, "promise": self._bundle.promise}

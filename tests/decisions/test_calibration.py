@@ -40,7 +40,17 @@ def test_what_follows_when_nothing_is_certified_is_what_was_asked(on_infeasible:
     result = calibrate(logits, labels, None, Terms(0.05, 0.1, on_infeasible=on_infeasible))
     assert (result.mode, result.certificate.certified) == (mode, False)
     with pytest.raises(CalibrationError, match="zero coverage: needs at least .*, a larger alpha, or on_infeasible"):
-        calibrate(logits, labels, None, Terms(0.05, 0.1))
+        calibrate(logits, labels, None, Terms(0.05, 0.1, on_infeasible="fail"))
+
+
+def test_where_no_threshold_keeps_to_alpha_nothing_is_accepted_and_the_reason_says_so() -> None:
+    logits, labels = rows(40, 20.0)
+    result = calibrate(logits, 1 - labels, None, Terms(0.05, 0.1))
+    assert (result.mode, result.threshold, result.certificate.certified) == ("abstain_all", None, False)
+    assert result.certificate.reason == (
+        "needs at least 72 images at alpha 0.05, delta 0.1 (ltt), has 40; and no threshold has an observed risk of at "
+        "most alpha 0.05, so nothing is accepted"
+    )
 
 
 @pytest.mark.parametrize("grouped", [False, True])

@@ -49,9 +49,11 @@ def test_a_prediction_has_its_set_when_the_policy_has_sets(
     assert prediction["set"] == ["None", "Roadwork"]
 
 
-def test_models_readiness_and_liveness_are_told_as_kserve_asks(client: TestClient) -> None:
+def test_models_readiness_and_liveness_are_told_as_kserve_asks(client: TestClient, bundle: Bundle) -> None:
     assert client.get("/v1/models").json() == {"models": ["natix"]}
-    assert client.get("/v1/models/natix").json() == {"name": "natix", "ready": True}
+    answer = client.get("/v1/models/natix").json()
+    assert answer == {"name": "natix", "ready": True, "promise": bundle.promise}
+    assert answer["promise"].startswith("uncertified: the accept rule carries no guarantee: needs at least 9 groups")
     assert client.get("/healthz").json() == {"status": "alive"}
 
 
@@ -254,10 +256,10 @@ def test_a_stalled_image_makes_the_service_unready_then_not_alive_and_its_end_ma
     monkeypatch.setattr(bundle, "logits", stalled)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(client.post, PREDICT, json={"instances": [GOOD]})
-        assert begun.wait(20) and client.get("/v1/models/natix").json() == {"name": "natix", "ready": True}
+        assert begun.wait(20) and client.get("/v1/models/natix").json()["ready"]
         monkeypatch.setattr(service, "STALL_SECONDS", 0)
         answer = client.get("/v1/models/natix")
-        assert (answer.status_code, answer.json()) == (503, {"name": "natix", "ready": False})
+        assert (answer.status_code, answer.json()["ready"]) == (503, False)
         assert client.get("/healthz").json() == {"status": "alive"}
         monkeypatch.setattr(service, "HOPELESS_SECONDS", 0)
         answer = client.get("/healthz")

@@ -49,24 +49,31 @@ def test_one_image_of_each_group_is_certified(tmp_path: Path) -> None:
     assert document["guarantee"]["n"] == 150 and document["guarantee"]["unit"] == "group"
 
 
-def test_what_cannot_be_certified_fails_unless_told_otherwise(tmp_path: Path) -> None:
+def test_what_cannot_be_certified_is_marked_and_fails_where_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     paths = write_set(tmp_path, n=60, strength=2.0)
     with pytest.raises(
         CalibrationError,
         match=r"zero coverage: needs at least 72 groups at scrc.alpha 0.05, scrc.delta 0.1 .* scrc.on_infeasible: e",
     ):
-        run(tmp_path, paths)
+        run(tmp_path, paths, on_infeasible="fail")
     assert not (tmp_path / "scrcparams.json").exists()
-    empirical = run(tmp_path, paths, on_infeasible="empirical")
+    empirical = run(tmp_path, paths)
+    mark = "uncertified: the accept rule carries no guarantee: needs at least 72 groups at alpha 0.05"
+    assert f"warning: {mark}" in capsys.readouterr().out
+    page = (tmp_path / "calibration.html").read_text()
+    assert mark in page and '<span class="soft">uncertified</span>' in page
     assert not empirical["guarantee"]["certified"] and empirical["coverage"] > 0
     assert empirical["selective_risk"] <= 0.05
     abstaining = run(tmp_path, paths, on_infeasible="abstain")
     assert abstaining["accept"]["mode"] == "abstain_all" and abstaining["selective_risk"] is None
 
 
-def test_a_model_that_is_always_wrong_has_no_empirical_rule(tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match="no threshold has an empirical risk of at most scrc.alpha 0.05"):
-        run(tmp_path, write_set(tmp_path, strength=-9.0), on_infeasible="empirical")
+def test_a_model_that_is_always_wrong_has_no_empirical_rule_and_accepts_nothing(tmp_path: Path) -> None:
+    document = run(tmp_path, write_set(tmp_path, strength=-9.0))
+    assert (document["accept"]["mode"], document["coverage"]) == ("abstain_all", 0)
+    assert "so nothing is accepted" in (tmp_path / "calibration.html").read_text()
 
 
 def test_a_model_that_is_always_right_accepts_all(tmp_path: Path) -> None:
@@ -139,6 +146,7 @@ def test_a_grid_of_the_config_is_the_one_that_is_tested(tmp_path: Path) -> None:
 def test_the_page_shows_the_plots(tmp_path: Path) -> None:
     run(tmp_path, write_set(tmp_path, strength=2.0))
     html = (tmp_path / "calibration.html").read_text()
+    assert '<span class="soft">certified</span>' in html and "uncertified" not in html
     assert html.count("<svg") == 5 and "Reliability after the temperature" in html
 
 

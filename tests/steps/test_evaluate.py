@@ -49,6 +49,17 @@ def warnings_of(labels: np.ndarray, logits: np.ndarray, policy: Policy) -> list[
     return evaluate._warnings(scored, figures)
 
 
+def test_a_policy_that_accepts_nothing_says_so_before_all_else() -> None:
+    labels, logits, names = drawn(60)
+    policy = Policy(names, mode="abstain_all")
+    scored = Scored(labels, labels.astype(str), policy.apply(logits), policy.positive_mask())
+    document = {**policy.to_document(), "guarantee": {"certified": False, "alpha": 0.05, "delta": 0.1, "reason": "few"}}
+    assert evaluate._policy_warnings(scored, policy.mode, document) == [
+        "The policy accepts nothing: every prediction is left to a person.",
+        "The policy is uncertified: the accept rule carries no guarantee: few.",
+    ]
+
+
 def drawn(n: int, classes: int = 13) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     generator = np.random.default_rng(0)
     labels = generator.integers(0, classes, n)
@@ -91,8 +102,11 @@ def bundle_of_splits(bundle: str, target: Path, splits: Path) -> None:
     write_manifest(target, "bundle", manifest)
 
 
-def test_what_leaks_is_said_first_in_the_report(chain: Chain, tmp_path: Path) -> None:
-    """What split says, then what ingest says, before the metrics; bundle and set were made from these splits."""
+def test_what_is_not_promised_and_what_leaks_is_said_first_in_the_report(chain: Chain, tmp_path: Path) -> None:
+    """What the policy does not promise, what split says, what ingest says, and then the metrics.
+
+    Bundle and set were made from these splits.
+    """
     splits = {**read_json(chain.paths["splits"]), "warnings": ["3 pairs look alike."]}
     write_json(tmp_path / "splits.json", splits)
     bundle_of_splits(chain.paths["bundle"], tmp_path / "bundle", tmp_path / "splits.json")
@@ -102,7 +116,16 @@ def test_what_leaks_is_said_first_in_the_report(chain: Chain, tmp_path: Path) ->
     write_manifest(tmp_path / "test_set", "test_set", {**test, "splits_sha256": sha256_file(tmp_path / "splits.json")})
     inputs = {"test_set": tmp_path / "test_set", "bundle": tmp_path / "bundle"}
     paths, _ = run_step("evaluate", {"evaluate": {"bootstrap": 50}}, tmp_path, inputs)
-    assert read_json(paths["evaluation"])["warnings"][:2] == ["3 pairs look alike.", "Pixels have two labels."]
+    evaluation = read_json(paths["evaluation"])
+    promise, *leaks = evaluation["warnings"][:3]
+    assert promise.startswith(
+        "The policy is uncertified: the accept rule carries no guarantee: needs at least 9 groups"
+    )
+    assert leaks == ["3 pairs look alike.", "Pixels have two labels."]
+    policy = evaluation["policy"]
+    assert promise == f"The policy is {policy['promise']}." and policy["certified"] is False
     page = Path(paths["report"]).read_text()
-    places = [page.index(text) for text in ("<h1>", "3 pairs look alike.", "Pixels have two labels.", "<h2>")]
+    places = [
+        page.index(text) for text in ("<h1>", "uncertified", "3 pairs look alike.", "Pixels have two labels.", "<h2>")
+    ]
     assert places == sorted(places)
