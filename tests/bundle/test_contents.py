@@ -263,16 +263,17 @@ def test_a_folder_that_bundle_json_does_not_describe_is_refused(
         {"step": "sweep"},
         {"step": "sweep", "file": "thresholds.json"},
         {"sha256": "0" * 64},
+        {"certified": True},
     ],
     ids=str,
 )
-def test_the_policy_is_the_one_file_of_its_step(tiny_bundle: Path, tmp_path: Path, policy: dict[str, str]) -> None:
+def test_the_policy_is_the_one_file_of_its_step(tiny_bundle: Path, tmp_path: Path, policy: dict[str, object]) -> None:
     copy = Path(shutil.copytree(tiny_bundle, tmp_path / "b"))
     shutil.copy(copy / POLICY, tmp_path / POLICY)
     manifest = read_json(copy / "bundle.json")
     seal(copy, {**manifest, "policy": {**manifest["policy"], **policy}})
     with pytest.raises(
-        ContractError, match=r"bundle.json: policy.file |policy.sha256 differs|files must name thresholds"
+        ContractError, match=r"bundle.json: policy.file |policy.(sha256|certified) differs|files must name thresholds"
     ):
         Bundle.load(copy)
 
