@@ -61,11 +61,11 @@ def test_a_terminal_shows_a_line_for_each_step_then_the_result(finished: tuple[P
 @pytest.mark.parametrize("columns", [80, 40])
 def test_the_error_of_a_late_step_is_the_last_line_of_a_terminal(finished: tuple[Path, str], columns: int) -> None:
     folder, _ = finished
-    failing = command(folder, folder / "config.yaml", "none", "scrc.alpha=1e-5", "scrc.on_infeasible=fail")
+    failing = command(folder, folder / "config.yaml", "none", "export.parity_tolerance=1e-12")
     code, text = terminal.run(failing, columns)
     shown = terminal.screen(text, columns)
-    assert code == 2 and shown[-1].startswith("error: zero coverage: needs at least") and len(shown) <= len(STEPS)
-    assert text.count("error: ") == 1 and shown[-2] == "failed  calibrate" and "Traceback" not in text
+    assert code == 2 and shown[-1].startswith("error: the ONNX model differs from") and len(shown) <= len(STEPS)
+    assert text.count("error: ") == 1 and shown[-2] == "failed  export" and "Traceback" not in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l") and not (folder / "none").exists()
 
 
