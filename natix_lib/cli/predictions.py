@@ -1,11 +1,11 @@
-"""The rows that `natix predict` writes, and the files that they can be written to.
+r"""The rows that `natix predict` writes, and the files that they can be written to.
 
 A row is a JSON object: what the bundle says of an image, or the reason why it says nothing. A table has the same in
 columns, all of them always: image, label, p:CLASS for each class, score, accepted, set, error; what a row lacks is
 empty. A file is written as the rows come, beside its name, and gets its name when it is whole.
 
-A table names things in text, so a byte of a file name that is no UTF-8 becomes `\\udcff`. In CSV a carriage return
-becomes `\\r`, which the csv module does not quote, and a name that a spreadsheet would take for a formula gets `./`
+A table names things in text, so a byte of a file name that is no UTF-8 becomes `\udcff`. In CSV a carriage return
+becomes `\r`, which the csv module does not quote, and a name that a spreadsheet would take for a formula gets `./`
 before it, which names the same file. Apostrophes before such names were rejected: they name another.
 """
 
@@ -19,7 +19,7 @@ from natix_lib.bundle.runtime import Prediction
 from natix_lib.cli.extras import require
 from natix_lib.data.rows import readable
 from natix_lib.errors import ConfigError, DataError
-from natix_lib.files import replacing, write_csv
+from natix_lib.files import replacing, require_new, write_csv
 
 Row = dict[str, Any]
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -35,12 +35,13 @@ def require_output(path: Path) -> None:
     """Refuse a place for the rows before anything is done.
 
     Raises:
-        ConfigError: If its ending names no format, something is there, or a package is missing.
+        ConfigError: If its ending names no format, something is there, it lies below a file, or a package is missing.
     """
     if path.suffix.lower() not in WRITERS:
         raise ConfigError(f"--output must end in {', '.join(WRITERS)}, got {path}")
     if path.exists():
         raise ConfigError(f"output {path} exists: name another file, or remove it")
+    require_new(path)
     if path.suffix.lower() == ".parquet":
         require("pyarrow")
 
@@ -55,8 +56,8 @@ def write_rows(path: Path, rows: Iterable[Row], class_names: Sequence[str]) -> N
 
 
 def json_line(row: Row, ascii_only: bool = False) -> str:
-    """A row as JSON."""
-    return json.dumps(row, ensure_ascii=ascii_only)
+    r"""A row as JSON; what is no character of a name becomes `\udcff`, which JSON reads as what it was."""
+    return readable(json.dumps(row, ensure_ascii=ascii_only))
 
 
 def _cells(row: Row, class_names: Sequence[str]) -> Row:
@@ -86,8 +87,7 @@ def _write_csv(path: Path, rows: Iterable[Row], class_names: Sequence[str]) -> N
 
 
 def _write_json_lines(path: Path, rows: Iterable[Row], class_names: Sequence[str]) -> None:
-    # what is no character becomes \udcff, which JSON reads as what it was
-    with replacing(path) as part, part.open("w", encoding="utf-8", errors="backslashreplace") as file:
+    with replacing(path) as part, part.open("w", encoding="utf-8") as file:
         file.writelines(f"{json_line(row)}\n" for row in rows)
 
 

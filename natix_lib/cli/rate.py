@@ -30,7 +30,7 @@ class Rate:
         self.done = 0
         self._total = total
         self._started = self._said = time.monotonic()
-        self._bar = _bar() if bar else None
+        self._bar = _progress_bar() if bar else None
         if self._bar:
             self._task = self._bar.add_task("", total=total, said="")
 
@@ -72,7 +72,7 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
 
 
-def _bar() -> Progress | None:
+def _progress_bar() -> Progress | None:
     """A bar for the terminal on stderr; None if that is none, or one that cannot redraw a line."""
     try:
         columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80

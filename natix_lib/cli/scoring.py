@@ -1,5 +1,6 @@
 """`natix predict` and `natix serve`: a bundle at work."""
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -51,8 +52,6 @@ def predict(
 
     Example: natix predict --bundle runs/first/bundle photos --output predictions.csv
     """
-    import sys
-
     from natix_lib.bundle.runtime import Bundle
     from natix_lib.cli.named_images import find_images
     from natix_lib.cli.predictions import json_line, require_output, write_rows
