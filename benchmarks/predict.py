@@ -85,10 +85,9 @@ def main() -> None:
             seconds[runtime] += time.perf_counter() - began
             output = Path(scratch) / f"{start}.csv"
             began = time.perf_counter()
-            done = subprocess.run(
-                [sys.executable, "-m", "natix_lib.cli", "predict", "--bundle", arguments.bundle, "-", "-o", str(output)],
-                input="".join(f"{path}\n" for path in part), capture_output=True, text=True,
-            )  # fmt: skip
+            command = [sys.executable, "-m", "natix_lib.cli", "predict", "--bundle", arguments.bundle, "-"]
+            listed = "".join(f"{path}\n" for path in part)
+            done = subprocess.run([*command, "-o", str(output)], input=listed, capture_output=True, text=True)
             seconds[predict] += time.perf_counter() - began
             rate = re.search(r"([0-9.]+) images/s", done.stderr)
             assert done.returncode == 0 and rate, done.stderr

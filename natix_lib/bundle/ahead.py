@@ -5,7 +5,7 @@ first is scored. Pillow releases Python's lock while it decodes and resizes, so 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ahead(work: Callable[[T], R], items: Iterable[T], threads: int, results: int) -> Iterator[R]:
+def ahead(work: Callable[[T], R], items: Iterable[T], threads: int, results: int) -> Generator[R, None, None]:
     """`map(work, items)`, in order, done in threads before it is asked for.
 
     Args:

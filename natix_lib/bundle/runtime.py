@@ -7,7 +7,7 @@ else. There is no switch to skip any of it: it takes the hashing of the files an
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike, fspath
@@ -160,7 +160,7 @@ class Bundle:
             predictions.append(result)
         return predictions[0] if one else predictions
 
-    def scored(self, images: Iterable[Callable[[], Image.Image]]) -> Iterator[Prediction | DataError]:
+    def scored(self, images: Iterable[Callable[[], Image.Image]]) -> Generator[Prediction | DataError, None, None]:
         """Score images as they come, in order; memory does not grow with their number.
 
         Args:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def test_one_picture_is_predicted_alike_in_every_form(bundle: Bundle, picture: P
     image = picture(60, 40)
     image.save(tmp_path / "a.png")
     array = np.asarray(image)
-    forms = [tmp_path / "a.png", str(tmp_path / "a.png"), (tmp_path / "a.png").read_bytes(), array, image]
+    forms: list[Any] = [tmp_path / "a.png", str(tmp_path / "a.png"), (tmp_path / "a.png").read_bytes(), array, image]
     expected = bundle.predict(open_image(tmp_path / "a.png"))
     assert isinstance(expected, Prediction)
     for form in (*forms, Image.open(tmp_path / "a.png"), np.ascontiguousarray(array[::-1])[::-1]):
@@ -86,7 +87,7 @@ def test_an_iterable_is_read_little_ahead_of_the_model(bundle: Bundle, picture: 
     ],
 )  # fmt: skip
 def test_what_is_no_picture_is_told_in_one_line_with_its_place(
-    bundle: Bundle, picture: Picture, wrong: object, reason: str
+    bundle: Bundle, picture: Picture, wrong: Any, reason: str
 ) -> None:
     if not isinstance(wrong, int):
         with pytest.raises(DataError, match=f"^image.*{reason}"):
