@@ -6,7 +6,6 @@ SHA-256 and is written last, so a directory whose writer was killed has no manif
 
 import csv
 import hashlib
-import io
 import json
 import math
 import os
@@ -89,11 +88,13 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_csv(path: str | Path, rows: Iterable[Iterable[object]]) -> None:
-    """Write rows, the header first, as CSV to `path`, whole or not at all; floats have 8 digits."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([f"{cell:.8g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
-    write_bytes(path, text.getvalue().encode())
+    """Write rows, the header first, as CSV to `path`, whole or not at all; floats have 8 digits.
+
+    Rows are written as they come, so they may be more than fit into memory.
+    """
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([f"{cell:.8g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
 
 
 def read_json(path: str | Path) -> JsonDict:

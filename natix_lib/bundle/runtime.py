@@ -7,18 +7,21 @@ else. There is no switch to skip any of it: it takes the hashing of the files an
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from natix_lib.bundle.ahead import ahead
 from natix_lib.bundle.contents import Documents, read_bundle, read_golden
-from natix_lib.bundle.session import INPUT, open_session
-from natix_lib.data.decode import open_image
+from natix_lib.bundle.pictures import KINDS, Picture, open_picture
+from natix_lib.bundle.session import INPUT, cpu_threads, open_session
 from natix_lib.decisions import Policy
 from natix_lib.decisions.promise import promise
 from natix_lib.errors import BundleError, DataError
@@ -78,8 +81,13 @@ class Bundle:
             folder / manifest["model"]["onnx"], self.transform.image_size, len(self.class_names)
         )
 
+    @property
+    def promise(self) -> str:
+        """What the policy promises of what it accepts: a sentence that begins with `certified` or `uncertified`."""
+        return promise(self.documents.policy)
+
     @classmethod
-    def load(cls, folder: str | Path) -> "Bundle":
+    def load(cls, folder: str | PathLike[str]) -> "Bundle":
         """Open a bundle after checking all that can be checked, its golden images included.
 
         Raises:
@@ -91,47 +99,115 @@ class Bundle:
         bundle.check_golden()
         return bundle
 
-    @property
-    def promise(self) -> str:
-        """What the policy promises of what it accepts: a sentence that begins with `certified` or `uncertified`."""
-        return promise(self.documents.policy)
-
-    def logits(
-        self, images: Iterable[Image.Image], progress: Callable[[int], None] | None = None
-    ) -> NDArray[np.float32]:
-        """Logits of images of any mode and size, averaged over views.
+    def logits(self, images: Iterable[Picture], progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
+        """Logits of images, averaged over views.
 
         Args:
-            images: Read one batch at a time.
+            images: Read a little ahead of the model; see `open_picture`.
             progress: Called with the number of images done so far.
 
         Returns:
             float32 (n, C).
 
         Raises:
+            DataError: If an image cannot be read.
             BundleError: If a logit is not finite, or onnxruntime fails.
         """
-        parts: list[NDArray[np.float32]] = []
-        done = 0
-        for batch in _batched(images, BATCH):
-            pixels = np.concatenate([self.transform(image) for image in batch])
-            try:
-                (logits,) = self._session.run(None, {INPUT: pixels})
-            except Exception as error:  # onnxruntime's errors have no common base but Exception
-                raise BundleError(f"bundle {self.folder}: the model fails: {error}") from error
-            parts.append(logits.reshape(len(batch), self.transform.view_count, -1).mean(axis=1))
-            done += len(batch)
+        rows: list[NDArray[np.float32]] = []
+        for batch in self._batches(_named(images)):
+            for logits in batch:
+                if isinstance(logits, DataError):
+                    raise logits
+                rows.append(logits)
             if progress:
-                progress(done)
-        result = np.concatenate(parts) if parts else np.empty((0, len(self.class_names)), np.float32)
-        if not np.isfinite(result).all():
-            row = int(np.flatnonzero(~np.isfinite(result).all(axis=1))[0])
-            raise BundleError(f"bundle {self.folder}: the model gives a logit that is not finite for image {row}")
-        return result
+                progress(len(rows))
+        return np.stack(rows) if rows else np.empty((0, len(self.class_names)), np.float32)
 
-    def predict(self, images: Iterable[Image.Image]) -> list[Prediction]:
-        """Predictions of images, in order."""
-        decisions = self.policy.apply(self.logits(images))
+    @overload
+    def predict(self, images: Picture) -> Prediction: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def predict(self, images: Iterable[Picture]) -> list[Prediction]: ...
+
+    def predict(self, images: Picture | Iterable[Picture]) -> Prediction | list[Prediction]:
+        """Score one image or many.
+
+        Args:
+            images: One image or an iterable of images: the path of a file or its bytes, in a format that ingest reads;
+                an array uint8 (H, W, 3), RGB, or (H, W), grey; a Pillow image of any mode. They are read a little
+                ahead of the model, so an iterable may give more than fit into memory.
+
+        Returns:
+            Of one image its prediction, of an iterable a list in its order.
+
+        Raises:
+            DataError: If an image cannot be read, with its place in the iterable and its path; nothing is returned of
+                the others then. `scored` goes on instead.
+            BundleError: If a logit is not finite, or onnxruntime fails.
+        """
+        one = isinstance(images, KINDS)
+        predictions = []
+        for result in self.scored(_named([images] if isinstance(images, KINDS) else images, one)):
+            if isinstance(result, DataError):
+                raise result
+            predictions.append(result)
+        return predictions[0] if one else predictions
+
+    def scored(self, images: Iterable[Callable[[], Image.Image]]) -> Generator[Prediction | DataError, None, None]:
+        """Score images as they come, in order; memory does not grow with their number.
+
+        Args:
+            images: Functions that open an image, upright RGB, or raise DataError. They are called in threads, as many
+                as `cpu_threads` says, a little ahead of the model.
+
+        Returns:
+            Of each image its prediction, or the error with which it could not be opened.
+
+        Raises:
+            BundleError: If a logit is not finite, or onnxruntime fails.
+        """
+        for batch in self._batches(images):
+            logits = [row for row in batch if not isinstance(row, DataError)]
+            predictions = iter(self._predictions(np.array(logits).reshape(-1, len(self.class_names))))
+            for row in batch:
+                yield row if isinstance(row, DataError) else next(predictions)
+
+    def _batches(self, images: Iterable[Callable[[], Image.Image]]) -> Iterator[list[NDArray[np.float32] | DataError]]:
+        """Logits (C,) of each image, or why there are none, BATCH images at a time."""
+
+        def views(open_one: Callable[[], Image.Image]) -> NDArray[np.float32] | DataError:
+            try:
+                return self.transform(open_one())
+            except DataError as error:
+                return error
+
+        done = 0
+        prepared = ahead(views, images, cpu_threads(), BATCH)
+        while batch := list(itertools.islice(prepared, BATCH)):
+            pixels = [each for each in batch if not isinstance(each, DataError)]
+            logits: Iterator[NDArray[np.float32]] = iter(list(self._run(pixels)) if pixels else [])
+            rows: list[NDArray[np.float32] | DataError] = [
+                each if isinstance(each, DataError) else next(logits) for each in batch
+            ]
+            for number, row in enumerate(rows, done):
+                if not isinstance(row, DataError) and not np.isfinite(row).all():
+                    raise BundleError(
+                        f"bundle {self.folder}: the model gives a logit that is not finite for image {number}"
+                    )
+            done += len(rows)
+            yield rows
+
+    def _run(self, pixels: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Logits (n, C) of the views of n images."""
+        try:
+            (logits,) = self._session.run(None, {INPUT: np.concatenate(pixels)})
+        except Exception as error:  # onnxruntime's errors have no common base but Exception
+            raise BundleError(f"bundle {self.folder}: the model fails: {error}") from error
+        averaged: NDArray[np.float32] = logits.reshape(len(pixels), self.transform.view_count, -1).mean(axis=1)
+        return averaged
+
+    def _predictions(self, logits: NDArray[np.float32]) -> list[Prediction]:
+        decisions = self.policy.apply(logits)
         return [
             Prediction(
                 label=self.class_names[int(decisions.prediction[i])],
@@ -157,7 +233,7 @@ class Bundle:
         """
         paths, recorded = read_golden(self.folder, self.manifest)
         try:
-            worst = largest_difference(self.logits(map(open_image, paths)), recorded)
+            worst = largest_difference(self.logits(paths), recorded)
         except DataError as error:
             raise BundleError(f"bundle {self.folder}: golden {error}") from error
         tolerance = self.manifest["parity"]["tolerance"]
@@ -174,7 +250,15 @@ def largest_difference(values: NDArray[Any], expected: NDArray[Any]) -> float:
     return float(np.max(np.abs(values.astype(np.float64) - expected) / scale, initial=0.0))
 
 
-def _batched(images: Iterable[Image.Image], size: int) -> Iterator[list[Image.Image]]:
-    iterator = iter(images)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
+def _named(images: Iterable[Picture], only: bool = False) -> Iterator[Callable[[], Image.Image]]:
+    """Functions that open images, with errors that say which."""
+
+    def open_named(name: str, image: Picture) -> Image.Image:
+        try:
+            return open_picture(image)
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from error
+
+    for number, image in enumerate(images):
+        path = f" {fspath(image)}" if isinstance(image, str | PathLike) else ""
+        yield partial(open_named, f"image{path}" if only else f"images[{number}]{path}", image)

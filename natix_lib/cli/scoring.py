@@ -1,46 +1,126 @@
 """`natix predict` and `natix serve`: a bundle at work."""
 
-import json
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from natix_lib.cli.extras import require
 from natix_lib.cli.options import BundleFolder, is_utf8, path_of
-from natix_lib.errors import ConfigError, DataError
+from natix_lib.errors import DataError
+from natix_lib.stopping import stoppable
 
+if TYPE_CHECKING:
+    from PIL import Image
 
-def image_of(text: str) -> Path:
-    """An image file that a person has typed; a folder is refused before the bundle is opened."""
-    path = path_of(text)
-    if path.is_dir():
-        raise ConfigError(f"{text} is a folder: name its files, {path / '*.jpg'}")
-    return path
+    from natix_lib.bundle.runtime import Bundle
+    from natix_lib.cli.named_images import NamedImage
+    from natix_lib.cli.rate import Rate
 
 
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Image files.", show_default=False, parser=image_of)],
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            help="Images, folders (all images below), quoted patterns ('photos/**/*.jpg'), manifests with a column "
+            "image (CSV, TSV, JSON, JSON Lines, Parquet; names from the manifest's folder), gs:// objects or prefixes, "
+            "- for a list on standard input, one a line.",
+            show_default=False,
+        ),
+    ],
     bundle: BundleFolder,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write, .csv, .jsonl or .parquet; must not exist. Without it, JSON lines on standard output.",
+            show_default=False,
+            parser=path_of,
+        ),
+    ] = None,
 ) -> None:
-    """Print one JSON object a line for each image: image, label, probabilities, score, accepted, and its set if any."""
-    from natix_lib.bundle.runtime import BATCH, Bundle
-    from natix_lib.data.decode import open_image
+    """Score images with a bundle: a row for each, in the order in which they were named.
 
+    A row has image, label, probabilities, score, accepted, and set if the policy has sets; of an image that cannot be
+    read it has image and error. A summary on standard error ends the call. Exit code 0: every image was scored; 2: some
+    were not, or nothing could be done.
+
+    Example: natix predict --bundle runs/first/bundle photos --output predictions.csv
+    """
+    from natix_lib.bundle.runtime import Bundle
+    from natix_lib.cli.named_images import find_images
+    from natix_lib.cli.predictions import json_line, require_output, write_rows
+    from natix_lib.cli.rate import Rate
+
+    if output:
+        require_output(output)
+    found = find_images(what)
     loaded = Bundle.load(bundle)
-    failures = 0
-    for start in range(0, len(images), BATCH):
-        opened = []
-        for path in images[start : start + BATCH]:
-            try:
-                opened.append((path, open_image(path)))
-            except DataError as error:
-                failures += 1
-                typer.echo(f"error: {error}", err=True)
-        for (path, _), prediction in zip(opened, loaded.predict(image for _, image in opened), strict=True):
-            typer.echo(json.dumps({"image": str(path), **prediction.document()}, ensure_ascii=not is_utf8()))
-    if failures:
+    with stoppable(), Rate(found.count, bar=output is not None or not sys.stdout.isatty()) as rate:
+        tally = Tally()
+        rows = _rows(loaded, found.images, tally, rate)
+        if output:
+            write_rows(output, rows, loaded.class_names)
+        else:
+            for row in rows:
+                typer.echo(json_line(row, ascii_only=not is_utf8()))
+        seconds = rate.seconds
+    typer.echo(f"{tally.summary(seconds)}\n{loaded.promise}", err=True)
+    if tally.failed:
         raise typer.Exit(2)
+
+
+@dataclass
+class Tally:
+    """What became of the images so far."""
+
+    accepted: int = 0
+    to_ask: int = 0
+    failed: int = 0
+    first_failure: str = ""
+
+    def count(self, row: dict[str, Any]) -> None:
+        """Count the image of a row."""
+        if "error" in row:
+            self.failed += 1
+            self.first_failure = self.first_failure or f"{row['image']}: {row['error']}"
+        elif row["accepted"]:
+            self.accepted += 1
+        else:
+            self.to_ask += 1
+
+    def summary(self, seconds: float) -> str:
+        """The counts on one line."""
+        images = self.accepted + self.to_ask + self.failed
+        first = f"; the first that failed: {DataError(self.first_failure)}" if self.failed else ""
+        return (
+            f"{images} {'image' if images == 1 else 'images'}: {self.accepted} accepted, {self.to_ask} to ask a person "
+            f"about, {self.failed} failed; {images / max(seconds, 1e-9):.1f} images/s{first}"
+        )
+
+
+def _rows(bundle: "Bundle", images: "Iterable[NamedImage]", tally: Tally, rate: "Rate") -> Iterator[dict[str, Any]]:
+    from natix_lib.cli.predictions import row_of
+
+    names: deque[str] = deque()  # of the images that were taken ahead of the model
+
+    def opened() -> "Iterator[Callable[[], Image.Image]]":
+        for image in images:
+            names.append(image.name)
+            yield image.open
+
+    for result in bundle.scored(opened()):
+        row = row_of(names.popleft(), result)
+        tally.count(row)
+        rate.add()
+        yield row
+    if not rate.done:
+        raise DataError("standard input names no image")
 
 
 def serve(

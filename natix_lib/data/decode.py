@@ -65,21 +65,38 @@ def open_image(path: str | Path) -> Image.Image:
     """A decoded image file.
 
     Raises:
-        DataError: If it is missing, no regular file, larger than MAX_FILE_BYTES, or `decode` refuses it.
+        DataError: With the path and the reason of `decode_file`.
+    """
+    try:
+        return decode_file(path)
+    except DataError as error:
+        raise DataError(f"image {path}: {error}") from error
+
+
+def decode_file(path: str | Path) -> Image.Image:
+    """Decode the first picture of a file as `decode` does, at most MAX_PIXELS.
+
+    Raises:
+        DataError: With the reason alone, of `file_bytes` or of `decode`.
+    """
+    return decode(file_bytes(path), MAX_PIXELS)
+
+
+def file_bytes(path: str | Path) -> bytes:
+    """The bytes of a file that may be an image.
+
+    Raises:
+        DataError: With the reason alone: it is missing, no regular file, or larger than MAX_FILE_BYTES.
     """
     try:
         status = Path(path).stat()
         if not S_ISREG(status.st_mode):
-            raise DataError(f"image {path}: it must be a regular file, not a folder, pipe or device")
+            raise DataError("it must be a regular file, not a folder, pipe or device")
         if status.st_size > MAX_FILE_BYTES:
-            raise DataError(f"image {path}: {status.st_size} bytes are more than an image may have, {MAX_FILE_BYTES}")
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"image {path}: {error.strerror or error}") from error
-    try:
-        return decode(content, MAX_PIXELS)
-    except DataError as error:
-        raise DataError(f"image {path}: {error}") from error
+            raise DataError(f"{status.st_size} bytes are more than an image may have, {MAX_FILE_BYTES}")
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise DataError(getattr(error, "strerror", None) or str(error)) from error
 
 
 def decode(content: bytes, max_pixels: int) -> Image.Image:

@@ -117,7 +117,7 @@ def list_folder(root: Path) -> Listing:
             listing.folders.append(folder)
             for entry in sorted(os.scandir(root / folder), key=lambda entry: entry.name, reverse=True):
                 path = folder / entry.name
-                if entry.name.startswith(".") or entry.name.lower() in SYSTEM_NAMES:
+                if is_hidden(entry.name):
                     listing.hidden.append(path)
                 elif (root / path).is_dir() if entry.is_symlink() else entry.is_dir():
                     pending.append(path)
@@ -130,6 +130,11 @@ def list_folder(root: Path) -> Listing:
     for paths in (listing.files, listing.folders, listing.hidden, listing.broken, listing.repeated):
         paths.sort()
     return listing
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or left behind by a system."""
+    return name.startswith(".") or name.lower() in SYSTEM_NAMES
 
 
 def suffixes(paths: Sequence[Path]) -> str:

@@ -15,15 +15,13 @@ import pyarrow.parquet as pq
 
 from natix_lib.config import Columns
 from natix_lib.data.listing import NEAR_ROLE, Listing, refuse_copies, role_of_file
+from natix_lib.data.parquet_tables import is_plain, read_records, read_schema
 from natix_lib.data.rows import Row, Source, readable, row_of, some
 from natix_lib.data.tables import (
     as_written,
     free_columns,
-    is_plain,
     near_warnings,
     nested_warning,
-    read_records,
-    read_schema,
     require_columns,
     require_named_columns,
 )

@@ -20,6 +20,8 @@ from natix_lib.errors import ContractError, DataError
 
 TRUE, FALSE = {"true", "1", "1.0", "yes"}, {"false", "0", "0.0", "no"}
 WHOLE_FLOAT = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0+")  # 7.0; neither 07.0 nor 1e0, which may be codes
+# Of a table: its columns, a record of each row, where each row stands, and the type of columns without plain cells.
+Cells = tuple[list[str], list[dict[str, Any]], list[str], dict[str, str]]
 EXAMPLES = 3  # names in a line of warning; a log line stays readable
 
 

@@ -8,6 +8,7 @@ A file or folder that was fetched is either whole or absent, and what was publis
 publishers' files.
 """
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -46,6 +47,22 @@ def fetch_folder(uri: str, destination: str | Path) -> Path:
         StorageError: If nothing is there, the objects' names are no files of one folder, or a transfer fails.
     """
     return _at(uri).fetch_folder(Path(destination))
+
+
+def remote_files(uri: str) -> list[tuple[str, Callable[[Path], None]]]:
+    """What lies at a bucket's address: the object of this name, or else all objects below this prefix, by name.
+
+    Returns:
+        The address of each object, and a function that writes its content to a file, whole or not at all; it raises
+        StorageError, and several may run at once.
+
+    Raises:
+        StorageError: If nothing is there, or the address is no bucket's.
+    """
+    place = _at(uri)
+    if not isinstance(place, Remote):
+        raise StorageError(f"{uri} is no address of a bucket")
+    return place.files()
 
 
 def fingerprint(uri: str) -> str:

@@ -13,6 +13,7 @@ were rejected: a consumer wants the address that the config names.
 import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -64,6 +65,10 @@ class Remote:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return destination
+
+    def files(self) -> list[tuple[str, Callable[[Path], None]]]:
+        one = None if self._name.endswith("/") else self._bucket.find(self._name)
+        return [(each.address, partial(self._download, each)) for each in ([one] if one else self._files())]
 
     def fingerprint(self) -> str:
         return sha256_bytes(canonical_json([[file.name, *file.state] for file in self._files()]))

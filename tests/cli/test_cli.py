@@ -145,16 +145,17 @@ def test_the_version_is_told() -> None:
     assert invoke("--version").output == f"natix {__version__}\n"
 
 
-def test_predict_prints_a_json_object_a_line_and_tells_what_it_cannot_read(
+def test_predict_prints_a_json_object_a_line_also_of_what_it_cannot_read(
     tmp_path: Path, picture: Callable[..., Image.Image], tiny_bundle: Path
 ) -> None:
     picture(60, 40).save(tmp_path / "a.jpg")
     picture(40, 60, seed=1).convert("L").save(tmp_path / "b.png")
     (tmp_path / "c.jpg").write_bytes(b"")
     done = natix("predict", "--bundle", tiny_bundle, tmp_path / "a.jpg", tmp_path / "c.jpg", tmp_path / "b.png")
-    assert done.returncode == 2 and done.stderr == f"error: image {tmp_path / 'c.jpg'}: the file is empty\n"
+    assert done.returncode == 2 and f"; the first that failed: {tmp_path / 'c.jpg'}: the file is empty\n" in done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [Path(line["image"]).name for line in lines] == ["a.jpg", "b.png"]
+    assert [Path(line["image"]).name for line in lines] == ["a.jpg", "c.jpg", "b.png"]
+    assert lines.pop(1) == {"image": str(tmp_path / "c.jpg"), "error": "the file is empty"}
     for line in lines:
         assert set(line) == {"image", "label", "probabilities", "score", "accepted"}
         assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)

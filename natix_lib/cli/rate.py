@@ -1,0 +1,88 @@
+"""How far a long call is and how fast it goes, on stderr: a bar on a terminal, a line now and then in a log.
+
+What is over soon says nothing. On a terminal where the results appear as well there is no bar: they are the progress,
+and a bar among them would be torn. A line that a terminal folds cannot be redrawn, so the width is the terminal's own
+and not COLUMNS, which Rich would believe.
+"""
+
+import os
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+BAR_SECONDS = 1.0  # after which a bar appears
+LINE_SECONDS = 30.0  # between two lines of a log, and before the first
+WIDE = 60  # columns, below which there is no bar beside the numbers
+
+
+class Rate:
+    """Counts images; a context, within which the bar is drawn.
+
+    Args:
+        total: How many there will be; None when nobody knows.
+        bar: Whether a terminal on stderr is free for a bar.
+    """
+
+    def __init__(self, total: int | None, bar: bool) -> None:
+        self.done = 0
+        self._total = total
+        self._started = self._said = time.monotonic()
+        self._bar = _progress_bar() if bar else None
+        if self._bar:
+            self._task = self._bar.add_task("", total=total, said="")
+
+    def __enter__(self) -> "Rate":
+        return self
+
+    def __exit__(
+        self, error_class: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._started
+
+    def add(self) -> None:
+        """One more is done."""
+        self.done += 1
+        now = time.monotonic()
+        if self._bar:
+            if not self._bar.live.is_started and now - self._started >= BAR_SECONDS:
+                self._bar.start()
+            self._bar.update(self._task, completed=self.done, said=self._speed())
+        elif now - self._said >= LINE_SECONDS:
+            self._said = now
+            of_all = "" if self._total is None else f" of {self._total}"
+            print(f"{self.done}{of_all} images, {self._speed()}", file=sys.stderr, flush=True)
+
+    def _speed(self) -> str:
+        speed = self.done / max(self.seconds, 1e-9)
+        left = "" if self._total is None else f", {_clock((self._total - self.done) / speed)} left"
+        return f"{speed:.1f} images/s{left}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+
+
+def _progress_bar() -> Progress | None:
+    """A bar for the terminal on stderr; None if that is none, or one that cannot redraw a line."""
+    try:
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError, AttributeError):
+        return None
+    console = Console(file=sys.stderr, width=columns)
+    if not console.is_terminal or console.is_dumb_terminal:
+        return None
+    bar = [BarColumn(None)] if columns >= WIDE else []
+    return Progress(
+        *bar, MofNCompleteColumn(), TextColumn("{task.fields[said]}"),
+        console=console, transient=True, redirect_stdout=False, redirect_stderr=False, expand=bool(bar),
+    )  # fmt: skip
