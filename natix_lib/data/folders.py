@@ -87,10 +87,14 @@ def read_folders(listing: Listing, class_names: Sequence[str]) -> Source:
         warnings += _without_image(listing, {image.label for image in placed})
     rows = [Row(readable(image.path.as_posix()), readable(image.label), given_split=image.role) for image in placed]
 
-    def contents() -> Iterator[bytes | DataError]:
-        return (read_file(listing.root / image.path) for image in placed)
+    def file(number: int) -> Path:
+        return listing.root / placed[number].path
 
-    return Source(rows, contents, warnings=warnings)
+    def contents() -> Iterator[bytes | DataError]:
+        return (read_file(file(number)) for number in range(len(rows)))
+
+    layout = "a folder for each class" + (", below folders of splits" if any(image.role for image in placed) else "")
+    return Source(rows, contents, layout, file, warnings=warnings)
 
 
 def _contents(listing: Listing) -> str:

@@ -15,28 +15,20 @@ import pyarrow.parquet as pq
 
 from natix_lib.config import Columns
 from natix_lib.data.listing import NEAR_ROLE, Listing, refuse_copies, role_of_file
+from natix_lib.data.parquet_table import is_plain, read_records, read_schema
 from natix_lib.data.rows import Row, Source, readable, row_of, some
 from natix_lib.data.tables import (
     as_written,
     free_columns,
-    is_plain,
     near_warnings,
     nested_warning,
-    read_records,
-    read_schema,
     require_columns,
     require_named_columns,
 )
 from natix_lib.errors import DataError
 
 T = TypeVar("T")
-SUFFIX = ".parquet"
 NO_LABEL = -1  # of a ClassLabel: Hugging Face's word for an image that nobody has labelled
-
-
-def parquet_files(listing: Listing) -> list[Path]:
-    """The Parquet files below a folder, without those that Spark writes about others, as _metadata."""
-    return [path for path in listing.with_suffix(SUFFIX) if not path.name.startswith("_")]
 
 
 def from_parquet(listing: Listing, files: list[Path], columns: Columns) -> Source:
@@ -99,7 +91,12 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns) -> Sourc
         )
     if empty:
         warnings.append(f"{len(empty)} Parquet files hold no row: {some(empty)}")
-    return Source(rows, images, next(iter(names.values()), []), warnings)
+    layout = (
+        f"{len(files)} Parquet files that hold the images"
+        if len(files) > 1
+        else f"{next(iter(names))}, which holds the images"
+    )
+    return Source(rows, images, layout, class_names=next(iter(names.values()), []), warnings=warnings)
 
 
 def holds_images(root: Path, path: Path, columns: Columns) -> bool:

@@ -17,17 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from natix_lib.config import Columns
 from natix_lib.data.listing import Listing, role_of_folders
-from natix_lib.data.rows import Row, Source, image_path, read_file, readable, refuse_repeats, row_of, some
+from natix_lib.data.rows import Cells, Row, Source, image_path, read_file, readable, refuse_repeats, row_of, some
 from natix_lib.errors import DataError
 
 BOOKS = (".xlsx", ".xls", ".ods", ".zip", ".bz2", ".xz", ".zst", ".npz", ".npy", ".pkl", ".db", ".sqlite", ".feather")
 DELIMITERS = ",;\t|"
-Cells = tuple[list[str], list[dict[str, Any]], list[str], dict[str, str]]  # header, records, places, nested of a Table
 FILE_NAME = "file_name"  # Hugging Face's word for the image column
 # Columns that people may mean by a key of data.columns and that are not read as it: said where the key has no column.
 NEAR = {
@@ -74,7 +70,9 @@ def read_table(root: Path, path: Path, columns: Columns) -> Table:
         raise DataError(f"manifest {name} cannot be read: save it as {', '.join(TEXTS)} or .parquet")
     try:
         if suffix.endswith(".parquet"):
-            header, records, places, nested = _parquet(root, path, columns)
+            from natix_lib.data.parquet_table import read_cells  # pyarrow is no need of other tables
+
+            header, records, places, nested = read_cells(root, path)
         else:
             content = (root / path).read_bytes()
             if path.name.lower().endswith(".gz"):
@@ -83,7 +81,7 @@ def read_table(root: Path, path: Path, columns: Columns) -> Table:
             header, records, places, nested = read(_decoded(content), name, columns)
     except DataError:
         raise
-    except (ValueError, csv.Error, EOFError, zlib.error, RecursionError, pa.ArrowException, OSError) as error:
+    except (ValueError, csv.Error, EOFError, zlib.error, RecursionError, OSError) as error:
         raise DataError(f"manifest {name} cannot be read: {error}") from error
     repeated = sorted({column for column in header if header.count(column) > 1})
     if repeated:
@@ -216,8 +214,11 @@ def from_tables(listing: Listing, tables: Sequence[Table], columns: Columns, rol
     names = {row.id for row in rows}
     read = tuple(f"{table.name}/" for table in tables)
 
+    def file(number: int) -> Path:
+        return listing.root / rows[number].id
+
     def images() -> Iterator[bytes | DataError]:
-        return (read_file(listing.root / row.id) for row in rows)
+        return (read_file(file(number)) for number in range(len(rows)))
 
     def is_used(name: str) -> bool:
         return name in names or f"{name}/".startswith(read)
@@ -234,7 +235,8 @@ def from_tables(listing: Listing, tables: Sequence[Table], columns: Columns, rol
             f"{len(in_roles)} of {len(rows)} images lie in folders named by a split role, which give none to the rows "
             f"of {tables[0].name}: a split column would; {some(row.id for row in in_roles)}"
         )
-    return Source(rows, images, warnings=warnings)
+    layout = f"images that {some(table.name for table in tables)} lists"
+    return Source(rows, images, layout, file, warnings=warnings)
 
 
 def _decoded(content: bytes) -> str:
@@ -342,54 +344,6 @@ def _columns_of(records: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str,
         if isinstance(record[column], list | dict)
     }
     return [readable(column) for column in every if column not in nested], nested
-
-
-def _parquet(root: Path, path: Path, columns: Columns) -> Cells:
-    parts = sorted((root / path).glob("*.parquet")) if (root / path).is_dir() else [root / path]
-    header: dict[str, None] = {}
-    nested: dict[str, str] = {}
-    records, places = [], []
-    for part in (part for part in parts if not part.name.startswith((".", "_"))):
-        name = readable((path / part.name if len(parts) > 1 else path).as_posix())
-        schema = read_schema(part)
-        if len(set(schema.names)) < len(schema.names):
-            raise DataError(
-                f"{name} has the column {next(n for n in schema.names if schema.names.count(n) > 1)!r} twice"
-            )
-        flat = [column for column in schema.names if is_plain(schema.field(column).type)]
-        nested |= {column: str(schema.field(column).type) for column in schema.names if column not in flat}
-        header |= dict.fromkeys(flat)
-        these = read_records(part, flat)
-        records += these
-        places += [f"{name} row {number}" for number in range(len(these))]
-    return [column for column in header if column not in nested], records, places, nested
-
-
-def read_schema(path: Path) -> Any:
-    """The Arrow schema of a Parquet file, opened here because Arrow takes names in UTF-8 only."""
-    with path.open("rb") as file:
-        return pq.read_schema(file)
-
-
-def read_records(path: Path, columns: list[str]) -> list[dict[str, Any]]:
-    """The rows of a Parquet file, of these columns alone."""
-    with path.open("rb") as file:
-        records: list[dict[str, Any]] = pq.ParquetFile(file).read(columns=columns).to_pylist()
-    return records
-
-
-def is_plain(column_type: Any) -> bool:
-    """Whether a Parquet column holds text, numbers, truth values or times."""
-    if pa.types.is_dictionary(column_type):
-        return is_plain(column_type.value_type)
-    types = pa.types
-    return any(
-        test(column_type)
-        for test in (
-            *(types.is_string, types.is_large_string, types.is_string_view, types.is_integer, types.is_floating),
-            *(types.is_boolean, types.is_decimal, types.is_temporal, types.is_null),
-        )
-    )
 
 
 TEXTS: dict[str, Callable[[str, str, Columns], Cells]] = {
