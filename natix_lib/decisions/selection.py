@@ -9,6 +9,9 @@ last tried. `grid`: thresholds fixed before VAL_CALIB is seen, each with delta/J
 threshold behind a bad one. Bounding the expected risk and calling it a high-probability guarantee was rejected: in
 simulation it fails in a third of the trials.
 
+What a set must hold at least is plain arithmetic, and each procedure has it beside its tests (`Procedure.needed`), so
+that what is said before a run and what is certified in it cannot disagree.
+
 Frames of one drive are not independent and void the guarantee, so with groups one row of each is drawn, by the hash of
 the data (`draws`), and the statement is about groups.
 """
@@ -30,6 +33,21 @@ GRID = (*TABLE, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)
 """Probabilities that `grid` tries unless told others: those of the table, and finer ones at the confident end."""
 
 Chosen = tuple[int | None, float]  # index into the ranking, or None; the delta spent on a test
+SMALLEST = 1e-9  # alpha that `certifiable_alpha` looks down to: 1e9 images and more
+
+
+@dataclass(frozen=True)
+class Procedure:
+    """How a threshold is certified.
+
+    Attributes:
+        choose: Of a ranking, the thresholds of `grid`, alpha and delta: the index of the tie group that is certified.
+        needed: Of alpha, delta and the number of those thresholds: the independent rows from which on any number is
+            certified when none is wrong and no two scores are equal.
+    """
+
+    choose: Callable[[Ranking, list[float], float, float], Chosen]
+    needed: Callable[[float, float, int], int]
 
 
 @dataclass(frozen=True)
@@ -86,20 +104,20 @@ def certify_selection(
     Raises:
         CalibrationError: If an argument breaks its rule.
     """
-    require_open("alpha", alpha)
-    require_open("delta", delta)
+    chosen = _procedure(procedure, alpha, delta)
     s = check_scores("scores", scores)
     e = check_mask("errors", errors, len(s))
-    if procedure not in PROCEDURES:
-        raise CalibrationError(f"procedure must be one of {', '.join(PROCEDURES)}, got {procedure!r}")
     rows, unit = independent_rows(groups, s, e)
     s, e = s[rows], e[rows]
     ranking = rank(s, e)
     thresholds = _thresholds(grid)
-    index, spent = PROCEDURES[procedure](ranking, thresholds, alpha, delta)
+    index, spent = chosen.choose(ranking, thresholds, alpha, delta)
     n = len(s)
     if index is None:
-        reason = _reason(ranking, alpha, delta, spent, procedure, unit)
+        terms = f"at alpha {alpha:g}, delta {delta:g} ({procedure})"
+        reason = _reason(
+            ranking, chosen.needed(alpha, delta, len(thresholds)), least_accepted(alpha, spent), terms, unit
+        )
         return Certificate(None, False, n, 0, 0, None, spent, unit, reason)
     m, k = int(ranking.ends[index]), int(ranking.errors[index])
     threshold = float(ranking.thresholds[index])
@@ -108,14 +126,73 @@ def certify_selection(
     return Certificate(threshold, True, n, m, k, upper_risk_bound(k, m, spent), spent, unit, "")
 
 
-def _reason(ranking: Ranking, alpha: float, delta: float, spent: float, procedure: str, unit: str) -> str:
-    """Why nothing is certified."""
-    n, needed = int(ranking.ends[-1]), least_accepted(alpha, spent)
+def needed_independent(
+    alpha: float, delta: float, procedure: str = "ltt", grid: ArrayLike | None = None, spare_half: bool = False
+) -> int:
+    """The independent images, or groups, from which on any number of them is certified when none is wrong.
+
+    Args:
+        alpha: Bound on the risk, in (0, 1).
+        delta: Probability that the bound does not hold, in (0, 1).
+        procedure: Name of the procedure, one of `PROCEDURES`.
+        grid: Thresholds of `grid`, as in `certify_selection`; the lowest must accept all of them.
+        spare_half: Whether half of them is left unseen, for prediction sets.
+
+    Returns:
+        A number, at least 1, at which `certify_selection` certifies distinct scores without an error, and one less does
+        not.
+
+    Raises:
+        CalibrationError: If an argument breaks its rule.
+    """
+    needed = _procedure(procedure, alpha, delta).needed(alpha, delta, len(_thresholds(grid)))
+    return 2 * needed - 1 if spare_half else needed  # of an odd number the first half is the larger
+
+
+def certifiable_alpha(
+    n: int, delta: float, procedure: str = "ltt", grid: ArrayLike | None = None, spare_half: bool = False
+) -> float:
+    """The smallest alpha for which `needed_independent` is at most n, in (0, 1), to a millionth of itself.
+
+    Args:
+        n: Independent images, or groups, at least 1.
+        delta: As in `needed_independent`, and so the others.
+        procedure: Name of the procedure.
+        grid: Thresholds of `grid`.
+        spare_half: Whether half is left unseen.
+
+    Raises:
+        CalibrationError: If an argument breaks its rule.
+    """
+    if n < 1:
+        raise CalibrationError(f"n must be at least 1, got {n}")
+    low, high = SMALLEST, 1 - SMALLEST
+    while high - low > 1e-6 * low:
+        middle = (low * high) ** 0.5
+        if needed_independent(middle, delta, procedure, grid, spare_half) <= n:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _procedure(name: str, alpha: float, delta: float) -> Procedure:
+    """The procedure of that name, once what it is to certify is checked."""
+    require_open("alpha", alpha)
+    require_open("delta", delta)
+    if name not in PROCEDURES:
+        raise CalibrationError(f"procedure must be one of {', '.join(PROCEDURES)}, got {name!r}")
+    return PROCEDURES[name]
+
+
+def _reason(ranking: Ranking, needed: int, least: int, terms: str, unit: str) -> str:
+    """Why nothing is certified, when `needed` rows would be needed and `least` is the first that a test lets pass."""
+    n = int(ranking.ends[-1])
     if n < needed:
-        return f"needs at least {needed} {unit}s at alpha {alpha:g}, delta {delta:g} ({procedure}), has {n}"
-    first = int(np.searchsorted(ranking.ends, needed))
+        return f"needs at least {needed} {unit}s {terms}, has {n}"
+    first = int(np.searchsorted(ranking.ends, least))
     return (
-        f"no threshold is certified at alpha {alpha:g}, delta {delta:g} ({procedure}): of the "
+        f"no threshold is certified {terms}: of the "
         f"{ranking.ends[first]} most confident {unit}s {ranking.errors[first]} are wrong"
     )
 
@@ -139,7 +216,7 @@ def _ltt(ranking: Ranking, _: list[float], alpha: float, delta: float) -> Chosen
 
 def _sgr(ranking: Ranking, _: list[float], alpha: float, delta: float) -> Chosen:
     """As `_ltt`, by binary search over the tie-group ends with delta shared among its steps."""
-    spent = delta / max(1, int(np.ceil(np.log2(len(ranking.ends) + 1))))
+    spent = delta / _steps(len(ranking.ends))
     low, high = 0, len(ranking.ends) - 1
     best: int | None = None
     while low <= high:
@@ -149,6 +226,29 @@ def _sgr(ranking: Ranking, _: list[float], alpha: float, delta: float) -> Chosen
         else:
             high = middle - 1
     return best, spent
+
+
+def _steps(ends: int) -> int:
+    """The most ends that a binary search over so many looks at, at least 1: log2(ends + 1), rounded up."""
+    return ends.bit_length()
+
+
+def _needed_by_sgr(alpha: float, delta: float, _: int) -> int:
+    """The search looks first at the middle of n rows and must find it certified: fewer rows are harder to certify.
+
+    A number of rows calls for another by the steps that it takes; from one that is large enough, the calls fall to the
+    number from which on all suffice.
+    """
+
+    def called_for(n: int) -> int:
+        return 2 * least_accepted(alpha, delta / _steps(n)) - 1
+
+    n = 2
+    while called_for(n) > n:
+        n *= 2
+    while called_for(n) < n:
+        n = called_for(n)
+    return n
 
 
 def _thresholds(grid: ArrayLike | None) -> list[float]:
@@ -172,9 +272,9 @@ def _grid(ranking: Ranking, thresholds: list[float], alpha: float, delta: float)
     return max(passed, default=None), spent
 
 
-PROCEDURES: dict[str, Callable[[Ranking, list[float], float, float], Chosen]] = {
-    "ltt": _ltt,
-    "sgr": _sgr,
-    "grid": _grid,
+PROCEDURES = {
+    "ltt": Procedure(_ltt, lambda alpha, delta, _: least_accepted(alpha, delta / CHAINS)),
+    "sgr": Procedure(_sgr, _needed_by_sgr),
+    "grid": Procedure(_grid, lambda alpha, delta, thresholds: least_accepted(alpha, delta / thresholds)),
 }
-"""Of a ranking, the thresholds of `grid`, alpha and delta: the index of the tie group that is certified."""
+"""The procedures by their names."""

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from natix_lib.decisions import needed_independent
 from natix_lib.decisions.calibration import Terms, calibrate
 from natix_lib.errors import CalibrationError
 
@@ -40,6 +41,16 @@ def test_what_follows_when_nothing_is_certified_is_what_was_asked(on_infeasible:
     assert (result.mode, result.certificate.certified) == (mode, False)
     with pytest.raises(CalibrationError, match="zero coverage: needs at least .*, a larger alpha, or on_infeasible"):
         calibrate(logits, labels, None, Terms(0.05, 0.1))
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_what_is_said_to_be_needed_with_sets_is_certified_and_one_less_is_not(grouped: bool) -> None:
+    needed = needed_independent(0.2, 0.1, spare_half=True)
+    for n in (needed - 1, needed):
+        logits, labels = rows(3 * n if grouped else n, 50.0)
+        groups = np.arange(len(labels)) // 3 if grouped else None
+        terms = Terms(0.2, 0.1, on_infeasible="abstain", spare_half=True)
+        assert calibrate(logits, labels, groups, terms).certificate.certified == (n == needed)
 
 
 def test_a_rule_that_accepts_all_has_no_threshold() -> None:

@@ -17,11 +17,11 @@ from tests.mutants import DoesNotApply, Mutant, mutated
 
 ROOT = Path(natix_lib.__file__).parent.parent
 DECISIONS = Path("natix_lib", "decisions")
-GUARANTEE, POLICY, SELECTION, SWEEP, TEMPERATURE, PROPERTIES, ARGUMENTS, DRAWS, INTERVALS, CUT = (
+GUARANTEE, POLICY, SELECTION, SWEEP, TEMPERATURE, PROPERTIES, ARGUMENTS, DRAWS, INTERVALS, CUT, CALIBRATION = (
     f"tests/decisions/test_{name}.py"
     for name in (
         *("guarantee", "policy", "selection", "sweep", "temperature", "properties"),
-        *("arguments", "draws", "intervals", "cut"),
+        *("arguments", "draws", "intervals", "cut", "calibration"),
     )
 )
 COUNT_BY_HAND = f"{GUARANTEE}::test_the_sets_of_a_few_rows_are_those_of_a_count_by_hand"
@@ -79,10 +79,10 @@ MUTANTS = {
         "betaincinv(errors + 1, accepted - errors, 1 - 2 * delta)",
         f"{SELECTION}::test_the_bound_is_clopper_and_pearsons",
     ),
-    "one row fewer can be certified": Mutant(
+    "fewer rows can be certified": Mutant(
         "binomial.least_accepted",
         "np.ceil(np.log(delta) / np.log1p(-alpha))",
-        "np.floor(np.log(delta) / np.log1p(-alpha))",
+        "np.floor(np.log(delta) / np.log1p(-alpha)) - 1",
         f"{SELECTION}::test_too_few_rows_are_an_answer_with_its_reason",
     ),
     "the whole delta for each chain": Mutant("selection._ltt", "delta / CHAINS", "delta", f"{SHARED}[ltt-36]"),
@@ -93,10 +93,22 @@ MUTANTS = {
         f"{EXACT_TEST}[ltt]",
     ),
     "the whole delta for each step of sgr": Mutant(
-        "selection._sgr", "delta / max(1, int(np.ceil(np.log2(len(ranking.ends) + 1))))", "delta", f"{SHARED}[sgr-81]"
+        "selection._sgr", "delta / _steps(len(ranking.ends))", "delta", f"{SHARED}[sgr-81]"
     ),
     "the whole delta for each threshold of the grid": Mutant(
         "selection._grid", "delta / len(thresholds)", "delta", f"{SHARED}[grid-36]"
+    ),
+    "what is needed is said for a grid of one": Mutant(
+        "selection.needed_independent",
+        "len(_thresholds(grid))",
+        "1",
+        f"{SELECTION}::test_what_is_said_to_be_needed_is_certified_without_an_error_and_one_less_is_not[grid]",
+    ),
+    "the half that is left unseen is forgotten": Mutant(
+        "selection.needed_independent",
+        "2 * needed - 1",
+        "needed",
+        f"{CALIBRATION}::test_what_is_said_to_be_needed_with_sets_is_certified_and_one_less_is_not[False]",
     ),
     "sgr keeps the last tried": Mutant(
         "selection._sgr", "return best, spent", "return middle, spent", f"{EXACT_TEST}[sgr]"

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
-from natix_lib.decisions import certify_selection, upper_risk_bound
+from natix_lib.decisions import certifiable_alpha, certify_selection, needed_independent, upper_risk_bound
 from natix_lib.decisions.curve import rank
 from natix_lib.decisions.selection import PROCEDURES
 from natix_lib.errors import CalibrationError
@@ -70,6 +72,57 @@ def test_delta_is_shared_among_the_tests(procedure: str, least: int) -> None:
     for n in (least - 1, least):
         certificate = certify_selection(np.arange(float(n)), np.zeros(n), 0.1, 0.1, procedure=procedure, grid=grid)
         assert certificate.certified == (n == least)
+
+
+@pytest.mark.parametrize("procedure", PROCEDURES)
+@settings(deadline=None, derandomize=True)
+@given(st.floats(0.01, 0.9), st.floats(0.01, 0.95))
+def test_what_is_said_to_be_needed_is_certified_without_an_error_and_one_less_is_not(
+    procedure: str, alpha: float, delta: float
+) -> None:
+    def certified(n: int) -> bool:
+        return certify_selection(np.arange(float(n)), np.zeros(n), alpha, delta, procedure=procedure).certified
+
+    needed = needed_independent(alpha, delta, procedure)
+    assert all(certified(needed + more) for more in range(9)) and certified(2 ** needed.bit_length())
+    assert needed == 1 or not certified(needed - 1)
+
+
+@pytest.mark.parametrize("procedure", PROCEDURES)
+@settings(deadline=None, derandomize=True)
+@given(st.integers(1, 5000), st.floats(0.01, 0.95))
+def test_the_smallest_alpha_that_a_number_could_certify_needs_no_more_and_a_smaller_one_does(
+    procedure: str, n: int, delta: float
+) -> None:
+    alpha = certifiable_alpha(n, delta, procedure)
+    assert needed_independent(alpha, delta, procedure) <= n < needed_independent(alpha * 0.9999, delta, procedure)
+
+
+def test_what_is_needed_has_known_answers() -> None:
+    """ln(.1 / 4) / ln(.95) = 71.9; 1 - (.1 / 4)^(1 / 34) = .1028; and sets leave the smaller half unseen."""
+    assert needed_independent(0.05, 0.1) == 72 and needed_independent(0.05, 0.1, spare_half=True) == 143
+    assert certifiable_alpha(34, 0.1) == pytest.approx(1 - 0.025 ** (1 / 34), rel=2e-6)
+    assert certifiable_alpha(68, 0.1, spare_half=True) == certifiable_alpha(34, 0.1)
+    assert needed_independent(0.1, 0.1, "grid", [-1.0, -2, -3, -4]) == 36  # as four chains
+
+
+def test_what_is_needed_of_no_image_or_by_no_procedure_is_refused() -> None:
+    with pytest.raises(CalibrationError, match="n must be at least 1, got 0"):
+        certifiable_alpha(0, 0.1)
+    with pytest.raises(CalibrationError, match=r"alpha must be in \(0, 1\), got 1"):
+        needed_independent(1, 0.1)
+    with pytest.raises(CalibrationError, match="procedure must be one of ltt, sgr, grid, got 'hope'"):
+        needed_independent(0.1, 0.1, "hope")
+
+
+def test_the_fewest_that_can_be_certified_are_told_by_the_test_where_logarithms_miss_a_digit() -> None:
+    for power in range(1, 40):  # delta = alpha^m exactly, and the logarithms give m or a hair more
+        assert needed_independent(0.5, 0.5**power, "grid", [0.0]) == power
+        assert needed_independent(0.75, 0.25**power, "grid", [0.0]) == power
+        for alpha in (0.1, 0.3, 0.7):
+            delta = (1 - alpha) ** power
+            needed = needed_independent(alpha, delta, "grid", [0.0])
+            assert binom.cdf(0, needed, alpha) <= delta * (1 + 1e-12) and abs(needed - power) <= 1
 
 
 def test_the_bound_is_clopper_and_pearsons() -> None:
