@@ -93,7 +93,7 @@ def read_folders(listing: Listing, class_names: Sequence[str]) -> Source:
     def contents() -> Iterator[bytes | DataError]:
         return (read_file(file(number)) for number in range(len(rows)))
 
-    layout = "a folder for each class" + (", below folders of splits" if any(image.role for image in placed) else "")
+    layout = "in a folder for each class" + (", below folders of splits" if any(image.role for image in placed) else "")
     return Source(rows, contents, layout, file, warnings=warnings)
 
 

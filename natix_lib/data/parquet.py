@@ -91,11 +91,7 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns) -> Sourc
         )
     if empty:
         warnings.append(f"{len(empty)} Parquet files hold no row: {some(empty)}")
-    layout = (
-        f"{len(files)} Parquet files that hold the images"
-        if len(files) > 1
-        else f"{next(iter(names))}, which holds the images"
-    )
+    layout = f"in {some(schemas)}, Parquet that holds them"
     return Source(rows, images, layout, class_names=next(iter(names.values()), []), warnings=warnings)
 
 

@@ -47,7 +47,7 @@ class Source:
     Attributes:
         rows: One row for each image.
         images: Starts a new pass over the images.
-        layout: What they were read from, in words: "a folder for each class".
+        layout: Where they were found, in words: "in a folder for each class".
         file: The file of a row's image, by the row's number; None where images are no files of their own.
         class_names: Names that the source declares for integer labels; empty when it declares none.
         warnings: What the owner of the data should know: what was left out, and how an unclear layout was read.

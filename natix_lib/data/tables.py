@@ -235,7 +235,7 @@ def from_tables(listing: Listing, tables: Sequence[Table], columns: Columns, rol
             f"{len(in_roles)} of {len(rows)} images lie in folders named by a split role, which give none to the rows "
             f"of {tables[0].name}: a split column would; {some(row.id for row in in_roles)}"
         )
-    layout = f"images that {some(table.name for table in tables)} lists"
+    layout = f"listed in {some(table.name for table in tables)}"
     return Source(rows, images, layout, file, warnings=warnings)
 
 
