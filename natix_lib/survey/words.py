@@ -209,7 +209,7 @@ def _machine(machine: Machine) -> list[Note]:
         Note(
             "backbone",
             f"{chosen.name}, {chosen.parameters} M parameters, frozen: {why}. Once its licence is accepted on the hub"
-            f"{token}, {chosen.gated} is as large and newer. Without the hub: a folder that holds a backbone, or, to try the "
-            "pipeline, what natix backbone draws",
+            f"{token}, {chosen.gated} is as large and newer. Without the hub: a folder that holds a backbone, or, to "
+            "try the pipeline, what natix backbone draws",
         ),
     ]
