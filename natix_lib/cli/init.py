@@ -18,7 +18,7 @@ from rich.text import Text
 from natix_lib import grammar
 from natix_lib.cli.options import Overrides, path_of
 from natix_lib.errors import ConfigError, printable
-from natix_lib.files import JsonDict, write_bytes
+from natix_lib.files import JsonDict, require_new, write_bytes
 
 if TYPE_CHECKING:
     from natix_lib.survey.words import Note
@@ -59,6 +59,7 @@ def init(
     path = path_of(output)
     if path.exists() or path.is_symlink():
         raise ConfigError(f"{output} exists: name another file as --output, or remove it")
+    require_new(path)
     given: JsonDict = {"data": {"data_root": place_of(data)}}
     for override in overrides or []:
         assign(given, override)

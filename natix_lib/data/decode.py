@@ -126,7 +126,8 @@ def sides(content: bytes, max_pixels: int) -> tuple[int, int]:
 
     def upright(image: ImageFile.ImageFile) -> tuple[int, int]:
         width, height = image.size
-        return (height, width) if orientation(image) in TURNED else (width, height)
+        is_turned = orientation(image) in TURNED and image.format != "TIFF"  # whose sides Pillow has swapped already
+        return (height, width) if is_turned else (width, height)
 
     return _checked(content, max_pixels, upright)
 

@@ -164,7 +164,7 @@ def _by_depth(listing: Listing) -> list[Placed]:
 
 def _without_image(listing: Listing, classes: set[str]) -> list[str]:
     """A line when folders at the top, or below split roles, hold no image and so give no class."""
-    used = {folder for path in listing.images for folder in path.parents}
+    used = {folder for holder in {path.parent for path in listing.images} for folder in (holder, *holder.parents)}
     level = 0 if classes & {folder.name for folder in used if len(folder.parts) == 1} else 1
     lost = [
         folder

@@ -102,7 +102,8 @@ def _sizes(seen: Seen, image_size: int) -> list[Note]:
         return []
     (width, height), _ = Counter(seen.sizes).most_common(1)[0]
     shorter = sorted(min(size) for size in seen.sizes)
-    text = f"{width} x {height} most often, shorter sides {shorter[0]} to {shorter[-1]}, by {len(seen.sizes)} headers"
+    sides = f"{shorter[0]} to {shorter[-1]}" if shorter[0] < shorter[-1] else f"of all {shorter[0]}"
+    text = f"{width} x {height} most often, shorter sides {sides}, by {len(seen.sizes)} headers"
     small = sum(side < image_size for side in shorter)
     if 2 * small <= len(shorter):
         return [Note("sizes", text)]

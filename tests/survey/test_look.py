@@ -109,6 +109,8 @@ def test_rows_without_a_label_are_left_out_and_counted(tmp_path: Path) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows([row | ({"label": ""} if number < 5 else {}) for number, row in enumerate(rows)])
+    for row in rows[:5]:
+        (root / row["image"]).unlink()
     found = seen(root, tmp_path / "scratch")
     assert (found.unlabelled, len(found.rows)) == (5, len(rows) - 5) and not found.unread
 

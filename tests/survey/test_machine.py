@@ -24,7 +24,7 @@ def test_without_torch_the_drivers_program_is_asked(tmp_path: Path, monkeypatch:
     program.write_text("#!/bin/sh\necho 'NVIDIA L4, 23034'\necho 'NVIDIA L4, 23034'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     found = machine.this_machine({"HF_TOKEN": "x"})
     assert found.gpus == [Gpu("NVIDIA L4", 23034 << 20)] * 2
     assert (found.source, found.has_token, str(found.gpus[0])) == ("nvidia-smi", True, "NVIDIA L4 with 22 GiB")
@@ -36,5 +36,5 @@ def test_a_driver_that_answers_nothing_sees_no_gpu(tmp_path: Path, monkeypatch: 
     program.write_text(f"#!/bin/sh\n{text}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert machine.this_machine({}).gpus == []
