@@ -102,8 +102,8 @@ def _sizes(seen: Seen, image_size: int) -> list[Note]:
         return []
     (width, height), _ = Counter(seen.sizes).most_common(1)[0]
     shorter = sorted(min(size) for size in seen.sizes)
-    sides = f"{shorter[0]} to {shorter[-1]}" if shorter[0] < shorter[-1] else f"of all {shorter[0]}"
-    text = f"{width} x {height} most often, shorter sides {sides}, by {len(seen.sizes)} headers"
+    sides = f"sides {shorter[0]} to {shorter[-1]}" if shorter[0] < shorter[-1] else f"side {shorter[0]} throughout"
+    text = f"{width} x {height} most often, shorter {sides}, by {len(seen.sizes)} headers"
     small = sum(side < image_size for side in shorter)
     if 2 * small <= len(shorter):
         return [Note("sizes", text)]
@@ -157,14 +157,7 @@ def _groups(seen: Seen) -> list[Note]:
 
 def _division(seen: Seen, split: Split) -> list[Note]:
     if seen.division is None:
-        return [
-            Note(
-                "split",
-                f"would refuse this: {seen.refusal}. Each of {len(ROLES)} splits needs {split.min_per_class} of every "
-                "class",
-                True,
-            )
-        ]
+        return [Note("split", f"would refuse this: {seen.refusal}", True)]
     roles: Ints = seen.division.roles
     sizes = ", ".join(f"{role} {int((roles == number).sum())}" for number, role in enumerate(ROLES))
     given = Counter(row.given_split for row in seen.rows if row.given_split)

@@ -167,7 +167,20 @@ def test_a_class_with_too_few_pictures_is_told_as_split_would(tmp_path: Path) ->
     result = init(root, "-o", tmp_path / "x.yaml")
     assert result.exit_code == 0
     assert "would refuse this: class Roadwork has 3 groups, 4 splits need at least one each" in result.stdout
-    assert "Each of 4 splits needs 1 of every class" in result.stdout
+    assert config.load(tmp_path / "x.yaml")
+
+
+def test_a_rare_class_is_told_with_its_share(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "set", "None", count=40)
+    pictures(root, "Roadwork", count=4)
+    assert "Roadwork (9.1%) is rare" in init(root, "-o", tmp_path / "x.yaml").stdout
+
+
+def test_a_drive_in_two_given_splits_is_told(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "set", "a", "b")
+    rows = [f"{name}/{n}.jpg,{name},drive,{'train' if n < 4 else 'test'}" for name in "ab" for n in range(8)]
+    (root / "manifest.csv").write_text("\n".join(["image,label,group,split", *rows]))
+    assert "would refuse this: given splits leak" in init(root, "-o", tmp_path / "x.yaml").stdout
 
 
 @pytest.mark.parametrize("width", [80, 40])
