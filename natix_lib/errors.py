@@ -14,6 +14,11 @@ SECRETS = (
 )
 
 
+def printable(text: str) -> str:
+    """`text` with everything that no terminal should be sent written as an escape."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 class NatixError(Exception):
     """Root of the errors that a person can cause and mend."""
 
@@ -22,7 +27,7 @@ class NatixError(Exception):
         line = " ".join(str(message).split())
         for secret, stars in SECRETS:
             line = secret.sub(stars, line)
-        line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+        line = printable(line)
         if len(line) > LONGEST:
             line = f"{line[: LONGEST - 205]} ... {line[-200:]}"
         super().__init__(line)

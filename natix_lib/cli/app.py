@@ -15,6 +15,7 @@ from natix_lib import __version__
 from natix_lib.cli.configs import show_config
 from natix_lib.cli.drawn import backbone, draw
 from natix_lib.cli.extras import missing
+from natix_lib.cli.init import init
 from natix_lib.cli.pipeline import demo, run
 from natix_lib.cli.scoring import predict, serve
 from natix_lib.cli.steps import step_command, step_help
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 STEP_PANEL = "Steps, one at a time on files"
 
+app.command()(init)
 app.command()(run)
 app.command()(predict)
 app.command()(serve)

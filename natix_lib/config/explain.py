@@ -88,11 +88,13 @@ def meaning_of(section: type[Section]) -> str:
     return " ".join(inspect.cleandoc(section.__doc__ or "").split())
 
 
-def flow(value: Any) -> str:
-    """A value as YAML in one line."""
+def flow(value: Any, any_character: bool = False) -> str:
+    """A value as YAML in one line; without `any_character` what is beyond ASCII becomes escapes."""
     if isinstance(value, (list, tuple)):
         value = [one.model_dump(exclude_defaults=True) if isinstance(one, Section) else one for one in value]
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=float("inf"))
+    text = yaml.safe_dump(
+        value, default_flow_style=True, sort_keys=False, width=float("inf"), allow_unicode=any_character
+    )
     return text.removesuffix("...\n").strip()
 
 

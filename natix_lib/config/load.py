@@ -24,7 +24,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     if not isinstance(values, dict):
         raise ConfigError(f"config {path} must hold sections ({', '.join(SECTIONS)}), got {shown(values)}")
     for override in overrides:
-        _apply(values, override)
+        assign(values, override)
     return parse(Config, values)
 
 
@@ -38,7 +38,12 @@ def _content(path: Path) -> bytes:
         raise ConfigError(f"cannot read config {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _apply(values: JsonDict, override: str) -> None:
+def assign(values: JsonDict, override: str) -> None:
+    """Set a key of a config's values as `section.key=value` says.
+
+    Raises:
+        ConfigError: If it does not read so, or its value is no YAML.
+    """
     key, separator, text = override.partition("=")
     parts = key.strip().split(".")
     if not separator or not all(parts):

@@ -16,8 +16,10 @@ refused; they are the rows of `_tiff_reason`.
 import io
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from stat import S_ISREG
+from typing import TypeVar
 
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError, features
 
@@ -59,6 +61,9 @@ TIFF_SUBDIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo, ExifTags.IFD.Int
 BMP_RUNS = (1, 2)  # BI_RLE8 and BI_RLE4, which Pillow decodes in Python, a byte at a time
 JPEG_MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # without stuffed zeros, restarts and padding
 JPEG_END, JPEG_SCAN = 0xD9, 0xDA
+TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+
+T = TypeVar("T")
 
 
 def open_image(path: str | Path) -> Image.Image:
@@ -113,6 +118,39 @@ def decode(content: bytes, max_pixels: int) -> Image.Image:
     Raises:
         DataError: With the reason alone.
     """
+
+    def wholly(image: ImageFile.ImageFile) -> Image.Image:
+        image.load()
+        _check_pixels(image)
+        return upright_rgb(image)
+
+    return _checked(content, max_pixels, wholly)
+
+
+def sides(content: bytes, max_pixels: int) -> tuple[int, int]:
+    """Width and height of the first picture of a file by its header, as `decode` gives it; pixels stay unread.
+
+    Args:
+        content: The file's bytes.
+        max_pixels: Refuse pictures with more.
+
+    Returns:
+        Width and height of the upright picture, pixels.
+
+    Raises:
+        DataError: With the reason alone, where `decode` would refuse it before it reads pixels.
+    """
+
+    def upright(image: ImageFile.ImageFile) -> tuple[int, int]:
+        width, height = image.size
+        is_turned = orientation(image) in TURNED and image.format != "TIFF"  # whose sides Pillow has swapped already
+        return (height, width) if is_turned else (width, height)
+
+    return _checked(content, max_pixels, upright)
+
+
+def _checked(content: bytes, max_pixels: int, read: Callable[[ImageFile.ImageFile], T]) -> T:
+    """What `read` makes of an opened picture whose cost was checked; every failure is a DataError with its reason."""
     if not content:
         raise DataError("the file is empty")
     # What Pillow warns of is decided here. `catch_warnings` would do so for this call, but not among threads.
@@ -120,9 +158,7 @@ def decode(content: bytes, max_pixels: int) -> Image.Image:
     try:
         image = _open(content)
         _check_cost(image, content, max_pixels)
-        image.load()
-        _check_pixels(image)
-        return upright_rgb(image)
+        return read(image)
     except DataError:
         raise
     except UnidentifiedImageError as error:

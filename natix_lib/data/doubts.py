@@ -46,7 +46,7 @@ def without_placeholders(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     if island:
         lines.append(f"lat 0, lon 0 is a placeholder in {_share(island, rows)} and joins nothing: {_ids(island)}")
         cleaned = [replace(row, lat=None, lon=None) if row.lat == 0 and row.lon == 0 else row for row in cleaned]
-    return cleaned, [*lines, *_large(cleaned), *_times(cleaned), *_labels(cleaned), *_ungrouped(cleaned)]
+    return cleaned, [*lines, *_large(cleaned), *_times(cleaned), *_labels(cleaned), *ungrouped(cleaned)]
 
 
 def without_names(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
@@ -138,7 +138,8 @@ def _labels(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _ungrouped(rows: Sequence[Row]) -> list[str]:
+def ungrouped(rows: Sequence[Row]) -> list[str]:
+    """A line when rows name nothing that tells drives apart."""
     alone = [row for row in rows if row.group is None and row.source_id is None and row.lat is None]
     if not alone:
         return []

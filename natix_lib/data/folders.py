@@ -87,10 +87,14 @@ def read_folders(listing: Listing, class_names: Sequence[str]) -> Source:
         warnings += _without_image(listing, {image.label for image in placed})
     rows = [Row(readable(image.path.as_posix()), readable(image.label), given_split=image.role) for image in placed]
 
-    def contents() -> Iterator[bytes | DataError]:
-        return (read_file(listing.root / image.path) for image in placed)
+    def file(number: int) -> Path:
+        return listing.root / placed[number].path
 
-    return Source(rows, contents, warnings=warnings)
+    def contents() -> Iterator[bytes | DataError]:
+        return (read_file(file(number)) for number in range(len(rows)))
+
+    layout = "in a folder for each class" + (", below folders of splits" if any(image.role for image in placed) else "")
+    return Source(rows, contents, layout, file, warnings=warnings)
 
 
 def _contents(listing: Listing) -> str:
@@ -160,7 +164,7 @@ def _by_depth(listing: Listing) -> list[Placed]:
 
 def _without_image(listing: Listing, classes: set[str]) -> list[str]:
     """A line when folders at the top, or below split roles, hold no image and so give no class."""
-    used = {folder for path in listing.images for folder in path.parents}
+    used = {folder for holder in {path.parent for path in listing.images} for folder in (holder, *holder.parents)}
     level = 0 if classes & {folder.name for folder in used if len(folder.parts) == 1} else 1
     lost = [
         folder

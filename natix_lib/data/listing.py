@@ -68,6 +68,11 @@ class Listing:
         """Names of the images without their folders, as a file system holds them."""
         return {path.name.encode("utf-8", "surrogateescape") for path in self.images}
 
+    @property
+    def parquet(self) -> list[Path]:
+        """Parquet files, without those that Spark writes about others, as _metadata."""
+        return [path for path in self.with_suffix(".parquet") if not path.name.startswith("_")]
+
     def with_suffix(self, *suffixes: str) -> list[Path]:
         """Files whose name ends in one of `suffixes`, in any case."""
         return [path for path in self.files if path.name.lower().endswith(suffixes)]

@@ -28,13 +28,7 @@ from natix_lib.data.tables import (
 from natix_lib.errors import DataError
 
 T = TypeVar("T")
-SUFFIX = ".parquet"
 NO_LABEL = -1  # of a ClassLabel: Hugging Face's word for an image that nobody has labelled
-
-
-def parquet_files(listing: Listing) -> list[Path]:
-    """The Parquet files below a folder, without those that Spark writes about others, as _metadata."""
-    return [path for path in listing.with_suffix(SUFFIX) if not path.name.startswith("_")]
 
 
 def from_parquet(listing: Listing, files: list[Path], columns: Columns) -> Source:
@@ -97,7 +91,8 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns) -> Sourc
         )
     if empty:
         warnings.append(f"{len(empty)} Parquet files hold no row: {some(empty)}")
-    return Source(rows, images, next(iter(names.values()), []), warnings)
+    layout = f"in {some(schemas)}, Parquet that holds them"
+    return Source(rows, images, layout, class_names=next(iter(names.values()), []), warnings=warnings)
 
 
 def holds_images(root: Path, path: Path, columns: Columns) -> bool:

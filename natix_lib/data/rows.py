@@ -48,22 +48,28 @@ class Source:
     Attributes:
         rows: One row for each image.
         images: Starts a new pass over the images.
+        layout: Where they were found, in words: "in a folder for each class".
+        file: The file of a row's image, by the row's number; None where images are no files of their own.
         class_names: Names that the source declares for integer labels; empty when it declares none.
         warnings: What the owner of the data should know: what was left out, and how an unclear layout was read.
     """
 
     rows: list[Row]
     images: Callable[[], Iterator[bytes | DataError]]
+    layout: str = ""
+    file: Callable[[int], Path] | None = None
     class_names: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def only(self, kept: Sequence[bool], warning: str) -> "Source":
         """The source without the rows that are not `kept`, and why."""
-        rows = list(itertools.compress(self.rows, kept))
+        numbers = list(itertools.compress(range(len(self.rows)), kept))
+        file = self.file
         return replace(
             self,
-            rows=rows,
+            rows=[self.rows[number] for number in numbers],
             images=lambda: itertools.compress(self.images(), kept),
+            file=None if file is None else lambda number: file(numbers[number]),
             warnings=[*self.warnings, warning],
         )
 

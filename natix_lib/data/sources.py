@@ -15,7 +15,6 @@ from pathlib import Path
 from natix_lib.config import Columns, DataSource
 from natix_lib.data.folders import read_folders
 from natix_lib.data.listing import IMAGE_SUFFIXES, Listing, list_folder, role_of_name
-from natix_lib.data.parquet import from_parquet, holds_images, parquet_files
 from natix_lib.data.rows import Source, readable, some
 from natix_lib.data.tables import (
     BOOKS,
@@ -62,11 +61,11 @@ def _read(listing: Listing, settings: DataSource) -> Source:
         return _from_manifest(listing, settings)
     if settings.format in LAYOUTS:
         return LAYOUTS[settings.format](listing, settings)
-    columns, parquet = settings.columns, parquet_files(listing)
+    columns = settings.columns
     if _manifests(listing) or _metadata(listing):
         return _from_manifest(listing, settings)
-    if parquet and (not listing.images or holds_images(listing.root, parquet[0], columns)):
-        return from_parquet(listing, parquet, columns)
+    if listing.parquet and (not listing.images or _holds_images(listing, columns)):
+        return _from_parquet(listing, settings)
     if table := _table_beside(listing, columns):
         source = from_tables(listing, [table], columns, roles=True)
         source.warnings.insert(0, f"{table.name} is read as the manifest")
@@ -83,10 +82,17 @@ def _read(listing: Listing, settings: DataSource) -> Source:
 
 
 def _from_parquet(listing: Listing, settings: DataSource) -> Source:
-    parquet = parquet_files(listing)
-    if not parquet:
+    from natix_lib.data.parquet import from_parquet  # pyarrow is no need of other layouts
+
+    if not listing.parquet:
         raise DataError(f"data.data_root {listing.root} has no .parquet file")
-    return from_parquet(listing, parquet, settings.columns)
+    return from_parquet(listing, listing.parquet, settings.columns)
+
+
+def _holds_images(listing: Listing, columns: Columns) -> bool:
+    from natix_lib.data.parquet import holds_images
+
+    return holds_images(listing.root, listing.parquet[0], columns)
 
 
 def _from_folders(listing: Listing, settings: DataSource) -> Source:

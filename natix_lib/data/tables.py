@@ -215,8 +215,11 @@ def from_tables(listing: Listing, tables: Sequence[Table], columns: Columns, rol
     names = {row.id for row in rows}
     read = tuple(f"{table.name}/" for table in tables)
 
+    def file(number: int) -> Path:
+        return listing.root / rows[number].id
+
     def images() -> Iterator[bytes | DataError]:
-        return (read_file(listing.root / row.id) for row in rows)
+        return (read_file(file(number)) for number in range(len(rows)))
 
     def is_used(name: str) -> bool:
         return name in names or f"{name}/".startswith(read)
@@ -233,7 +236,8 @@ def from_tables(listing: Listing, tables: Sequence[Table], columns: Columns, rol
             f"{len(in_roles)} of {len(rows)} images lie in folders named by a split role, which give none to the rows "
             f"of {tables[0].name}: a split column would; {some(row.id for row in in_roles)}"
         )
-    return Source(rows, images, warnings=warnings)
+    layout = f"listed in {some(table.name for table in tables)}"
+    return Source(rows, images, layout, file, warnings=warnings)
 
 
 def _decoded(content: bytes) -> str:

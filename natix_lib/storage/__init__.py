@@ -14,7 +14,7 @@ from pathlib import Path
 
 from natix_lib import grammar
 from natix_lib.errors import StorageError
-from natix_lib.storage.bucket import Bucket
+from natix_lib.storage.bucket import Bucket, Wanted, everything
 from natix_lib.storage.local import Local
 from natix_lib.storage.remote import Remote
 
@@ -36,17 +36,19 @@ def fetch_file(uri: str, folder: str | Path) -> Path:
     return _at(uri).fetch_file(Path(folder))
 
 
-def fetch_folder(uri: str, destination: str | Path) -> Path:
+def fetch_folder(uri: str, destination: str | Path, wanted: Wanted = everything) -> Path:
     """Fetch all objects below a prefix, in parallel.
 
     Args:
         uri: A bucket's prefix, or a local folder, which is returned as it is.
         destination: Folder that must not exist; absent again when anything fails.
+        wanted: Whether an object is fetched, by its name below the prefix and its bytes; one that is not becomes an
+            empty file.
 
     Raises:
         StorageError: If nothing is there, the objects' names are no files of one folder, or a transfer fails.
     """
-    return _at(uri).fetch_folder(Path(destination))
+    return _at(uri).fetch_folder(Path(destination), wanted)
 
 
 def remote_files(uri: str) -> list[tuple[str, Callable[[Path], None]]]:

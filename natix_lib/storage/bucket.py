@@ -4,9 +4,17 @@ A module of this room that is named as a scheme of `grammar.SCHEMES` has `open_b
 `Bucket`; `uri` is the address that the user has named, for messages.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+Wanted = Callable[[str, int], bool]  # whether a file of this name and so many bytes is wanted
+
+
+def everything(name: str, size: int) -> bool:
+    """Want every file."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -15,6 +23,7 @@ class Object:
 
     name: str  # in the bucket, the prefix included
     address: str  # with scheme and bucket, for messages
+    size: int  # bytes
     checksum: str  # with its method: "crc32c AAAAAA=="
     state: tuple[str | int | None, ...]  # as JSON takes it; differs after every change of the object
     handle: Any  # by which the service's client knows it

@@ -12,6 +12,7 @@ from pathlib import Path
 from natix_lib import grammar
 from natix_lib.errors import StorageError
 from natix_lib.files import replacing, write_bytes
+from natix_lib.storage.bucket import Wanted
 
 
 class Local:
@@ -38,7 +39,7 @@ class Local:
             raise StorageError(f"{uri} is no file" if self._path.exists() else f"file {uri} does not exist")
         return self._path
 
-    def fetch_folder(self, destination: Path) -> Path:
+    def fetch_folder(self, destination: Path, wanted: Wanted) -> Path:
         if not self._path.is_dir():
             uri = self._uri
             raise StorageError(f"{uri} is no folder" if self._path.exists() else f"folder {uri} does not exist")

@@ -20,7 +20,7 @@ from typing import TypeVar
 from natix_lib import grammar
 from natix_lib.errors import StorageError
 from natix_lib.files import canonical_json, sha256_bytes
-from natix_lib.storage.bucket import Bucket, Object
+from natix_lib.storage.bucket import Bucket, Object, Wanted
 from natix_lib.storage.local import files_below, one_line, rename, temporary_beside
 
 CLAIM = ".publishing"
@@ -52,7 +52,7 @@ class Remote:
         self._download(source, target)
         return target
 
-    def fetch_folder(self, destination: Path) -> Path:
+    def fetch_folder(self, destination: Path, wanted: Wanted) -> Path:
         objects = self._files()
         partial = temporary_beside(destination)
         try:
@@ -60,7 +60,17 @@ class Remote:
                 partial.mkdir(parents=True)
             ignores_case = partial.with_name(partial.name.swapcase()).exists()  # macOS, Windows
             names = self._names_in_folder(objects, str.casefold if ignores_case else str)
-            _all(zip(names, objects, strict=True), lambda pair: self._download(pair[1], partial / pair[0]))
+
+            def fetch(pair: tuple[PurePosixPath, Object]) -> None:
+                name, listed = pair
+                if wanted(name.as_posix(), listed.size):
+                    self._download(listed, partial / name)
+                else:
+                    with one_line(str(partial / name)):
+                        (partial / name).parent.mkdir(parents=True, exist_ok=True)
+                        (partial / name).touch()
+
+            _all(zip(names, objects, strict=True), fetch)
             rename(partial, destination)
         finally:
             shutil.rmtree(partial, ignore_errors=True)

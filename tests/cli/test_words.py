@@ -78,6 +78,7 @@ WRITES = [
     ("backbone", "--hidden-size 64 --layers 1 -o {wrong}"),
     ("demo", "--images 60 -o {wrong}"),
     ("run", "-c {config} -o {wrong}"),
+    ("init", "{config} -o {wrong}"),
 ]
 INPUTS = [
     "absent",

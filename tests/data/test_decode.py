@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
-from natix_lib.data.decode import MAX_FILE_BYTES, MAX_PIXELS, MAX_SCANNED, decode, open_image
+from natix_lib.data.decode import MAX_FILE_BYTES, MAX_PIXELS, MAX_SCANNED, decode, open_image, sides
 from natix_lib.data.images import prepare
 from natix_lib.errors import DataError
 from natix_lib.transform import Transform, upright_rgb
@@ -137,6 +137,18 @@ def test_every_orientation_is_made_upright_as_pillow_does(name: str, turn: int) 
     in_mode("RGB").save(buffer, name, exif=exif)
     expected = ImageOps.exif_transpose(Image.open(buffer))
     assert decode(buffer.getvalue(), MAX_PIXELS).tobytes() == expected.tobytes()
+    assert sides(buffer.getvalue(), MAX_PIXELS) == expected.size
+
+
+def test_sides_are_told_of_a_picture_whose_pixels_are_cut_off() -> None:
+    content = saved("JPEG", "RGB", {})
+    cut = content[: content.index(b"\xff\xda") + 20]
+    with pytest.raises(DataError):
+        decode(cut, MAX_PIXELS)
+    assert sides(cut, MAX_PIXELS) == in_mode("RGB").size
+    for read in (decode, sides):
+        with pytest.raises(DataError, match=r"^48 x 36 pixels are more than max_pixels 1000$"):
+            read(content, 1000)
 
 
 def test_warnings_of_pillow_stop_nothing_in_any_thread() -> None:

@@ -18,6 +18,15 @@ def test_a_nested_folder_is_fetched_whole(place: Place, tmp_path: Path) -> None:
     assert contents(storage.fetch_folder(place.uri("set"), tmp_path / "set")) == files
 
 
+def test_what_is_not_wanted_of_a_bucket_becomes_an_empty_file(place: Place, tmp_path: Path) -> None:
+    place.put({"set/a/0.jpg": b"picture", "set/a/manifest.csv": b"image", "set/b/large.csv": b"x" * 9})
+    folder = storage.fetch_folder(
+        place.uri("set"), tmp_path / "set", lambda name, size: name.endswith(".csv") and size < 9
+    )
+    left_out = {} if storage.is_remote(place.uri("set")) else {"a/0.jpg": b"picture", "b/large.csv": b"x" * 9}
+    assert contents(folder) == {"a/0.jpg": b"", "a/manifest.csv": b"image", "b/large.csv": b""} | left_out
+
+
 def test_one_file_is_fetched_under_its_name(place: Place, tmp_path: Path) -> None:
     place.put({"a/manifest.csv": b"image,label\n", "a/other": b"x"})
     path = storage.fetch_file(place.uri("a/manifest.csv"), tmp_path / "out")

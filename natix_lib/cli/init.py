@@ -1,0 +1,94 @@
+"""`natix init`: a look at a folder of pictures, and a config for it.
+
+The place is written as an absolute path, because a relative one holds for one working folder only; a link stays the
+link that the person has named. `--set` takes what an unclear layout asks for, and goes into the config.
+"""
+
+import copy
+import shlex
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from natix_lib import grammar
+from natix_lib.cli.options import Overrides, path_of
+from natix_lib.errors import ConfigError, printable
+from natix_lib.files import JsonDict, require_new, write_bytes
+
+if TYPE_CHECKING:
+    from natix_lib.survey.words import Note
+
+
+def place_of(text: str) -> str:
+    """A folder, made absolute, or a bucket's prefix that a person has typed.
+
+    Raises:
+        ConfigError: If it is neither.
+    """
+    try:
+        if grammar.scheme(text):
+            return grammar.place(text)
+    except ValueError as error:
+        raise ConfigError(f"{text} {error}") from error
+    return str(path_of(text).absolute())
+
+
+def init(
+    data: Annotated[str, typer.Argument(help="Folder or gs://bucket/prefix of labelled images.", show_default=False)],
+    output: Annotated[str, typer.Option("--output", "-o", help="Config to write; must not exist.")] = "natix.yaml",
+    overrides: Overrides = None,
+) -> None:
+    """Look at a data set and at this machine, say what natix makes of them, and write a commented config.
+
+    Input: a folder for each class, a manifest.csv, a table beside images or Hugging Face Parquet. Output: natix.yaml.
+
+    Example: natix init photos --output street.yaml
+    """
+    from natix_lib import config, storage
+    from natix_lib.config.load import assign
+    from natix_lib.survey.draft import draft, text
+    from natix_lib.survey.look import look
+    from natix_lib.survey.machine import SMALL, this_machine
+    from natix_lib.survey.words import notes
+
+    path = path_of(output)
+    if path.exists() or path.is_symlink():
+        raise ConfigError(f"{output} exists: name another file as --output, or remove it")
+    require_new(path)
+    given: JsonDict = {"data": {"data_root": place_of(data)}}
+    for override in overrides or []:
+        assign(given, override)
+    whole = copy.deepcopy(given)
+    whole.setdefault("model", {}).setdefault("backbone_id", SMALL.name)
+    whole.setdefault("export", {}).setdefault("policy", "calibrate")
+    asked = config.parse(config.Config, whole)
+    if storage.is_remote(asked.data.data_root):
+        typer.echo(f"looking at {data}: its listing, its tables and some pictures are fetched", err=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        seen = look(asked.data, asked.split, asked.model.num_classes, Path(scratch))
+    machine = this_machine()
+    said = notes(seen, asked.split, asked.scrc, asked.model.image_size, machine)
+    go_on = f"natix run --config {shlex.quote(output)} --output runs/first"
+    head = (
+        f"Written by natix init; it runs with {go_on}\n"
+        f"Keys that are not here keep their defaults: natix config --config {shlex.quote(output)} prints all, "
+        "natix config --explain KEY explains one."
+    )
+    write_bytes(path, text(draft(given, seen, machine, asked.scrc), said, head).encode())
+    _show(said)
+    typer.echo(f"\nconfig  {output}\nnext    {go_on}")
+
+
+def _show(said: "list[Note]") -> None:
+    """The notes in two columns, as wide as the screen."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for note in said:
+        table.add_row(Text(note.title, "yellow" if note.doubtful else "green"), Text(printable(note.text)))
+    Console(highlight=False, soft_wrap=False).print(table)
