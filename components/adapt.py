@@ -27,7 +27,7 @@ def adapt(
         settings: What the step reads of the config, docs/components.md.
         num_gpus: GPUs of the task, or of each node, as a text.
         nodes: The TrainJob that computes in place of this task; empty for none.
-        train_set: The images of TRAIN, whose labels are not read.
+        train_set: The images of TRAIN, which it adapts to; their labels serve the probes alone.
         val_select_set: The images that probe the backbone before and after.
         backbone: The backbone of fetch.
 

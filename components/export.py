@@ -33,7 +33,7 @@ def export(
 
     Returns:
         bundle: The model with its one policy, which is what serving needs.
-        metrics: How close ONNX is to training.
+        metrics: How close ONNX is to training, and the size of the bundle.
     """
     from natix_lib.steps import export
     from natix_lib.steps.shown import show_metrics

@@ -25,7 +25,7 @@ def fetch(
 
     Returns:
         backbone: The backbone's weights and config.
-        metrics: Its size.
+        metrics: How many parameters it has.
     """
     from natix_lib.steps import fetch
     from natix_lib.steps.shown import show_metrics

@@ -27,7 +27,7 @@ def ingest(
         images: The encoded images.
         index: A row for each image, with its label, group and place.
         rejects: The images that could not be read, and why.
-        metrics: How many images, groups and classes there are.
+        metrics: How many images, rejects and classes there are.
     """
     from natix_lib.steps import ingest
     from natix_lib.steps.shown import show_metrics

@@ -33,7 +33,7 @@ def split(
         val_select_set: The images that choose the epoch.
         val_calib_set: The images that policies are fitted on.
         test_set: The images that evaluate reads once.
-        metrics: How many images each role has.
+        metrics: How many images each role has, and how many groups there are.
     """
     from natix_lib.steps import split
     from natix_lib.steps.shown import show_metrics

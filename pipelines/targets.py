@@ -10,11 +10,12 @@ A step that a second attempt can help, `contracts.Step.retried`, is tried again 
 node, which may be reclaimed, and one that reads what lies outside of the run. The others compute from what they are
 given, so their errors come again, and a mistyped config would be red only after minutes. export is one of them although
 it may publish over a network: storage repeats each of its requests for minutes by itself, most of its errors are
-verdicts on the classifier, and the same submission goes on from the cache at export, in seconds. A pod whose node is reclaimed ends as failed and is tried again
-like any other; one that is deleted, by a drain, is an error of Argo's, which KFP does not retry: submit the run again,
-its cache and `explora.checkpoint_root` go on from there. `backoff_max_duration` is set, because Argo counts it from the
-start of the first attempt: with KFP's default of an hour, a step that has run longer is not tried again, and a second
-attempt is killed at that hour. For Vertex the default stays. A timeout is one attempt's, from the start of its pod.
+verdicts on the classifier, and the same submission goes on from the cache at export, in seconds. A pod whose node is
+reclaimed ends as failed and is tried again like any other; one that is deleted, by a drain, is an error of Argo's,
+which KFP does not retry: submit the run again, its cache and `explora.checkpoint_root` go on from there.
+`backoff_max_duration` is set, because Argo counts it from the start of the first attempt: with KFP's default of an
+hour, a step that has run longer is not tried again, and a second attempt is killed at that hour. For Vertex the default
+stays. A timeout is one attempt's, from the start of its pod.
 
 With `num_nodes` above one, adapt and train become launchers on a CPU node: they make a TrainJob out of `nodes` and wait
 for it as long as a GPU step may take.

@@ -89,7 +89,7 @@ def descriptions() -> dict[str, str]:
         texts[name] = f"{meaning} {NUM_GPUS if name == 'num_gpus' else kind} Config: {', '.join(keys)}."
     for name in FORM_SECTIONS:
         apart = [parameter for parameter, keys in FORM.items() if any(key.startswith(f"{name}.") for key in keys)]
-        texts[name] = known[name].meaning + (f" Not here: {', '.join(apart)}, parameters of their own." if apart else "")
+        texts[name] = known[name].meaning + (f" Given apart: {', '.join(apart)}." if apart else "")
     return texts
 
 
