@@ -228,7 +228,7 @@ class _Log(io.TextIOBase):
             self._display.failed(self._step)
         write_bytes(place / "failed.log", self.text().encode())
         how = _signal(self.code) if self.code > 128 else f"failed: {reason}"
-        return NatixError(f"step {self._step or 'ingest'} {how} (log: {place / 'failed.log'})")
+        return NatixError(f"{f'step {self._step}' if self._step else 'the run'} {how} (log: {place / 'failed.log'})")
 
 
 def _reason(lines: list[str]) -> str:
