@@ -17,7 +17,7 @@ def check(
     epochs: int,
     lr: float,
     num_gpus: str,
-    seed: int,
+    seed: str,
     data: dict[str, Any],
     split: dict[str, Any],
     model: dict[str, Any],
@@ -53,7 +53,7 @@ def check(
         epochs: Most passes over TRAIN, training.epochs.
         lr: Highest learning rate of the head, training.optimizer.lr.
         num_gpus: GPUs of a node as a text, hardware.num_gpus.
-        seed: Seed of every section that names none of its own.
+        seed: Seed of every section that names none of its own, as a text.
         data: The config's section data, without data_root.
         split: The config's section split.
         model: The config's section model, without backbone_id.

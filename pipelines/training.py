@@ -24,7 +24,7 @@ from natix_lib.contracts import ARTIFACTS, STEPS
 from natix_pipelines.targets import LOCAL, Target
 
 DESCRIPTION = "Labelled street images to a roadwork classifier that can be trusted."
-VERSION = "1"  # not "": frontends of KFP before 2025 take an empty default for a missing one, and disable Start
+VERSION = "1"  # not "", see config.form
 VERSIONS = {
     "data_version": "Another text when the images have changed under the same address, so that the cache does not "
     "serve the old ones; it means nothing else.",

@@ -7,7 +7,8 @@ tried on paper. "The parameter wins" ignores in silence who sends `scrc={"alpha"
 such parameters. "The section wins" ignores who types alpha into the form of a run that was cloned from such a one.
 
 The parameter `seed` is that of the whole run: of each section that names none of its own. Its default is the seed that
-most sections of the config have; a section with another one keeps it and shows it.
+most sections of the config have; a section with another one keeps it and shows it. It is a text, as `num_gpus` is: a
+frontend of KFP before 2025 takes a default of 0, as well as an empty text, for a missing one and disables Start.
 
 `natix run` has no form: its config has been read and checked when the pipeline is made. `make submit` makes the form of
 the config with its overrides, so `SET=scrc.alpha=0.02` arrives as `alpha`. `kfp run submit alpha=0.02`, the UI's form
@@ -37,15 +38,17 @@ FORM = {  # the parameter to the keys that it sets
     "seed": ("split.seed", "explora.seed", "training.seed", "evaluate.seed"),
 }
 FORM_SECTIONS = tuple(name for name in SECTIONS if name != "hardware")  # what is asked of a cluster is compiled in
+TEXTS = ("num_gpus", "seed")  # numbers that may be 0
 SEED = "Seed of the run: of {} where the section does not name a seed of its own."
-NUM_GPUS = "A text: the cluster would take no GPU for a number."
+AS_A_TEXT = 'Sent as a text: "{}".'
 
 
 def form(config: Config) -> JsonDict:
     """The parameters of a run with a config's values: those of `FORM`, then the sections without their keys.
 
     Returns:
-        Each parameter as JSON: a section as a mapping, `num_gpus` as a text, which KFP's driver reads it as.
+        Each parameter as JSON: a section as a mapping, those of `TEXTS` as a text; to a number of GPUs KFP's driver
+        would give no GPU.
     """
     values = config.model_dump(mode="json", exclude_none=True)  # KFP knows no null
     parameters: JsonDict = {}
@@ -55,7 +58,7 @@ def form(config: Config) -> JsonDict:
         for holder, key in holders:
             if holder[key] == parameters[name]:
                 del holder[key]
-    parameters["num_gpus"] = str(parameters["num_gpus"])
+    parameters |= {name: str(parameters[name]) for name in TEXTS}
     return parameters | {name: values[name] for name in FORM_SECTIONS}
 
 
@@ -85,8 +88,9 @@ def descriptions() -> dict[str, str]:
     for name, keys in FORM.items():
         entry = known[keys[0]]
         kind = f"{entry.allowed[:1].upper()}{entry.allowed[1:]}."
+        sent = f" {AS_A_TEXT.format(1)}" if name in TEXTS else ""
         meaning = SEED.format(", ".join(key.partition(".")[0] for key in keys)) if len(keys) > 1 else entry.meaning
-        texts[name] = f"{meaning} {NUM_GPUS if name == 'num_gpus' else kind} Config: {', '.join(keys)}."
+        texts[name] = f"{meaning} {kind}{sent} Config: {', '.join(keys)}."
     for name in FORM_SECTIONS:
         apart = [parameter for parameter, keys in FORM.items() if any(key.startswith(f"{name}.") for key in keys)]
         texts[name] = known[name].meaning + (f" Given apart: {', '.join(apart)}." if apart else "")

@@ -135,7 +135,7 @@ def test_checked_settings_survive_kfps_floats_and_leave_out_null() -> None:
     parameters = form(DEFAULT)
     parameters["data"]["dataloader"]["batch_size"] = 32.0
     parameters["model"]["image_size"] = 224.0
-    settings = dict(zip(STEPS, check.run({**parameters, "epochs": 7.0, "seed": 3.0}, False), strict=True))
+    settings = dict(zip(STEPS, check.run({**parameters, "epochs": 7.0, "seed": "3"}, False), strict=True))
     assert settings["train"]["training"]["epochs"] == 7 and isinstance(settings["split"]["split"]["seed"], int)
     assert settings["train"]["dataloader"]["batch_size"] == 32
     assert isinstance(settings["train"]["model"]["image_size"], int)

@@ -43,12 +43,12 @@ def test_every_key_of_the_form_is_one_of_the_config_and_stands_in_no_section() -
 
 
 def test_the_seed_of_a_run_is_that_of_every_section_that_names_none() -> None:
-    seeded = sections({**of(), "seed": 9})
+    seeded = sections({**of(), "seed": "9"})
     assert {name: values["seed"] for name, values in seeded.items() if "seed" in values} == dict.fromkeys(
-        ("split", "explora", "training", "evaluate"), 9
+        ("split", "explora", "training", "evaluate"), "9"
     )
-    assert of("training.seed=5")["seed"] == 0 and of("training.seed=5")["training"]["seed"] == 5
-    assert sections({**of("training.seed=5"), "seed": 9})["training"]["seed"] == 5
+    assert of("training.seed=5")["seed"] == "0" and of("training.seed=5")["training"]["seed"] == 5
+    assert sections({**of("training.seed=5"), "seed": "9"})["training"]["seed"] == 5
 
 
 def test_a_section_that_contradicts_a_parameter_is_an_error_of_one_line_that_names_both() -> None:
@@ -75,7 +75,7 @@ def test_a_section_that_contradicts_a_parameter_is_an_error_of_one_line_that_nam
         ({"policy": ""}, "config: export.policy must name the one policy that ships, sweep or calibrate, got ''"),
         ({"training": 3}, "config: training must be a section with keys below it, got 3"),
         ({"training": {"optimizer": "adam"}}, "config: training.optimizer must be a section with keys.*got 'adam'"),
-        ({"seed": -1}, "config: 4 mistakes: split.seed: "),
+        ({"seed": "-1"}, "config: 4 mistakes: split.seed: "),
     ],
 )
 def test_what_a_person_types_wrong_into_the_form_is_told_by_check(changed: dict[str, Any], message: str) -> None:

@@ -176,9 +176,11 @@ def test_the_specification_parses_strictly_and_loads(name: str, with_explora: bo
 
 
 TYPES = {
-    **dict.fromkeys(("data_root", "backbone_id", "policy", "num_gpus", "data_version", "backbone_version"), "STRING"),
+    **dict.fromkeys(
+        ("data_root", "backbone_id", "policy", "num_gpus", "seed", "data_version", "backbone_version"), "STRING"
+    ),
     **dict.fromkeys(("alpha", "delta", "lr"), "NUMBER_DOUBLE"),
-    **dict.fromkeys(("epochs", "seed"), "NUMBER_INTEGER"),
+    "epochs": "NUMBER_INTEGER",
     **dict.fromkeys(set(config.SECTIONS) - {"hardware"}, "STRUCT"),
 }
 
@@ -188,11 +190,11 @@ def test_the_form_of_a_run_shows_every_value_with_its_type_and_a_text(name: str,
     parameters = documents(name, with_explora)[0]["root"]["inputDefinitions"]["parameters"]
     assert {parameter: shown["parameterType"] for parameter, shown in parameters.items()} == TYPES
     for parameter, shown in parameters.items():
-        assert shown["isOptional"] and shown["defaultValue"] not in ("", {}, None), parameter
+        assert shown["isOptional"] and shown["defaultValue"], parameter  # 0 and "" disable Start in older frontends
         assert len(shown["description"]) > 20 and shown["description"].endswith("."), parameter
     assert {parameter: parameters[parameter]["defaultValue"] for parameter in FORM} == {
         "data_root": DEFAULT.data.data_root, "backbone_id": DEFAULT.model.backbone_id, "policy": "calibrate",
-        "alpha": 0.05, "delta": 0.1, "epochs": 50, "lr": 0.001, "num_gpus": "1", "seed": 0,
+        "alpha": 0.05, "delta": 0.1, "epochs": 50, "lr": 0.001, "num_gpus": "1", "seed": "0",
     }  # fmt: skip
     assert parameters["alpha"]["description"] == (
         "Bound on the error rate of accepted images. Number > 0 and < 1. Config: scrc.alpha."

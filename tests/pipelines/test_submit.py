@@ -252,7 +252,7 @@ def test_only_what_is_named_is_sent() -> None:
         "alpha": 0.02,
     }
     assert parameters_of("training.optimizer={lr: 1e-4}") == {"lr": 1e-4, "training": whole["training"]}
-    assert parameters_of("evaluate.seed=1") == {"seed": 0, "evaluate": {**whole["evaluate"], "seed": 1}}
+    assert parameters_of("evaluate.seed=1") == {"seed": "0", "evaluate": {**whole["evaluate"], "seed": 1}}
 
 
 def test_a_text_of_several_overrides_is_quoted_as_in_a_shell() -> None:
