@@ -21,7 +21,22 @@ def adapt(
     adaptation_report: Output[HTML],
     metrics: Output[Metrics],
 ) -> None:
-    """Adapt the backbone to the TRAIN images, without labels, on all GPUs of its task or of its nodes."""
+    """Adapt the backbone to the TRAIN images, without labels, on all GPUs of its task or of its nodes.
+
+    Args:
+        settings: What the step reads of the config, docs/components.md.
+        num_gpus: GPUs of the task, or of each node, as a text.
+        nodes: The TrainJob that computes in place of this task; empty for none.
+        train_set: The images of TRAIN, which it adapts to; their labels serve the probes alone.
+        val_select_set: The images that probe the backbone before and after.
+        backbone: The backbone of fetch.
+
+    Returns:
+        adapted_backbone: The backbone that goes on.
+        adaptation_curve: The losses, step by step.
+        adaptation_report: The page of the adaptation.
+        metrics: The probes before and after.
+    """
     from natix_lib.steps import adapt
     from natix_lib.steps.shown import show_metrics
 

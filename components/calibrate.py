@@ -18,7 +18,19 @@ def calibrate(
     calibration_report: Output[HTML],
     metrics: Output[Metrics],
 ) -> None:
-    """Fit the temperature and certify the accept rule."""
+    """Fit the temperature and certify the accept rule.
+
+    Args:
+        settings: What the step reads of the config, docs/components.md.
+        val_calib_logits: The logits of VAL_CALIB.
+        val_calib_labels: The labels of VAL_CALIB.
+
+    Returns:
+        scrcparams: The policy with its temperature and guarantee.
+        scrc_curve: Every threshold with its bound.
+        calibration_report: The page of the calibration.
+        metrics: The temperature, the threshold and its bound.
+    """
     from natix_lib.steps import calibrate
     from natix_lib.steps.shown import show_metrics
 

@@ -1,4 +1,4 @@
-"""The first task: every section of the config is checked before anything costs money."""
+"""The first task of a run on a cluster: all of its parameters are checked before anything costs money."""
 
 from typing import Any, NamedTuple
 
@@ -9,6 +9,15 @@ from natix_components.images import CPU_IMAGE
 
 @dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
 def check(
+    data_root: str,
+    backbone_id: str,
+    policy: str,
+    alpha: float,
+    delta: float,
+    epochs: int,
+    lr: float,
+    num_gpus: str,
+    seed: str,
     data: dict[str, Any],
     split: dict[str, Any],
     model: dict[str, Any],
@@ -33,11 +42,53 @@ def check(
         ("evaluate", dict[str, Any]),
     ],
 ):
-    """Check all sections together and give each step the settings that it reads."""
+    """Check all parameters together and give each step the settings that it reads.
+
+    Args:
+        data_root: Folder or bucket prefix that holds the images, data.data_root.
+        backbone_id: Hub id, folder or bucket prefix of the backbone, model.backbone_id.
+        policy: Policy that ships, sweep or calibrate, export.policy.
+        alpha: Bound on the error rate of accepted images, scrc.alpha.
+        delta: Probability that the bound does not hold, scrc.delta.
+        epochs: Most passes over TRAIN, training.epochs.
+        lr: Highest learning rate of the head, training.optimizer.lr.
+        num_gpus: GPUs of a node as a text, hardware.num_gpus.
+        seed: Seed of every section that names none of its own, as a text.
+        data: The config's section data, without data_root.
+        split: The config's section split.
+        model: The config's section model, without backbone_id.
+        explora: The config's section explora.
+        training: The config's section training, without epochs and optimizer.lr.
+        sweep: The config's section sweep.
+        scrc: The config's section scrc, without alpha and delta.
+        export: The config's section export, without policy.
+        evaluate: The config's section evaluate.
+        with_explora: Whether the pipeline has a step adapt.
+
+    Returns:
+        ingest: Settings of ingest.
+        split: Settings of split.
+        fetch: Settings of fetch.
+        adapt: Settings of adapt.
+        train: Settings of train.
+        sweep: Settings of sweep.
+        calibrate: Settings of calibrate.
+        export: Settings of export.
+        evaluate: Settings of evaluate.
+    """
     from natix_lib.steps import check
 
     return check.run(
         {
+            "data_root": data_root,
+            "backbone_id": backbone_id,
+            "policy": policy,
+            "alpha": alpha,
+            "delta": delta,
+            "epochs": epochs,
+            "lr": lr,
+            "num_gpus": num_gpus,
+            "seed": seed,
             "data": data,
             "split": split,
             "model": model,

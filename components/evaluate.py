@@ -18,7 +18,19 @@ def evaluate(
     metrics: Output[Metrics],
     classification: Output[ClassificationMetrics],
 ) -> None:
-    """Measure the bundle on TEST and show metrics, confusion matrix, ROC and report in the pipelines UI."""
+    """Measure the bundle on TEST and show metrics, confusion matrix, ROC and report in the pipelines UI.
+
+    Args:
+        settings: What the step reads of the config, docs/components.md.
+        test_set: The images of TEST.
+        bundle: The bundle of export.
+
+    Returns:
+        evaluation: All figures as JSON.
+        report: The page of the result.
+        metrics: The figures that matter most.
+        classification: The confusion matrix and the ROC.
+    """
     from natix_lib.steps import evaluate
     from natix_lib.steps.shown import show_metrics
 

@@ -20,7 +20,21 @@ def export(
     bundle: Output[Model],
     metrics: Output[Metrics],
 ) -> None:
-    """Check the chain of hashes, write and reload the bundle, and publish it where the config says."""
+    """Check the chain of hashes, write and reload the bundle, and publish it where the config says.
+
+    Args:
+        settings: What the step reads of the config, docs/components.md.
+        val_calib_set: The images on which ONNX must repeat the logits.
+        splits: The roles of the images.
+        classifier: The classifier of train.
+        val_calib_logits: The logits that the policies were fitted on.
+        thresholds: The policy of sweep.
+        scrcparams: The policy of calibrate.
+
+    Returns:
+        bundle: The model with its one policy, which is what serving needs.
+        metrics: How close ONNX is to training, and the size of the bundle.
+    """
     from natix_lib.steps import export
     from natix_lib.steps.shown import show_metrics
 

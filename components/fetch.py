@@ -16,7 +16,17 @@ def fetch(
     backbone: Output[Model],
     metrics: Output[Metrics],
 ) -> None:
-    """Copy a backbone and load it strictly; `backbone_version` only tells the cache that the source has changed."""
+    """Copy a backbone and load it strictly.
+
+    Args:
+        settings: What the step reads of the config, docs/components.md.
+        backbone_version: Another text when the backbone has changed under the same address, which the cache cannot see.
+        token_secret: Id in Secret Manager of the hub's token; empty where HF_TOKEN is set or none is needed.
+
+    Returns:
+        backbone: The backbone's weights and config.
+        metrics: How many parameters it has.
+    """
     from natix_lib.steps import fetch
     from natix_lib.steps.shown import show_metrics
 

@@ -17,7 +17,18 @@ def ingest(
     rejects: Output[Artifact],
     metrics: Output[Metrics],
 ) -> None:
-    """Read labelled images of any supported format; data_version changes the cache key and nothing else."""
+    """Read labelled images of any supported format.
+
+    Args:
+        settings: What the step reads of the config, docs/components.md.
+        data_version: Another text when the images have changed under the same address, which the cache cannot see.
+
+    Returns:
+        images: The encoded images.
+        index: A row for each image, with its label, group and place.
+        rejects: The images that could not be read, and why.
+        metrics: How many images, rejects and classes there are.
+    """
     from natix_lib.steps import ingest
     from natix_lib.steps.shown import show_metrics
 

@@ -20,7 +20,21 @@ def split(
     test_set: Output[Dataset],
     metrics: Output[Metrics],
 ) -> None:
-    """Divide the images into TRAIN, VAL_SELECT, VAL_CALIB and TEST without leaks."""
+    """Divide the images into TRAIN, VAL_SELECT, VAL_CALIB and TEST without leaks.
+
+    Args:
+        settings: What the step reads of the config, docs/components.md.
+        images: The images of ingest.
+        index: The index of ingest.
+
+    Returns:
+        splits: Which image has which role.
+        train_set: The images that fit the weights.
+        val_select_set: The images that choose the epoch.
+        val_calib_set: The images that policies are fitted on.
+        test_set: The images that evaluate reads once.
+        metrics: How many images each role has, and how many groups there are.
+    """
     from natix_lib.steps import split
     from natix_lib.steps.shown import show_metrics
 

@@ -18,7 +18,19 @@ def sweep(
     sweep_report: Output[HTML],
     metrics: Output[Metrics],
 ) -> None:
-    """Choose the rejection threshold on the exact curve over all thresholds."""
+    """Choose the rejection threshold on the exact curve over all thresholds.
+
+    Args:
+        settings: What the step reads of the config, docs/components.md.
+        val_calib_logits: The logits of VAL_CALIB.
+        val_calib_labels: The labels of VAL_CALIB.
+
+    Returns:
+        thresholds: The policy with its threshold.
+        sweep_curve: Every threshold with its figures.
+        sweep_report: The page of the sweep.
+        metrics: The threshold and its figures.
+    """
     from natix_lib.steps import sweep
     from natix_lib.steps.shown import show_metrics
 

@@ -23,7 +23,24 @@ def train(
     val_calib_labels: Output[Artifact],
     metrics: Output[Metrics],
 ) -> None:
-    """Train the classifier, keep the epoch with the best val_select/acc, and give VAL_CALIB logits."""
+    """Train the classifier, keep the epoch with the best val_select/acc, and give VAL_CALIB logits.
+
+    Args:
+        settings: What the step reads of the config, docs/components.md.
+        num_gpus: GPUs of the task, or of each node, as a text.
+        nodes: The TrainJob that computes in place of this task; empty for none.
+        train_set: The images of TRAIN.
+        val_select_set: The images that choose the epoch.
+        val_calib_set: The images whose logits are given.
+        backbone: The backbone of fetch or of adapt.
+
+    Returns:
+        classifier: The weights of the best epoch.
+        training_curve: The figures, epoch by epoch.
+        val_calib_logits: The logits of VAL_CALIB.
+        val_calib_labels: The labels of VAL_CALIB.
+        metrics: The best epoch and its figures.
+    """
     from natix_lib.steps import train
     from natix_lib.steps.shown import show_metrics
 

@@ -65,11 +65,26 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Step:
-    """A step: the artifacts it takes, by name, those that it makes, and whether it asks for a GPU."""
+    """A step.
 
+    Attributes:
+        title: What the pipelines UI calls the step: plain words, of which the first is the step's name.
+        inputs: Names of the artifacts that it takes.
+        makes: The artifacts that it makes.
+        gpu: Whether it asks for a GPU, on a node that may be reclaimed.
+        reads_source: Whether it reads what lies outside of the run, most often over a network.
+    """
+
+    title: str
     inputs: tuple[str, ...]
     makes: tuple[Artifact, ...]
     gpu: bool = False
+    reads_source: bool = False
+
+    @property
+    def retried(self) -> bool:
+        """Whether trying again can help: the error of any other step is in what it was given, and comes again."""
+        return self.gpu or self.reads_source
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -79,22 +94,31 @@ class Step:
 
 STEPS = {
     "ingest": Step(
+        "Ingest the images",
         (),
         (
             Artifact("images", "Dataset", "images", "images.json", published=False),
             Artifact("index", "Dataset", "index.parquet"),
             Artifact("rejects", "Artifact", "rejects.csv"),
         ),
+        reads_source=True,
     ),
     "split": Step(
+        "Split the images",
         ("images", "index"),
         (
             Artifact("splits", "Artifact", "splits.json"),
             *(Artifact(name, "Dataset", name, "set.json", published=False) for name in SETS.values()),
         ),
     ),
-    "fetch": Step((), (Artifact("backbone", "Model", "backbone", "backbone.json"),)),
+    "fetch": Step(
+        "Fetch the backbone",
+        (),
+        (Artifact("backbone", "Model", "backbone", "backbone.json"),),
+        reads_source=True,
+    ),
     "adapt": Step(
+        "Adapt the backbone",
         ("train_set", "val_select_set", "backbone"),
         (
             Artifact("adapted_backbone", "Model", "backbone", "backbone.json"),
@@ -104,6 +128,7 @@ STEPS = {
         gpu=True,
     ),
     "train": Step(
+        "Train the classifier",
         ("train_set", "val_select_set", "val_calib_set", "backbone"),
         (
             Artifact("classifier", "Model", "classifier", "classifier.json"),
@@ -114,6 +139,7 @@ STEPS = {
         gpu=True,
     ),
     "sweep": Step(
+        "Sweep the thresholds",
         ("val_calib_logits", "val_calib_labels"),
         (
             Artifact("thresholds", "Artifact", "thresholds.json"),
@@ -122,6 +148,7 @@ STEPS = {
         ),
     ),
     "calibrate": Step(
+        "Calibrate and certify",
         ("val_calib_logits", "val_calib_labels"),
         (
             Artifact("scrcparams", "Artifact", "scrcparams.json"),
@@ -130,10 +157,12 @@ STEPS = {
         ),
     ),
     "export": Step(
+        "Export the bundle",
         ("val_calib_set", "splits", "classifier", "val_calib_logits", "thresholds", "scrcparams"),
         (Artifact("bundle", "Model", "bundle", "bundle.json"),),
     ),
     "evaluate": Step(
+        "Evaluate on TEST",
         ("test_set", "bundle"),
         (Artifact("evaluation", "Artifact", "evaluation.json"), Artifact("report", "HTML", "report.html")),
     ),

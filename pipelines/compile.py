@@ -2,7 +2,8 @@
 
 Each target gets two files from one definition, without and with ExPLoRA. KFP heads a file with a comment that lists the
 defaults in an order that changes from process to process; it is replaced by the file's name. Each component also gets a
-file of its own, for use in other pipelines; it is the same for all targets, because only a task has resources.
+file of its own, for use in other pipelines; it is the same for all targets, because only a task has resources. Beside
+it lies the JSON Schema of its settings, which to KFP are any mapping.
 
 With `--release` every image must be named by its digest. KFP's cache key holds the image's text, not its content: under
 a tag that moves, a new run would be served what an older image has made.
@@ -23,7 +24,8 @@ from kfp.dsl.python_component import PythonComponent
 from natix_lib import config
 from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError, NatixError
-from natix_lib.files import write_bytes
+from natix_lib.files import canonical_json, write_bytes
+from natix_pipelines.reference import settings_schema
 from natix_pipelines.targets import KUBEFLOW, VERTEX, Target
 from natix_pipelines.training import build, pipeline_name
 
@@ -87,6 +89,10 @@ def main() -> None:
         if arguments.components:
             files |= {
                 arguments.components / f"{step}.yaml": compiled_component(targets[0], step) for step in COMPONENTS
+            }
+            files |= {
+                arguments.components / f"{step}.settings.schema.json": canonical_json(settings_schema(step)).decode()
+                for step in STEPS
             }
         for path, text in files.items():
             write_bytes(path, text.encode())

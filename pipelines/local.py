@@ -30,6 +30,7 @@ from kfp.local import subprocess_task_handler
 
 from natix_lib import errors, storage
 from natix_lib.config import Config
+from natix_lib.config.step_settings import step_settings
 from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError, NatixError, StorageError
 from natix_lib.files import require_new, write_bytes
@@ -79,11 +80,9 @@ def run(config: Config, output: Path, cache: Path | None, display: Display) -> N
     """
     require_new(output)
     config = _absolute(config)
-    values = config.model_dump(mode="json", exclude_none=True)
-    arguments = {name: section for name, section in values.items() if name != "hardware"}
-    if REWRITTEN in str(arguments):
+    if REWRITTEN in str(step_settings(config)):
         raise ConfigError(f"no config value may contain {REWRITTEN!r}: KFP's local runner rewrites it")
-    arguments["data_version"] = storage.fingerprint(config.data.data_root)
+    arguments = {"data_version": storage.fingerprint(config.data.data_root)}
     if _is_folder(config.model.backbone_id):
         arguments["backbone_version"] = storage.fingerprint(config.model.backbone_id)
     place = _writable(cache)
@@ -229,7 +228,7 @@ class _Log(io.TextIOBase):
             self._display.failed(self._step)
         write_bytes(place / "failed.log", self.text().encode())
         how = _signal(self.code) if self.code > 128 else f"failed: {reason}"
-        return NatixError(f"step {self._step or 'check'} {how} (log: {place / 'failed.log'})")
+        return NatixError(f"{f'step {self._step}' if self._step else 'the run'} {how} (log: {place / 'failed.log'})")
 
 
 def _reason(lines: list[str]) -> str:

@@ -6,11 +6,12 @@ options from the environment; on Vertex by a `PipelineJob`. What this run change
 
     SET='scrc.alpha=0.02 hardware.num_gpus=2 "data.class_names=[None, Roadwork]"'
 
-The sections that it names are sent whole as the run's parameters, so that the pipelines UI shows what the run has
-changed. kfp's own command has two traps. To it `num_gpus=2` is a number, and a number gives a task no GPU and no error;
-here it is sent as a text. And there `scrc={"alpha": 0.02}` sets all other keys of the section back to their defaults;
-here they stay the config's. The section `hardware` is compiled in, but for the GPU count. Versions of the data and of
-the backbone are no keys of the config: they only change what KFP's cache looks for.
+What it names is sent as the run's parameters, those of `config.form`, so that the pipelines UI shows what the run has
+changed: `alpha` for scrc.alpha, and a section whole where the key has no parameter of its own. kfp's own command has
+two traps. To it `num_gpus=2` is a number, and a number gives a task no GPU and no error; here it is sent as a text. And
+there `scrc={"procedure": "sgr"}` sets all other keys of the section back to their defaults; here they stay the
+config's. The section `hardware` is compiled in, but for the GPU count. Versions of the data and of the backbone are no
+keys of the config: they only change what KFP's cache looks for.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from natix_lib import config, grammar
+from natix_lib.config.form import FORM, form
 from natix_lib.config.section import shown
 from natix_lib.errors import ConfigError, NatixError
 from natix_lib.files import JsonDict, write_bytes
@@ -34,19 +36,28 @@ LABEL = re.compile(r"[a-z0-9_-]{1,63}")
 
 
 def run_parameters(settings: config.Config, overrides: Iterable[str]) -> JsonDict:
-    """The parameters of a run: the sections that its overrides name, whole.
+    """The parameters of a run that its overrides name.
 
     Args:
         settings: The config with its overrides.
         overrides: Each `section.key=value`, or `section={...}`; `config.load` has taken them.
 
     Returns:
-        The sections as JSON; of the section hardware the GPU count, as the text `num_gpus`.
+        Of `config.form`, each parameter of which a key is named, and each section of which another key is, whole.
     """
-    named = {re.split("[.=]", override, maxsplit=1)[0].strip() for override in overrides}
-    values = settings.model_dump(mode="json", exclude_none=True)  # KFP knows no null
-    parameters = {name: value for name, value in values.items() if name in named - {"hardware"}}
-    return parameters | ({"num_gpus": str(settings.hardware.num_gpus)} if "hardware" in named else {})
+    paths = [override.partition("=")[0].strip() for override in overrides]
+    return {
+        name: value
+        for name, value in form(settings).items()
+        if any(_names(path, name, FORM.get(name, ())) for path in paths)
+    }
+
+
+def _names(path: str, parameter: str, keys: tuple[str, ...]) -> bool:
+    """Whether an override's path is a key of a parameter, holds one, or is in a section for what else stands there."""
+    if keys:
+        return any(f"{key}.".startswith(f"{path}.") for key in keys)
+    return path.partition(".")[0] == parameter and (path,) not in FORM.values()
 
 
 def several(text: str) -> list[str]:

@@ -6,14 +6,22 @@ accelerators by its own names, has no timeout of a task, no `/dev/shm` to set, a
 Secret Manager. `local` sets no resource, and names an image after the hash of this project's code: KFP's local cache
 looks at the image's name and would otherwise serve what older code has made.
 
-A failed step is tried again after a wait that doubles. A pod whose node is reclaimed ends as failed and is tried again
-like any other; one that is deleted, by a drain, is an error of Argo's, which KFP does not retry: submit the run again,
-its cache and `explora.checkpoint_root` go on from there. `backoff_max_duration` is set, because Argo counts it from the
-start of the first attempt: with KFP's default of an hour, a step that has run longer is not tried again, and a second
-attempt is killed at that hour. For Vertex the default stays. A timeout is one attempt's, from the start of its pod.
+A step that a second attempt can help, `contracts.Step.retried`, is tried again after a wait that doubles: one on a GPU
+node, which may be reclaimed, and one that reads what lies outside of the run. The others compute from what they are
+given, so their errors come again, and a mistyped config would be red only after minutes. export is one of them although
+it may publish over a network: storage repeats each of its requests for minutes by itself, most of its errors are
+verdicts on the classifier, and the same submission goes on from the cache at export, in seconds. A pod whose node is
+reclaimed ends as failed and is tried again like any other; one that is deleted, by a drain, is an error of Argo's,
+which KFP does not retry: submit the run again, its cache and `explora.checkpoint_root` go on from there.
+`backoff_max_duration` is set, because Argo counts it from the start of the first attempt: with KFP's default of an
+hour, a step that has run longer is not tried again, and a second attempt is killed at that hour. For Vertex the default
+stays. A timeout is one attempt's, from the start of its pod.
 
 With `num_nodes` above one, adapt and train become launchers on a CPU node: they make a TrainJob out of `nodes` and wait
 for it as long as a GPU step may take.
+
+A task's title needs a KFP server of 2.14 or newer: older ones look a task's outputs up by its title and do not find
+them (kubeflow/pipelines #11938). KFP's local runner knows no titles.
 
 No security context is set, although kfp-kubernetes has one. The images run as 65532 by themselves and KFP drops all
 capabilities; a KFP server that does not know the field yet refuses the whole task, because it parses strictly.
@@ -38,6 +46,7 @@ from natix_lib.files import JsonDict, sha256_bytes
 KUBEFLOW, VERTEX, LOCAL = "kubeflow", "vertex", "local"
 HF_SECRET_KEY = "token"  # the key, not the secret: kubectl create secret generic hf-token --from-literal=token=...
 GPU_RESOURCE, GPU_NODE_LABEL = "nvidia.com/gpu", "cloud.google.com/gke-accelerator"
+CHECK_TITLE = "Check the config"
 VERTEX_ACCELERATORS = {
     "nvidia-l4": "NVIDIA_L4",
     "nvidia-tesla-t4": "NVIDIA_TESLA_T4",
@@ -86,13 +95,14 @@ class Target:
             task.set_caching_options(False)
         if self.name == LOCAL:
             return task
+        task.set_display_name(STEPS[step].title if step in STEPS else CHECK_TITLE)
         task.set_cpu_limit(hardware.gpu_cpu if gpu else hardware.cpu)
         task.set_memory_limit(hardware.gpu_memory if gpu else hardware.memory)
         if gpu:
             task.set_accelerator_type(self._accelerator(hardware))
             task.set_accelerator_limit(_as_text(num_gpus))
         timeout = _seconds(hardware.gpu_timeout_hours if _is_gpu_step(step) else hardware.timeout_hours)
-        if hardware.retries:
+        if hardware.retries and step in STEPS and STEPS[step].retried:
             waits = hardware.retry_wait_seconds * (2**hardware.retries - 1)
             window = f"{(hardware.retries + 1) * timeout + waits}s" if self.name == KUBEFLOW else None
             task.set_retry(hardware.retries, f"{hardware.retry_wait_seconds}s", 2.0, window)

@@ -3,17 +3,34 @@
 The table is the picture: a task gets the artifacts that its step's row takes and no others, so no edge of the graph is
 written twice. Here stands what is not in the table: the check before all, the parameters of a run, and the variant
 with ExPLoRA, in which train takes the adapted backbone.
+
+The parameters of a run, their types, texts and defaults are those of `config.form`: the function's signature and
+docstring, from which KFP makes the form, are made of them, because written out they would say each key of the config
+once more. `natix run` has a checked config in its hands when it makes the pipeline, so the local target has neither a
+form nor a check: its steps get their settings as constants, which are in the key of KFP's local cache as well.
 """
 
 import importlib
+import inspect
 from typing import Any, NamedTuple
 
 from kfp import dsl
 
 from natix_components.check import check as check_op
 from natix_lib.config import Config
+from natix_lib.config.form import descriptions, form
+from natix_lib.config.step_settings import step_settings
 from natix_lib.contracts import ARTIFACTS, STEPS
-from natix_pipelines.targets import Target
+from natix_pipelines.targets import LOCAL, Target
+
+DESCRIPTION = "Labelled street images to a roadwork classifier that can be trusted."
+VERSION = "1"  # not "", see config.form
+VERSIONS = {
+    "data_version": "Another text when the images have changed under the same address, so that the cache does not "
+    "serve the old ones; it means nothing else.",
+    "backbone_version": "Another text when the backbone has changed under the same address, so that the cache does not "
+    "serve the old one; it means nothing else.",
+}
 
 
 def steps_of(with_explora: bool) -> list[str]:
@@ -35,54 +52,28 @@ def pipeline_name(with_explora: bool) -> str:
 def build(target: Target, config: Config) -> Any:
     """The pipeline for a target, with the config's values as the defaults of its parameters.
 
-    One parameter for each config section, so that a run can replace a section; the versions change the cache keys
-    of what is read from outside; `num_gpus` is a text. What is no parameter, nodes, secrets, retries and the like, is
-    the config's section `hardware` when the pipeline is compiled.
+    The versions change the cache keys of what is read from outside. What is no parameter, nodes, secrets, retries and
+    the like, is the config's section `hardware` when the pipeline is compiled.
     """
-    default = config.model_dump(mode="json", exclude_none=True)  # KFP knows no null
     with_explora = config.model.init_from_explora
     nodes, token_secret = target.nodes(config.hardware), target.token_secret(config.hardware)
+    checked = {} if target.name == LOCAL else form(config)
+    parameters = checked | dict.fromkeys(VERSIONS, VERSION)
     Outputs = outputs_of(with_explora)
 
-    @dsl.pipeline(
-        name=f"natix-{pipeline_name(with_explora)}",
-        description="Labelled street images to a roadwork classifier that can be trusted.",
-    )
-    def training(
-        data: dict[str, Any] = default["data"],
-        split: dict[str, Any] = default["split"],
-        model: dict[str, Any] = default["model"],
-        explora: dict[str, Any] = default["explora"],
-        training: dict[str, Any] = default["training"],
-        sweep: dict[str, Any] = default["sweep"],
-        scrc: dict[str, Any] = default["scrc"],
-        export: dict[str, Any] = default["export"],
-        evaluate: dict[str, Any] = default["evaluate"],
-        data_version: str = "",
-        backbone_version: str = "",
-        num_gpus: str = str(config.hardware.num_gpus),
-    ) -> Outputs:  # type: ignore[valid-type]  # a type that the table of steps makes
+    def training(*given: Any) -> Any:
+        values = dict(zip(parameters, given, strict=True))
+        num_gpus = values.get("num_gpus", str(config.hardware.num_gpus))
+
         def place(step: str, task: dsl.PipelineTask) -> Any:
             return target.place(task, step, config.hardware, num_gpus).outputs
 
-        checked = place(
-            "check",
-            check_op(
-                data=data,
-                split=split,
-                model=model,
-                explora=explora,
-                training=training,
-                sweep=sweep,
-                scrc=scrc,
-                export=export,
-                evaluate=evaluate,
-                with_explora=with_explora,
-            ),
-        )
+        settings: Any = step_settings(config)
+        if checked:
+            settings = place("check", check_op(**{name: values[name] for name in checked}, with_explora=with_explora))
         options: dict[str, dict[str, Any]] = {
-            "ingest": {"data_version": data_version},
-            "fetch": {"backbone_version": backbone_version, "token_secret": token_secret},
+            "ingest": {"data_version": values["data_version"]},
+            "fetch": {"backbone_version": values["backbone_version"], "token_secret": token_secret},
             "adapt": {"num_gpus": num_gpus, "nodes": nodes},
             "train": {"num_gpus": num_gpus, "nodes": nodes},
         }
@@ -92,7 +83,26 @@ def build(target: Target, config: Config) -> Any:
             if name == "train" and with_explora:
                 inputs["backbone"] = made["adapted_backbone"]
             component = getattr(importlib.import_module(f"natix_components.{name}"), name)
-            made |= place(name, component(settings=checked[name], **inputs, **options.get(name, {})))
-        return Outputs(**{name: made[name] for name in Outputs._fields})  # type: ignore[no-any-return]
+            made |= place(name, component(settings=settings[name], **inputs, **options.get(name, {})))
+        return Outputs(**{name: made[name] for name in Outputs._fields})
 
-    return training
+    texts = descriptions() | VERSIONS
+    training.__doc__ = "\n    ".join([f"{DESCRIPTION}\n\nArgs:", *(f"{name}: {texts[name]}" for name in parameters)])
+    training.__signature__ = _signature(parameters, Outputs)  # type: ignore[attr-defined]
+    name = pipeline_name(with_explora)
+    title = f"natix: {'adapt the backbone, then ' if with_explora else ''}train, certify and evaluate"
+    return dsl.pipeline(name=f"natix-{name}", description=DESCRIPTION, display_name=title)(training)
+
+
+def _signature(parameters: dict[str, Any], outputs: Any) -> inspect.Signature:
+    """A function's parameters with their defaults, each of the type of its default."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return inspect.Signature(
+        [
+            inspect.Parameter(
+                name, kind, default=value, annotation=dict[str, Any] if isinstance(value, dict) else type(value)
+            )
+            for name, value in parameters.items()
+        ],
+        return_annotation=outputs,
+    )

@@ -40,7 +40,7 @@ SMALL_EXPLORA = (
     "explora.rank=4",
     "explora.promote=always",
 )
-STEPS_AFTER_CHECK = sorted(steps_of(with_explora=False))
+EVERY_STEP = sorted(steps_of(with_explora=False))
 
 
 def run(path: Path, out: Path, cache: Path, *overrides: str) -> Recorder:
@@ -62,7 +62,7 @@ def street(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -> tup
 def test_a_run_leaves_a_bundle_a_report_and_a_folder_for_each_step(street: tuple[Path, Path]) -> None:
     first = street[0] / "first"
     names = {path.relative_to(first).as_posix() for path in first.glob("*")}
-    assert names == {"bundle", "report.html", "config.yaml", "run.log"} | set(STEPS_AFTER_CHECK) - {"export"}
+    assert names == {"bundle", "report.html", "config.yaml", "run.log"} | set(EVERY_STEP) - {"export"}
     assert Bundle.load(first / "bundle").check_golden() < 1e-3
     assert (first / "train" / "metrics.csv").read_text().startswith("epoch,step,lr")
     evaluation = read_json(first / "evaluate" / "evaluation.json")
@@ -76,10 +76,10 @@ def test_a_second_run_with_another_scrc_repeats_nothing_before_calibrate(street:
     folder, path = street
     display = run(path, folder / "second", folder / "cache", "scrc.alpha=0.25")
     assert sorted(event.split()[1] for event in display.events if event.startswith("cached")) == sorted(
-        set(STEPS_AFTER_CHECK) - {"calibrate", "export", "evaluate"}
+        set(EVERY_STEP) - {"calibrate", "export", "evaluate"}
     )
     assert [event.split()[1] for event in display.events if event.startswith("finished")] == [
-        "check", "calibrate", "export", "evaluate",
+        "calibrate", "export", "evaluate",
     ]  # fmt: skip
     assert read_json(folder / "second" / "calibrate" / "scrcparams.json")["guarantee"]["alpha"] == 0.25
 
@@ -160,7 +160,7 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(tmp_path: Path, tin
         if "done    split" in line:
             break
     kept = tmp_path / "cache" / "artifacts" / ".steps"
-    while len(list(kept.glob("*.json"))) < 4:  # check, ingest, fetch, split: kept a moment after it is told
+    while len(list(kept.glob("*.json"))) < 3:  # ingest, fetch, split: kept a moment after it is told
         time.sleep(0.05)
     subprocess.run(["pkill", "-KILL", "-g", str(process.pid)], check=True)
     process.wait()

@@ -109,7 +109,8 @@ class Hardware(Section):
     )
     retries: Annotated[int, Field(ge=0, le=10)] = default(
         2,
-        "Times that a step is tried again when it has failed or was preempted; ten wait for 17 hours.",
+        "Times that ingest, fetch, adapt or train is tried again when it has failed or was preempted; ten wait for 17 "
+        "hours. Other steps are not: their errors would come again.",
         unit="attempts",
         source="choice: nodes that can be preempted mostly are not three times in a row",
     )

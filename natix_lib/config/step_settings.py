@@ -52,8 +52,8 @@ class IngestSettings(StepSettings):
 
     @classmethod
     def of(cls, config: Config) -> Self:
-        """Take all of the section data but how images are fed."""
-        data = DataSource(**config.data.model_dump(exclude={"dataloader"}))
+        """Take all of the section data but how images are fed; its values are checked already."""
+        data = DataSource.model_construct(**{key: getattr(config.data, key) for key in DataSource.model_fields})
         return cls(data=data, num_classes=config.model.num_classes)
 
 

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 beside_its_run = pytest.mark.xdist_group("run ends")  # in one process, so that the run they start from is made once
 ROOT = Path(__file__).parents[2]
 NATIX = [sys.executable, "-m", "natix_lib.cli"]
-STEPS = ["check", *steps_of(with_explora=False)]
+STEPS = steps_of(with_explora=False)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 from kfp import dsl
 
 from natix_lib import config
+from natix_lib.config.form import form
 from natix_lib.config.hardware import Hardware, Nodes
 from natix_lib.config.step_settings import AdaptSettings, TrainSettings, step_settings
 from natix_lib.contracts import ARTIFACTS, STEPS
@@ -18,6 +19,9 @@ from natix_pipelines.targets import Target
 from natix_pipelines.training import outputs_of
 
 ROOT = Path(__file__).parent.parent.parent
+DEFAULT = config.parse(
+    config.Config, {"data": {"data_root": "x"}, "model": {"backbone_id": "a/b"}, "export": {"policy": "sweep"}}
+)
 SHOWN = {"metrics", "classification"}  # what only the pipelines UI reads
 OWN = {  # what a component takes beside its settings and the artifacts of the contract
     "ingest": {"data_version"},
@@ -105,10 +109,20 @@ def test_nothing_is_installed_when_a_component_starts() -> None:
         assert "pip install" not in str(component(step).implementation.container.command)
 
 
-def test_the_check_component_has_an_output_for_each_step_and_an_input_for_each_section() -> None:
+def test_the_check_component_has_an_output_for_each_step_and_an_input_for_each_parameter_of_a_run() -> None:
     spec = component("check")
     assert list(spec.outputs) == list(STEPS)
-    assert set(spec.inputs) == set(config.SECTIONS) - {"hardware"} | {"with_explora"}
+    assert set(spec.inputs) == set(form(DEFAULT)) | {"with_explora"}
+
+
+@pytest.mark.parametrize("step", [*STEPS, "check"])
+def test_everything_that_a_component_takes_and_gives_is_described(step: str) -> None:
+    spec = component(step)
+    assert spec.description and all(one.description for one in (*spec.inputs.values(), *spec.outputs.values()))
+
+
+def test_a_title_in_the_pipelines_ui_begins_with_the_name_of_its_step() -> None:
+    assert all(contract.title.lower().split()[0] == name for name, contract in STEPS.items())
 
 
 def test_the_pipeline_gives_every_artifact_of_the_contract() -> None:
@@ -118,12 +132,11 @@ def test_the_pipeline_gives_every_artifact_of_the_contract() -> None:
 
 
 def test_checked_settings_survive_kfps_floats_and_leave_out_null() -> None:
-    sections = {
-        "data": {"data_root": "x", "dataloader": {"batch_size": 32.0}},
-        "model": {"backbone_id": "a/b", "image_size": 224.0},
-        "export": {"policy": "sweep"},
-    }
-    settings = dict(zip(STEPS, check.run(sections, False), strict=True))
+    parameters = form(DEFAULT)
+    parameters["data"]["dataloader"]["batch_size"] = 32.0
+    parameters["model"]["image_size"] = 224.0
+    settings = dict(zip(STEPS, check.run({**parameters, "epochs": 7.0, "seed": "3"}, False), strict=True))
+    assert settings["train"]["training"]["epochs"] == 7 and isinstance(settings["split"]["split"]["seed"], int)
     assert settings["train"]["dataloader"]["batch_size"] == 32
     assert isinstance(settings["train"]["model"]["image_size"], int)
     assert "None" not in str(settings)
@@ -131,11 +144,7 @@ def test_checked_settings_survive_kfps_floats_and_leave_out_null() -> None:
 
 @pytest.mark.parametrize(("step", "section"), [("adapt", AdaptSettings), ("train", TrainSettings)])
 def test_gpus_as_text_and_nodes_with_kfps_floats_are_what_the_gpu_steps_read(step: str, section: Any) -> None:
-    settings = step_settings(
-        config.parse(
-            config.Config, {"data": {"data_root": "x"}, "model": {"backbone_id": "a/b"}, "export": {"policy": "sweep"}}
-        )
-    )[step]
+    settings = step_settings(DEFAULT)[step]
     assert config.parse(section, {**settings, "num_gpus": "2", "nodes": {}}).nodes is None
     hardware = Hardware(num_nodes=2, num_gpus=8, shared_root="gs://bucket/nodes")
     nodes = Target("kubeflow", gpu_image="registry/gpu").nodes(hardware)

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from natix_lib import config
+from natix_lib.config.form import form
 from natix_lib.config.step_settings import TrainSettings, step_settings
 from natix_lib.errors import ConfigError
 from natix_lib.steps import check
@@ -105,9 +106,9 @@ def test_a_batch_that_is_no_multiple_and_a_range_that_falls_are_refused() -> Non
 
 def test_the_variant_of_the_pipeline_must_be_the_one_that_the_config_wants() -> None:
     with pytest.raises(ConfigError, match="init_from_explora is true but this pipeline was compiled without ExPLoRA"):
-        check.run(with_values(model={"init_from_explora": True}), False)
+        check.run(form(config.parse(config.Config, with_values(model={"init_from_explora": True}))), False)
     with pytest.raises(ConfigError, match="init_from_explora is false but this pipeline was compiled with ExPLoRA"):
-        check.run(MINIMAL, True)
+        check.run(form(config.parse(config.Config, MINIMAL)), True)
 
 
 def test_class_names_and_their_number_must_agree() -> None:

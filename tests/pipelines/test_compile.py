@@ -14,6 +14,7 @@ from kfp import compiler, components, dsl
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from natix_lib import config
+from natix_lib.config.form import FORM, form
 from natix_lib.contracts import SETS, STEPS
 from natix_pipelines.compile import compiled, compiled_component, main
 from natix_pipelines.targets import Target
@@ -81,7 +82,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = {**os.environ, "HF_TOKEN": TOKEN}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == len(VARIANTS) + len(STEPS) + 1
+    assert len(done.stdout.splitlines()) == len(VARIANTS) + 2 * len(STEPS) + 1
     return folder
 
 
@@ -122,7 +123,7 @@ def test_a_component_file_is_a_task_of_another_pipeline(made: Path, tmp_path: Pa
 
     @dsl.pipeline
     def another() -> None:
-        ingest(settings={"data": {"data_root": "x"}}, data_version="")
+        ingest(settings={"data": {"data_root": "x"}}, data_version="1")
 
     compiler.Compiler().compile(another, str(tmp_path / "another.yaml"))
     assert "image: natix-cpu:latest" in (tmp_path / "another.yaml").read_text()
@@ -171,11 +172,46 @@ def test_the_specification_parses_strictly_and_loads(name: str, with_explora: bo
     parsed = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec(), ignore_unknown_fields=False)
     assert parsed.pipeline_info.name == f"natix-{pipeline_name(with_explora)}"
     loaded = components.load_component_from_file(str(golden(name, with_explora)))
-    assert set(loaded.component_spec.inputs) == set(config.SECTIONS) - {"hardware"} | {
-        "data_version",
-        "backbone_version",
-        "num_gpus",
-    }
+    assert set(loaded.component_spec.inputs) == {*form(DEFAULT), "data_version", "backbone_version"}
+
+
+TYPES = {
+    **dict.fromkeys(
+        ("data_root", "backbone_id", "policy", "num_gpus", "seed", "data_version", "backbone_version"), "STRING"
+    ),
+    **dict.fromkeys(("alpha", "delta", "lr"), "NUMBER_DOUBLE"),
+    "epochs": "NUMBER_INTEGER",
+    **dict.fromkeys(set(config.SECTIONS) - {"hardware"}, "STRUCT"),
+}
+
+
+@pytest.mark.parametrize(("name", "with_explora"), VARIANTS)
+def test_the_form_of_a_run_shows_every_value_with_its_type_and_a_text(name: str, with_explora: bool) -> None:
+    parameters = documents(name, with_explora)[0]["root"]["inputDefinitions"]["parameters"]
+    assert {parameter: shown["parameterType"] for parameter, shown in parameters.items()} == TYPES
+    for parameter, shown in parameters.items():
+        assert shown["isOptional"] and shown["defaultValue"], parameter  # 0 and "" disable Start in older frontends
+        assert len(shown["description"]) > 20 and shown["description"].endswith("."), parameter
+    assert {parameter: parameters[parameter]["defaultValue"] for parameter in FORM} == {
+        "data_root": DEFAULT.data.data_root, "backbone_id": DEFAULT.model.backbone_id, "policy": "calibrate",
+        "alpha": 0.05, "delta": 0.1, "epochs": 50, "lr": 0.001, "num_gpus": "1", "seed": "0",
+    }  # fmt: skip
+    assert parameters["alpha"]["description"] == (
+        "Bound on the error rate of accepted images. Number > 0 and < 1. Config: scrc.alpha."
+    )
+
+
+@pytest.mark.parametrize(("name", "with_explora"), VARIANTS)
+def test_everything_compiled_has_a_text_and_every_task_a_title(name: str, with_explora: bool) -> None:
+    spec = documents(name, with_explora)[0]
+    assert spec["pipelineInfo"]["displayName"] and spec["pipelineInfo"]["description"]
+    for component in spec["components"].values():
+        for given in ("inputDefinitions", "outputDefinitions"):
+            for channels in component.get(given, {}).values():
+                assert all(channel["description"] for channel in channels.values())
+    for step, task in spec["root"]["dag"]["tasks"].items():
+        assert task["taskInfo"]["name"].lower().startswith(f"{step} the ") or step in ("calibrate", "evaluate")
+        assert " " in task["taskInfo"]["name"]
 
 
 def test_train_takes_what_adapt_gives_in_one_variant_and_what_fetch_gives_in_the_other() -> None:

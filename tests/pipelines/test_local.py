@@ -52,7 +52,6 @@ def test_a_failed_step_gives_its_own_error_back_and_leaves_no_output(tmp_path: P
             local.run, settings(root, tiny_backbone, num_classes=13), tmp_path / "out", tmp_path / "cache", display
         )
     assert not (tmp_path / "out").exists() and "failed ingest" in display.events
-    assert display.events[:2] == ["started check", "finished check"]
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from natix_lib.cli.display import RunDisplay
 from natix_pipelines import local
 from tests import terminal
 
-STEPS = ("check", "ingest", "split", "fetch", "train", "sweep", "calibrate", "export", "evaluate")
+STEPS = ("ingest", "split", "fetch", "train", "sweep", "calibrate", "export", "evaluate")
 
 
 def say_as_kfp(step: str, lines: list[str], status: str = "SUCCESS") -> None:
@@ -49,7 +49,7 @@ def test_a_terminal_shows_a_line_for_each_step_and_nothing_of_kfp(
     ]
     assert "schemaVersion" not in text and "}" not in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
-    assert log.text().count("images: 39/40") == 8 and "stray" in log.text()
+    assert log.text().count("images: 39/40") == 7 and "stray" in log.text()
 
 
 def test_a_step_that_lasts_leaves_one_line_on_a_terminal_narrower_than_columns_says(

@@ -15,6 +15,7 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 
 from natix_lib import cli, config
+from natix_lib.config.form import form
 from natix_lib.errors import ConfigError, NatixError
 from natix_pipelines import submit
 from natix_pipelines.submit import run_parameters, several, to_vertex
@@ -83,14 +84,15 @@ def kfp(api: Api, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("variant", ["training", "training-explora"])
 def test_a_run_is_submitted_with_its_specification_and_parameters(api: Api, variant: str) -> None:
     package = str(GOLDEN / "kubeflow" / f"{variant}.yaml")
-    scrc = {"alpha": 0.02, "delta": 0.05, "on_infeasible": "abstain"}
+    scrc = {"on_infeasible": "abstain"}
     done = kfp(
-        api, "run", "submit", "-e", "street", "-r", "first", "-f", package, 'num_gpus="2"', f"scrc={json.dumps(scrc)}"
-    )
+        api, "run", "submit", "-e", "street", "-r", "first", "-f", package, 'num_gpus="2"', "alpha=0.02",
+        f"scrc={json.dumps(scrc)}",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (run,) = api.runs
     assert run["display_name"] == "first" and run["experiment_id"] == "e1"
-    assert run["runtime_config"]["parameters"]["scrc"] == scrc
+    assert run["runtime_config"]["parameters"]["scrc"] == scrc and run["runtime_config"]["parameters"]["alpha"] == 0.02
     assert run["runtime_config"]["parameters"]["num_gpus"] == "2"  # quoted: kfp parses values as JSON
     specification = run["pipeline_spec"]["pipeline_spec"]
     assert specification["pipelineInfo"]["name"] == f"natix-{variant}"
@@ -142,7 +144,7 @@ def submit_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
 
 
 @pytest.mark.parametrize(("explora", "variant"), [("false", "training"), ("true", "training-explora")])
-def test_make_submit_starts_a_run_with_whole_sections_and_a_gpu_count_as_text(
+def test_make_submit_starts_a_run_with_what_it_names_and_a_gpu_count_as_text(
     api: Api, submit_here: Callable[..., int], explora: str, variant: str
 ) -> None:
     code = submit_here(
@@ -150,7 +152,8 @@ def test_make_submit_starts_a_run_with_whole_sections_and_a_gpu_count_as_text(
         f"KFP_ENDPOINT={api.url}",
         "EXPERIMENT=street",
         "RUN=first",
-        f"SET=hardware.num_gpus=2 scrc.alpha=0.02 training.optimizer.lr=1e-4 model.init_from_explora={explora}",
+        "SET=hardware.num_gpus=2 scrc.alpha=0.02 sweep.max_risk=0.1 training.optimizer.lr=1e-4 "
+        f"model.init_from_explora={explora}",
         "DATA_VERSION=may 2026",
     )
     assert code == 0
@@ -159,11 +162,11 @@ def test_make_submit_starts_a_run_with_whole_sections_and_a_gpu_count_as_text(
     assert run["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == f"natix-{variant}"
     given = run["runtime_config"]["parameters"]
     default = config.load(CONFIG).model_dump(mode="json", exclude_none=True)
-    assert given.keys() == {"num_gpus", "scrc", "training", "model", "data_version"}
+    assert given.keys() == {"num_gpus", "alpha", "sweep", "lr", "model", "data_version"}
     assert given["num_gpus"] == "2" and given["data_version"] == "may 2026"
-    assert given["scrc"] == {**default["scrc"], "alpha": 0.02}
-    assert given["training"] == {**default["training"], "optimizer": {"lr": 1e-4, "weight_decay": 1e-4}}
-    assert given["model"]["init_from_explora"] is (explora == "true")
+    assert given["alpha"] == 0.02 and given["lr"] == 1e-4
+    assert given["sweep"] == {**default["sweep"], "max_risk": 0.1}
+    assert given["model"]["init_from_explora"] is (explora == "true") and "backbone_id" not in given["model"]
 
 
 def test_make_submit_takes_overrides_from_the_environment_and_needs_none(
@@ -173,7 +176,7 @@ def test_make_submit_takes_overrides_from_the_environment_and_needs_none(
         assert submit_here("TARGET=kubeflow", f"KFP_ENDPOINT={api.url}", environment=environment) == 0
     first, second = api.runs
     parameters = first["runtime_config"]["parameters"]
-    assert parameters["scrc"]["delta"] == 0.05 and first["display_name"] == "natix"
+    assert parameters["delta"] == 0.05 and first["display_name"] == "natix"
     assert parameters["data"]["class_names"] == ["None", "Roadwork"]
     assert not second["runtime_config"].get("parameters")
 
@@ -240,14 +243,16 @@ def parameters_of(*overrides: str) -> dict[str, Any]:
     return run_parameters(config.load(CONFIG, overrides), overrides)
 
 
-def test_only_the_sections_that_are_named_are_sent() -> None:
-    assert parameters_of() == {}
-    assert parameters_of("hardware.num_gpus=0") == {"num_gpus": "0"}
-    whole = config.load(CONFIG).model_dump(mode="json", exclude_none=True)
-    assert parameters_of(" sweep.max_risk=0.1", "evaluate={seed: 1}") == {
+def test_only_what_is_named_is_sent() -> None:
+    assert parameters_of() == {} == parameters_of("hardware.memory=3Gi")
+    assert parameters_of("hardware.num_gpus=0") == {"num_gpus": "0"} == parameters_of("hardware={num_gpus: 0}")
+    whole = form(config.load(CONFIG))
+    assert parameters_of(" sweep.max_risk=0.1", "scrc.alpha = 0.02") == {
         "sweep": {**whole["sweep"], "max_risk": 0.1},
-        "evaluate": {**whole["evaluate"], "seed": 1},
+        "alpha": 0.02,
     }
+    assert parameters_of("training.optimizer={lr: 1e-4}") == {"lr": 1e-4, "training": whole["training"]}
+    assert parameters_of("evaluate.seed=1") == {"seed": "0", "evaluate": {**whole["evaluate"], "seed": 1}}
 
 
 def test_a_text_of_several_overrides_is_quoted_as_in_a_shell() -> None:

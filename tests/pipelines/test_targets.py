@@ -13,6 +13,7 @@ from kfp.kubernetes import kubernetes_executor_config_pb2
 from natix_lib import config
 from natix_lib.config import Hardware
 from natix_lib.config.hardware import Nodes
+from natix_lib.config.step_settings import step_settings
 from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError
 from natix_pipelines.compile import compiled
@@ -170,7 +171,7 @@ def test_gpu_steps_alone_ask_for_gpus_and_how_many_is_said_at_run_time(target: s
             assert inputs["pipelinechannel--num_gpus"] == {"componentInputParameter": "num_gpus"}
             assert inputs["num_gpus"] == {"componentInputParameter": "num_gpus"}
     parameter = pipeline.documents[0]["root"]["inputDefinitions"]["parameters"]["num_gpus"]
-    assert parameter == {"defaultValue": "4", "isOptional": True, "parameterType": "STRING"}
+    assert (parameter["defaultValue"], parameter["parameterType"]) == ("4", "STRING")
 
 
 def test_a_gpu_count_that_is_a_number_is_refused() -> None:
@@ -202,9 +203,12 @@ def test_no_gpu_is_asked_for_when_the_config_wants_none() -> None:
 
 
 @pytest.mark.parametrize("target", ["kubeflow", "vertex"])
-def test_every_step_is_tried_again_after_waits_that_double(target: str) -> None:
-    for step, task in compiled_once(target, "rich").tasks.items():
-        policy = task["retryPolicy"]
+def test_steps_on_gpu_nodes_and_steps_that_read_a_source_are_tried_again_and_no_others(target: str) -> None:
+    policies = {
+        step: task["retryPolicy"] for step, task in compiled_once(target, "rich").tasks.items() if "retryPolicy" in task
+    }
+    assert set(policies) == {"ingest", "fetch", "adapt", "train"}
+    for step, policy in policies.items():
         assert (policy["maxRetryCount"], policy["backoffDuration"], policy["backoffFactor"]) == (3, "20s", 2.0)
         hours = 10 if step in GPU_STEPS else 0.5
         window = f"{int(4 * hours * 3600) + 20 + 40 + 80}s"  # four attempts and the waits between them
@@ -298,9 +302,21 @@ def test_vertex_refuses_several_nodes_and_local_takes_one() -> None:
     local = yaml.safe_load(on_a_short_stack(compiled, local_target(), settings(HARDWARE["nodes"]), False))
     parameters = local["root"]["dag"]["tasks"]["train"]["inputs"]["parameters"]
     assert parameters["nodes"]["runtimeValue"]["constant"] == {}
-    assert local["root"]["inputDefinitions"]["parameters"]["num_gpus"]["defaultValue"] == "4"
+    assert parameters["num_gpus"]["runtimeValue"]["constant"] == "4"
     assert "retryPolicy" not in local["root"]["dag"]["tasks"]["train"]
     assert not local["root"]["dag"]["tasks"]["ingest"]["cachingOptions"].get("enableCache")
+
+
+def test_locally_the_settings_are_constants_and_nothing_is_checked_again() -> None:
+    local = yaml.safe_load(on_a_short_stack(compiled, local_target(), settings({}), True))
+    tasks = local["root"]["dag"]["tasks"]
+    assert set(tasks) == set(STEPS)
+    with_adapt = settings({}).model_copy(
+        update={"model": settings({}).model.model_copy(update={"init_from_explora": True})}
+    )
+    for step, expected in step_settings(with_adapt).items():
+        assert tasks[step]["inputs"]["parameters"]["settings"]["runtimeValue"]["constant"] == expected
+    assert set(local["root"]["inputDefinitions"]["parameters"]) == {"data_version", "backbone_version"}
 
 
 def test_an_accelerator_that_vertex_does_not_know_is_refused() -> None:
