@@ -7,9 +7,16 @@ lost makes its step run again; one that was never finished has no entry.
 
 A step's inputs stand in its key by their content and not, as with KFP, by their path: a step that is repeated and
 gives the same bytes makes nothing after it run again.
+
+Beside KFP's entry stands the step's record: which step, which code, how many seconds, on how many images, with what
+settings. It is written before the entry and no key depends on it.
 """
 
+import contextlib
 import logging
+import os
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +25,8 @@ from kfp.local import cache
 
 from natix_lib.contracts import ARTIFACTS
 from natix_lib.errors import ContractError
-from natix_lib.files import file_table, read_json, sha256_file, write_bytes
+from natix_lib.files import JsonDict, file_table, read_json, sha256_file, write_bytes, write_json
+from natix_lib.run_cache import RECORD, read_record
 
 CHANGED = "cached {} was changed: repeated"
 
@@ -29,7 +37,8 @@ class StepCache(cache.LocalCache):  # type: ignore[misc]  # KFP has no types
     def __init__(self, cache_root: str) -> None:
         """Keep entries below `cache_root`."""
         super().__init__(cache_root)
-        self._steps: dict[str, str] = {}
+        self._tasks: dict[str, _Task] = {}
+        self._images: int | None = None  # that this run has ingested
 
     def compute_key(
         self, component_name: str, image: str, full_command: Any, arguments: Any, *rest: Any, **more: Any
@@ -39,27 +48,65 @@ class StepCache(cache.LocalCache):  # type: ignore[misc]  # KFP has no types
             name: _content(value) if isinstance(value, dsl.Artifact) else value for name, value in arguments.items()
         }
         key: str = super().compute_key(component_name, image, full_command, content, *rest, **more)
-        self._steps[key] = component_name.removeprefix("comp-")
+        step, settings = component_name.removeprefix("comp-"), dict(arguments.get("settings") or {})
+        self._tasks[key] = _Task(step, image.rpartition(":")[2], settings, time.monotonic())
         return key
 
     def get(self, key: str) -> dict[str, Any] | None:
         """What a task gave, when all of it is as it was written; else None."""
         outputs: dict[str, Any] | None = super().get(key)
+        entry = Path(self._entry_path(key))
         if outputs is not None and all(_is_whole(value) for value in _artifacts(outputs)):
+            self._images = _images(outputs) or self._images
+            self.touch(entry)
             return outputs
-        if (Path(self.cache_root) / f"{key}.json").exists():
-            logging.warning(CHANGED.format(self._steps[key]))
+        if entry.exists():
+            logging.warning(CHANGED.format(self._tasks[key].step))
         return None
 
+    def touch(self, entry: Path) -> None:
+        """Let an entry's time say when it was last used."""
+        with contextlib.suppress(OSError):  # a cache that another user keeps
+            os.utime(entry)
+
     def put(self, key: str, outputs: dict[str, Any]) -> None:
-        """Keep what a task gave."""
+        """Keep what a task gave, and how long it took since it was looked for."""
+        task = self._tasks[key]
+        seconds = round(time.monotonic() - task.asked, 1)
         for artifact in _artifacts(outputs):
             write_bytes(_sha256_path(artifact), _content(artifact).encode())
+        self._images = _images(outputs) or self._images
+        record = {"step": task.step, "code": task.code, "seconds": seconds, "settings": task.settings}
+        write_json(self._record(key), record | ({"images": self._images} if self._images else {}))
         super().put(key, outputs)
+
+    def seconds(self, step: str) -> float | None:
+        """How long the result of a step of this run took to make, whenever that was; None where nothing says."""
+        keys = [key for key, task in self._tasks.items() if task.step == step]
+        return read_record(self._record(keys[-1])).get("seconds") if keys else None
+
+    def _record(self, key: str) -> Path:
+        return Path(self.cache_root) / f"{key}{RECORD}"
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A task that was looked for: its step, the code's version, its settings, and when, on the monotonic clock."""
+
+    step: str
+    code: str
+    settings: JsonDict
+    asked: float
 
 
 def _artifacts(outputs: dict[str, Any]) -> list[dsl.Artifact]:
     return [value for value in outputs.values() if isinstance(value, dsl.Artifact)]
+
+
+def _images(outputs: dict[str, Any]) -> int | None:
+    """How many images ingest has kept, when these are its outputs."""
+    images = outputs.get("images")
+    return read_json(Path(images.path) / ARTIFACTS["images"].manifest).get("rows") if images else None
 
 
 def _content(artifact: dsl.Artifact) -> str:
