@@ -45,7 +45,7 @@ class Kept:
         size: Bytes of its files.
         used: When it was last made or taken from the cache, seconds since the epoch.
         made: When it was made; None where nothing says.
-        record: What natix has written of the step: "code", "seconds", "images", "settings"; {} where nothing was.
+        record: What natix has written of the step: "code", "seconds", "images", "work"; {} where nothing was.
     """
 
     step: str
@@ -124,38 +124,56 @@ def kept(cache: Path) -> list[Kept]:
     return sorted(entries, key=lambda entry: -entry.used) + sorted(left, key=lambda entry: -entry.used)
 
 
-def remove(cache: Path, chosen: Iterable[Kept]) -> int:
+def remove(cache: Path, chosen: Iterable[Kept], logs: bool = False) -> int:
     """Remove what `kept` has listed, each entry before its artifacts.
+
+    Args:
+        cache: The cache's place.
+        chosen: What to remove; it is no error when it is gone by now.
+        logs: Whether to remove the log of a run that failed, and what the writer of an entry left when it was killed.
 
     Returns:
         Bytes that were freed.
 
     Raises:
-        StorageError: If a run is at work there, or the disk refuses.
+        StorageError: If it is no cache, a run is at work there, or the disk refuses.
     """
     freed = 0
     _require_cache(cache)
-    with _alone(cache):
-        try:
+    steps = steps_folder(cache)
+    try:
+        with _alone(cache):
             for each in chosen:
                 if each.key:
-                    (steps_folder(cache) / f"{each.key}.json").unlink(missing_ok=True)
-                    (steps_folder(cache) / f"{each.key}{RECORD}").unlink(missing_ok=True)
+                    (steps / f"{each.key}.json").unlink(missing_ok=True)
+                    (steps / f"{each.key}{RECORD}").unlink(missing_ok=True)
                 if each.folder:
                     _remove(each.folder)
                 freed += each.size
-        except OSError as error:
-            raise StorageError(f"cannot remove {error.filename}: {error.strerror or error}") from error
+            for path in [cache / FAILED_LOG, *steps.glob(".*"), *steps.glob(f"*{RECORD}")] if logs else []:
+                if not (path.suffix == RECORD and path.with_suffix(".json").exists()):
+                    path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot remove {error.filename or cache}: {error.strerror or error}") from error
     return freed
 
 
-def remove_logs(cache: Path) -> None:
-    """Remove the log of a run that failed, and what the writer of an entry has left when it was killed."""
-    with _alone(cache):
-        for path in [cache / FAILED_LOG, *steps_folder(cache).glob(".*"), *steps_folder(cache).glob(f"*{RECORD}")]:
-            entry = path.with_suffix(".json")
-            if not (path.suffix == RECORD and entry.exists()):
-                path.unlink(missing_ok=True)
+def size_text(size: int) -> str:
+    """Bytes as a person reads them: 812 B, 4.2 kB, 130 MB, 1.5 GB."""
+    number, unit = float(size), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if number < 999.5:
+            break
+        number, unit = number / 1000, larger
+    return f"{number:.{0 if unit == 'B' or number >= 99.95 else 1}f} {unit}"
+
+
+def time_text(seconds: float) -> str:
+    """Seconds as a person reads them: 3.2 s, 45 s, 12 minutes, 5 hours, 30 days."""
+    for length, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
 
 
 def _require_cache(cache: Path) -> None:

@@ -15,6 +15,7 @@ class Object:
 
     name: str  # in the bucket, the prefix included
     address: str  # with scheme and bucket, for messages
+    size: int  # bytes
     checksum: str  # with its method: "crc32c AAAAAA=="
     state: tuple[str | int | None, ...]  # as JSON takes it; differs after every change of the object
     handle: Any  # by which the service's client knows it

@@ -78,6 +78,7 @@ class GsBucket:
         return Object(
             name=blob.name,
             address=f"gs://{self._bucket.name}/{blob.name}",
+            size=blob.size,
             checksum=f"crc32c {blob.crc32c}",
             state=(blob.size, blob.crc32c, blob.generation),
             handle=blob,

@@ -42,8 +42,9 @@ def kept(folder: Path) -> tuple[StepCache, str, dict[str, Any]]:
 
 
 def test_what_a_task_gave_is_given_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    cache, name, outputs = kept(tmp_path)
-    again = StepCache(str(tmp_path / "steps")).get(name) or {}
+    cache, _, outputs = kept(tmp_path)
+    later = StepCache(str(tmp_path / "steps"))
+    again = later.get(key(later, {})) or {}
     assert again["settings"] == {"alpha": 0.1}
     assert [again[k].path for k in ("images", "val_calib_labels")] == [
         outputs[k].path for k in ("images", "val_calib_labels")
@@ -107,26 +108,26 @@ def test_the_same_bytes_at_another_place_are_the_same_input_and_other_bytes_are_
 def test_how_long_a_step_took_is_kept_with_its_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 112.34, 500.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-    cache, name, _ = kept(tmp_path)
-    again = StepCache(str(tmp_path / "steps"))
-    assert again.seconds("train") is None
+    _, name, outputs = kept(tmp_path)
+    hits: list[tuple[str, list[str], float]] = []
+    again = StepCache(str(tmp_path / "steps"), lambda step, made, seconds: hits.append((step, list(made), seconds)))
     assert key(again, {}) == name and again.get(name)
-    assert again.seconds("train") == cache.seconds("train") == 12.3 and again.seconds("ingest") is None
+    assert hits == [("train", list(outputs), 12.3)]
 
 
-def test_a_record_says_of_which_code_settings_and_images_a_result_is(tmp_path: Path) -> None:
-    cache = StepCache(str(tmp_path / "steps"))
+def test_a_record_says_of_which_code_work_and_images_a_result_is(tmp_path: Path) -> None:
+    cache = StepCache(str(tmp_path / "steps"), work={"epochs": 3})
     name = cache.compute_key("comp-ingest", "natix-local-python:0123abcd", ["run"], {"settings": {"n": 2}})
     cache.put(name, task(tmp_path, "first"))
     record = read_record(tmp_path / "steps" / f"{name}{RECORD}")
     assert record.pop("seconds") >= 0
-    assert record == {"step": "ingest", "code": "0123abcd", "settings": {"n": 2}, "images": MANIFEST["rows"]}
+    assert record == {"step": "ingest", "code": "0123abcd", "work": {"epochs": 3}, "images": MANIFEST["rows"]}
 
 
 def test_what_a_record_says_changes_no_key_and_a_lost_record_no_result(tmp_path: Path) -> None:
     cache, name, _ = kept(tmp_path)
     (tmp_path / "steps" / f"{name}{RECORD}").write_text("{")
-    assert key(cache, {}) == name and cache.get(name) and cache.seconds("train") is None
+    assert key(cache, {}) == name and cache.get(name)
 
 
 def test_an_entrys_time_says_when_it_was_last_used(tmp_path: Path) -> None:

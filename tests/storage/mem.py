@@ -34,7 +34,8 @@ class MemBucket:
         version = self._versions.get(name)
         if version is None:
             return None
-        return Object(name, f"mem://{self._name}/{name}", _checksum(version.content), (version.number,), version)
+        content = version.content
+        return Object(name, f"mem://{self._name}/{name}", len(content), _checksum(content), (version.number,), version)
 
     def list(self, prefix: str, deep: bool = True) -> list[Object]:
         names = [name for name in self._versions if name.startswith(prefix)]
