@@ -33,7 +33,7 @@ from natix_lib.config import Config
 from natix_lib.data.listing import IMAGE_SUFFIXES
 from natix_lib.files import JsonDict, require_new
 from natix_pipelines.local import is_folder, prepared
-from natix_pipelines.step_cache import StepCache, work_of
+from natix_pipelines.step_cache import StepCache, code_of, work_of
 from natix_pipelines.targets import local_target
 from natix_pipelines.training import build
 
@@ -42,7 +42,7 @@ STATES = {
     CACHED: "from the cache",
     RUN: "to run",
     CHANGED: "to run: its kept result was changed",
-    OPEN: "to run, or from the cache if its inputs come out as before",
+    OPEN: "to run, unless its inputs come out as before",
 }
 NO_KEY = "unknown"
 ANY_MODEL = {"ingest", "split", "sweep", "calibrate"}  # take as long whatever the model is
@@ -77,7 +77,8 @@ def plan(config: Config, output: Path, cache: Path | None) -> Plan:
     config, arguments = prepared(config)
     place = run_cache.place(cache)
     before = run_cache.kept(place)
-    known = {entry.step for entry in before if entry.key}
+    code = code_of(local_target().image("train"))
+    known = {entry.step for entry in before if entry.key and entry.record.get("code", code) == code}
     looked = Plan()
     steps = _Looker(place, looked, known) if run_cache.steps_folder(place).is_dir() else None
     with _silent(), _looking(looked, steps):
@@ -108,7 +109,7 @@ def report(config: Config, output: Path, cache: Path | None) -> list[str]:
     for step, state in steps.states.items():
         seconds = steps.saved.get(step) if state == CACHED else steps.estimates.get(step)
         if seconds is None:
-            time = "" if state == CACHED else "time unknown before a first run like it"
+            time = "" if state == CACHED else "time unknown"
         else:
             time = f"{'took' if state == CACHED else 'at most about'} {run_cache.time_text(seconds)}"
         lines.append(f"{step:<11}{STATES[state]:<{widest + 2}}{time}".rstrip())
@@ -138,11 +139,11 @@ class _Looker(StepCache):
     Args:
         place: The cache's place.
         looked: The plan that is filled.
-        known: The steps that the cache has any entry of.
+        known: The steps that the cache has any entry of, made by the code of now.
     """
 
     def __init__(self, place: Path, looked: Plan, known: set[str]) -> None:
-        super().__init__(str(run_cache.steps_folder(place)), self._count)
+        super().__init__(str(run_cache.steps_folder(place)))
         self._looked = looked
         self._known = known
 
@@ -209,7 +210,7 @@ def _estimate(step: str, before: list[run_cache.Kept], work: JsonDict, images: i
         for each in before
         if each.step == step
         and "seconds" in each.record
-        and (step in ANY_MODEL or each.record["work"]["model"] == work["model"])
+        and (step in ANY_MODEL or each.record.get("work", {}).get("model") == work["model"])
         and (step in ANY_IMAGES or (images and each.record.get("images")))
     ]
     if not like:
@@ -220,7 +221,7 @@ def _estimate(step: str, before: list[run_cache.Kept], work: JsonDict, images: i
 
     record, _ = min(like, key=lambda each: (abs(math.log(more_images(each[0]))), -each[1]))
     times = TIMES.get(step)
-    longer = work[times] / max(1, record["work"][times]) if times else 1.0
+    longer = work[times] / max(1, record["work"].get(times, 1)) if times else 1.0
     return float(record["seconds"] * max(1.0, more_images(record)) * max(1.0, longer))
 
 

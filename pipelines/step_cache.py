@@ -64,7 +64,7 @@ class StepCache(cache.LocalCache):  # type: ignore[misc]  # KFP has no types
             name: _content(value) if isinstance(value, dsl.Artifact) else value for name, value in arguments.items()
         }
         key: str = super().compute_key(component_name, image, full_command, content, *rest, **more)
-        self._tasks[key] = _Task(component_name.removeprefix("comp-"), image.rpartition(":")[2], time.monotonic())
+        self._tasks[key] = _Task(component_name.removeprefix("comp-"), code_of(image), time.monotonic())
         return key
 
     def get(self, key: str) -> dict[str, Any] | None:
@@ -121,6 +121,11 @@ def work_of(config: Config) -> JsonDict:
         "epochs": training.epochs,
         "explora_steps": config.explora.steps,
     }
+
+
+def code_of(image: str) -> str:
+    """The version of the code that a local image's name stands for."""
+    return image.rpartition(":")[2]
 
 
 def _artifacts(outputs: dict[str, Any]) -> list[dsl.Artifact]:

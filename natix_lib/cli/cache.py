@@ -61,13 +61,13 @@ def remove(
 
     Examples: natix cache remove --older-than 30d; natix cache remove train; natix cache remove unfinished
     """
-    if not (names or older_than or everything):
+    if not (names or older_than is not None or everything):
         raise ConfigError(
             f"name what to remove: a step, an id, a version of the code, {LEFT_OVER}, --older-than 30d or --all"
         )
-    if everything and (names or older_than):
+    if everything and (names or older_than is not None):
         raise ConfigError("--all removes all: give no name and no --older-than beside it")
-    seconds = _seconds(older_than) if older_than else 0.0
+    seconds = _seconds(older_than) if older_than is not None else 0.0
     place = run_cache.place(folder)
     chosen = run_cache.kept(place)
     if names:
