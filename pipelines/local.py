@@ -28,14 +28,14 @@ from kfp import dsl, local
 from kfp.local import cache as kfp_cache
 from kfp.local import subprocess_task_handler
 
-from natix_lib import errors, storage
+from natix_lib import errors, run_cache, storage
 from natix_lib.config import Config
 from natix_lib.config.step_settings import step_settings
 from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError, NatixError, StorageError
 from natix_lib.files import require_new, write_bytes
 from natix_pipelines import step_process
-from natix_pipelines.step_cache import CHANGED, StepCache
+from natix_pipelines.step_cache import CHANGED, StepCache, work_of
 from natix_pipelines.targets import local_target
 from natix_pipelines.training import build
 
@@ -79,22 +79,34 @@ def run(config: Config, output: Path, cache: Path | None, display: Display) -> N
         NatixError: If a step fails; the error has the class and the message of the step's.
     """
     require_new(output)
+    config, arguments = prepared(config)
+    place = _writable(cache)
+    log = _Log(display)
+    with run_cache.in_use(place):
+        try:
+            with _listening(log), _replaced(place, log, config):
+                local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(place / run_cache.ARTIFACTS))
+                outputs = build(local_target(), config)(**arguments).outputs
+        except RuntimeError as error:
+            raise log.error(place) from error
+        config_text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        _publish(outputs, output, {CONFIG: config_text, LOG: log.text()})
+
+
+def prepared(config: Config) -> tuple[Config, dict[str, Any]]:
+    """A config with absolute paths, and the arguments of its pipeline.
+
+    Raises:
+        ConfigError: If KFP would rewrite a value.
+        StorageError: If the data or the backbone's folder is not there.
+    """
     config = _absolute(config)
     if REWRITTEN in str(step_settings(config)):
         raise ConfigError(f"no config value may contain {REWRITTEN!r}: KFP's local runner rewrites it")
     arguments = {"data_version": storage.fingerprint(config.data.data_root)}
-    if _is_folder(config.model.backbone_id):
+    if is_folder(config.model.backbone_id):
         arguments["backbone_version"] = storage.fingerprint(config.model.backbone_id)
-    place = _writable(cache)
-    log = _Log(display)
-    try:
-        with _listening(log), _replaced(place / "artifacts", log):
-            local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(place / "artifacts"))
-            outputs = build(local_target(), config)(**arguments).outputs
-    except RuntimeError as error:
-        raise log.error(place) from error
-    config_text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    _publish(outputs, output, {CONFIG: config_text, LOG: log.text()})
+    return config, arguments
 
 
 def _absolute(config: Config) -> Config:
@@ -120,27 +132,24 @@ def _writable(cache: Path | None) -> Path:
         ConfigError: If none is named and this user has no home folder.
         StorageError: If it cannot be written.
     """
-    other = "name a folder with --cache or XDG_CACHE_HOME"
-    try:
-        place = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "natix"
-    except RuntimeError as error:
-        raise ConfigError(f"no place for the cache, this user has no home folder: {other}") from error
+    place = run_cache.place(cache)
     try:
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place):
             return place
     except OSError as error:
-        raise StorageError(f"cache {place} cannot be written, {error.strerror}: {other}") from error
+        raise StorageError(f"cache {place} cannot be written, {error.strerror}: {run_cache.ELSEWHERE}") from error
 
 
-def _is_folder(uri: str) -> bool:
+def is_folder(uri: str) -> bool:
+    """Whether a backbone is a folder, here or in a bucket, and not an id of the hub."""
     return storage.is_remote(uri) or Path(uri).is_dir()
 
 
 @contextlib.contextmanager
-def _replaced(artifacts: Path, log: "_Log") -> Iterator[None]:
+def _replaced(place: Path, log: "_Log", config: Config) -> Iterator[None]:
     """Let KFP start its tasks and look for finished ones in our way."""
-    steps = StepCache(str(artifacts / ".steps"))
+    steps = StepCache(str(run_cache.steps_folder(place)), work=work_of(config))
 
     def run_step(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
         log.code = step_process.run(full_command, env_vars)
@@ -226,9 +235,10 @@ class _Log(io.TextIOBase):
             return error
         if not self._failed:
             self._display.failed(self._step)
-        write_bytes(place / "failed.log", self.text().encode())
+        write_bytes(place / run_cache.FAILED_LOG, self.text().encode())
         how = _signal(self.code) if self.code > 128 else f"failed: {reason}"
-        return NatixError(f"{f'step {self._step}' if self._step else 'the run'} {how} (log: {place / 'failed.log'})")
+        step = f"step {self._step}" if self._step else "the run"
+        return NatixError(f"{step} {how} (log: {place / run_cache.FAILED_LOG})")
 
 
 def _reason(lines: list[str]) -> str:

@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from natix_lib import __version__
+from natix_lib.cli.cache import cache
 from natix_lib.cli.configs import show_config
 from natix_lib.cli.drawn import backbone, draw
 from natix_lib.cli.extras import missing
@@ -35,6 +36,7 @@ app.command()(run)
 app.command()(predict)
 app.command()(serve)
 app.command("config")(show_config)
+app.add_typer(cache, name="cache")
 app.command()(draw)
 app.command()(backbone)
 app.command()(demo)

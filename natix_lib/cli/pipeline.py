@@ -27,11 +27,19 @@ def run(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Where finished steps are kept for the next run; default ~/.cache/natix.", parser=path_of),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the steps, what is cached and a time estimate; run nothing.")
+    ] = False,
 ) -> None:
     """Run the whole pipeline here, under KFP's local runner."""
     from natix_lib import config
 
     settings = config.load(config_file, overrides or [])
+    if dry_run:
+        from natix_pipelines.dry_run import report
+
+        typer.echo("\n".join(report(settings, output, cache)))
+        return
     _run_pipeline(settings, output, cache, "the same command")
 
 

@@ -81,6 +81,15 @@ def fingerprint(uri: str) -> str:
     return _at(uri).fingerprint()
 
 
+def sizes(uri: str) -> dict[str, int]:
+    """Bytes of every file below `uri`, by name, from the listing alone; links are followed, one to nowhere has 0.
+
+    Raises:
+        StorageError: If nothing is there.
+    """
+    return _at(uri).sizes()
+
+
 def write_file(uri: str, content: bytes) -> None:
     """Write one file, whole or not at all, over what is there.
 

@@ -59,6 +59,13 @@ class Local:
             digest.update(os.fsencode(name) + b"\0" + state.encode() + b"\n")  # no name holds a zero byte
         return digest.hexdigest()
 
+    def sizes(self) -> dict[str, int]:
+        root = self._path
+        if not root.exists():
+            raise StorageError(f"{self._uri} does not exist")
+        files = [(root.name, root)] if root.is_file() else _files_through_links(root)
+        return {name: path.stat().st_size if path.exists() else 0 for name, path in files}
+
     def write_file(self, content: bytes) -> None:
         with one_line(self._uri):
             write_bytes(self._path, content)

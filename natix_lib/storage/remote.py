@@ -83,6 +83,9 @@ class Remote:
     def fingerprint(self) -> str:
         return sha256_bytes(canonical_json([[file.name, *file.state] for file in self._files()]))
 
+    def sizes(self) -> dict[str, int]:
+        return {file.name.removeprefix(f"{self._folder}/"): file.size for file in self._files()}
+
     def write_file(self, content: bytes) -> None:
         self._bucket.write(self._name, content)
 

@@ -1,4 +1,6 @@
+import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ import pytest
 from kfp import dsl
 
 from natix_lib.contracts import write_manifest
+from natix_lib.run_cache import RECORD, read_record
 from natix_pipelines.step_cache import StepCache
 
 MANIFEST: dict[str, Any] = {"rows": 1, "index_sha256": "0" * 64}
@@ -39,8 +42,9 @@ def kept(folder: Path) -> tuple[StepCache, str, dict[str, Any]]:
 
 
 def test_what_a_task_gave_is_given_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    cache, name, outputs = kept(tmp_path)
-    again = StepCache(str(tmp_path / "steps")).get(name) or {}
+    cache, _, outputs = kept(tmp_path)
+    later = StepCache(str(tmp_path / "steps"))
+    again = later.get(key(later, {})) or {}
     assert again["settings"] == {"alpha": 0.1}
     assert [again[k].path for k in ("images", "val_calib_labels")] == [
         outputs[k].path for k in ("images", "val_calib_labels")
@@ -68,7 +72,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "a file cut short": lambda run: (run / "val_calib_labels").write_text("lab"),
     "a file gone": lambda run: (run / "val_calib_labels").unlink(),
     "all gone": lambda run: shutil.rmtree(run),
-    "the entry": lambda run: next((run.parent.parent / "steps").iterdir()).write_text("{"),
+    "the entry": lambda run: next((run.parent.parent / "steps").glob("*.json")).write_text("{"),
     "the record": lambda run: (run / "images.sha256").unlink(),
 }
 
@@ -99,3 +103,35 @@ def test_the_same_bytes_at_another_place_are_the_same_input_and_other_bytes_are_
     assert key(cache, first) == key(cache, again) != key(cache, other)
     flip(Path(again["val_calib_labels"].path))
     assert key(cache, first) != key(cache, again)
+
+
+def test_how_long_a_step_took_is_kept_with_its_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 112.34, 500.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    _, name, outputs = kept(tmp_path)
+    hits: list[tuple[str, list[str], float]] = []
+    again = StepCache(str(tmp_path / "steps"), lambda step, made, seconds: hits.append((step, list(made), seconds)))
+    assert key(again, {}) == name and again.get(name)
+    assert hits == [("train", list(outputs), 12.3)]
+
+
+def test_a_record_says_of_which_code_work_and_images_a_result_is(tmp_path: Path) -> None:
+    cache = StepCache(str(tmp_path / "steps"), work={"epochs": 3})
+    name = cache.compute_key("comp-ingest", "natix-local-python:0123abcd", ["run"], {"settings": {"n": 2}})
+    cache.put(name, task(tmp_path, "first"))
+    record = read_record(tmp_path / "steps" / f"{name}{RECORD}")
+    assert record.pop("seconds") >= 0
+    assert record == {"step": "ingest", "code": "0123abcd", "work": {"epochs": 3}, "images": MANIFEST["rows"]}
+
+
+def test_what_a_record_says_changes_no_key_and_a_lost_record_no_result(tmp_path: Path) -> None:
+    cache, name, _ = kept(tmp_path)
+    (tmp_path / "steps" / f"{name}{RECORD}").write_text("{")
+    assert key(cache, {}) == name and cache.get(name)
+
+
+def test_an_entrys_time_says_when_it_was_last_used(tmp_path: Path) -> None:
+    cache, name, _ = kept(tmp_path)
+    entry = tmp_path / "steps" / f"{name}.json"
+    os.utime(entry, (1, 1))
+    assert cache.get(name) and time.time() - entry.stat().st_mtime < 60

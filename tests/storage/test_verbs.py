@@ -39,6 +39,7 @@ def test_nothing_there_is_one_line_that_names_the_address(place: Place, tmp_path
         lambda: storage.fetch_file(uri, tmp_path),
         lambda: storage.fetch_folder(uri, tmp_path / "out"),
         lambda: storage.fingerprint(uri),
+        lambda: storage.sizes(uri),
     ):
         with pytest.raises(StorageError, match=rf"{uri} (does not exist|holds no object)$"):
             attempt()
@@ -57,6 +58,11 @@ def test_a_file_is_written_over_listed_and_removed(place: Place, tmp_path: Path)
     storage.remove_file(f"{folder}/b")
     storage.remove_file(f"{folder}/b")
     assert storage.file_names(folder) == ["a"]
+
+
+def test_sizes_are_those_of_every_file_below(place: Place) -> None:
+    place.put({"set/a.jpg": b"123", "set/deep/b.jpg": b"", "set-2/c": b"3"})
+    assert storage.sizes(place.uri("set")) == {"a.jpg": 3, "deep/b.jpg": 0}
 
 
 def test_the_fingerprint_follows_what_is_there(place: Place) -> None:
