@@ -21,6 +21,9 @@ IMAGE_LABELS  = --build-arg VERSION=$(shell sed -n 's/^__version__ = "\(.*\)"/\1
 	--build-arg REVISION=$(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null || echo unknown) \
 	--build-arg CREATED=$(shell date -u +%Y-%m-%dT%H:%M:%SZ)
 
+LOCK = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	--no-emit-package torch -c requirements-torch.lock pyproject.toml
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow test-long test-containers check names format compile submit docs manifests images image-cpu image-gpu bench bench-explora bench-decisions bench-grouping bench-sets bench-serving lock clean
 
@@ -121,10 +124,14 @@ bench-sets: install ## Split into role sets beside Hugging Face datasets: second
 bench-serving: install ## natix serve against the runtime alone, BUNDLE=folder
 	$(BIN)/python -m benchmarks.serving --bundle $(or $(BUNDLE),demo/run/bundle)
 
-lock: ## Write requirements.lock anew from what pyproject.toml allows
+lock: ## Write both locks anew, with hashes, from what pyproject.toml allows; torch's is kept by hand
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/pip install --quiet torch==2.13.0 -e '.[dev]'
-	build/lock/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
+	build/lock/bin/pip install --quiet --disable-pip-version-check uv
+	@mkdir -p build
+	$(LOCK) --extra all --output-file build/lock/run && $(LOCK) --extra dev -c build/lock/run --output-file build/lock/dev
+	@for name in run dev; do \
+		printf '# By `make lock`: pip install --require-hashes -r FILE\n-r requirements-torch.lock\n' | cat - build/lock/$$name \
+			> requirements$$([ $$name = dev ] && echo -dev).lock; done
 	rm -rf build/lock
 
 clean: ## Remove what the other targets made
