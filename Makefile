@@ -21,7 +21,9 @@ IMAGE_LABELS  = --build-arg VERSION=$(shell sed -n 's/^__version__ = "\(.*\)"/\1
 	--build-arg REVISION=$(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null || echo unknown) \
 	--build-arg CREATED=$(shell date -u +%Y-%m-%dT%H:%M:%SZ)
 
+PIP  = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	--no-strip-extras \
 	--no-emit-package torch -c requirements-torch.lock pyproject.toml
 
 .DEFAULT_GOAL := help
@@ -32,12 +34,13 @@ help: ## This list
 
 install: $(STAMP) ## Make .venv and install natix with its locked dependencies
 
-$(STAMP): pyproject.toml setup.py requirements.lock
+$(STAMP): pyproject.toml setup.py requirements-dev.lock requirements-torch.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "natix needs Python 3.11 or newer: make PYTHON=python3.11 ..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(PIP) --require-hashes --no-deps --retries 1 --extra-index-url $(TORCH_CPU_INDEX) -r requirements-torch.lock
+	$(PIP) --require-hashes -r requirements-dev.lock
+	$(PIP) --no-deps -e .
 	@touch $@
 
 demo: install ## The main job on drawn street images: data, backbone, whole pipeline, bundle, report
@@ -127,11 +130,19 @@ bench-serving: install ## natix serve against the runtime alone, BUNDLE=folder
 lock: ## Write both locks anew, with hashes, from what pyproject.toml allows; torch's is kept by hand
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet --disable-pip-version-check uv
-	@mkdir -p build
-	$(LOCK) --extra all --output-file build/lock/run && $(LOCK) --extra dev -c build/lock/run --output-file build/lock/dev
-	@for name in run dev; do \
-		printf '# By `make lock`: pip install --require-hashes -r FILE\n-r requirements-torch.lock\n' | cat - build/lock/$$name \
-			> requirements$$([ $$name = dev ] && echo -dev).lock; done
+	rm -f requirements.lock requirements-dev.lock
+	$(LOCK) --extra all --output-file requirements.lock
+	cp requirements.lock requirements-dev.lock
+	$(LOCK) --extra dev --output-file requirements-dev.lock
+	$(LOCK) --extra all --no-strip-extras --output-file build/lock/requirements.lock
+	cp build/lock/requirements.lock build/lock/requirements-dev.lock
+	$(LOCK) --extra dev --no-strip-extras --output-file build/lock/requirements-dev.lock
+	for name in requirements.lock requirements-dev.lock; do \
+		printf '\n# What is asked for with an extra, for pip below 24, which takes it for another package\n' >> $$name; \
+		awk '/^[^ ]/ {extra = /^[^ ]+\[/} extra' build/lock/$$name >> $$name; \
+		printf '# By make lock: pip install --require-hashes -r %s\n-r requirements-torch.lock\n' $$name | cat - $$name > build/lock/whole; \
+		cp build/lock/whole $$name; \
+	done
 	rm -rf build/lock
 
 clean: ## Remove what the other targets made

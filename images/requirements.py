@@ -4,8 +4,9 @@ import sys
 import tomllib
 from pathlib import Path
 
-EXTRAS = ("gcs", "nodes", "serve")
+EXTRAS = ("train", "gcs", "nodes", "serve")
 
 project = tomllib.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))["project"]
 extras = project["optional-dependencies"]
-print("\n".join([*project["dependencies"], *(name for extra in EXTRAS for name in extras[extra])]))
+names = [*project["dependencies"], *(name for extra in EXTRAS for name in extras[extra])]
+print("\n".join(name for name in names if not name.startswith("kfp")))

@@ -14,44 +14,106 @@ import typer
 from natix_lib import __version__
 from natix_lib.cli.cache import cache
 from natix_lib.cli.configs import show_config
+from natix_lib.cli.doctor import doctor
 from natix_lib.cli.drawn import backbone, draw
 from natix_lib.cli.extras import missing
+from natix_lib.cli.help import STEPS as STEPS_HEADING
+from natix_lib.cli.help import Groups, columns, register
 from natix_lib.cli.init import init
 from natix_lib.cli.pipeline import demo, run
 from natix_lib.cli.scoring import predict, serve
-from natix_lib.cli.steps import step_command, step_help
+from natix_lib.cli.steps import step_command, step_example, step_gives, step_help, step_takes
+from natix_lib.cli.verify import verify
 from natix_lib.contracts import STEPS
 from natix_lib.errors import NatixError
 
 app = typer.Typer(
+    cls=Groups,
     help="Labelled street images to a roadwork classifier that can be trusted.",
-    no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
-STEP_PANEL = "Steps, one at a time on files"
 
-app.command()(init)
-app.command()(run)
-app.command()(predict)
-app.command()(serve)
-app.command("config")(show_config)
+register(
+    app, "init", init,
+    takes="a folder of images, or a gs:// prefix",
+    gives="a commented config that natix run takes",
+    example="natix init pictures",
+)  # fmt: skip
+register(
+    app, "run", run,
+    takes="a config, and the images and the backbone that it names",
+    gives="a folder with the bundle, the report and each step's files; the result on stdout, progress on stderr",
+    example="natix run -c my.yaml -o runs/first",
+)  # fmt: skip
+register(
+    app, "predict", predict,
+    takes="a bundle and images",
+    gives="one JSON object a line on stdout; errors of single images on stderr, and then exit code 2",
+    example="natix predict --bundle runs/first/bundle street.jpg",
+)  # fmt: skip
+register(
+    app, "serve", serve,
+    takes="a bundle, and images in POST /v1/models/natix:predict",
+    gives="answers in JSON, as predict prints them; /metrics for Prometheus",
+    example="natix serve --bundle runs/first/bundle --port 8080",
+)  # fmt: skip
+register(
+    app, "verify", verify,
+    takes="a bundle",
+    gives="on stdout, a line for each thing that can be said of it; exit code 2 where a check fails",
+    example="natix verify --bundle runs/first/bundle",
+)  # fmt: skip
+register(
+    app, "config", show_config,
+    takes="a config, or nothing with --explain and --schema",
+    gives="the whole config as YAML on stdout, or the explanation, or the schema",
+    example="natix config -c my.yaml --set scrc.alpha=0.02\nnatix config --explain scrc.alpha",
+)  # fmt: skip
 app.add_typer(cache, name="cache")
-app.command()(draw)
-app.command()(backbone)
-app.command()(demo)
+register(
+    app, "doctor", doctor,
+    takes="this machine as it is, and the addresses given",
+    gives="on stdout, a line for each thing; nothing is changed, and what is missing is no error",
+    example="natix doctor --bucket gs://bucket/prefix",
+)  # fmt: skip
+register(
+    app, "draw", draw,
+    takes="nothing",
+    gives="a folder with images and manifest.csv, for data.data_root",
+    example="natix draw -o streets --images 400",
+)  # fmt: skip
+register(
+    app, "backbone", backbone,
+    takes="nothing",
+    gives="a folder with a backbone in the hub's layout, for model.backbone_id",
+    example="natix backbone -o backbone --image-size 224",
+)  # fmt: skip
+register(
+    app, "demo", demo,
+    takes="nothing",
+    gives="a folder with the data, the backbone, the config, and the run in run/",
+    example="natix demo -o demo",
+)  # fmt: skip
 for _name in STEPS:
-    app.command(_name, help=step_help(_name), rich_help_panel=STEP_PANEL)(step_command(_name))
+    register(
+        app, _name, step_command(_name), takes=step_takes(_name), gives=step_gives(_name), example=step_example(_name),
+        help=step_help(_name), rich_help_panel=STEPS_HEADING,
+    )  # fmt: skip
 
 
 @app.callback(invoke_without_command=True)
 def root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
 ) -> None:
-    """Handle the options that need no command."""
+    """Handle the options that need no command; without any, show the help."""
     if version:
         typer.echo(f"natix {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def main() -> None:
@@ -63,7 +125,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names that are no text, and terminals that are not UTF-8
     try:
-        app()
+        app(prog_name="natix", terminal_width=columns())
         sys.stdout.flush()
     except NatixError as error:
         _end(error)

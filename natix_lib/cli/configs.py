@@ -13,11 +13,13 @@ from natix_lib.errors import ConfigError
 def show_config(
     key: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Argument(help="Key or section that --explain explains; without it, all keys.", show_default=False),
+        typer.Argument(
+            metavar="KEY", help="Key or section that --explain explains; without it, all keys.", show_default=False
+        ),
     ] = None,
     config_file: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--config", "-c", help="YAML config.", show_default=False, parser=path_of),
+        typer.Option("--config", "-c", metavar="FILE", help="YAML config.", show_default=False, parser=path_of),
     ] = None,
     overrides: Overrides = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say what keys mean, instead.")] = False,

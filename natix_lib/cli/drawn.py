@@ -7,8 +7,8 @@ import typer
 from natix_lib.cli.options import Output, Seed
 from natix_lib.files import require_new
 
-DrawnImages = Annotated[int, typer.Option("--images", min=50, help="Images to draw.")]
-DrawnClasses = Annotated[int, typer.Option("--classes", help="2 or 13.")]
+DrawnImages = Annotated[int, typer.Option("--images", metavar="N", min=50, help="Images to draw.")]
+DrawnClasses = Annotated[int, typer.Option("--classes", metavar="N", help="2 or 13.")]
 
 
 def draw(
@@ -28,10 +28,10 @@ def draw(
 def backbone(
     output: Output,
     seed: Seed = 0,
-    hidden_size: Annotated[int, typer.Option(min=64, help="Width, a multiple of 64.")] = 192,
-    layers: Annotated[int, typer.Option(min=1)] = 4,
-    patch_size: Annotated[int, typer.Option(min=1, help="Pixels.")] = 16,
-    image_size: Annotated[int, typer.Option(min=1, help="Pixels, a multiple of the patch.")] = 112,
+    hidden_size: Annotated[int, typer.Option(metavar="N", min=64, help="Width, a multiple of 64.")] = 192,
+    layers: Annotated[int, typer.Option(metavar="N", min=1, help="Layers.")] = 4,
+    patch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Pixels.")] = 16,
+    image_size: Annotated[int, typer.Option(metavar="N", min=1, help="Pixels, a multiple of the patch.")] = 112,
 ) -> None:
     """Write a small DINOv3 with random weights, for a try without the hub."""
     from natix_lib.demo.backbone import write_untrained_backbone

@@ -10,7 +10,6 @@ from typing import Annotated, Optional
 
 import typer
 
-from natix_lib import grammar
 from natix_lib.errors import ConfigError
 
 
@@ -20,6 +19,8 @@ def path_of(text: str) -> Path:
     Raises:
         ConfigError: If it can name no file or folder, or names a pipe or a device.
     """
+    from natix_lib import grammar  # here, because it brings pydantic, and help has no path to check
+
     if text in ("", "-"):
         raise ConfigError(f"a path must name a file or folder, got {text!r}")
     try:
@@ -33,17 +34,26 @@ def path_of(text: str) -> Path:
     return path
 
 
-ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="YAML config.", show_default=False, parser=path_of)]
+ConfigFile = Annotated[
+    Path, typer.Option("--config", "-c", metavar="FILE", help="YAML config.", show_default=False, parser=path_of)
+]
 Overrides = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads the annotation at run time
-    typer.Option("--set", "-s", help="section.key=value, over the config; may be repeated.", show_default=False),
-]
+    typer.Option(
+        "--set", "-s", metavar="KEY=VALUE", show_default=False,
+        help="A config key as section.key=value, over the config; may be repeated.",
+    ),
+]  # fmt: skip
 Output = Annotated[
     Path,
-    typer.Option("--output", "-o", help="Folder to write; must not exist.", show_default=False, parser=path_of),
+    typer.Option(
+        "--output", "-o", metavar="FOLDER", help="Folder to write; must not exist.", show_default=False, parser=path_of
+    ),
 ]
-BundleFolder = Annotated[Path, typer.Option("--bundle", help="Bundle folder.", show_default=False, parser=path_of)]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same bytes.")]
+BundleFolder = Annotated[
+    Path, typer.Option("--bundle", metavar="FOLDER", help="Bundle folder.", show_default=False, parser=path_of)
+]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="The same seed gives the same bytes.")]
 
 
 def is_utf8() -> bool:

@@ -12,9 +12,23 @@ from typing import Annotated, Any
 
 import typer
 
+from natix_lib.cli.extras import require_places
 from natix_lib.cli.options import ConfigFile, Overrides, path_of
 from natix_lib.contracts import ARTIFACTS, STEPS
 from natix_lib.files import require_new
+
+SENTENCES = {  # what each step does; what it takes and gives is in the table of contracts
+    "ingest": "Decode the images, turn them upright, resize them once and hash them; list what is rejected.",
+    "split": "Divide whole groups of images among TRAIN, VAL_SELECT, VAL_CALIB and TEST.",
+    "fetch": "Get the backbone, load it strictly, and keep its licence.",
+    "adapt": "Adapt the backbone to TRAIN without labels, with ExPLoRA.",
+    "train": "Train a classifier on the backbone, and give its logits on VAL_CALIB.",
+    "sweep": "Choose a rejection threshold on VAL_CALIB by an objective; it promises nothing.",
+    "calibrate": "Fit the temperature and certify an accept rule on VAL_CALIB.",
+    "export": "Make the bundle: model, one policy, splits and golden images.",
+    "evaluate": "Measure the bundle on TEST, once, and write the report.",
+}
+MAKERS = {artifact: name for name, step in STEPS.items() for artifact in step.outputs}
 
 
 def step_command(name: str) -> Callable[..., None]:
@@ -25,7 +39,9 @@ def step_command(name: str) -> Callable[..., None]:
         from natix_lib import config
         from natix_lib.config.step_settings import step_settings
 
-        settings = step_settings(config.load(values["config_file"], values["overrides"] or []))
+        loaded = config.load(values["config_file"], values["overrides"] or [])
+        require_places(loaded)
+        settings = step_settings(loaded)
         folder: Path = values["output"]
         module = importlib.import_module(f"natix_lib.steps.{name}")  # before anything is written: it may be missing
         outputs = {artifact: str(folder / ARTIFACTS[artifact].file) for artifact in step.outputs}
@@ -39,13 +55,14 @@ def step_command(name: str) -> Callable[..., None]:
     parameters = [inspect.Parameter("config_file", inspect.Parameter.KEYWORD_ONLY, annotation=ConfigFile)]
     for artifact in step.inputs:
         option = typer.Option(
-            f"--{artifact.replace('_', '-')}", help=ARTIFACTS[artifact].file, show_default=False, parser=path_of
-        )
+            _option(artifact), metavar=_kind(artifact), show_default=False, parser=path_of,
+            help=f"{ARTIFACTS[artifact].file}, which natix {MAKERS[artifact]} gives.",
+        )  # fmt: skip
         parameters.append(
             inspect.Parameter(artifact, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[Path, option])
         )
     folder = typer.Option(
-        "--output", "-o", help="Folder that receives the outputs.", show_default=False, parser=path_of
+        "--output", "-o", metavar="FOLDER", help="Folder that receives the outputs.", show_default=False, parser=path_of
     )
     parameters.append(inspect.Parameter("output", inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[Path, folder]))
     parameters.append(
@@ -57,6 +74,33 @@ def step_command(name: str) -> Callable[..., None]:
 
 
 def step_help(name: str) -> str:
-    """What a step takes and gives."""
-    takes, gives = (", ".join(names) or "the config's source" for names in (STEPS[name].inputs, STEPS[name].outputs))
-    return f"{takes} -> {gives}"
+    """The sentence of a step."""
+    return SENTENCES[name]
+
+
+def step_takes(name: str) -> str:
+    """What a step reads, in words."""
+    places = [ARTIFACTS[artifact].file for artifact in STEPS[name].inputs]
+    return ", ".join(["a config", *places]) if places else "a config and the source that it names"
+
+
+def step_gives(name: str) -> str:
+    """What a step writes, in words."""
+    return (
+        f"{', '.join(ARTIFACTS[artifact].file for artifact in STEPS[name].outputs)} below --output; metrics on stdout"
+    )
+
+
+def step_example(name: str) -> str:
+    """A command line after the steps before it were run with `-o out`."""
+    inputs = [f"{_option(artifact)} out/{ARTIFACTS[artifact].file}" for artifact in STEPS[name].inputs]
+    folder = "adapted" if name == "adapt" else "out"  # what fetch gives has the name of what adapt gives
+    return " \\\n    ".join([f"natix {name} -c my.yaml -o {folder}", *inputs])
+
+
+def _option(artifact: str) -> str:
+    return f"--{artifact.replace('_', '-')}"
+
+
+def _kind(artifact: str) -> str:
+    return "FOLDER" if ARTIFACTS[artifact].manifest else "FILE"

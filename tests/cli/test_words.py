@@ -140,14 +140,17 @@ def test_what_cannot_be_written_is_one_line_for_every_command(
 
 
 NEEDS = [
-    ("demo", "--images 60 -o {new}", "torch", "natix"),
-    ("demo", "--images 60 -o {new}", "kfp", "natix[pipelines]"),
-    ("run", "-c {config} -o {new}", "kfp", "natix[pipelines]"),
-    ("backbone", "-o {new}", "transformers", "natix"),
-    ("fetch", "-c {config} -o {new}", "torch", "natix"),
-    ("train", "-c {config} -o {new} --train-set a --val-select-set a --val-calib-set a --backbone a", "torch", "natix"),
+    ("demo", "--images 60 -o {new}", "torch", "natix[train]"),
+    ("demo", "--images 60 -o {new}", "kfp", "natix[train]"),
+    ("run", "-c {config} -o {new}", "kfp", "natix[train]"),
+    ("backbone", "-o {new}", "transformers", "natix[train]"),
+    ("fetch", "-c {config} -o {new}", "torch", "natix[train]"),
+    (
+        "train", "-c {config} -o {new} --train-set a --val-select-set a --val-calib-set a --backbone a",
+        "torch", "natix[train]",
+    ),
     ("serve", "--bundle {new}", "uvicorn", "natix[serve]"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(

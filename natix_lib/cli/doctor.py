@@ -1,0 +1,214 @@
+"""`natix doctor`: what is here and what can be reached, one line a thing.
+
+It answers questions and judges nothing: what is missing is a line that says so, and the exit code is 0. Addresses are
+asked at the same time, each for at most SECONDS, by threads that the process does not wait for at its end. Whether
+someone may read a bucket is asked by listing it, where google-cloud-storage is here; else whether the service answers.
+Nothing is installed for it: the packages of the base install are enough, and torch is imported only where it is here.
+"""
+
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Optional
+from urllib.parse import urlsplit
+
+import typer
+
+from natix_lib.cli.extras import EXTRAS, is_here
+from natix_lib.errors import ConfigError, NatixError
+
+SECONDS = 5.0  # for all addresses together
+HUB = "https://huggingface.co"
+PACKAGES = ("numpy", "scipy", "pillow", "onnxruntime", "pydantic", "torch", "transformers", "kfp")
+
+
+def doctor(
+    bucket: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="A gs:// address to ask for.", show_default=False)
+    ] = "",
+    endpoint: Annotated[
+        str,
+        typer.Option(metavar="ADDRESS", envvar="KFP_ENDPOINT", help="A KFP endpoint to ask for.", show_default=False),
+    ] = "",
+    cache: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FOLDER", help="Where runs keep finished steps.", show_default=False),
+    ] = None,
+) -> None:
+    """Say what is here: versions, devices, extras, cache, and whether hub, bucket and cluster can be reached."""
+    from natix_lib import __version__
+
+    asked = _Asked({"hub": _hub, "bucket": lambda: _bucket(bucket), "cluster": _cluster, "kfp": lambda: _kfp(endpoint)})
+    _line("natix", f"{__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
+    _line("packages", ", ".join(f"{name} {_version(name)}" for name in PACKAGES if _version(name)))
+    _line("processors", f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}")
+    _line("gpu", _gpu())
+    for extra, modules in EXTRAS.items():
+        lacking = [module for module in modules if not is_here(module)]
+        _line(extra, f"no, lacks {', '.join(lacking)}: pip install 'natix[{extra}]'" if lacking else "yes")
+    place = _cache_place(cache)
+    _line("cache", "no: this user has no home folder: name one with --cache or XDG_CACHE_HOME" if place is None
+          else f"{place}, {_bytes(_size(place))}" if place.is_dir() else f"{place}, not there yet")  # fmt: skip
+    _line("disk", _disk(place or Path.cwd()))
+    for name, answer in asked.answers():
+        _line(name, answer)
+
+
+class _Asked:
+    """Questions to other machines, put at once; an answer that does not come in time is one too."""
+
+    def __init__(self, questions: dict[str, Callable[[], str]]) -> None:
+        self._given: dict[str, str] = {}
+        self._questions = questions
+        self._end = time.monotonic() + SECONDS
+        self._threads = [threading.Thread(target=self._ask, args=item, daemon=True) for item in questions.items()]
+        for thread in self._threads:
+            thread.start()
+
+    def answers(self) -> list[tuple[str, str]]:
+        for thread in self._threads:
+            thread.join(max(0.0, self._end - time.monotonic()))
+        late = f"no: no answer in {SECONDS:g} s"
+        return [(name, self._given.get(name, late)) for name in self._questions]
+
+    def _ask(self, name: str, question: Callable[[], str]) -> None:
+        try:
+            self._given[name] = question()
+        except Exception as error:  # whatever a client raises means that nothing was reached
+            self._given[name] = f"no: {str(error) or type(error).__name__}"
+
+
+def _line(name: str, text: str) -> None:
+    typer.echo(f"{name:<11} {NatixError(text)}")  # one line without secrets, as errors are
+
+
+def _version(package: str) -> str:
+    from importlib import metadata  # here, because help needs none of it
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _gpu() -> str:
+    parts = []
+    if is_here("torch"):
+        import torch
+
+        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        parts.append(f"torch sees {', '.join(names) or 'none'}")
+    else:
+        parts.append("torch is not here")
+    command = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+        parts.append(f"nvidia-smi: {'; '.join(done.stdout.split(chr(10))).strip('; ') or 'sees none'}")
+    except (OSError, subprocess.TimeoutExpired):
+        parts.append("nvidia-smi is not here or does not answer")
+    return "; ".join(parts)
+
+
+def _cache_place(cache: Path | None) -> Path | None:
+    try:
+        return cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "natix"
+    except RuntimeError:  # no HOME, and a user without a name
+        return None
+
+
+def _size(folder: Path) -> int:
+    size = 0
+    for above, _, names in os.walk(folder):
+        for name in names:
+            try:
+                size += (Path(above) / name).lstat().st_size
+            except OSError:  # removed meanwhile
+                continue
+    return size
+
+
+def _disk(place: Path) -> str:
+    try:
+        there = next(path for path in (place, *place.absolute().parents) if path.exists())
+        return f"{_bytes(shutil.disk_usage(there).free)} free at {there}"
+    except OSError as error:
+        return f"no: {error.strerror}"
+
+
+def _bytes(count: int) -> str:
+    size, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            break
+        size /= 1000
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def _hub() -> str:
+    address = os.environ.get("HF_ENDPOINT") or HUB
+    token = "a token is set" if os.environ.get("HF_TOKEN") else "no HF_TOKEN: gated backbones need one"
+    return f"{_answers(address)}; {token}"
+
+
+def _bucket(address: str) -> str:
+    if not address:
+        return "not asked: name one with --bucket gs://bucket/prefix"
+    from natix_lib import grammar, storage
+
+    if grammar.scheme(address) is None:
+        raise ConfigError(f"{address} must be an address like gs://bucket/prefix")
+    if not is_here("google.cloud.storage"):
+        return "not asked: needs pip install 'natix[gcs]'"
+    return f"yes, {address} can be listed: {len(storage.file_names(address))} objects"
+
+
+def _cluster() -> str:
+    import yaml
+
+    if os.environ.get("KUBERNETES_SERVICE_HOST"):
+        host, port = os.environ["KUBERNETES_SERVICE_HOST"], int(os.environ.get("KUBERNETES_SERVICE_PORT") or 443)
+        return _connects(host, port, "this pod's cluster")
+    named = os.environ.get("KUBECONFIG", "").split(os.pathsep)[0]
+    try:
+        path = Path(named) if named else Path.home() / ".kube" / "config"
+    except RuntimeError:
+        return "not asked: no KUBECONFIG, and this user has no home folder"
+    if not path.is_file():
+        return f"not asked: no kubeconfig at {path}"
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    current = values["current-context"]
+    context = next(row["context"] for row in values["contexts"] if row["name"] == current)
+    server = next(row["cluster"]["server"] for row in values["clusters"] if row["name"] == context["cluster"])
+    parts = urlsplit(server)
+    return _connects(str(parts.hostname), parts.port or (80 if parts.scheme == "http" else 443), f"context {current}")
+
+
+def _kfp(endpoint: str) -> str:
+    if not endpoint:
+        return "not asked: name one with --endpoint or KFP_ENDPOINT"
+    return _answers(endpoint if "://" in endpoint else f"http://{endpoint}")
+
+
+def _connects(host: str, port: int, what: str) -> str:
+    with socket.create_connection((host, port), timeout=SECONDS):
+        return f"yes, {what} answers at {host}:{port}"
+
+
+def _answers(address: str) -> str:
+    """Whether anything answers there: an answer that refuses is one."""
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    if urlsplit(address).scheme not in ("http", "https"):
+        raise ConfigError(f"{address} must be an http or https address")
+    try:
+        with urlopen(Request(address, method="HEAD"), timeout=SECONDS):
+            return f"yes, {address}"
+    except HTTPError as error:
+        return f"yes, {address} (answers {error.code})"
