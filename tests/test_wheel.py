@@ -87,3 +87,16 @@ def test_a_run_beside_foreign_pipelines_and_components_takes_its_own(
     assert "TEST, " in out and (tmp_path / "first" / "bundle" / "bundle.json").is_file()
     succeed(installed, "-m", "natix_lib.cli", *run, tmp_path / "second", cwd=here, env=clean)  # all is cached
     assert (tmp_path / "second" / "report.html").is_file()
+
+
+def test_the_base_install_from_the_wheel_alone_predicts(wheel: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    venv.create(tmp_path / "base", with_pip=True)
+    python, natix = (tmp_path / "base" / "bin" / name for name in ("python", "natix"))
+    succeed(python, "-m", "pip", "install", "--quiet", wheel)
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    names = succeed(python, "-m", "pip", "list", "--format=freeze", env=clean).lower()
+    assert "onnxruntime==" in names and not re.search("^(torch|pyarrow|kfp|nvidia|pandas)", names, re.MULTILINE)
+    image = tiny_bundle / "golden" / "large.jpg"
+    answer = succeed(natix, "predict", "--bundle", tiny_bundle, image, cwd=tmp_path, env=clean)
+    assert answer.startswith('{"image": ')
+    assert "promise" in succeed(natix, "verify", "--bundle", tiny_bundle, cwd=tmp_path, env=clean)
