@@ -23,7 +23,6 @@ IMAGE_LABELS  = --build-arg VERSION=$(shell sed -n 's/^__version__ = "\(.*\)"/\1
 
 PIP  = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-	--no-strip-extras \
 	--no-emit-package torch -c requirements-torch.lock pyproject.toml
 
 .DEFAULT_GOAL := help
