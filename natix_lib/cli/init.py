@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from natix_lib import grammar
 from natix_lib.cli.options import Overrides, path_of
 from natix_lib.errors import ConfigError, printable
 from natix_lib.files import JsonDict, require_new, write_bytes
@@ -30,6 +29,8 @@ def place_of(text: str) -> str:
     Raises:
         ConfigError: If it is neither.
     """
+    from natix_lib import grammar  # here, because it brings pydantic
+
     try:
         if grammar.scheme(text):
             return grammar.place(text)
