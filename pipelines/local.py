@@ -11,57 +11,45 @@ are replaced while a pipeline runs: see `natix_pipelines.step_process` and `nati
 
 import contextlib
 import fcntl
-import io
+import json
 import logging
 import os
-import re
 import shutil
-import signal
 import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import yaml
 from kfp import dsl, local
 from kfp.local import cache as kfp_cache
 from kfp.local import subprocess_task_handler
 
+<<<<<<< HEAD
 from natix_lib import errors, run_cache, storage
+=======
+from natix_lib import storage
+>>>>>>> 423600a (natix run shows each step's state, a bar with rate and time left, the device, warnings once, what the cache has saved and what the bundle promises; a pipe hears of a long step every 30 s; a note can follow split)
 from natix_lib.config import Config
 from natix_lib.config.step_settings import step_settings
 from natix_lib.contracts import STEPS
-from natix_lib.errors import ConfigError, NatixError, StorageError
+from natix_lib.errors import ConfigError, StorageError
 from natix_lib.files import require_new, write_bytes
 from natix_pipelines import step_process
+<<<<<<< HEAD
 from natix_pipelines.step_cache import CHANGED, StepCache, work_of
+=======
+from natix_pipelines.run_log import Display, RunLog
+from natix_pipelines.step_cache import StepCache
+>>>>>>> 423600a (natix run shows each step's state, a bar with rate and time left, the device, warnings once, what the cache has saved and what the bundle promises; a pipe hears of a long step every 30 s; a note can follow split)
 from natix_pipelines.targets import local_target
 from natix_pipelines.training import build
 
 CONFIG, LOG = "config.yaml", "run.log"
 AT_TOP = {"bundle", "report"}  # published where a person looks first, not below their step
 REWRITTEN = "python3"  # KFP's local runner replaces this text wherever it stands in a parameter
-INDENT = "    "  # before each line of a step, and before no line of KFP's own
-COLOUR = re.compile(r"\x1b\[\d+m")
-EXECUTOR = re.compile(r"\s*($|\[KFP Executor|[][{}\"])")  # what KFP's executor prints of a step: its log and its JSON
-STARTED = re.compile(r"Executing task '([\w-]+)'")
-CACHED = re.compile(r"Task ([\w-]+) cache hit")
-REPEATED = re.compile(CHANGED.format(r"([\w-]+)"))
-ENDED = re.compile(r"Task '([\w-]+)' finished with status (\w+)")
-TRACEBACK = INDENT + "Traceback (most recent call last):"
-RAISED = re.compile(r"natix_lib\.errors\.(\w+): (.*)")
 FICLONE = 0x40049409  # Linux' ioctl: share the blocks of another file until one of the two is written
-
-
-class Display(Protocol):
-    """What shows a run."""
-
-    def started(self, step: str) -> None: ...
-    def line(self, step: str, text: str) -> None: ...
-    def repeated(self, step: str) -> None: ...
-    def finished(self, step: str, cached: bool) -> None: ...
-    def failed(self, step: str) -> None: ...
 
 
 def run(config: Config, output: Path, cache: Path | None, display: Display) -> None:
@@ -81,6 +69,7 @@ def run(config: Config, output: Path, cache: Path | None, display: Display) -> N
     require_new(output)
     config, arguments = prepared(config)
     place = _writable(cache)
+<<<<<<< HEAD
     log = _Log(display)
     with run_cache.in_use(place):
         try:
@@ -107,6 +96,17 @@ def prepared(config: Config) -> tuple[Config, dict[str, Any]]:
     if is_folder(config.model.backbone_id):
         arguments["backbone_version"] = storage.fingerprint(config.model.backbone_id)
     return config, arguments
+=======
+    log = RunLog(display)
+    try:
+        with _listening(log), _replaced(place / "artifacts", log, config):
+            local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(place / "artifacts"))
+            outputs = build(local_target(), config)(**arguments).outputs
+    except RuntimeError as error:
+        raise log.error(place) from error
+    config_text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    _publish(outputs, output, {CONFIG: config_text, LOG: log.text()})
+>>>>>>> 423600a (natix run shows each step's state, a bar with rate and time left, the device, warnings once, what the cache has saved and what the bundle promises; a pipe hears of a long step every 30 s; a note can follow split)
 
 
 def _absolute(config: Config) -> Config:
@@ -147,13 +147,27 @@ def is_folder(uri: str) -> bool:
 
 
 @contextlib.contextmanager
+<<<<<<< HEAD
 def _replaced(place: Path, log: "_Log", config: Config) -> Iterator[None]:
     """Let KFP start its tasks and look for finished ones in our way."""
     steps = StepCache(str(run_cache.steps_folder(place)), work=work_of(config))
+=======
+def _replaced(artifacts: Path, log: RunLog, config: Config) -> Iterator[None]:
+    """Let KFP start its tasks and look for finished ones in our way."""
+>>>>>>> 423600a (natix run shows each step's state, a bar with rate and time left, the device, warnings once, what the cache has saved and what the bundle promises; a pipe hears of a long step every 30 s; a note can follow split)
 
     def run_step(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
         log.code = step_process.run(full_command, env_vars)
+        if not log.code and (splits := _path_of("splits", full_command)):
+            log.notes = _after_split(splits, config)
         return log.code
+
+    def take_kept(step: str, outputs: dict[str, Any], seconds: float) -> None:
+        if "splits" in outputs:
+            log.notes = _after_split(Path(outputs["splits"].path), config)
+        log.finished(step, True, seconds)
+
+    steps = StepCache(str(artifacts / ".steps"), take_kept)
 
     before = subprocess_task_handler.run_local_subprocess, kfp_cache.get_local_cache
     subprocess_task_handler.run_local_subprocess, kfp_cache.get_local_cache = run_step, lambda: steps
@@ -163,8 +177,25 @@ def _replaced(place: Path, log: "_Log", config: Config) -> Iterator[None]:
         subprocess_task_handler.run_local_subprocess, kfp_cache.get_local_cache = before
 
 
+def _path_of(output: str, command: list[str]) -> Path | None:
+    """Where the step that a command runs writes an artifact; None when it has none of this name."""
+    executor_input = json.loads(command[command.index("--executor_input") + 1])
+    artifact = executor_input["outputs"].get("artifacts", {}).get(output)
+    return Path(artifact["artifacts"][0]["uri"]) if artifact else None
+
+
+def _after_split(splits: Path, config: Config) -> list[str]:
+    """What a person should know of a division before training begins, lines.
+
+    Args:
+        splits: The file splits.json of this run, just made or from the cache.
+        config: The run's config.
+    """
+    return []
+
+
 @contextlib.contextmanager
-def _listening(log: "_Log") -> Iterator[None]:
+def _listening(log: RunLog) -> Iterator[None]:
     """Take what KFP says: most of it on stdout, its cache hits through the root logger; its own deprecations not."""
     root, handler = logging.getLogger(), logging.StreamHandler(log)
     level = root.level
@@ -179,6 +210,7 @@ def _listening(log: "_Log") -> Iterator[None]:
         root.removeHandler(handler)
 
 
+<<<<<<< HEAD
 class _Log(io.TextIOBase):
     """Takes what KFP prints, tells the display, and keeps the lines.
 
@@ -260,6 +292,8 @@ def _signal(code: int) -> str:
     return f"was ended by {name}{hint}"
 
 
+=======
+>>>>>>> 423600a (natix run shows each step's state, a bar with rate and time left, the device, warnings once, what the cache has saved and what the bundle promises; a pipe hears of a long step every 30 s; a note can follow split)
 def _publish(outputs: dict[str, dsl.Artifact], output: Path, texts: dict[str, str]) -> None:
     """Put the artifacts and texts into `output`, which appears whole."""
     partial = output.with_name(f".{output.name}.{os.getpid()}.part")
