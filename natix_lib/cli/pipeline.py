@@ -115,7 +115,7 @@ def _print_result(output: Path, summary: str) -> None:
         ("selective_risk", "error of accepted"),
     ):
         _say(console, f"  {title:<18}{_with_interval(metrics[name])}")
-    _say(console, f"  {'majority class':<18}{_with_interval(baseline['accuracy'])}  (always {baseline['class']})")
+    _say(console, f"  {'majority class':<18}{_with_interval(baseline['accuracy'])} (always {baseline['class']})")
     _say(console, f"\npromise   {_promise(evaluation['policy'])}")
     if warnings := evaluation["warnings"]:
         _say(console, f"warnings  {len(warnings)}, the first lines of the report; the first: {warnings[0]}")
@@ -153,5 +153,5 @@ def _with_interval(metric: dict[str, Any]) -> str:
         return "none accepted"
     text = f"{metric['value']:.3f}"
     if metric.get("low") is not None:
-        text += f"  [{metric['low']:.3f}, {metric['high']:.3f}]"
+        text += f" [{metric['low']:.3f}, {metric['high']:.3f}]"
     return text

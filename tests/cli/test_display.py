@@ -81,15 +81,15 @@ def test_a_terminal_keeps_what_has_ended_and_no_line_is_cut_or_folded(
 @pytest.mark.parametrize(
     "columns, at_work, below",
     [
-        (80, r"images  ━{17}─{7}  5/7  6\.\d/s  \d\.\d s left$", "  then split, train, export"),
+        (80, r"images  ━{17}─{7}  5/7  [2-6]\.\d/s  \d\.\d s left$", "  then split, train, export"),
         (40, r"━{3}─{2}  5/7  \d\.\d s left$", "  then split, train, export"),
-        (20, r"ingest  0\.\d s  5/7$", "  then split, tra…"),
+        (20, r"ingest  \d\.\d s  5…$", "  then split, tra…"),
     ],
 )
 def test_a_terminal_shows_how_far_the_step_at_work_is_and_what_waits(
     columns: int, at_work: str, below: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = terminal.while_at_work(on_a_terminal(columns, monkeypatch), "5/7")
+    written = terminal.while_at_work(on_a_terminal(columns, monkeypatch), "  5[/…]")
     *_, line, then = terminal.screen(written, columns)
     assert re.match(r". ingest  \d\.\d s?", line) and re.search(at_work, line), line
     assert then == below
