@@ -26,8 +26,8 @@ PAGE = """\
 # What `natix run` shows
 
 Real runs on {images} drawn images with a random backbone, on a terminal of {columns} columns; `make screens` writes
-this page anew. The last two lines of a run at work are redrawn; what stands above them stays. In a pipe, a log of a CI and a
-dumb terminal the same comes as plain lines, when a step begins and ends, and every 30 s between.
+this page anew. The last two lines of a run at work are redrawn; what stands above them stays. In a pipe, a log of a CI
+and a dumb terminal the same comes as plain lines, when a step begins and ends, and every 30 s between.
 
 ## At work
 `{run}`

@@ -58,8 +58,8 @@ def test_a_terminal_shows_a_line_for_each_step_then_the_result(finished: tuple[P
     assert shown[-1].endswith("out/report.html") and len(shown) < 35
     assert any(line.startswith("promise   none, the accept rule is uncertified: needs at least") for line in shown)
     assert any(re.fullmatch(r"done    train       .*  c(pu|uda), .*", line) for line in shown)
-    at_work = terminal.screen(terminal.while_at_work(text, "images  "), 80)
-    assert re.search(r"ingest  .* s  images  [━─]{24}  \d+/120", "\n".join(at_work)) and "then " in at_work[-1]
+    at_work = terminal.screen(terminal.while_at_work(text, "TEST images  "), 80)
+    assert re.fullmatch(r". evaluate  .* s  TEST images  [━─]{24}  .*\d+/24.*", at_work[-1])
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
     log = (folder / "out" / "run.log").read_text()
     assert "Executing task 'train'" in log and "epochs: 10/10 train/loss" in log and "\x1b" not in log

@@ -1,8 +1,12 @@
+import json
 import os
 import signal
 from pathlib import Path
 
 import pytest
+from kfp import dsl
+from kfp.local import cache as kfp_cache
+from kfp.local import subprocess_task_handler
 
 from natix_lib import config
 from natix_lib.errors import ConfigError, DataError, NatixError, StorageError
@@ -151,3 +155,30 @@ def test_a_user_without_a_home_is_told_to_name_a_cache(tmp_path: Path, monkeypat
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"cache .*natix cannot be written, Not a directory: name a folder"):
         local.run(settings(tmp_path), tmp_path / "out", None, Recorder())
+
+
+def test_what_follows_from_a_division_is_noted_when_split_has_run_and_when_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_after_split", lambda splits, config: [f"told of {splits.name}"])
+    splits = tmp_path / "splits"
+    splits.write_text("{}")
+    artifact = {"artifacts": [{"name": "splits", "uri": str(splits)}]}
+    commands = [
+        ["sh", "-c", code, "sh", "--executor_input", json.dumps({"outputs": {"artifacts": artifacts}})]
+        for code, artifacts in (("true", {"splits": artifact}), ("exit 1", {"splits": artifact}), ("true", {}))
+    ]
+    display = Recorder()
+    log = RunLog(display)
+    with local._replaced(tmp_path / "artifacts", log, settings(tmp_path)):
+        notes = []
+        for command in commands:
+            log.notes = []
+            subprocess_task_handler.run_local_subprocess(command)
+            notes.append(log.notes)
+        steps = kfp_cache.get_local_cache()
+        key = steps.compute_key("comp-split", "image", ["run"], {})
+        steps.put(key, {"splits": dsl.Artifact(name="splits", uri=str(splits))})
+        assert set(steps.get(key)) == {"splits"}
+    assert notes == [["told of splits"], [], []]
+    assert display.events == ["cached split"] and display.notes == ["split: told of splits"]
