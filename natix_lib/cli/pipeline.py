@@ -84,6 +84,7 @@ def _run_pipeline(load: Callable[[], "Config"], output: Path, cache: Path | None
     """Run the pipeline; `again` is the command that goes on when this one is told to stop."""
     from natix_lib.stopping import stoppable
 
+    require_new(output)
     try:
         with stoppable():
             from natix_lib.cli.display import RunDisplay

@@ -83,7 +83,7 @@ def test_a_terminal_keeps_what_has_ended_and_no_line_is_cut_or_folded(
     [
         (80, r"images  ━{17}─{7}  5/7  [2-6]\.\d/s  \d\.\d s left$", "  then split, train, export"),
         (40, r"━{3}─{2}  5/7  \d\.\d s left$", "  then split, train, export"),
-        (20, r"ingest  \d\.\d s  5…$", "  then split, tra…"),
+        (20, r"ingest  \d\.\d s  5…$", "  then split, trai…"),
     ],
 )
 def test_a_terminal_shows_how_far_the_step_at_work_is_and_what_waits(
