@@ -21,6 +21,7 @@ scrc: {alpha: 0.2, on_infeasible: empirical}
 export: {policy: calibrate}
 """
 RUN = "natix run -c my.yaml -o runs/first --cache cache"
+PIPED = "natix run -c my.yaml -o runs/third --cache cache -s evaluate.seed=1"
 FAILS = "natix run -c my.yaml -o runs/second --cache cache -s scrc.alpha=0.01 -s scrc.on_infeasible=fail"
 PAGE = """\
 # What `natix run` shows
@@ -55,7 +56,8 @@ Later, in train:
 {failed}
 ```
 
-## The same run in a pipe
+## In a pipe, with another evaluation
+`{pipes} 2>&1 | cat`
 ```
 {piped}
 ```
@@ -74,20 +76,18 @@ def main() -> None:
         done = written(folder, RUN)
         failed = written(folder, FAILS, code=2)
         cached = written(folder, RUN.replace("first", "again"))
-        piped = subprocess.run(
-            arguments(RUN.replace("first", "piped").replace("--cache cache", "--cache other")),
-            cwd=folder, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+        piped = subprocess.run(arguments(PIPED), cwd=folder, capture_output=True, text=True, check=True)
     content = PAGE.format(
         images=images,
         columns=COLUMNS,
         run=RUN,
         fails=FAILS,
-        reading=shown(terminal.while_at_work(done, r"ingest .* images .* left")),
-        training=shown(terminal.while_at_work(done, r"train .* features of TRAIN .* left")),
+        reading=shown(terminal.while_at_work(done, r"ingest .*images .*/")),
+        training=shown(terminal.while_at_work(done, r"train .*features of TRAIN .*/")),
         done=shown(done),
         cached=shown(cached),
         failed=shown(failed),
+        pipes=PIPED,
         piped=piped.stderr.rstrip(),
     )
     page.write_text(content, encoding="utf-8")
