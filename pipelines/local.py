@@ -35,7 +35,8 @@ from natix_lib.config import Config
 from natix_lib.config.step_settings import step_settings
 from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError, StorageError
-from natix_lib.files import require_new, write_bytes
+from natix_lib.files import read_json, require_new, write_bytes
+from natix_lib.steps.certifiable import say_what_can_be_certified
 from natix_pipelines import step_process
 <<<<<<< HEAD
 from natix_pipelines.step_cache import CHANGED, StepCache, work_of
@@ -191,7 +192,7 @@ def _after_split(splits: Path, config: Config) -> list[str]:
         splits: The file splits.json of this run, just made or from the cache.
         config: The run's config.
     """
-    return []
+    return say_what_can_be_certified(read_json(splits), config)
 
 
 @contextlib.contextmanager

@@ -147,7 +147,7 @@ class RunDisplay:
 
     def note(self, step: str, text: str) -> None:
         """What a finished step means for the run; it stays."""
-        self._sentence(f"{step}: {text}", "")
+        self._sentence(text, "yellow" if text.startswith(WARNING) else "")
 
     def repeated(self, step: str) -> None:
         """A step's cached result was changed, so the step begins anew."""

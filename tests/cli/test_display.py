@@ -55,7 +55,7 @@ def test_a_log_gets_lines_when_a_step_begins_and_ends_and_no_escapes() -> None:
         "warning: 2 more of ingest, in the log",
         "done    ingest      3.4 s",
         "cached  split       1m 12s saved",
-        "split: 34 groups in VAL_CALIB; alpha 0.05 needs 72 without an error",
+        "34 groups in VAL_CALIB; alpha 0.05 needs 72 without an error",
         "start   train",
         "failed  train       0.3 s",
         "log     cache/failed.log",
