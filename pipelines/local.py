@@ -26,11 +26,7 @@ from kfp import dsl, local
 from kfp.local import cache as kfp_cache
 from kfp.local import subprocess_task_handler
 
-<<<<<<< HEAD
-from natix_lib import errors, run_cache, storage
-=======
-from natix_lib import storage
->>>>>>> 423600a (natix run shows each step's state, a bar with rate and time left, the device, warnings once, what the cache has saved and what the bundle promises; a pipe hears of a long step every 30 s; a note can follow split)
+from natix_lib import run_cache, storage
 from natix_lib.config import Config
 from natix_lib.config.step_settings import step_settings
 from natix_lib.contracts import STEPS
@@ -38,12 +34,8 @@ from natix_lib.errors import ConfigError, StorageError
 from natix_lib.files import read_json, require_new, write_bytes
 from natix_lib.steps.certifiable import say_what_can_be_certified
 from natix_pipelines import step_process
-<<<<<<< HEAD
-from natix_pipelines.step_cache import CHANGED, StepCache, work_of
-=======
 from natix_pipelines.run_log import Display, RunLog
-from natix_pipelines.step_cache import StepCache
->>>>>>> 423600a (natix run shows each step's state, a bar with rate and time left, the device, warnings once, what the cache has saved and what the bundle promises; a pipe hears of a long step every 30 s; a note can follow split)
+from natix_pipelines.step_cache import StepCache, work_of
 from natix_pipelines.targets import local_target
 from natix_pipelines.training import build
 
@@ -70,8 +62,7 @@ def run(config: Config, output: Path, cache: Path | None, display: Display) -> N
     require_new(output)
     config, arguments = prepared(config)
     place = _writable(cache)
-<<<<<<< HEAD
-    log = _Log(display)
+    log = RunLog(display)
     with run_cache.in_use(place):
         try:
             with _listening(log), _replaced(place, log, config):
@@ -97,17 +88,6 @@ def prepared(config: Config) -> tuple[Config, dict[str, Any]]:
     if is_folder(config.model.backbone_id):
         arguments["backbone_version"] = storage.fingerprint(config.model.backbone_id)
     return config, arguments
-=======
-    log = RunLog(display)
-    try:
-        with _listening(log), _replaced(place / "artifacts", log, config):
-            local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(place / "artifacts"))
-            outputs = build(local_target(), config)(**arguments).outputs
-    except RuntimeError as error:
-        raise log.error(place) from error
-    config_text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    _publish(outputs, output, {CONFIG: config_text, LOG: log.text()})
->>>>>>> 423600a (natix run shows each step's state, a bar with rate and time left, the device, warnings once, what the cache has saved and what the bundle promises; a pipe hears of a long step every 30 s; a note can follow split)
 
 
 def _absolute(config: Config) -> Config:
@@ -148,14 +128,8 @@ def is_folder(uri: str) -> bool:
 
 
 @contextlib.contextmanager
-<<<<<<< HEAD
-def _replaced(place: Path, log: "_Log", config: Config) -> Iterator[None]:
+def _replaced(place: Path, log: RunLog, config: Config) -> Iterator[None]:
     """Let KFP start its tasks and look for finished ones in our way."""
-    steps = StepCache(str(run_cache.steps_folder(place)), work=work_of(config))
-=======
-def _replaced(artifacts: Path, log: RunLog, config: Config) -> Iterator[None]:
-    """Let KFP start its tasks and look for finished ones in our way."""
->>>>>>> 423600a (natix run shows each step's state, a bar with rate and time left, the device, warnings once, what the cache has saved and what the bundle promises; a pipe hears of a long step every 30 s; a note can follow split)
 
     def run_step(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
         log.code = step_process.run(full_command, env_vars)
@@ -168,7 +142,7 @@ def _replaced(artifacts: Path, log: RunLog, config: Config) -> Iterator[None]:
             log.notes = _after_split(Path(outputs["splits"].path), config)
         log.finished(step, True, seconds)
 
-    steps = StepCache(str(artifacts / ".steps"), take_kept)
+    steps = StepCache(str(run_cache.steps_folder(place)), take_kept, work_of(config))
 
     before = subprocess_task_handler.run_local_subprocess, kfp_cache.get_local_cache
     subprocess_task_handler.run_local_subprocess, kfp_cache.get_local_cache = run_step, lambda: steps
@@ -211,90 +185,6 @@ def _listening(log: RunLog) -> Iterator[None]:
         root.removeHandler(handler)
 
 
-<<<<<<< HEAD
-class _Log(io.TextIOBase):
-    """Takes what KFP prints, tells the display, and keeps the lines.
-
-    Attributes:
-        code: The exit code of the last step that ended.
-    """
-
-    def __init__(self, display: Display) -> None:
-        self.code = 0
-        self._display = display
-        self._lines: list[str] = []
-        self._partial = ""
-        self._step = ""
-        self._begin = 0  # the first line of the step
-        self._failed = False
-
-    def write(self, text: str) -> int:
-        *whole, self._partial = (self._partial + text).split("\n")
-        for line in whole:
-            self._take(COLOUR.sub("", line))
-        return len(text)
-
-    def text(self) -> str:
-        """All lines so far."""
-        return "\n".join([*self._lines, self._partial]).rstrip() + "\n"
-
-    def _take(self, line: str) -> None:
-        self._lines.append(line)
-        if line.startswith(INDENT):
-            if not EXECUTOR.match(line):
-                self._display.line(self._step, line.strip())
-        elif match := STARTED.search(line):
-            self._step, self._begin = match[1], len(self._lines)
-            self._display.started(self._step)
-        elif match := CACHED.search(line):
-            self._display.started(match[1])
-            self._display.finished(match[1], cached=True)
-        elif match := REPEATED.search(line):
-            self._display.repeated(match[1])
-        elif match := ENDED.search(line):
-            if match[2] == "SUCCESS":
-                self._display.finished(match[1], cached=False)
-            else:
-                self._failed = True
-                self._display.failed(match[1])
-
-    def error(self, place: Path) -> NatixError:
-        """The failed step's own error, read from its exit code and its last traceback."""
-        lines = [line.rstrip() for line in self._lines[self._begin :] if line.startswith(INDENT) and line.strip()]
-        reason = _reason(lines)
-        if self.code <= 128 and (match := RAISED.fullmatch(reason)):
-            error_class: Any = getattr(errors, match[1], NatixError)
-            error: NatixError = error_class(match[2])
-            return error
-        if not self._failed:
-            self._display.failed(self._step)
-        write_bytes(place / run_cache.FAILED_LOG, self.text().encode())
-        how = _signal(self.code) if self.code > 128 else f"failed: {reason}"
-        step = f"step {self._step}" if self._step else "the run"
-        return NatixError(f"{step} {how} (log: {place / run_cache.FAILED_LOG})")
-
-
-def _reason(lines: list[str]) -> str:
-    """The error at the end of the last traceback, of one of ours if there is any; else the last line."""
-    ends = [
-        next((line.strip() for line in lines[number + 1 :] if not line.startswith(INDENT + " ")), "")
-        for number, line in enumerate(lines)
-        if line == TRACEBACK
-    ]
-    ours = [line for line in ends if RAISED.fullmatch(line)]
-    return (ours or ends or [line.strip() for line in lines] or [""])[-1]
-
-
-def _signal(code: int) -> str:
-    name = signal.Signals(code - 128).name if code - 128 in signal.valid_signals() else f"exit code {code}"
-    hint = ""
-    if name == "SIGKILL":
-        hint = ", most often for want of memory: try a smaller batch_size, fewer num_workers or a larger machine"
-    return f"was ended by {name}{hint}"
-
-
-=======
->>>>>>> 423600a (natix run shows each step's state, a bar with rate and time left, the device, warnings once, what the cache has saved and what the bundle promises; a pipe hears of a long step every 30 s; a note can follow split)
 def _publish(outputs: dict[str, dsl.Artifact], output: Path, texts: dict[str, str]) -> None:
     """Put the artifacts and texts into `output`, which appears whole."""
     partial = output.with_name(f".{output.name}.{os.getpid()}.part")

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
-from natix_lib import errors
+from natix_lib import errors, run_cache
 from natix_lib.errors import NatixError
 from natix_lib.files import write_bytes
 from natix_pipelines.step_cache import CHANGED
@@ -103,8 +103,8 @@ class RunLog(io.TextIOBase):
         """
         lines = [line.rstrip() for line in self._lines[self._first :] if line.startswith(INDENT) and line.strip()]
         reason = _reason(lines)
-        write_bytes(place / "failed.log", self.text().encode())
-        self._display.failed(self._step or "pipeline", place / "failed.log")
+        write_bytes(place / run_cache.FAILED_LOG, self.text().encode())
+        self._display.failed(self._step or "pipeline", place / run_cache.FAILED_LOG)
         if self.code <= 128 and (match := RAISED.fullmatch(reason)):
             error_class: Any = getattr(errors, match[1], NatixError)
             error: NatixError = error_class(match[2])

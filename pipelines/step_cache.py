@@ -5,8 +5,6 @@ it, written before the cache's entry: of a file its own, of a folder its manifes
 So a dataset is read once when it is used again, and not once more when it is written. A result that was changed or
 lost makes its step run again; one that was never finished has no entry.
 
-What a step took stands in its entry, so that a run can say what the cache has saved.
-
 A step's inputs stand in its key by their content and not, as with KFP, by their path: a step that is repeated and
 gives the same bytes makes nothing after it run again.
 
@@ -16,15 +14,10 @@ else decides how long it takes. It is written before the entry and no key depend
 
 import contextlib
 import logging
-<<<<<<< HEAD
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-=======
-import time
-from collections.abc import Callable
->>>>>>> 423600a (natix run shows each step's state, a bar with rate and time left, the device, warnings once, what the cache has saved and what the bundle promises; a pipe hears of a long step every 30 s; a note can follow split)
 from pathlib import Path
 from typing import Any
 
@@ -38,27 +31,21 @@ from natix_lib.files import JsonDict, file_table, read_json, sha256_file, write_
 from natix_lib.run_cache import RECORD, read_record
 
 CHANGED = "cached {} was changed: repeated"
-SECONDS = "natix.seconds"  # beside an entry's outputs, whose names have no dot
 
 
 class StepCache(cache.LocalCache):  # type: ignore[misc]  # KFP has no types
     """KFP's local cache of tasks, which takes no artifact unseen."""
 
     def __init__(
-<<<<<<< HEAD
         self,
         cache_root: str,
         on_hit: Callable[[str, dict[str, Any], float], None] = lambda *hit: None,
         work: JsonDict | None = None,
-=======
-        self, cache_root: str, on_hit: Callable[[str, dict[str, Any], float], None] = lambda *hit: None
->>>>>>> 423600a (natix run shows each step's state, a bar with rate and time left, the device, warnings once, what the cache has saved and what the bundle promises; a pipe hears of a long step every 30 s; a note can follow split)
     ) -> None:
         """Keep entries below `cache_root`.
 
         Args:
             cache_root: A folder, which is made.
-<<<<<<< HEAD
             on_hit: Called with the step, its outputs and the seconds that it had taken, 0.0 where nothing says, before
                 the outputs are used again.
             work: What decides how long this run's steps take, as `work_of` gives it.
@@ -68,14 +55,6 @@ class StepCache(cache.LocalCache):  # type: ignore[misc]  # KFP has no types
         self._work = work or {}
         self._tasks: dict[str, _Task] = {}
         self._images: int | None = None  # that this run has ingested
-=======
-            on_hit: Called with the step, its outputs and the seconds that it had taken, before they are used again.
-        """
-        super().__init__(cache_root)
-        self._on_hit = on_hit
-        self._steps: dict[str, str] = {}
-        self._began = 0.0  # when the key of the task at work was asked for
->>>>>>> 423600a (natix run shows each step's state, a bar with rate and time left, the device, warnings once, what the cache has saved and what the bundle promises; a pipe hears of a long step every 30 s; a note can follow split)
 
     def compute_key(
         self, component_name: str, image: str, full_command: Any, arguments: Any, *rest: Any, **more: Any
@@ -85,12 +64,7 @@ class StepCache(cache.LocalCache):  # type: ignore[misc]  # KFP has no types
             name: _content(value) if isinstance(value, dsl.Artifact) else value for name, value in arguments.items()
         }
         key: str = super().compute_key(component_name, image, full_command, content, *rest, **more)
-<<<<<<< HEAD
         self._tasks[key] = _Task(component_name.removeprefix("comp-"), code_of(image), time.monotonic())
-=======
-        self._steps[key] = component_name.removeprefix("comp-")
-        self._began = time.monotonic()
->>>>>>> 423600a (natix run shows each step's state, a bar with rate and time left, the device, warnings once, what the cache has saved and what the bundle promises; a pipe hears of a long step every 30 s; a note can follow split)
         return key
 
     def get(self, key: str) -> dict[str, Any] | None:
@@ -98,13 +72,8 @@ class StepCache(cache.LocalCache):  # type: ignore[misc]  # KFP has no types
         outputs: dict[str, Any] | None = super().get(key)
         entry = Path(self._entry_path(key))
         if outputs is not None and all(_is_whole(value) for value in _artifacts(outputs)):
-<<<<<<< HEAD
             self._images = _images(outputs) or self._images
             self.use(key, outputs)
-=======
-            seconds = outputs.pop(SECONDS, 0.0)
-            self._on_hit(self._steps[key], outputs, seconds)
->>>>>>> 423600a (natix run shows each step's state, a bar with rate and time left, the device, warnings once, what the cache has saved and what the bundle promises; a pipe hears of a long step every 30 s; a note can follow split)
             return outputs
         if entry.exists():
             logging.warning(CHANGED.format(self._tasks[key].step))
@@ -126,14 +95,10 @@ class StepCache(cache.LocalCache):  # type: ignore[misc]  # KFP has no types
         seconds = round(time.monotonic() - task.asked, 1)
         for artifact in _artifacts(outputs):
             write_bytes(_sha256_path(artifact), _content(artifact).encode())
-<<<<<<< HEAD
         self._images = _images(outputs) or self._images
         record = {"step": task.step, "code": task.code, "seconds": seconds, "work": self._work}
         write_json(self._record(key), record | ({"images": self._images} if self._images else {}))
         super().put(key, outputs)
-=======
-        super().put(key, {**outputs, SECONDS: time.monotonic() - self._began})
->>>>>>> 423600a (natix run shows each step's state, a bar with rate and time left, the device, warnings once, what the cache has saved and what the bundle promises; a pipe hears of a long step every 30 s; a note can follow split)
 
     def _record(self, key: str) -> Path:
         return Path(self.cache_root) / f"{key}{RECORD}"

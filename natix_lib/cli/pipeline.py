@@ -44,8 +44,7 @@ def run(
     if dry_run:
         from natix_pipelines.dry_run import report
 
-        typer.echo("
-".join(report(load(), output, cache)))
+        typer.echo("\n".join(report(load(), output, cache)))
         return
     _run_pipeline(load, output, cache, "the same command")
 
