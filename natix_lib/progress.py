@@ -1,22 +1,47 @@
-"""Progress of a step as lines of a log: a pod has no terminal, and `natix run` draws its bar from the same lines."""
+"""What a step says of itself, as lines of a log: a pod has no terminal, and `natix run` draws its bar from them.
 
+Three forms have a meaning, all others are text: `what: done/total`, with details after it; `warning: ...`, which stays
+on the screen; `device: ...`, what the step computes on.
+"""
+
+import re
 import time
+from typing import NamedTuple
+
+WARNING, DEVICE = "warning: ", "device: "
+FORM = re.compile(r"(.+?): (\d+)/(\d+)(?: .*)?")
+
+
+class Progress(NamedTuple):
+    """How far a piece of work is: what it counts, how many are done, and how many there are, at least 1."""
+
+    what: str
+    done: int
+    total: int
+
+
+def read(line: str) -> Progress | None:
+    """The progress that a line tells; None when it tells none."""
+    match = FORM.fullmatch(line)
+    if not match or not int(match[3]):
+        return None
+    return Progress(match[1], int(match[2]), int(match[3]))
 
 
 class Lines:
     """Print what is done, at most once in `seconds` and at the end of each piece of work."""
 
     def __init__(self, seconds: float = 2.0) -> None:
-        """Print at most one progress line in `seconds`."""
+        """Print at most one progress line in `seconds`; 0 prints all."""
         self.seconds = seconds
         self._last = 0.0
 
-    def progress(self, what: str, done: int, total: int) -> None:
-        """`what: done/total`."""
+    def progress(self, what: str, done: int, total: int, details: str = "") -> None:
+        """`what: done/total details`."""
         now = time.monotonic()
         if done == total or now - self._last >= self.seconds:
             self._last = now
-            self.say(f"{what}: {done}/{total}")
+            self.say(f"{what}: {done}/{total} {details}".rstrip())
 
     def say(self, line: str) -> None:
         """Print a line at once."""

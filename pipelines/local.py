@@ -11,57 +11,38 @@ are replaced while a pipeline runs: see `natix_pipelines.step_process` and `nati
 
 import contextlib
 import fcntl
-import io
+import json
 import logging
 import os
-import re
 import shutil
-import signal
 import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import yaml
 from kfp import dsl, local
 from kfp.local import cache as kfp_cache
 from kfp.local import subprocess_task_handler
 
-from natix_lib import errors, run_cache, storage
+from natix_lib import run_cache, storage
 from natix_lib.config import Config
 from natix_lib.config.step_settings import step_settings
 from natix_lib.contracts import STEPS
-from natix_lib.errors import ConfigError, NatixError, StorageError
-from natix_lib.files import require_new, write_bytes
+from natix_lib.errors import ConfigError, StorageError
+from natix_lib.files import read_json, require_new, write_bytes
+from natix_lib.steps.certifiable import say_what_can_be_certified
 from natix_pipelines import step_process
-from natix_pipelines.step_cache import CHANGED, StepCache, work_of
+from natix_pipelines.run_log import Display, RunLog
+from natix_pipelines.step_cache import StepCache, work_of
 from natix_pipelines.targets import local_target
 from natix_pipelines.training import build
 
 CONFIG, LOG = "config.yaml", "run.log"
 AT_TOP = {"bundle", "report"}  # published where a person looks first, not below their step
 REWRITTEN = "python3"  # KFP's local runner replaces this text wherever it stands in a parameter
-INDENT = "    "  # before each line of a step, and before no line of KFP's own
-COLOUR = re.compile(r"\x1b\[\d+m")
-EXECUTOR = re.compile(r"\s*($|\[KFP Executor|[][{}\"])")  # what KFP's executor prints of a step: its log and its JSON
-STARTED = re.compile(r"Executing task '([\w-]+)'")
-CACHED = re.compile(r"Task ([\w-]+) cache hit")
-REPEATED = re.compile(CHANGED.format(r"([\w-]+)"))
-ENDED = re.compile(r"Task '([\w-]+)' finished with status (\w+)")
-TRACEBACK = INDENT + "Traceback (most recent call last):"
-RAISED = re.compile(r"natix_lib\.errors\.(\w+): (.*)")
 FICLONE = 0x40049409  # Linux' ioctl: share the blocks of another file until one of the two is written
-
-
-class Display(Protocol):
-    """What shows a run."""
-
-    def started(self, step: str) -> None: ...
-    def line(self, step: str, text: str) -> None: ...
-    def repeated(self, step: str) -> None: ...
-    def finished(self, step: str, cached: bool) -> None: ...
-    def failed(self, step: str) -> None: ...
 
 
 def run(config: Config, output: Path, cache: Path | None, display: Display) -> None:
@@ -81,7 +62,7 @@ def run(config: Config, output: Path, cache: Path | None, display: Display) -> N
     require_new(output)
     config, arguments = prepared(config)
     place = _writable(cache)
-    log = _Log(display)
+    log = RunLog(display)
     with run_cache.in_use(place):
         try:
             with _listening(log), _replaced(place, log, config):
@@ -147,13 +128,21 @@ def is_folder(uri: str) -> bool:
 
 
 @contextlib.contextmanager
-def _replaced(place: Path, log: "_Log", config: Config) -> Iterator[None]:
+def _replaced(place: Path, log: RunLog, config: Config) -> Iterator[None]:
     """Let KFP start its tasks and look for finished ones in our way."""
-    steps = StepCache(str(run_cache.steps_folder(place)), work=work_of(config))
 
     def run_step(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
         log.code = step_process.run(full_command, env_vars)
+        if not log.code and (splits := _path_of("splits", full_command)):
+            log.notes = _after_split(splits, config)
         return log.code
+
+    def take_kept(step: str, outputs: dict[str, Any], seconds: float) -> None:
+        if "splits" in outputs:
+            log.notes = _after_split(Path(outputs["splits"].path), config)
+        log.finished(step, True, seconds)
+
+    steps = StepCache(str(run_cache.steps_folder(place)), take_kept, work_of(config))
 
     before = subprocess_task_handler.run_local_subprocess, kfp_cache.get_local_cache
     subprocess_task_handler.run_local_subprocess, kfp_cache.get_local_cache = run_step, lambda: steps
@@ -163,8 +152,25 @@ def _replaced(place: Path, log: "_Log", config: Config) -> Iterator[None]:
         subprocess_task_handler.run_local_subprocess, kfp_cache.get_local_cache = before
 
 
+def _path_of(output: str, command: list[str]) -> Path | None:
+    """Where the step that a command runs writes an artifact; None when it has none of this name."""
+    executor_input = json.loads(command[command.index("--executor_input") + 1])
+    artifact = executor_input["outputs"].get("artifacts", {}).get(output)
+    return Path(artifact["artifacts"][0]["uri"]) if artifact else None
+
+
+def _after_split(splits: Path, config: Config) -> list[str]:
+    """What a person should know of a division before training begins, lines.
+
+    Args:
+        splits: The file splits.json of this run, just made or from the cache.
+        config: The run's config.
+    """
+    return say_what_can_be_certified(read_json(splits), config)
+
+
 @contextlib.contextmanager
-def _listening(log: "_Log") -> Iterator[None]:
+def _listening(log: RunLog) -> Iterator[None]:
     """Take what KFP says: most of it on stdout, its cache hits through the root logger; its own deprecations not."""
     root, handler = logging.getLogger(), logging.StreamHandler(log)
     level = root.level
@@ -177,87 +183,6 @@ def _listening(log: "_Log") -> Iterator[None]:
     finally:
         root.setLevel(level)
         root.removeHandler(handler)
-
-
-class _Log(io.TextIOBase):
-    """Takes what KFP prints, tells the display, and keeps the lines.
-
-    Attributes:
-        code: The exit code of the last step that ended.
-    """
-
-    def __init__(self, display: Display) -> None:
-        self.code = 0
-        self._display = display
-        self._lines: list[str] = []
-        self._partial = ""
-        self._step = ""
-        self._begin = 0  # the first line of the step
-        self._failed = False
-
-    def write(self, text: str) -> int:
-        *whole, self._partial = (self._partial + text).split("\n")
-        for line in whole:
-            self._take(COLOUR.sub("", line))
-        return len(text)
-
-    def text(self) -> str:
-        """All lines so far."""
-        return "\n".join([*self._lines, self._partial]).rstrip() + "\n"
-
-    def _take(self, line: str) -> None:
-        self._lines.append(line)
-        if line.startswith(INDENT):
-            if not EXECUTOR.match(line):
-                self._display.line(self._step, line.strip())
-        elif match := STARTED.search(line):
-            self._step, self._begin = match[1], len(self._lines)
-            self._display.started(self._step)
-        elif match := CACHED.search(line):
-            self._display.started(match[1])
-            self._display.finished(match[1], cached=True)
-        elif match := REPEATED.search(line):
-            self._display.repeated(match[1])
-        elif match := ENDED.search(line):
-            if match[2] == "SUCCESS":
-                self._display.finished(match[1], cached=False)
-            else:
-                self._failed = True
-                self._display.failed(match[1])
-
-    def error(self, place: Path) -> NatixError:
-        """The failed step's own error, read from its exit code and its last traceback."""
-        lines = [line.rstrip() for line in self._lines[self._begin :] if line.startswith(INDENT) and line.strip()]
-        reason = _reason(lines)
-        if self.code <= 128 and (match := RAISED.fullmatch(reason)):
-            error_class: Any = getattr(errors, match[1], NatixError)
-            error: NatixError = error_class(match[2])
-            return error
-        if not self._failed:
-            self._display.failed(self._step)
-        write_bytes(place / run_cache.FAILED_LOG, self.text().encode())
-        how = _signal(self.code) if self.code > 128 else f"failed: {reason}"
-        step = f"step {self._step}" if self._step else "the run"
-        return NatixError(f"{step} {how} (log: {place / run_cache.FAILED_LOG})")
-
-
-def _reason(lines: list[str]) -> str:
-    """The error at the end of the last traceback, of one of ours if there is any; else the last line."""
-    ends = [
-        next((line.strip() for line in lines[number + 1 :] if not line.startswith(INDENT + " ")), "")
-        for number, line in enumerate(lines)
-        if line == TRACEBACK
-    ]
-    ours = [line for line in ends if RAISED.fullmatch(line)]
-    return (ours or ends or [line.strip() for line in lines] or [""])[-1]
-
-
-def _signal(code: int) -> str:
-    name = signal.Signals(code - 128).name if code - 128 in signal.valid_signals() else f"exit code {code}"
-    hint = ""
-    if name == "SIGKILL":
-        hint = ", most often for want of memory: try a smaller batch_size, fewer num_workers or a larger machine"
-    return f"was ended by {name}{hint}"
 
 
 def _publish(outputs: dict[str, dsl.Artifact], output: Path, texts: dict[str, str]) -> None:

@@ -3,8 +3,10 @@
 KFP's own way to start a step leaves it running when the run is told to stop, and says of a failure neither the exit
 code nor the signal. Here this file, run as a script, stands between the run and the step. It starts the step in a
 process group of its own and reads its stdin, a pipe that the run alone holds open: the end of the pipe, by whatever
-the run has ended, ends the group. SIGTERM comes first, so that adapt writes a checkpoint. A pipe and not Linux'
-PR_SET_PDEATHSIG: macOS has none, and it would reach the shell that KFP starts and not the Python below it.
+the run has ended, ends the group. SIGTERM comes first, so that adapt writes a checkpoint; a run that is told to stop
+once more says so by SIGUSR1, which kills the group at once. SIGTERM to this script itself, which a service manager
+sends to all processes of a run, changes nothing: the run has it too. A pipe and not Linux' PR_SET_PDEATHSIG: macOS has
+none, and it would reach the shell that KFP starts and not the Python below it.
 """
 
 import contextlib
@@ -47,7 +49,12 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
             return process.wait()
         except BaseException:
             process.stdin.close()
-            _print(process.stdout)  # to its end: then no process of the step is left
+            try:
+                print(f"stopping, which may take {GRACE_SECONDS:.0f} s; Ctrl-C once more ends it at once")
+                _print(process.stdout)  # to its end: then no process of the step is left
+            except BaseException:  # told once more
+                process.send_signal(signal.SIGUSR1)
+                raise
             raise
 
 
@@ -58,6 +65,8 @@ def _print(lines: Iterable[str]) -> None:
 
 def main() -> None:
     """Start the step that the command line names, and end it with the run."""
+    signal.signal(signal.SIGUSR1, lambda *_: sys.exit(_kill(step.pid)))
+    signal.signal(signal.SIGTERM, lambda *_: None)  # and not SIG_IGN, which the step would inherit
     step = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, process_group=0)
     stopped = threading.Event()
 
@@ -71,9 +80,14 @@ def main() -> None:
     code = step.wait()
     if stopped.is_set():
         watch.join()
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(step.pid, signal.SIGKILL)  # what a step that was killed has left
+    _kill(step.pid)  # what a step that was killed has left
     sys.exit(code if code >= 0 else 128 - code)
+
+
+def _kill(group: int) -> int:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+    return 128 + signal.SIGKILL
 
 
 def _end(group: int) -> None:

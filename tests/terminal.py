@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+REDRAWN = "\r\x1b[2K"  # how Rich begins to erase what it has drawn
 TOKEN = re.compile(r"\x1b\[(\??)([\d;]*)([A-Za-z])|.", re.DOTALL)
 
 
@@ -31,6 +32,14 @@ class Terminal:
         except OSError:  # Linux says so that the slave is closed
             pass
 
+    def shows(self) -> str:
+        """What was written so far."""
+        return self._content.decode(errors="ignore")
+
+    def press(self, keys: str) -> None:
+        """Type on the keyboard."""
+        os.write(self._master, keys.encode())
+
     def text(self) -> str:
         """All that was written, once every program has closed its end."""
         self._reader.join()
@@ -38,8 +47,10 @@ class Terminal:
         return self._content.decode()
 
 
-def run(command: Sequence[str], columns: int, **environment: str) -> tuple[int, str]:
-    """Run a command with a terminal as stdin, stdout and stderr; its exit code and all that it has written.
+def start(
+    command: Sequence[str], columns: int, folder: Path = ROOT, **environment: str
+) -> tuple["subprocess.Popen[bytes]", Terminal]:
+    """Start a command in a folder, in a session of its own whose terminal it has as stdin, stdout and stderr.
 
     Not with COLUMNS and LINES, which tests in a process of pytest-xdist have from GNU readline: of another terminal.
     """
@@ -47,10 +58,29 @@ def run(command: Sequence[str], columns: int, **environment: str) -> tuple[int, 
     slave = terminal.slave
     inherited = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
     process = subprocess.Popen(
-        command, stdin=slave, stdout=slave, stderr=slave, cwd=ROOT, env={**inherited, "TERM": "xterm", **environment}
+        command,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        cwd=folder,
+        env={**inherited, "TERM": "xterm", **environment},
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so Ctrl-C reaches its processes
     )
     os.close(slave)
+    return process, terminal
+
+
+def run(command: Sequence[str], columns: int, folder: Path = ROOT, **environment: str) -> tuple[int, str]:
+    """Run a command as `start` does; its exit code and all that it has written."""
+    process, terminal = start(command, columns, folder, **environment)
     return process.wait(), terminal.text()
+
+
+def while_at_work(text: str, shown: str) -> str:
+    """What was written until the picture that last matches the pattern `shown` was whole, before it was redrawn."""
+    *_, last = re.finditer(shown, text)
+    return text[: text.index(REDRAWN, last.end())]
 
 
 def screen(text: str, columns: int) -> list[str]:

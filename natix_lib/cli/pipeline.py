@@ -3,11 +3,14 @@
 import importlib.resources
 import json
 import sys
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from natix_lib.cli import drawn
 from natix_lib.cli.extras import OF_A_RUN, require
@@ -32,15 +35,18 @@ def run(
     ] = False,
 ) -> None:
     """Run the whole pipeline here, under KFP's local runner."""
-    from natix_lib import config
 
-    settings = config.load(config_file, overrides or [])
+    def load() -> "Config":
+        from natix_lib import config
+
+        return config.load(config_file, overrides or [])
+
     if dry_run:
         from natix_pipelines.dry_run import report
 
-        typer.echo("\n".join(report(settings, output, cache)))
+        typer.echo("\n".join(report(load(), output, cache)))
         return
-    _run_pipeline(settings, output, cache, "the same command")
+    _run_pipeline(load, output, cache, "the same command")
 
 
 def demo(
@@ -70,44 +76,76 @@ def demo(
     path = output / "config.yaml"
     path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     again = f"natix run -c {path} -o {output / 'run'} --cache {output / 'cache'}"
-    _run_pipeline(config.load(path), output / "run", output / "cache", again)
+    _run_pipeline(lambda: config.load(path), output / "run", output / "cache", again)
 
 
-def _run_pipeline(settings: "Config", output: Path, cache: Path | None, again: str) -> None:
+def _run_pipeline(load: Callable[[], "Config"], output: Path, cache: Path | None, again: str) -> None:
     """Run the pipeline; `again` is the command that goes on when this one is told to stop."""
-    from natix_lib.cli.display import RunDisplay
     from natix_lib.stopping import stoppable
-    from natix_pipelines import local
 
+    require_new(output)
     try:
-        with stoppable(), RunDisplay(Console(file=sys.stderr)) as display:
-            local.run(settings, output, cache, display)
+        with stoppable():
+            from natix_lib.cli.display import RunDisplay
+            from natix_pipelines import local
+            from natix_pipelines.training import steps_of
+
+            settings = load()
+            steps = steps_of(settings.model.init_from_explora)
+            with RunDisplay(Console(file=sys.stderr), steps) as display:
+                local.run(settings, output, cache, display)
     except SystemExit:
-        typer.echo(f"stopped: {again} goes on after the last step that is done", err=True)
-        raise
-    _print_result(output)
+        if not (output / ARTIFACTS["report"].file).exists():  # else it came too late: the run is whole
+            typer.echo(f"stopped: {again} goes on after the last step that is done", err=True)
+            raise
+    _print_result(output, display.summary())
 
 
-def _print_result(output: Path) -> None:
-    bundle = ARTIFACTS["bundle"]
+def _print_result(output: Path, summary: str) -> None:
     evaluation = json.loads((output / "evaluate" / ARTIFACTS["evaluation"].file).read_text(encoding="utf-8"))
     metrics, baseline = evaluation["metrics"], evaluation["baseline"]
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"\nTEST, {evaluation['n']} images, read once through the bundle:")
+    bundle, report = (output / ARTIFACTS[name].file for name in ("bundle", "report"))
+    console = Console(highlight=False)
+    _say(console, f"\nTEST, {evaluation['n']} images in {evaluation['groups']} groups, read once through the bundle:")
     for name, title in (
         ("accuracy", "accuracy"),
         ("macro_f1", "macro-F1"),
         ("mcc", "MCC"),
         ("coverage", "coverage"),
-        ("selective_risk", "error rate of accepted"),
+        ("selective_risk", "error of accepted"),
     ):
-        console.print(f"  {title:<24}{_with_interval(metrics[name])}")
-    console.print(f"  {'majority class':<24}{_with_interval(baseline['accuracy'])}  (always {baseline['class']})")
+        _say(console, f"  {title:<18}{_with_interval(metrics[name])}")
+    _say(console, f"  {'majority class':<18}{_with_interval(baseline['accuracy'])} (always {baseline['class']})")
+    _say(console, f"\npromise   {_promise(evaluation['policy'])}")
     if warnings := evaluation["warnings"]:
-        console.print(
-            f"\n{len(warnings)} warnings, the first lines of the report; the first: {warnings[0]}", markup=False
+        _say(console, f"warnings  {len(warnings)}, the first lines of the report; the first: {warnings[0]}")
+    _say(console, f"time      {summary}")
+    for title, path in (("bundle", bundle), ("report", report)):
+        console.print(Text(f"{title:<10}{path}"), soft_wrap=True)
+
+
+def _promise(policy: dict[str, Any]) -> str:
+    """What the shipped policy promises of the images that it accepts."""
+    guarantee = policy["guarantee"]
+    if not guarantee:
+        return f"none: {policy['step']} chooses a threshold and certifies nothing"
+    if not guarantee["certified"]:
+        return f"none, the accept rule is uncertified: {guarantee['reason']}"
+    return (
+        f"certified: at most {guarantee['alpha']:g} of the accepted are wrong, with confidence "
+        f"{1 - guarantee['delta']:g}"
+    )
+
+
+def _say(console: Console, line: str) -> None:
+    """Print a line; on a terminal wrapped between words, later lines below the second column."""
+    if console.is_terminal:
+        indent = " " * 10
+        line = "\n".join(
+            "\n".join(textwrap.wrap(part, console.width, subsequent_indent=indent, break_long_words=False))
+            for part in line.split("\n")
         )
-    console.print(f"\nbundle  {output / bundle.file / bundle.manifest}\nreport  {output / ARTIFACTS['report'].file}")
+    console.print(Text(line), soft_wrap=True)
 
 
 def _with_interval(metric: dict[str, Any]) -> str:
@@ -115,5 +153,5 @@ def _with_interval(metric: dict[str, Any]) -> str:
         return "none accepted"
     text = f"{metric['value']:.3f}"
     if metric.get("low") is not None:
-        text += f"  [{metric['low']:.3f}, {metric['high']:.3f}]"
+        text += f" [{metric['low']:.3f}, {metric['high']:.3f}]"
     return text

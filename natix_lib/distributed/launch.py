@@ -18,7 +18,7 @@ import torch
 from natix_lib.config.hardware import Nodes
 from natix_lib.config.section import Section
 from natix_lib.distributed.exchange import Answer
-from natix_lib.distributed.processes import compute_in_processes, say_when_no_gpu
+from natix_lib.distributed.processes import compute_in_processes, say_device
 
 
 def launch(
@@ -53,7 +53,7 @@ def launch(
         from natix_lib.distributed.trainjob import compute_on_nodes  # needs a package that few installations have
 
         return compute_on_nodes(step, worker, values, inputs, num_gpus, nodes)
-    say_when_no_gpu(num_gpus)
+    say_device(num_gpus)
     processes = processes_for(num_gpus, None)
     if processes == 1:
         return compute()

@@ -13,7 +13,7 @@ from pathlib import Path
 from natix_lib import storage
 from natix_lib.contracts import ARTIFACTS, read_manifest
 from natix_lib.distributed.exchange import FAULT, FIGURES, INPUTS, REQUEST, TENSORS, leave_reason
-from natix_lib.distributed.processes import say_when_no_gpu, torchrun
+from natix_lib.distributed.processes import say_device, torchrun
 from natix_lib.errors import NatixError
 from natix_lib.files import read_json, write_json
 from natix_lib.stopping import stoppable
@@ -33,7 +33,7 @@ def serve(worker: str, uri: str, folder: Path) -> int:
     code = 2
     try:
         request = read_json(storage.fetch_file(f"{uri}/{REQUEST}", folder))
-        say_when_no_gpu(request["processes"])
+        say_device(request["processes"])
         inputs = {name: str(_fetch_input(name, uri, folder)) for name in request[INPUTS]}
         write_json(folder / REQUEST, {**request, INPUTS: inputs})
         code = torchrun(worker, folder, f"--nproc-per-node={request['processes']}")

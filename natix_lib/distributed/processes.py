@@ -22,6 +22,7 @@ from natix_lib.distributed.exchange import INPUTS, REQUEST, Answer, Compute, ans
 from natix_lib.distributed.world import World
 from natix_lib.errors import NatixError
 from natix_lib.files import read_json, write_json
+from natix_lib.progress import DEVICE
 from natix_lib.stopping import stoppable
 
 GRACE_SECONDS = 25.0  # for a checkpoint after SIGTERM; Kubernetes gives a pod 30
@@ -50,10 +51,14 @@ def compute_in_processes(
     return answer(folder, torchrun(worker, folder, "--standalone", f"--nproc-per-node={processes}"))
 
 
-def say_when_no_gpu(num_gpus: int) -> None:
-    """Say that a GPU was asked for and is not here: a driver or an image that lacks CUDA makes no other sign."""
-    if num_gpus and not torch.cuda.is_available():
-        print("no GPU found: computing on the CPU", flush=True)
+def say_device(num_gpus: int) -> None:
+    """Say on what is computed, and when GPUs were asked for and none is here: no CUDA makes no other sign."""
+    if torch.cuda.is_available():
+        device = f"cuda, {max(1, num_gpus)} x {torch.cuda.get_device_name()}"
+    else:
+        threads = torch.get_num_threads()
+        device = f"cpu, {threads} thread{'s'[: threads != 1]}{', no GPU found' if num_gpus else ''}"
+    print(f"{DEVICE}{device}", flush=True)
 
 
 def torchrun(worker: str, folder: Path, *options: str) -> int:

@@ -4,6 +4,7 @@ Works in one process and in each of several that torchrun has started; then ever
 """
 
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -151,6 +152,11 @@ def adapt_backbone(
             )
             try:
                 trainer.fit(learner, stream_loader(feed.images, stream, feed.num_workers))
+            except (
+                SystemExit
+            ) as stop:  # Lightning's own ends are 0 at SIGTERM, which would pass for done, and 1 at Ctrl-C
+                by_hand = isinstance(stop.__context__, KeyboardInterrupt)
+                raise SystemExit(128 + (signal.SIGINT if by_hand else signal.SIGTERM)) from stop
             except TrainingError as error:
                 kept = checkpoints.newest() if checkpoints else None
                 raise TrainingError(f"{error}; the last checkpoint is {kept or 'none'}") from error

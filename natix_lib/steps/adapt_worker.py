@@ -24,8 +24,6 @@ from natix_lib.files import JsonDict, read_json
 from natix_lib.progress import Lines
 from natix_lib.transform import Transform
 
-LINES = 20  # of progress in a run
-
 
 @dataclass(frozen=True)
 class Inputs:
@@ -64,13 +62,11 @@ def compute(settings: AdaptSettings, inputs: Inputs) -> Answer:
     mean, std = (tuple(manifest[key]) for key in ("image_mean", "image_std"))
     world, lines = World.from_environment(), Lines()
     explora, image_size = settings.explora, settings.image_size
-    every = max(1, explora.steps // LINES)
 
     def say(learner: Learner) -> None:
-        done = learner.step_number
-        if world.first and (done % every == 0 or done == explora.steps):
+        if world.first:
             losses = " ".join(f"{name} {learner.history[-1][name]:.4f}" for name in LOSSES)
-            lines.say(f"step {done}/{explora.steps}: {losses}")
+            lines.progress("steps", learner.step_number, explora.steps, losses)
 
     adapted = adapt_backbone(
         load_backbone(inputs.backbone, inputs.description),

@@ -23,7 +23,7 @@ from natix_lib.data.rows import Row, Source, some
 from natix_lib.data.sources import open_source
 from natix_lib.errors import DataError, StorageError
 from natix_lib.files import canonical_json, sha256_bytes, write_csv
-from natix_lib.progress import Lines
+from natix_lib.progress import WARNING, Lines
 
 WINDOW = 256  # images in memory at once
 
@@ -75,7 +75,7 @@ def _write(
     rows, names_left_out = without_names(rows)
     warnings = [*source.warnings, *doubts, *names_left_out]
     for warning in warnings:
-        lines.say(f"warning: {warning}")
+        lines.say(f"{WARNING}{warning}")
     names, labels, positive = resolve_classes(
         [row.id for row in rows], [row.label for row in rows], source.class_names, data, ingest_settings.num_classes
     )
@@ -113,7 +113,7 @@ def _write(
         )
     contradicting = contradictions([(name, pixels, label) for name, pixels, label, _ in identities])
     for warning in contradicting:
-        lines.say(f"warning: {warning}")
+        lines.say(f"{WARNING}{warning}")
     absent = [name for label, name in enumerate(names) if not counts[label]]
     if absent:
         raise DataError(f"class {absent[0]} has no usable image")

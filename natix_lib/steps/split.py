@@ -13,7 +13,7 @@ from natix_lib.data.division import COLUMNS, divide
 from natix_lib.data.index import read_index
 from natix_lib.data.sets import write_sets
 from natix_lib.files import canonical_json, sha256_bytes, write_bytes
-from natix_lib.progress import Lines
+from natix_lib.progress import WARNING, Lines
 from natix_lib.steps.certifiable import require_certifiable
 
 
@@ -79,7 +79,7 @@ def run(
     write_bytes(splits, content)
     lines = Lines()
     for warning in division.warnings:
-        lines.say(f"warning: {warning}")
+        lines.say(f"{WARNING}{warning}")
     sizes = {role: len(document["roles"][role]) for role in ROLES}
     lines.say(f"{division.group_count} groups; " + ", ".join(f"{role} {size}" for role, size in sizes.items()))
     return {

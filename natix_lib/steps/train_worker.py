@@ -69,10 +69,11 @@ def compute(settings: TrainSettings, inputs: Inputs) -> Answer:
         image_mean=tuple(manifest["image_mean"]),
         image_std=tuple(manifest["image_std"]),
     )
-    world, lines = World.from_environment(), Lines()
+    world, lines, epochs = World.from_environment(), Lines(), Lines(0)
 
     def say(row: Epoch) -> None:
-        lines.say(f"epoch {row.epoch}: train/loss {row.train_loss:.4f} val_select/acc {row.val_select_acc:.4f}")
+        losses = f"train/loss {row.train_loss:.4f} val_select/acc {row.val_select_acc:.4f}"
+        epochs.progress("epochs", row.epoch + 1, settings.training.epochs, losses)
 
     with world.joined():
         trained = train_classifier(

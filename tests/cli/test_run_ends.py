@@ -1,6 +1,10 @@
 """`natix run` on a terminal, stopped, killed, and with a cache that was changed: real runs, so in `make test-slow`."""
 
+import contextlib
 import os
+import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,8 +44,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -> t
     return folder, text
 
 
-def command(folder: Path, path: Path, out: str = "out", *overrides: str) -> list[str]:
-    places = ["-c", str(path), "-o", str(folder / out), "--cache", str(folder / "cache")]
+def command(folder: Path, path: Path, out: str = "out", *overrides: str, cache: str = "cache") -> list[str]:
+    places = ["-c", str(path), "-o", str(folder / out), "--cache", str(folder / cache)]
     return [*NATIX, "run", *places, *(word for text in overrides for word in ("-s", text))]
 
 
@@ -52,9 +56,13 @@ def test_a_terminal_shows_a_line_for_each_step_then_the_result(finished: tuple[P
     done = [line.split()[1] for line in shown if line.startswith("done ")]
     assert sorted(done) == sorted(STEPS) and any(line.startswith("TEST, 24 images") for line in shown)
     assert shown[-1].endswith("out/report.html") and len(shown) < 35
+    assert any(line.startswith("promise   none, the accept rule is uncertified: needs at least") for line in shown)
+    assert any(re.fullmatch(r"done    train       .*  c(pu|uda), .*", line) for line in shown)
+    at_work = terminal.screen(terminal.while_at_work(text, "TEST images  "), 80)
+    assert re.fullmatch(r". evaluate  .* s  TEST images  [━─]{24}  .*\d+/24.*", at_work[-1])
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
     log = (folder / "out" / "run.log").read_text()
-    assert "Executing task 'train'" in log and "epoch 9" in log and "\x1b" not in log
+    assert "Executing task 'train'" in log and "epochs: 10/10 train/loss" in log and "\x1b" not in log
 
 
 @beside_its_run
@@ -64,8 +72,9 @@ def test_the_error_of_a_late_step_is_the_last_line_of_a_terminal(finished: tuple
     failing = command(folder, folder / "config.yaml", "none", "export.parity_tolerance=1e-12")
     code, text = terminal.run(failing, columns)
     shown = terminal.screen(text, columns)
-    assert code == 2 and shown[-1].startswith("error: the ONNX model differs from") and len(shown) <= len(STEPS)
-    assert text.count("error: ") == 1 and shown[-2] == "failed  export" and "Traceback" not in text
+    assert code == 2 and shown[-1].startswith("error: the ONNX model differs from") and len(shown) <= len(STEPS) + 4
+    assert text.count("error: ") == 1 and shown[-3].startswith("failed  export") and "Traceback" not in text
+    assert shown[-2] == f"log     {folder / 'cache' / 'failed.log'}" and Path(shown[-2].split()[1]).is_file()
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l") and not (folder / "none").exists()
 
 
@@ -77,7 +86,7 @@ def test_the_reason_of_damaged_data_is_the_last_line_of_a_terminal(tmp_path: Pat
     shown = terminal.screen(text, 40)
     error = next(number for number, line in enumerate(shown) if line.startswith("error: "))
     assert code == 2 and shown[error].startswith("error: 12 of 12 images cannot be used")
-    assert shown[error - 1] == "failed  ingest" and len(shown) <= 12 and "Traceback" not in text
+    assert shown[error - 2].startswith("failed  ingest") and len(shown) <= 13 and "Traceback" not in text
 
 
 @beside_its_run
@@ -149,3 +158,75 @@ def test_a_stopped_run_leaves_no_process_and_no_folder_and_goes_on(
         display = Recorder()
         on_a_short_stack(local.run, config.load(path), tmp_path / "out", tmp_path / "cache", display)
         assert "finished ingest" in display.events and Bundle.load(tmp_path / "out" / "bundle")
+
+
+@beside_its_run
+def test_twenty_kills_at_random_moments_leave_no_process_and_the_same_command_ends_with_the_same_bundle(
+    finished: tuple[Path, str],
+) -> None:
+    folder, _ = finished
+    whole = sha256_file(folder / "out" / "bundle" / "bundle.json")
+    again = command(folder, folder / "config.yaml", "killed", cache="cache of the killed")
+    moments = random.Random(14)
+    for kill in range(20):
+        number = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)[kill % 3]
+        mark, moment = uuid.uuid4().hex, moments.uniform(0, 25)
+        process = subprocess.Popen(
+            again, cwd=ROOT, env={**os.environ, MARK: mark}, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(moment)
+        process.send_signal(number)
+        _, shown = process.communicate(timeout=PATIENCE)
+        left = all_gone(mark, 10 if number == signal.SIGKILL else 0)
+        last = (shown.strip().splitlines() or [""])[-1]
+        print(f"{kill + 1:2} {number.name:<8}{moment:5.1f} s  exit {process.returncode:4}  left {len(left)}  {last}")
+        assert left == []
+        if process.returncode == 0:  # it was whole before: begin anew
+            assert sha256_file(folder / "killed" / "bundle" / "bundle.json") == whole
+            shutil.rmtree(folder / "killed")
+            shutil.rmtree(folder / "cache of the killed")
+        else:
+            assert process.returncode in (128 + number, -number) and not (folder / "killed").exists()
+    assert subprocess.run(again, cwd=ROOT, capture_output=True).returncode == 0
+    assert sha256_file(folder / "killed" / "bundle" / "bundle.json") == whole
+
+
+def test_ctrl_c_on_a_terminal_stops_a_run_and_once_more_at_once(tmp_path: Path, tiny_backbone: Path) -> None:
+    path = write_config(tmp_path, write_images(tmp_path / "source", groups=4), tiny_backbone)
+    mark = uuid.uuid4().hex
+    process, seen = terminal.start(command(tmp_path, path), 80, ROOT, **{MARK: mark})
+    while not any("--function_to_execute" in line for line in alive(mark)):
+        assert process.poll() is None, seen.text()
+        time.sleep(0.1)
+    seen.press("\x03")
+    time.sleep(0.05)
+    seen.press("\x03")
+    assert process.wait(PATIENCE) == 130 and all_gone(mark, 5) == []
+    shown = terminal.screen(seen.text().replace("^C", ""), 80)
+    assert shown[-1] == "stopped: the same command goes on after the last step that is done"
+    assert "Traceback" not in "\n".join(shown)
+
+
+@beside_its_run
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_adapt_that_is_stopped_by_itself_leaves_no_process_and_does_not_pass_for_done(
+    finished: tuple[Path, str], number: signal.Signals
+) -> None:
+    folder, _ = finished
+    artifacts = {path.name: path for path in (folder / "cache").rglob("*") if path.name.endswith("_set")}
+    words = ["--train-set", str(artifacts["train_set"]), "--val-select-set", str(artifacts["val_select_set"])]
+    options = [*SMALL_EXPLORA, "explora.steps=4000", "data.dataloader.num_workers=2"]
+    arguments = [*NATIX, "adapt", "-c", str(folder / "config.yaml"), "-o", str(folder / f"adapt {number}"), *words]
+    arguments += ["--backbone", str(folder / "out" / "fetch" / "backbone")]
+    arguments += [word for text in options for word in ("-s", text)]
+    mark = uuid.uuid4().hex
+    process = subprocess.Popen(arguments, cwd=ROOT, env={**os.environ, MARK: mark}, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    while not (line := process.stdout.readline()).startswith("steps: "):
+        assert line, process.wait()
+    assert len(alive(mark)) >= 3  # with its workers
+    process.send_signal(number)
+    process.communicate(timeout=PATIENCE)
+    ended = -number if number == signal.SIGKILL else 128 + number
+    assert process.returncode == ended and all_gone(mark, 10) == []

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from natix_lib.distributed.processes import compute_in_processes, say_when_no_gpu
+from natix_lib.distributed.processes import compute_in_processes, say_device
 from natix_lib.errors import TrainingError
 
 
@@ -13,9 +13,16 @@ def test_a_process_that_breaks_is_an_error(tmp_path: Path) -> None:
         compute_in_processes("natix_lib.no_such_worker", {}, {}, tmp_path, 2)
 
 
-def test_a_gpu_that_is_not_there_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_device_is_said_and_a_gpu_that_is_not_there_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    say_when_no_gpu(0)
-    assert not capsys.readouterr().out
-    say_when_no_gpu(1)
-    assert capsys.readouterr().out == "no GPU found: computing on the CPU\n"
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    say_device(0)
+    assert capsys.readouterr().out == "device: cpu, 2 threads\n"
+    say_device(1)
+    assert capsys.readouterr().out == "device: cpu, 2 threads, no GPU found\n"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA L4")
+    say_device(4)
+    assert capsys.readouterr().out == "device: cuda, 4 x NVIDIA L4\n"

@@ -79,7 +79,7 @@ def test_train_on_two_nodes_gives_what_one_machine_gives(
     run_step("train", settings, tmp_path, chain.paths)
     assert read_manifest(tmp_path / "classifier", "classifier")["trained"]["epochs"] == 2
     log = capsys.readouterr().out
-    assert "2 nodes, 1 processes on each" in log and "node 0 of 2" in log and "epoch 1: train/loss" in log
+    assert "2 nodes, 1 processes on each" in log and "node 0 of 2" in log and "epochs: 2/2 train/loss" in log
     (job,) = kubernetes.created
     assert kubernetes.deleted == [job["metadata"]["name"]] and not cloud.holds(f"shared/{job['metadata']['name']}")
     alone, _ = ask("train", train_settings(), chain, 1, None)

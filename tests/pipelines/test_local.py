@@ -1,12 +1,17 @@
+import json
 import os
 import signal
 from pathlib import Path
 
 import pytest
+from kfp import dsl
+from kfp.local import cache as kfp_cache
+from kfp.local import subprocess_task_handler
 
 from natix_lib import config
 from natix_lib.errors import ConfigError, DataError, NatixError, StorageError
 from natix_pipelines import local
+from natix_pipelines.run_log import RunLog
 from tests.short_stack import on_a_short_stack
 from tests.street_sets import write_images
 
@@ -17,6 +22,8 @@ class Recorder:
     def __init__(self) -> None:
         self.events: list[str] = []
         self.lines: list[str] = []
+        self.notes: list[str] = []
+        self.logs: list[Path] = []
 
     def started(self, step: str) -> None:
         self.events.append(f"started {step}")
@@ -27,11 +34,15 @@ class Recorder:
     def repeated(self, step: str) -> None:
         self.events.append(f"repeated {step}")
 
-    def finished(self, step: str, cached: bool) -> None:
+    def note(self, step: str, text: str) -> None:
+        self.notes.append(f"{step}: {text}")
+
+    def finished(self, step: str, cached: bool, seconds: float) -> None:
         self.events.append(f"{'cached' if cached else 'finished'} {step}")
 
-    def failed(self, step: str) -> None:
+    def failed(self, step: str, log: Path) -> None:
         self.events.append(f"failed {step}")
+        self.logs.append(log)
 
 
 def settings(data_root: Path, backbone: Path | str = "owner/vit", **model: object) -> config.Config:
@@ -89,44 +100,49 @@ def test_a_text_that_kfp_rewrites_is_refused(tmp_path: Path) -> None:
         local.run(settings(tmp_path / "python3.11"), tmp_path / "out", tmp_path / "cache", Recorder())
 
 
-def test_the_log_of_kfp_becomes_events_and_the_last_error() -> None:
+def test_the_log_of_kfp_becomes_events_and_the_last_error(tmp_path: Path) -> None:
     display = Recorder()
-    log = local._Log(display)
+    log = RunLog(display)
     log.write("12:00:00.1 - INFO - Executing task \x1b[96m'split'\x1b[0m\n    [KFP Executor 2025 INFO]: noise\n")
-    log.write("    images: 1/2\n12:00 - INFO - Task split")
-    log.write(" cache hit (key=0)\n    Traceback (most recent call last):\n      File x, line 1\n")
+    log.write("    images: 1/2\n12:00 - INFO - Task 'split' finished")
+    log.notes = ["34 groups"]
+    assert display.events == ["started split"]
+    log.write(" with status SUCCESS\n12:00:00.1 - INFO - Executing task 'fetch'\n")
+    log.write("    Traceback (most recent call last):\n      File x, line 1\n")
     log.write("    natix_lib.errors.DataError: split TEST holds no image\n    [W] a thread was still there\n\n")
-    assert display.events == ["started split", "started split", "cached split"]
-    assert display.lines[0] == "split: images: 1/2"
-    error = log.error(Path("unused"))
+    assert display.events == ["started split", "finished split", "started fetch"]
+    assert display.lines[0] == "split: images: 1/2" and display.notes == ["split: 34 groups"]
+    error = log.error(tmp_path)
     assert type(error) is DataError and str(error) == "split TEST holds no image"
+    assert display.events[-1] == "failed fetch" and display.logs == [tmp_path / "failed.log"]
+    assert "images: 1/2" in display.logs[0].read_text() and "split: 34 groups" in log.text()
 
 
 def test_a_failure_that_is_no_error_of_ours_names_the_step_and_the_log(tmp_path: Path) -> None:
-    log = local._Log(Recorder())
+    log = RunLog(Recorder())
     log.write("x - INFO - Executing task 'train'\n    MemoryError: no memory\n")
     error = log.error(tmp_path)
     assert type(error) is NatixError
-    assert str(error) == f"step train failed: MemoryError: no memory (log: {tmp_path / 'failed.log'})"
+    assert str(error) == "step train failed: MemoryError: no memory"
     assert "MemoryError" in (tmp_path / "failed.log").read_text()
 
 
 @pytest.mark.parametrize(
-    "name, hint", [("SIGKILL", "for want of memory: try a smaller batch_size"), ("SIGSEGV", "log")]
+    "name, hint", [("SIGKILL", "for want of memory: try a smaller batch_size"), ("SIGSEGV", "SIGSEGV")]
 )
 def test_a_step_that_a_signal_ended_is_said_to_be_so(tmp_path: Path, name: str, hint: str) -> None:
-    log = local._Log(Recorder())
+    log = RunLog(Recorder())
     log.write("x - INFO - Executing task 'train'\n    epoch 3: train/loss 0.1\n    Killed\n")
     log.code = 128 + signal.Signals[name]
     assert str(log.error(tmp_path)).startswith(f"step train was ended by {name}") and hint in str(log.error(tmp_path))
 
 
 def test_only_the_failing_steps_own_error_is_given(tmp_path: Path) -> None:
-    log = local._Log(Recorder())
+    log = RunLog(Recorder())
     trace = "    Traceback (most recent call last):\n      File x, line 1\n    {}\n    a late warning\n"
     log.write("x - INFO - Executing task 'split'\n" + trace.format("natix_lib.errors.DataError: another step's"))
     log.write("x - INFO - Executing task 'train'\n" + trace.format("ValueError: 3 is no matrix"))
-    assert str(log.error(tmp_path)).startswith("step train failed: ValueError: 3 is no matrix (log: ")
+    assert str(log.error(tmp_path)) == "step train failed: ValueError: 3 is no matrix"
 
 
 def test_a_user_without_a_home_is_told_to_name_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,3 +155,30 @@ def test_a_user_without_a_home_is_told_to_name_a_cache(tmp_path: Path, monkeypat
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"cache .*natix cannot be written, Not a directory: name a folder"):
         local.run(settings(tmp_path), tmp_path / "out", None, Recorder())
+
+
+def test_what_follows_from_a_division_is_noted_when_split_has_run_and_when_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_after_split", lambda splits, config: [f"told of {splits.name}"])
+    splits = tmp_path / "splits"
+    splits.write_text("{}")
+    artifact = {"artifacts": [{"name": "splits", "uri": str(splits)}]}
+    commands = [
+        ["sh", "-c", code, "sh", "--executor_input", json.dumps({"outputs": {"artifacts": artifacts}})]
+        for code, artifacts in (("true", {"splits": artifact}), ("exit 1", {"splits": artifact}), ("true", {}))
+    ]
+    display = Recorder()
+    log = RunLog(display)
+    with local._replaced(tmp_path / "artifacts", log, settings(tmp_path)):
+        notes = []
+        for command in commands:
+            log.notes = []
+            subprocess_task_handler.run_local_subprocess(command)
+            notes.append(log.notes)
+        steps = kfp_cache.get_local_cache()
+        key = steps.compute_key("comp-split", "image", ["run"], {})
+        steps.put(key, {"splits": dsl.Artifact(name="splits", uri=str(splits))})
+        assert set(steps.get(key)) == {"splits"}
+    assert notes == [["told of splits"], [], []]
+    assert display.events == ["cached split"] and display.notes == ["split: told of splits"]

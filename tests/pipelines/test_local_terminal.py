@@ -2,12 +2,14 @@
 
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from natix_lib.cli.display import RunDisplay
 from natix_pipelines import local
+from natix_pipelines.run_log import RunLog
 from tests import terminal
 
 STEPS = ("ingest", "split", "fetch", "train", "sweep", "calibrate", "export", "evaluate")
@@ -27,7 +29,7 @@ def say_as_kfp(step: str, lines: list[str], status: str = "SUCCESS") -> None:
 @pytest.mark.parametrize("columns", [80, 40])
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_terminal_shows_a_line_for_each_step_and_nothing_of_kfp(
-    monkeypatch: pytest.MonkeyPatch, columns: int, fails: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int, fails: bool
 ) -> None:
     seen = terminal.Terminal(columns)
     monkeypatch.setenv("TERM", "xterm")
@@ -35,15 +37,19 @@ def test_a_terminal_shows_a_line_for_each_step_and_nothing_of_kfp(
         monkeypatch.setattr(sys, "stderr", stream)
         monkeypatch.setattr(sys, "stdout", stream)
         with RunDisplay(Console(file=stream, width=columns)) as display:
-            log = local._Log(display)
+            log = RunLog(display)
             with local._listening(log):
                 for step in STEPS[:-1]:
                     say_as_kfp(step, [f"images: {n}/40 of a long line \t that is {'w' * 90}" for n in range(40)])
                 print("stray", file=sys.stderr)
                 end = ["Traceback (most recent call last):", "  File x", "ValueError: broken", "late warning"]
                 say_as_kfp("evaluate", end if fails else [], "FAILURE" if fails else "SUCCESS")
+            if fails:
+                log.error(tmp_path)
     text = seen.text()
     shown = terminal.screen(text, columns)
+    if fails:
+        assert shown.pop() == f"log     {tmp_path / 'failed.log'}"
     assert [line.split()[:2] for line in shown] == [
         ["failed" if fails and step == "evaluate" else "done", step] for step in STEPS
     ]
@@ -63,7 +69,7 @@ def test_a_step_that_lasts_leaves_one_line_on_a_terminal_narrower_than_columns_s
         for number in range(3):
             display.line("ingest", f"images: {number}/40 of a long line that is {'w' * 90}")
             time.sleep(0.2)  # two repaints
-        display.finished("ingest", cached=False)
+        display.finished("ingest", cached=False, seconds=0.6)
     text = seen.text()
     (line,) = terminal.screen(text, 40)
-    assert line.startswith("done    ingest") and text.count("images: ") > 2
+    assert line.startswith("done    ingest") and text.count("/40") > 2
