@@ -26,7 +26,7 @@ LOCK = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 -
 	--no-emit-package torch -c requirements-torch.lock pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-long test-containers check names format compile submit docs manifests images image-cpu image-gpu bench bench-explora bench-decisions bench-grouping bench-sets bench-serving lock clean
+.PHONY: help install demo test test-slow test-long test-containers check names format compile submit docs screens manifests images image-cpu image-gpu bench bench-explora bench-decisions bench-grouping bench-sets bench-predict bench-serving lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,8 +90,12 @@ submit: install ## Start a run: TARGET=kubeflow KFP_ENDPOINT=.. or TARGET=vertex
 		--endpoint "$(KFP_ENDPOINT)" --project "$(PROJECT)" --region "$(REGION)" \
 		--pipeline-root "$(PIPELINE_ROOT)" --service-account "$(SERVICE_ACCOUNT)"
 
-docs: install ## Write docs/config.md anew from the keys of the config
+docs: install ## Write docs/config.md and docs/components.md anew from the keys of the config and the components
 	$(BIN)/python -m natix_lib.config.page docs/config.md
+	$(BIN)/python -m natix_pipelines.reference docs/components.md
+
+screens: install ## Record what natix run shows, from real runs, into docs/screens.md
+	$(BIN)/python -m tests.screens docs/screens.md
 
 manifests: install ## Render every overlay of manifests/ into build/manifests and check it strictly
 	$(BIN)/python -m manifests.validate --output build/manifests
@@ -122,6 +126,9 @@ bench-grouping: install ## Grouping and assignment up to a million images, and o
 
 bench-sets: install ## Split into role sets beside Hugging Face datasets: seconds, peak memory, bytes read
 	$(BIN)/python -m benchmarks.role_sets
+
+bench-predict: install ## natix predict beside decoder and runtime alone, BUNDLE=folder
+	$(BIN)/python -m benchmarks.predict --bundle $(or $(BUNDLE),demo/run/bundle)
 
 bench-serving: install ## natix serve against the runtime alone, BUNDLE=folder
 	$(BIN)/python -m benchmarks.serving --bundle $(or $(BUNDLE),demo/run/bundle)

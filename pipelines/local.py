@@ -115,7 +115,7 @@ def _writable(cache: Path | None) -> Path:
     """
     place = run_cache.place(cache)
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        run_cache.steps_folder(place).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place):
             return place
     except OSError as error:

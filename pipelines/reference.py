@@ -10,6 +10,7 @@ import copy
 import importlib
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from pydantic import create_model
@@ -83,7 +84,9 @@ def _component(step: str) -> str:
     parts += ["\n| key of settings | default | allowed | meaning |\n|---|---|---|---|\n"]
     for key, field in settings.model_fields.items():
         section = section_of(field.annotation)
-        parts.append(_setting(key, next(one for one in entries(settings) if one.path == key), section))
+        entry = next(one for one in entries(settings) if one.path == key)
+        default = entry.default or ("" if field.is_required() else "none")
+        parts.append(_setting(key, replace(entry, default=default, meaning=str(field.description)), section))
     parts += ["\n| output | type | meaning |\n|---|---|---|\n", *map(_channel, spec.outputs.items())]
     return "".join(parts)
 

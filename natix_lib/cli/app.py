@@ -37,9 +37,9 @@ app = typer.Typer(
 
 register(
     app, "init", init,
-    takes="a folder of images, or a gs:// prefix",
+    takes="a folder for each class, a manifest, a table beside images or Parquet; a folder or a gs:// prefix",
     gives="a commented config that natix run takes",
-    example="natix init pictures",
+    example="natix init pictures --output street.yaml",
 )  # fmt: skip
 register(
     app, "run", run,
@@ -49,9 +49,9 @@ register(
 )  # fmt: skip
 register(
     app, "predict", predict,
-    takes="a bundle and images",
-    gives="one JSON object a line on stdout; errors of single images on stderr, and then exit code 2",
-    example="natix predict --bundle runs/first/bundle street.jpg",
+    takes="a bundle, and images in files, folders, lists, manifests or buckets",
+    gives="one JSON object a line on stdout, or the file --output; the counts and the promise on stderr",
+    example="natix predict --bundle runs/first/bundle photos --output predictions.csv",
 )  # fmt: skip
 register(
     app, "serve", serve,

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from natix_lib import run_cache
-from natix_lib.cli.options import path_of
+from natix_lib.cli.help import Groups
+from natix_lib.cli.options import CachePlace
 from natix_lib.errors import ConfigError
 from natix_lib.run_cache import Kept, size_text, time_text
 
@@ -20,15 +19,10 @@ LEFT_OVER = "unfinished"
 ID_DIGITS = 8
 UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
-CachePlace = Annotated[
-    Optional[Path],  # noqa: UP045 - typer reads the annotation at run time
-    typer.Option("--cache", help="The cache's folder; default ~/.cache/natix.", show_default=False, parser=path_of),
-]
-
-cache = typer.Typer()
+cache = typer.Typer(cls=Groups)
 
 
-@cache.callback(invoke_without_command=True)
+@cache.callback(invoke_without_command=True, epilog="Example:\n\n\b\n  natix cache")
 def show(context: typer.Context, folder: CachePlace = None) -> None:
     """List what the cache of natix run holds, or remove some of it: natix cache remove.
 
@@ -42,15 +36,18 @@ def show(context: typer.Context, folder: CachePlace = None) -> None:
         raise ConfigError("--cache belongs behind the sub-command: natix cache remove --cache FOLDER")
 
 
-@cache.command()
+@cache.command(
+    epilog="Examples:\n\n\b\n  natix cache remove --older-than 30d\n  natix cache remove train\n"
+    "  natix cache remove unfinished"
+)
 def remove(
     names: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Argument(help=f"Steps, ids, versions of the code, or {LEFT_OVER!r}.", show_default=False),
+        typer.Argument(metavar="NAME", help=f"Steps, ids, versions of the code, or {LEFT_OVER!r}.", show_default=False),
     ] = None,
     older_than: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Only what was not used for so long: 12h, 30d, 8w.", show_default=False),
+        typer.Option(metavar="TIME", help="Only what was not used for so long: 12h, 30d, 8w.", show_default=False),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All that the cache holds.")] = False,
     folder: CachePlace = None,
@@ -58,8 +55,6 @@ def remove(
     """Remove finished steps from the cache, by name, age or all; the next run makes again what it needs.
 
     Nothing is removed while a run is at work with this cache.
-
-    Examples: natix cache remove --older-than 30d; natix cache remove train; natix cache remove unfinished
     """
     if not (names or older_than is not None or everything):
         raise ConfigError(
@@ -103,6 +98,9 @@ def _seconds(text: str) -> float:
 
 
 def _print(place: Path, entries: list[Kept]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     console = Console(highlight=False, soft_wrap=True)
     if not entries:
         console.print(f"the cache {place} is empty", markup=False)

@@ -15,12 +15,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
 
 from natix_lib.cli.extras import EXTRAS, is_here
+from natix_lib.cli.options import CachePlace
 from natix_lib.errors import ConfigError, NatixError
 
 SECONDS = 5.0  # for all addresses together
@@ -36,10 +37,7 @@ def doctor(
         str,
         typer.Option(metavar="ADDRESS", envvar="KFP_ENDPOINT", help="A KFP endpoint to ask for.", show_default=False),
     ] = "",
-    cache: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FOLDER", help="Where runs keep finished steps.", show_default=False),
-    ] = None,
+    cache: CachePlace = None,
 ) -> None:
     """Say what is here: versions, devices, extras, cache, and whether hub, bucket and cluster can be reached."""
     from natix_lib import __version__
@@ -52,10 +50,8 @@ def doctor(
     for extra, modules in EXTRAS.items():
         lacking = [module for module in modules if not is_here(module)]
         _line(extra, f"no, lacks {', '.join(lacking)}: pip install 'natix[{extra}]'" if lacking else "yes")
-    place = _cache_place(cache)
-    _line("cache", "no: this user has no home folder: name one with --cache or XDG_CACHE_HOME" if place is None
-          else f"{place}, {_bytes(_size(place))}" if place.is_dir() else f"{place}, not there yet")  # fmt: skip
-    _line("disk", _disk(place or Path.cwd()))
+    _line("cache", _cache(cache))
+    _line("disk", _disk(cache or Path.cwd()))
     for name, answer in asked.answers():
         _line(name, answer)
 
@@ -115,39 +111,26 @@ def _gpu() -> str:
     return "; ".join(parts)
 
 
-def _cache_place(cache: Path | None) -> Path | None:
+def _cache(folder: Path | None) -> str:
+    from natix_lib import run_cache
+
     try:
-        return cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "natix"
-    except RuntimeError:  # no HOME, and a user without a name
-        return None
-
-
-def _size(folder: Path) -> int:
-    size = 0
-    for above, _, names in os.walk(folder):
-        for name in names:
-            try:
-                size += (Path(above) / name).lstat().st_size
-            except OSError:  # removed meanwhile
-                continue
-    return size
+        place = run_cache.place(folder)
+        kept = run_cache.kept(place)
+    except NatixError as error:
+        return f"no: {error}"
+    size = run_cache.size_text(sum(each.size for each in kept))
+    return f"{place}, {len(kept)} steps, {size}" if place.is_dir() else f"{place}, not there yet"
 
 
 def _disk(place: Path) -> str:
+    from natix_lib.run_cache import size_text
+
     try:
         there = next(path for path in (place, *place.absolute().parents) if path.exists())
-        return f"{_bytes(shutil.disk_usage(there).free)} free at {there}"
+        return f"{size_text(shutil.disk_usage(there).free)} free at {there}"
     except OSError as error:
         return f"no: {error.strerror}"
-
-
-def _bytes(count: int) -> str:
-    size, unit = float(count), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if size < 1000 or unit == "TB":
-            break
-        size /= 1000
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
 
 
 def _hub() -> str:

@@ -22,6 +22,14 @@ WIDEST, NARROWEST = 80, 30  # columns
 class Groups(TyperGroup):
     """A list of commands under their headings, each with its whole first sentence."""
 
+    def get_command(self, context: Any, name: str) -> Any:
+        """A command; its arguments are called by their names alone, without the types of Python."""
+        command = super().get_command(context, name)
+        for parameter in command.params if command else ():
+            if parameter.param_type_name == "argument":
+                parameter.display_type_rich = lambda ctx: None  # type: ignore[attr-defined]
+        return command
+
     def list_commands(self, context: Any) -> list[str]:
         """In the order in which they were registered."""
         return list(self.commands)

@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from natix_lib.cli.options import Overrides, path_of
 from natix_lib.errors import ConfigError, printable
@@ -40,16 +37,15 @@ def place_of(text: str) -> str:
 
 
 def init(
-    data: Annotated[str, typer.Argument(help="Folder or gs://bucket/prefix of labelled images.", show_default=False)],
-    output: Annotated[str, typer.Option("--output", "-o", help="Config to write; must not exist.")] = "natix.yaml",
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Folder or gs://bucket/prefix of labelled images.", show_default=False)
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="Config to write; must not exist.")
+    ] = "natix.yaml",
     overrides: Overrides = None,
 ) -> None:
-    """Look at a data set and at this machine, say what natix makes of them, and write a commented config.
-
-    Input: a folder for each class, a manifest.csv, a table beside images or Hugging Face Parquet. Output: natix.yaml.
-
-    Example: natix init photos --output street.yaml
-    """
+    """Look at a data set and at this machine, say what natix makes of them, and write a commented config."""
     from natix_lib import config, storage
     from natix_lib.config.load import assign
     from natix_lib.survey.draft import draft, text
@@ -87,6 +83,10 @@ def init(
 
 def _show(said: "list[Note]") -> None:
     """The notes in two columns, as wide as the screen."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")

@@ -53,6 +53,16 @@ Output = Annotated[
 BundleFolder = Annotated[
     Path, typer.Option("--bundle", metavar="FOLDER", help="Bundle folder.", show_default=False, parser=path_of)
 ]
+CachePlace = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--cache",
+        metavar="FOLDER",
+        help="Where finished steps are kept for the next run; default ~/.cache/natix.",
+        show_default=False,
+        parser=path_of,
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="The same seed gives the same bytes.")]
 
 

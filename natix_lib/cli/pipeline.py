@@ -6,19 +6,19 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from natix_lib.cli import drawn
-from natix_lib.cli.extras import OF_A_RUN, require
-from natix_lib.cli.options import ConfigFile, Output, Overrides, Seed, path_of
+from natix_lib.cli.extras import require_places
+from natix_lib.cli.options import CachePlace, ConfigFile, Output, Overrides, Seed
 from natix_lib.contracts import ARTIFACTS
 from natix_lib.files import require_new
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from natix_lib.config import Config
 
 
@@ -26,10 +26,7 @@ def run(
     config_file: ConfigFile,
     output: Output,
     overrides: Overrides = None,
-    cache: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Where finished steps are kept for the next run; default ~/.cache/natix.", parser=path_of),
-    ] = None,
+    cache: CachePlace = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the steps, what is cached and a time estimate; run nothing.")
     ] = False,
@@ -39,7 +36,9 @@ def run(
     def load() -> "Config":
         from natix_lib import config
 
-        return config.load(config_file, overrides or [])
+        settings = config.load(config_file, overrides or [])
+        require_places(settings)
+        return settings
 
     if dry_run:
         from natix_pipelines.dry_run import report
@@ -62,7 +61,6 @@ def demo(
     from natix_lib.demo.street_scene import ROADWORK
     from natix_lib.strict_yaml import read_yaml
 
-    require(*OF_A_RUN)
     require_new(output)
     drawn.draw(output / "data", images, classes, seed)
     drawn.backbone(output / "backbone", seed)
@@ -81,6 +79,8 @@ def demo(
 
 def _run_pipeline(load: Callable[[], "Config"], output: Path, cache: Path | None, again: str) -> None:
     """Run the pipeline; `again` is the command that goes on when this one is told to stop."""
+    from rich.console import Console
+
     from natix_lib.stopping import stoppable
 
     require_new(output)
@@ -102,6 +102,9 @@ def _run_pipeline(load: Callable[[], "Config"], output: Path, cache: Path | None
 
 
 def _print_result(output: Path, summary: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
     evaluation = json.loads((output / "evaluate" / ARTIFACTS["evaluation"].file).read_text(encoding="utf-8"))
     metrics, baseline = evaluation["metrics"], evaluation["baseline"]
     bundle, report = (output / ARTIFACTS[name].file for name in ("bundle", "report"))
@@ -116,7 +119,7 @@ def _print_result(output: Path, summary: str) -> None:
     ):
         _say(console, f"  {title:<18}{_with_interval(metrics[name])}")
     _say(console, f"  {'majority class':<18}{_with_interval(baseline['accuracy'])} (always {baseline['class']})")
-    _say(console, f"\npromise   {_promise(evaluation['policy'])}")
+    _say(console, f"\npromise   {evaluation['policy']['promise']}")
     if warnings := evaluation["warnings"]:
         _say(console, f"warnings  {len(warnings)}, the first lines of the report; the first: {warnings[0]}")
     _say(console, f"time      {summary}")
@@ -124,21 +127,10 @@ def _print_result(output: Path, summary: str) -> None:
         console.print(Text(f"{title:<10}{path}"), soft_wrap=True)
 
 
-def _promise(policy: dict[str, Any]) -> str:
-    """What the shipped policy promises of the images that it accepts."""
-    guarantee = policy["guarantee"]
-    if not guarantee:
-        return f"none: {policy['step']} chooses a threshold and certifies nothing"
-    if not guarantee["certified"]:
-        return f"none, the accept rule is uncertified: {guarantee['reason']}"
-    return (
-        f"certified: at most {guarantee['alpha']:g} of the accepted are wrong, with confidence "
-        f"{1 - guarantee['delta']:g}"
-    )
-
-
-def _say(console: Console, line: str) -> None:
+def _say(console: "Console", line: str) -> None:
     """Print a line; on a terminal wrapped between words, later lines below the second column."""
+    from rich.text import Text
+
     if console.is_terminal:
         indent = " " * 10
         line = "\n".join(

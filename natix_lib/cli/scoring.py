@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from natix_lib.cli.extras import require
 from natix_lib.cli.options import BundleFolder, is_utf8, path_of
 from natix_lib.errors import DataError
 from natix_lib.stopping import stoppable
@@ -29,6 +28,7 @@ def predict(
             help="Images, folders (all images below), quoted patterns ('photos/**/*.jpg'), manifests with a column "
             "image (CSV, TSV, JSON, JSON Lines, Parquet; names from the manifest's folder), gs:// objects or prefixes, "
             "- for a list on standard input, one a line.",
+            metavar="WHAT",
             show_default=False,
         ),
     ],
@@ -38,6 +38,7 @@ def predict(
         typer.Option(
             "--output",
             "-o",
+            metavar="FILE",
             help="File to write, .csv, .jsonl or .parquet; must not exist. Without it, JSON lines on standard output.",
             show_default=False,
             parser=path_of,
@@ -49,8 +50,6 @@ def predict(
     A row has image, label, probabilities, score, accepted, and set if the policy has sets; of an image that cannot be
     read it has image and error. A summary on standard error ends the call. Exit code 0: every image was scored; 2: some
     were not, or nothing could be done.
-
-    Example: natix predict --bundle runs/first/bundle photos --output predictions.csv
     """
     from natix_lib.bundle.runtime import Bundle
     from natix_lib.cli.named_images import find_images
@@ -125,12 +124,13 @@ def _rows(bundle: "Bundle", images: "Iterable[NamedImage]", tally: Tally, rate: 
 
 def serve(
     bundle: BundleFolder,
-    name: Annotated[str, typer.Option(help="The model's name in the addresses.")] = "natix",
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is all of them.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
+    name: Annotated[str, typer.Option(metavar="NAME", help="The model's name in the addresses.")] = "natix",
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0 is all of them.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
 ) -> None:
     """Answer scoring requests with a bundle, in KServe's V1 protocol, until SIGTERM."""
-    require("anyio", "starlette", "uvicorn")
     from natix_lib import serving
 
     serving.serve(bundle, name, host, port)

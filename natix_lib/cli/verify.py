@@ -12,33 +12,21 @@ from natix_lib.cli.options import BundleFolder, is_utf8
 def verify(bundle: BundleFolder) -> None:
     """Check all of a bundle, repeat its golden images here, and say what it is."""
     from natix_lib import __version__
-    from natix_lib.bundle.contents import BUNDLE
     from natix_lib.bundle.runtime import Bundle
-    from natix_lib.files import sha256_file
 
     loaded = Bundle.load(bundle)
     difference, parity = loaded.check_golden(), loaded.manifest["parity"]
     policy = loaded.documents.policy
     rows = {
         "bundle": f"{bundle}, {len(loaded.manifest['files'])} files as they were written",
-        "bundle_sha256": sha256_file(bundle / BUNDLE),
+        "bundle_sha256": loaded.documents.sha256,
         "classes": ", ".join(loaded.class_names),
         "positive": ", ".join(loaded.positive_classes) or "none",
         "policy": f"{loaded.manifest['policy']['step']}, {policy['method']}",
-        "promise": _promise(policy.get("guarantee")),
+        "promise": loaded.promise,
         "golden": f"differs by {difference:.1e} here, at most {parity['tolerance']:.1e} is allowed",
         "natix": __version__,
     }
     for name, text in rows.items():
         line = f"{name:<14} {''.join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)}"
         typer.echo(line if is_utf8() else line.encode("ascii", "backslashreplace").decode())
-
-
-def _promise(guarantee: dict[str, object] | None) -> str:
-    if guarantee is None:
-        return "none: this policy promises nothing of the images it accepts"
-    if not guarantee["certified"]:
-        return f"UNCERTIFIED: no bound on the error rate of accepted images holds; alpha was {guarantee['alpha']}"
-    delta = guarantee.get("delta")
-    confidence = "" if delta is None else f", with confidence {1 - float(str(delta)):g}"
-    return f"certified: of accepted images at most a share of {guarantee['alpha']} is wrong{confidence}"

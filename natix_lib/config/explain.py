@@ -9,6 +9,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import NoneType, UnionType
 from typing import Any, get_args
 
 import yaml
@@ -79,8 +80,11 @@ def entries(section: type[Section] = Config, path: str = "") -> Iterator[Entry]:
 
 
 def section_of(annotation: Any) -> type[Section] | None:
-    """The section that a type is; None for a value."""
-    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
+    """The section that a type is, or may be where it may be none; None for a value."""
+    kind = annotation
+    if isinstance(annotation, UnionType):
+        kind = next(one for one in get_args(annotation) if one is not NoneType)
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
 
 
 def meaning_of(section: type[Section]) -> str:

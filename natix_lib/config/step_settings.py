@@ -10,7 +10,7 @@ those of sections; where a step reads single keys of a section, its class says w
 
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, NonNegativeInt, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt
 
 from natix_lib.config import (
     Config,
@@ -61,7 +61,10 @@ class SplitSettings(StepSettings):
     """What split reads of the config."""
 
     split: Split
-    scrc: Scrc | None = None  # only where it is to stop a run whose VAL_CALIB is too small
+    scrc: Scrc | None = Field(
+        default=None,
+        description="What must be certified; only where split is to stop a run whose VAL_CALIB is too small.",
+    )
 
     @classmethod
     def of(cls, config: Config) -> Self:
