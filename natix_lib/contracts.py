@@ -69,6 +69,7 @@ class Step:
 
     Attributes:
         title: What the pipelines UI calls the step: plain words, of which the first is the step's name.
+        does: What it does, in a sentence.
         inputs: Names of the artifacts that it takes.
         makes: The artifacts that it makes.
         gpu: Whether it asks for a GPU, on a node that may be reclaimed.
@@ -76,6 +77,7 @@ class Step:
     """
 
     title: str
+    does: str
     inputs: tuple[str, ...]
     makes: tuple[Artifact, ...]
     gpu: bool = False
@@ -95,6 +97,7 @@ class Step:
 STEPS = {
     "ingest": Step(
         "Ingest the images",
+        "Decode the images, turn them upright, resize them once and hash them; list what is rejected.",
         (),
         (
             Artifact("images", "Dataset", "images", "images.json", published=False),
@@ -105,6 +108,7 @@ STEPS = {
     ),
     "split": Step(
         "Split the images",
+        "Divide whole groups of images among TRAIN, VAL_SELECT, VAL_CALIB and TEST.",
         ("images", "index"),
         (
             Artifact("splits", "Artifact", "splits.json"),
@@ -113,12 +117,14 @@ STEPS = {
     ),
     "fetch": Step(
         "Fetch the backbone",
+        "Get the backbone, load it strictly, and keep its licence.",
         (),
         (Artifact("backbone", "Model", "backbone", "backbone.json"),),
         reads_source=True,
     ),
     "adapt": Step(
         "Adapt the backbone",
+        "Adapt the backbone to TRAIN without labels, with ExPLoRA.",
         ("train_set", "val_select_set", "backbone"),
         (
             Artifact("adapted_backbone", "Model", "backbone", "backbone.json"),
@@ -129,6 +135,7 @@ STEPS = {
     ),
     "train": Step(
         "Train the classifier",
+        "Train a classifier on the backbone, and give its logits on VAL_CALIB.",
         ("train_set", "val_select_set", "val_calib_set", "backbone"),
         (
             Artifact("classifier", "Model", "classifier", "classifier.json"),
@@ -140,6 +147,7 @@ STEPS = {
     ),
     "sweep": Step(
         "Sweep the thresholds",
+        "Choose a rejection threshold on VAL_CALIB by an objective; it promises nothing.",
         ("val_calib_logits", "val_calib_labels"),
         (
             Artifact("thresholds", "Artifact", "thresholds.json"),
@@ -149,6 +157,7 @@ STEPS = {
     ),
     "calibrate": Step(
         "Calibrate and certify",
+        "Fit the temperature and certify an accept rule on VAL_CALIB.",
         ("val_calib_logits", "val_calib_labels"),
         (
             Artifact("scrcparams", "Artifact", "scrcparams.json"),
@@ -158,11 +167,13 @@ STEPS = {
     ),
     "export": Step(
         "Export the bundle",
+        "Make the bundle: model, one policy, splits and golden images.",
         ("val_calib_set", "splits", "classifier", "val_calib_logits", "thresholds", "scrcparams"),
         (Artifact("bundle", "Model", "bundle", "bundle.json"),),
     ),
     "evaluate": Step(
         "Evaluate on TEST",
+        "Measure the bundle on TEST, once, and write the report.",
         ("test_set", "bundle"),
         (Artifact("evaluation", "Artifact", "evaluation.json"), Artifact("report", "HTML", "report.html")),
     ),

@@ -22,7 +22,7 @@ from natix_lib.cli.help import Groups, columns, register
 from natix_lib.cli.init import init
 from natix_lib.cli.pipeline import demo, run
 from natix_lib.cli.scoring import predict, serve
-from natix_lib.cli.steps import step_command, step_example, step_gives, step_help, step_takes
+from natix_lib.cli.steps import step_command, step_example, step_gives, step_takes
 from natix_lib.cli.verify import verify
 from natix_lib.contracts import STEPS
 from natix_lib.errors import NatixError
@@ -99,7 +99,7 @@ register(
 for _name in STEPS:
     register(
         app, _name, step_command(_name), takes=step_takes(_name), gives=step_gives(_name), example=step_example(_name),
-        help=step_help(_name), rich_help_panel=STEPS_HEADING,
+        help=STEPS[_name].does, rich_help_panel=STEPS_HEADING,
     )  # fmt: skip
 
 

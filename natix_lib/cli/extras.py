@@ -11,6 +11,7 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
+from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError
 
 EXTRAS = {  # extra of natix to the modules that it brings; any other module comes with natix itself
@@ -27,7 +28,7 @@ EXTRAS = {  # extra of natix to the modules that it brings; any other module com
 OF_A_RUN = EXTRAS["train"]
 BACKBONE = ("torch", "transformers", "safetensors")
 PAGE = ("pyarrow", "matplotlib", "jinja2")
-NEEDS = {  # command to the modules that it imports
+NEEDS = {  # command to the modules that it imports; a step that is not here needs all of a run
     "run": OF_A_RUN,
     "demo": OF_A_RUN,
     "backbone": BACKBONE,
@@ -79,7 +80,7 @@ def needing(command: str, function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def checked(*arguments: Any, **values: Any) -> None:
-        require(*NEEDS.get(command, ()))
+        require(*NEEDS.get(command, OF_A_RUN if command in STEPS else ()))
         function(*arguments, **values)
 
     return checked

@@ -17,17 +17,6 @@ from natix_lib.cli.options import ConfigFile, Overrides, path_of
 from natix_lib.contracts import ARTIFACTS, STEPS
 from natix_lib.files import require_new
 
-SENTENCES = {  # what each step does; what it takes and gives is in the table of contracts
-    "ingest": "Decode the images, turn them upright, resize them once and hash them; list what is rejected.",
-    "split": "Divide whole groups of images among TRAIN, VAL_SELECT, VAL_CALIB and TEST.",
-    "fetch": "Get the backbone, load it strictly, and keep its licence.",
-    "adapt": "Adapt the backbone to TRAIN without labels, with ExPLoRA.",
-    "train": "Train a classifier on the backbone, and give its logits on VAL_CALIB.",
-    "sweep": "Choose a rejection threshold on VAL_CALIB by an objective; it promises nothing.",
-    "calibrate": "Fit the temperature and certify an accept rule on VAL_CALIB.",
-    "export": "Make the bundle: model, one policy, splits and golden images.",
-    "evaluate": "Measure the bundle on TEST, once, and write the report.",
-}
 MAKERS = {artifact: name for name, step in STEPS.items() for artifact in step.outputs}
 
 
@@ -71,11 +60,6 @@ def step_command(name: str) -> Callable[..., None]:
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
-
-
-def step_help(name: str) -> str:
-    """The sentence of a step."""
-    return SENTENCES[name]
 
 
 def step_takes(name: str) -> str:
