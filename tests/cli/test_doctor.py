@@ -59,7 +59,7 @@ def test_a_damaged_bundle_is_refused_and_a_whole_one_described(tmp_path: Path, t
     assert result.exit_code == 0
     rows = {line.partition(" ")[0]: line.partition(" ")[2].strip() for line in result.output.splitlines()}
     assert len(rows["bundle_sha256"]) == 64 and "is allowed" in rows["golden"]
-    assert rows["promise"].startswith(("certified", "UNCERTIFIED", "none"))
+    assert rows["promise"].startswith("uncertified: the accept rule carries no guarantee: needs at least ")
     copy = shutil.copytree(tiny_bundle, tmp_path / "copy")
     (copy / "splits.json").write_bytes((copy / "splits.json").read_bytes() + b" ")
     command = [sys.executable, "-m", "natix_lib.cli", "verify", "--bundle", str(copy)]
@@ -80,5 +80,5 @@ def test_a_user_without_name_and_home_can_use_every_short_command(tmp_path: Path
     ):  # fmt: skip
         command = [*stranger, sys.executable, "-m", "natix_lib.cli", *map(str, arguments)]
         done = subprocess.run(command, env=bare, capture_output=True, text=True, timeout=600, cwd="/")
-        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        assert done.returncode == 0 and done.stderr.count("\n") == (2 if arguments[0] == "predict" else 0), done.stderr
         assert arguments != ["doctor"] or "this user has no home folder" in done.stdout

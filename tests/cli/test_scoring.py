@@ -23,6 +23,7 @@ from natix_lib.bundle.runtime import Bundle
 from natix_lib.cli import rate
 from natix_lib.data.decode import open_image
 from natix_lib.errors import ConfigError, DataError, NatixError, StorageError
+from natix_lib.files import read_json
 from tests import terminal
 from tests.bundle.test_pictures import BEYOND_BASE, HIDE
 from tests.cloud_storage import BUCKET, Cloud
@@ -328,8 +329,8 @@ def test_a_place_that_cannot_be_written_is_told(predict: Predict, photos: Path, 
 @pytest.mark.parametrize(
     ("guarantee", "promise"),
     [
-        ({"certified": True}, "promise: at most 0.3 of the accepted are wrong, with confidence 0.8, among images like"),
-        ({"certified": False, "reason": "too few"}, "no promise: too few"),
+        ({"certified": True}, "certified: of the accepted at most 0.3 are wrong, with a confidence of 0.8"),
+        ({"certified": False, "reason": "too few"}, "uncertified: the accept rule carries no guarantee: too few"),
     ],
 )
 def test_the_summary_counts_and_says_whether_a_promise_stands(
@@ -337,7 +338,10 @@ def test_the_summary_counts_and_says_whether_a_promise_stands(
 ) -> None:
     policy = json.loads((tiny_bundle / "scrcparams.json").read_text())
     changed = {"guarantee": {**policy["guarantee"], **guarantee}}
-    result = predict("photos", "gone", bundle=changed_bundle(tiny_bundle, tmp_path / "p", "scrcparams.json", **changed))
+    shipped = read_json(tiny_bundle / "bundle.json")["policy"] | {"certified": guarantee["certified"]}
+    bundle = changed_bundle(tiny_bundle, tmp_path / "p", "scrcparams.json", **changed)
+    bundle = changed_bundle(bundle, tmp_path / "q", "bundle.json", policy=shipped)
+    result = predict("photos", "gone", bundle=bundle)
     accepted = sum(row.get("accepted", False) for row in rows(result))
     summary, told = result.stderr.splitlines()
     assert summary.startswith(
@@ -350,7 +354,7 @@ def test_the_policy_of_sweep_promises_nothing(predict: Predict, chain, photos: P
     chain.export(tmp_path / "swept", {"policy": "sweep"})
     result = predict("photos/a.png", bundle=tmp_path / "swept")
     assert result.stderr.startswith("1 image: ") and result.stderr.endswith(
-        "no promise: the policy of sweep gives none, that of calibrate can\n"
+        "uncertified: a threshold of sweep promises no error rate\n"
     )
 
 
@@ -412,7 +416,9 @@ def test_a_terminal_shows_a_bar_while_it_lasts_and_the_summary_after_it(
     words = ["predict", "--bundle", str(tiny_bundle), "-o", str(photos.parent / "o.csv"), *[str(photos)] * 12]
     code, text = terminal.run([sys.executable, "-c", PATCHED.format(bar=0, line=30), *words], columns)
     shown = terminal.screen(text, columns)
-    assert code == 0 and len(shown) == 2 and shown[0].startswith("60 images: ") and "promise: " in shown[1], shown
+    assert (
+        code == 0 and len(shown) == 2 and shown[0].startswith("60 images: ") and shown[1].startswith("uncertified: ")
+    ), shown
     assert "images/s, 0:00:0" in text and "/60" in text and ("━" in text) == (columns == 80)
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
 

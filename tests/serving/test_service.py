@@ -11,14 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import anyio
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from natix_lib.bundle.runtime import Bundle
+from natix_lib.bundle.runtime import Bundle, Prediction
 from natix_lib.serving import service
 from natix_lib.serving.service import make_app
 from tests.damage import changed_bundle
@@ -150,11 +148,11 @@ def test_a_request_that_finds_no_place_is_sent_elsewhere_and_the_place_is_given_
 ) -> None:
     body = json.dumps(request_of(files[:1])).encode()
     go_on = threading.Event()
-    logits = bundle.logits
+    predict = bundle.predict
 
-    def late(images: Iterable[Image.Image]) -> NDArray[np.float32]:
+    def late(images: Iterable[Image.Image]) -> list[Prediction]:
         go_on.wait(20)
-        return logits(images)
+        return predict(images)
 
     async def scenario() -> list[int]:
         statuses: list[int] = []
@@ -173,7 +171,7 @@ def test_a_request_that_finds_no_place_is_sent_elsewhere_and_the_place_is_given_
         statuses.append((await ask(app, whole(body)))[0])
         return statuses
 
-    monkeypatch.setattr(bundle, "logits", late)
+    monkeypatch.setattr(bundle, "predict", late)
     assert anyio.run(scenario) == [503] + [200] * 17
 
 
@@ -246,14 +244,14 @@ def test_a_stalled_image_makes_the_service_unready_then_not_alive_and_its_end_ma
     client: TestClient, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
-    logits = bundle.logits
+    predict = bundle.predict
 
-    def stalled(images: Iterable[Image.Image]) -> NDArray[np.float32]:
+    def stalled(images: Iterable[Image.Image]) -> list[Prediction]:
         begun.set()
         go_on.wait(20)
-        return logits(images)
+        return predict(images)
 
-    monkeypatch.setattr(bundle, "logits", stalled)
+    monkeypatch.setattr(bundle, "predict", stalled)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(client.post, PREDICT, json={"instances": [GOOD]})
         assert begun.wait(20) and client.get("/v1/models/natix").json()["ready"]
@@ -322,17 +320,17 @@ def test_requests_at_the_same_time_get_the_answers_they_get_alone_and_are_scored
     alone = [client.post(PREDICT, json=request_of([path])).json() for path in files]
     inside: list[int] = []
     seen: list[int] = []
-    logits = bundle.logits
+    predict = bundle.predict
 
-    def watched(images: Iterable[Image.Image]) -> NDArray[np.float32]:
+    def watched(images: Iterable[Image.Image]) -> list[Prediction]:
         inside.append(1)
         seen.append(len(inside))
         time.sleep(0.005)
-        values = logits(images)
+        values = predict(images)
         inside.pop()
         return values
 
-    monkeypatch.setattr(bundle, "logits", watched)
+    monkeypatch.setattr(bundle, "predict", watched)
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda path: client.post(PREDICT, json=request_of([path])).json(), files))
     assert together == alone and all("predictions" in answer for answer in alone)
