@@ -105,15 +105,14 @@ def read_record(path: Path) -> JsonDict:
 
 
 def kept(cache: Path) -> list[Kept]:
-    """All that the cache holds, last used first, then what is left over; nothing where no cache is yet.
+    """All that the cache holds, last used first, then what is left over; nothing where no run has made a cache yet.
 
     Raises:
-        StorageError: If the folder holds something else than a cache, or cannot be read.
+        StorageError: If it cannot be read.
     """
+    if not _is_cache(cache):
+        return []
     try:
-        if not cache.exists() or not any(cache.iterdir()):
-            return []
-        _require_cache(cache)
         entries = [_entry(cache, path) for path in _names(steps_folder(cache)) if ENTRY.fullmatch(path.name)]
         named = {entry.folder for entry in entries}
         runs = [path for path in _names(cache / ARTIFACTS) if RUN.fullmatch(path.name) and _is_folder(path)]
@@ -139,7 +138,8 @@ def remove(cache: Path, chosen: Iterable[Kept], logs: bool = False) -> int:
         StorageError: If it is no cache, a run is at work there, or the disk refuses.
     """
     freed = 0
-    _require_cache(cache)
+    if not _is_cache(cache):
+        raise StorageError(f"{cache} is no cache of natix: it has no folder {ARTIFACTS}/{STEPS}")
     steps = steps_folder(cache)
     try:
         with _alone(cache):
@@ -176,10 +176,9 @@ def time_text(seconds: float) -> str:
     return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
 
 
-def _require_cache(cache: Path) -> None:
+def _is_cache(cache: Path) -> bool:
     steps = steps_folder(cache)
-    if not (_is_folder(steps.parent) and _is_folder(steps)):
-        raise StorageError(f"{cache} is no cache of natix: it has no folder {ARTIFACTS}/{STEPS}")
+    return _is_folder(steps.parent) and _is_folder(steps)
 
 
 def _entry(cache: Path, path: Path) -> Kept:

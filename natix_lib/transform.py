@@ -121,8 +121,10 @@ def require_shape(width: int, height: int) -> None:
     """Refuse what no model can see: scaled until its shorter side fits, it would be more than a picture.
 
     Raises:
-        DataError: If the longer side is more than MAX_ASPECT times the shorter.
+        DataError: If a side has no pixel, or the longer side is more than MAX_ASPECT times the shorter.
     """
+    if min(width, height) < 1:
+        raise DataError(f"{width} x {height} pixels: each side must have at least one")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise DataError(f"{width} x {height} pixels: the longer side may be at most {MAX_ASPECT} times the shorter")
 

@@ -29,6 +29,7 @@ from kfp.local import config as kfp_config
 from kfp.local import status, task_dispatcher
 
 from natix_lib import run_cache, storage
+from natix_lib.backbones.sources import is_hub_id
 from natix_lib.config import Config
 from natix_lib.data.listing import IMAGE_SUFFIXES
 from natix_lib.files import JsonDict, require_new
@@ -100,7 +101,7 @@ def report(config: Config, output: Path, cache: Path | None) -> list[str]:
     backbone = config.model.backbone_id
     lines = [
         f"data      {config.data.data_root}: {_content(config.data.data_root)}",
-        f"backbone  {backbone}: {_content(backbone) if is_folder(backbone) else 'from the Hugging Face hub'}",
+        f"backbone  {backbone}: {_backbone(backbone)}",
         f"device    {_device()}",
         f"cache     {run_cache.place(cache)}",
         "",
@@ -223,6 +224,12 @@ def _estimate(step: str, before: list[run_cache.Kept], work: JsonDict, images: i
     times = TIMES.get(step)
     longer = work[times] / max(1, record["work"].get(times, 1)) if times else 1.0
     return float(record["seconds"] * max(1.0, more_images(record)) * max(1.0, longer))
+
+
+def _backbone(uri: str) -> str:
+    if is_folder(uri):
+        return _content(uri)
+    return "from the Hugging Face hub" if is_hub_id(uri) else "no folder and no hub id: fetch will refuse it"
 
 
 def _content(uri: str) -> str:

@@ -117,7 +117,11 @@ def work_of(config: Config) -> JsonDict:
     """What of a config decides how long steps take, beside the number of images: numbers and names."""
     model, training = config.model, config.training
     return {
-        "model": [model.backbone_id, model.image_size, model.use_multiview, model.freeze_backbone, training.views],
+        "model": [
+            *(model.backbone_id, model.image_size, model.use_multiview, model.freeze_backbone),
+            *(training.views, training.feature_cache, config.hardware.num_gpus),
+            *(config.data.dataloader.batch_size, config.data.dataloader.num_workers),
+        ],
         "epochs": training.epochs,
         "explora_steps": config.explora.steps,
     }

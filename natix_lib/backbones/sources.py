@@ -55,7 +55,7 @@ def copy_backbone(source: str, revision: str, folder: Path, scratch: Path, token
         origin = storage.fetch_folder(source, scratch / "bucket")
     elif Path(source).is_dir():
         origin = Path(source)
-    elif source.startswith((".", "/", "~")) or source.count("/") != 1:
+    elif not is_hub_id(source):
         raise ConfigError(
             f"model.backbone_id {source} is no folder, no {grammar.PREFIXES} address and no hub id (owner/name)"
         )
@@ -113,8 +113,14 @@ def _from_hub(repository: str, revision: str, folder: Path, token_secret: str) -
     except Exception as error:  # of the hub's client and of the HTTP library that it uses
         raise StorageError(
             f"model.backbone_id {repository}: the hub cannot be read: {_first_line(error)}; without the hub, name a "
-            f"folder or {grammar.PREFIXES} folder of a backbone, or make a random one: natix backbone --output FOLDER"
+            f"folder or {grammar.PREFIXES} folder of a backbone, or make a random one: "
+            "natix backbone --output FOLDER, then --set model.backbone_id=FOLDER"
         ) from error
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether a text has the form of a backbone's id on the hub, owner/name."""
+    return not source.startswith((".", "/", "~")) and source.count("/") == 1
 
 
 def _first_line(error: Exception) -> str:

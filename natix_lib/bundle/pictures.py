@@ -4,6 +4,7 @@ Arrays are uint8 alone, as decoders give them: floats come as [0, 1], [0, 255] a
 other pictures than were meant. An array of several pictures is refused for the same reason, (3, 224, 3) being one too.
 """
 
+import os
 from os import PathLike
 from pathlib import Path
 from threading import Lock
@@ -33,7 +34,7 @@ def open_picture(picture: Picture) -> Image.Image:
         DataError: With the reason alone.
     """
     if isinstance(picture, str | PathLike):
-        return decode_file(Path(picture))
+        return decode_file(Path(os.fsdecode(picture)))
     if isinstance(picture, bytes):
         return decode(picture, MAX_PIXELS)
     image = _of_array(picture) if isinstance(picture, np.ndarray) else picture
@@ -44,7 +45,7 @@ def open_picture(picture: Picture) -> Image.Image:
         with _LOADING:
             image.load()
         return upright_rgb(image)
-    except (OSError, SyntaxError) as error:  # a file that Pillow has opened and cannot read to its end
+    except (OSError, SyntaxError, ValueError) as error:  # a file that cannot be read to its end, or that was closed
         raise DataError(f"cannot be decoded: {error}") from error
 
 

@@ -51,7 +51,7 @@ def doctor(
         lacking = [module for module in modules if not is_here(module)]
         _line(extra, f"no, lacks {', '.join(lacking)}: pip install 'natix[{extra}]'" if lacking else "yes")
     _line("cache", _cache(cache))
-    _line("disk", _disk(cache or Path.cwd()))
+    _line("disk", _disk(cache))
     for name, answer in asked.answers():
         _line(name, answer)
 
@@ -123,14 +123,15 @@ def _cache(folder: Path | None) -> str:
     return f"{place}, {len(kept)} steps, {size}" if place.is_dir() else f"{place}, not there yet"
 
 
-def _disk(place: Path) -> str:
-    from natix_lib.run_cache import size_text
+def _disk(folder: Path | None) -> str:
+    from natix_lib import run_cache
 
     try:
-        there = next(path for path in (place, *place.absolute().parents) if path.exists())
-        return f"{size_text(shutil.disk_usage(there).free)} free at {there}"
-    except OSError as error:
-        return f"no: {error.strerror}"
+        place = run_cache.place(folder).absolute()
+        there = next(path for path in (place, *place.parents) if path.exists())
+        return f"{run_cache.size_text(shutil.disk_usage(there).free)} free at {there}"
+    except (NatixError, OSError) as error:
+        return f"no: {error}"
 
 
 def _hub() -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from natix_lib.cli.extras import OF_A_RUN, is_here, missing
 from natix_lib.cli.options import Overrides, path_of
 from natix_lib.errors import ConfigError, printable
 from natix_lib.files import JsonDict, require_new, write_bytes
@@ -69,16 +70,18 @@ def init(
     with tempfile.TemporaryDirectory() as scratch:
         seen = look(asked.data, asked.split, asked.model.num_classes, Path(scratch))
     machine = this_machine()
-    said = notes(seen, asked.split, asked.scrc, asked.model.image_size, machine)
+    scrc = asked.scrc if asked.export.policy == "calibrate" else None
+    said = notes(seen, asked.split, scrc, asked.model.image_size, machine)
     go_on = f"natix run --config {shlex.quote(output)} --output runs/first"
     head = (
         f"Written by natix init; it runs with {go_on}\n"
         f"Keys that are not here keep their defaults: natix config --config {shlex.quote(output)} prints all, "
         "natix config --explain KEY explains one."
     )
-    write_bytes(path, text(draft(given, seen, machine, asked.scrc), said, head).encode())
+    write_bytes(path, text(draft(given, seen, machine, scrc), said, head).encode())
     _show(said)
-    typer.echo(f"\nconfig  {output}\nnext    {go_on}")
+    lacking = next((module for module in OF_A_RUN if not is_here(module)), None)
+    typer.echo(f"\nconfig  {output}\nnext    {go_on}{(lacking and f', after {missing(lacking)}') or ''}")
 
 
 def _show(said: "list[Note]") -> None:

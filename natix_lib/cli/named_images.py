@@ -25,7 +25,7 @@ from PIL import Image
 
 from natix_lib import grammar, storage
 from natix_lib.bundle.ahead import ahead
-from natix_lib.cli.extras import require
+from natix_lib.cli.extras import is_here, missing, require
 from natix_lib.config import Columns
 from natix_lib.data.decode import MAX_PIXELS, decode, decode_file, file_bytes
 from natix_lib.data.listing import IMAGE_SUFFIXES, is_hidden, list_folder
@@ -101,6 +101,8 @@ def _image(name: str) -> NamedImage:
 
 def _open(name: str) -> Image.Image:
     if storage.is_remote(name):
+        if not is_here("google.cloud.storage"):  # of a list, whose other images have their rows
+            raise DataError(str(missing("google.cloud.storage")))
         with TemporaryDirectory(prefix="natix-") as folder:
             path = Path(folder) / "image"
             return _opener(path, lambda _: storage.fetch_file(name, folder).rename(path))()
@@ -145,7 +147,7 @@ def _of_manifest(path: Path) -> NamedImages:
     table = read_table(path.parent, Path(path.name), Columns())
     column = as_written(table.name, table.header, Columns()).image
     if column not in table.header:
-        raise DataError(f"{path} has no column {column!r}; it has {', '.join(table.header[:12])}")
+        raise DataError(f"{path} has no column {column!r}; it has {', '.join(table.header[:12]) or 'none'}")
     names = [cell(record.get(column)) for record in table.records]
     if not names:
         raise DataError(f"{path} lists no image")

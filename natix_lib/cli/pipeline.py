@@ -121,7 +121,9 @@ def _print_result(output: Path, summary: str) -> None:
     _say(console, f"  {'majority class':<18}{_with_interval(baseline['accuracy'])} (always {baseline['class']})")
     _say(console, f"\npromise   {evaluation['policy']['promise']}")
     if warnings := evaluation["warnings"]:
-        _say(console, f"warnings  {len(warnings)}, the first lines of the report; the first: {warnings[0]}")
+        first = next((line for line in warnings if evaluation["policy"]["promise"] not in line), None)
+        more = f"; the first beside the promise: {first}" if first else ""
+        _say(console, f"warnings  {len(warnings)}, the first lines of the report{more}")
     _say(console, f"time      {summary}")
     for title, path in (("bundle", bundle), ("report", report)):
         console.print(Text(f"{title:<10}{path}"), soft_wrap=True)

@@ -191,9 +191,10 @@ def _reason(ranking: Ranking, needed: int, least: int, terms: str, unit: str) ->
     if n < needed:
         return f"needs at least {needed} {unit}s {terms}, has {n}"
     first = int(np.searchsorted(ranking.ends, least))
+    wrong = int(ranking.errors[first])
     return (
         f"no threshold is certified {terms}: of the "
-        f"{ranking.ends[first]} most confident {unit}s {ranking.errors[first]} are wrong"
+        f"{ranking.ends[first]} most confident {unit}s {wrong} {'is' if wrong == 1 else 'are'} wrong"
     )
 
 

@@ -35,14 +35,14 @@ class Key:
     only_shown: bool = False
 
 
-def draft(given: JsonDict, seen: Seen, machine: Machine, scrc: Scrc) -> dict[str, Key]:
+def draft(given: JsonDict, seen: Seen, machine: Machine, scrc: Scrc | None) -> dict[str, Key]:
     """The keys, by their path, in the order of the config.
 
     Args:
         given: Values that the person has set, data.data_root among them.
         seen: The data set.
         machine: What can compute here.
-        scrc: What would be certified.
+        scrc: What would be certified; None where no policy is to be.
     """
     backbone, can = machine.backbone, certifiable(seen, scrc)
     keys = {
@@ -58,7 +58,9 @@ def draft(given: JsonDict, seen: Seen, machine: Machine, scrc: Scrc) -> dict[str
     }
     if can and can.alpha and can.independent < can.needed:
         keys["scrc.alpha"] = Key(
-            can.alpha, f"The least that {can.independent} groups in VAL_CALIB could certify.", True
+            can.alpha,
+            f"The least that {can.independent} groups in VAL_CALIB could certify, if none of them is wrong.",
+            True,
         )
     keys |= {path: Key(value, "As set.") for path, value in _leaves(given) if path != "data.data_root"}
     return {path: keys[path] for entry in entries() if (path := entry.path) in keys}

@@ -10,7 +10,7 @@ from natix_lib.arrays import Ints
 from natix_lib.config import Scrc, Split
 from natix_lib.contracts import ROLES, VAL_CALIB
 from natix_lib.data.rows import some
-from natix_lib.decisions import certifiable_alpha, needed_independent
+from natix_lib.steps.certifiable import needed, smallest_alpha
 from natix_lib.survey.look import Seen
 from natix_lib.survey.machine import BASE, ENOUGH, Machine
 
@@ -44,26 +44,23 @@ class Certifiable:
     alpha: float | None
 
 
-def certifiable(seen: Seen, scrc: Scrc) -> Certifiable | None:
-    """What the division can certify; None where there is none."""
-    if seen.division is None:
+def certifiable(seen: Seen, scrc: Scrc | None) -> Certifiable | None:
+    """What the division can certify; None where there is none, or nothing to certify."""
+    if seen.division is None or scrc is None:
         return None
     in_calib = seen.division.groups[seen.division.roles == ROLES.index(VAL_CALIB)]
-    count, spare_half = len(np.unique(in_calib)), scrc.sets != "none"
-    rule = (scrc.delta, scrc.procedure, scrc.grid or None, spare_half)
-    alpha = math.ceil(100 * certifiable_alpha(count, *rule)) / 100
-    return Certifiable(
-        seen.division.group_count, count, needed_independent(scrc.alpha, *rule), alpha if alpha < 1 else None
-    )
+    count = len(np.unique(in_calib))
+    alpha = math.ceil(100 * smallest_alpha(count, scrc)) / 100
+    return Certifiable(seen.division.group_count, count, needed(scrc), alpha if alpha < 1 else None)
 
 
-def notes(seen: Seen, split: Split, scrc: Scrc, image_size: int, machine: Machine) -> list[Note]:
+def notes(seen: Seen, split: Split, scrc: Scrc | None, image_size: int, machine: Machine) -> list[Note]:
     """Everything that is said, in the order in which a person asks.
 
     Args:
         seen: The data set.
         split: How it would be divided.
-        scrc: What would be certified.
+        scrc: What would be certified; None where no policy is to be.
         image_size: Side of the square that the model sees, pixels.
         machine: What can compute here.
     """
@@ -75,7 +72,7 @@ def notes(seen: Seen, split: Split, scrc: Scrc, image_size: int, machine: Machin
         *_columns(seen),
         *_groups(seen),
         *_division(seen, split),
-        *_certificate(seen, scrc),
+        *_certificate(seen, split, scrc),
         *_machine(machine),
         *(Note("warning", line, doubtful=True) for line in seen.warnings),
     ]
@@ -169,22 +166,22 @@ def _division(seen: Seen, split: Split) -> list[Note]:
     return [Note("split", f"{by}; about {sizes}, at most {seen.division.group_count} groups")]
 
 
-def _certificate(seen: Seen, scrc: Scrc) -> list[Note]:
+def _certificate(seen: Seen, split: Split, scrc: Scrc | None) -> list[Note]:
     can = certifiable(seen, scrc)
-    if can is None:
+    if can is None or scrc is None:
         return []
     what = (
         f"VAL_CALIB has about {can.independent} groups, fewer where pictures look alike; alpha {scrc.alpha:g} at delta "
         f"{scrc.delta:g} needs {can.needed} without an error"
     )
     if can.independent >= can.needed:
-        return [Note("certify", f"{what}, more with errors: within reach")]
+        return [Note("certify", f"{what} among those that the model is surest of")]
     reach = f"the smallest alpha they could certify is {can.alpha:g}" if can.alpha else "they can certify nothing"
     return [
         Note(
             "certify",
-            f"{what}: {reach}. About {math.ceil(can.needed * can.groups / can.independent)} such groups in all would "
-            f"do instead of {can.groups}, or a larger split.ratios.val_calib",
+            f"{what}: {reach}. About {math.ceil(can.needed / split.ratios.val_calib)} such groups in all would "
+            f"do instead of {can.groups}, none wrong among them, or a larger split.ratios.val_calib",
             True,
         )
     ]

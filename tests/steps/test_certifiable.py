@@ -32,7 +32,6 @@ def division(groups: int, frames: int = 3) -> dict:
     [
         ({}, "the accept rule will carry no guarantee"),
         ({"on_infeasible": "abstain"}, "the policy will accept nothing"),
-        ({"on_infeasible": "fail"}, "the run stops"),
     ],
 )
 def test_too_few_groups_are_a_warning_with_its_arithmetic(settings: dict, end: str) -> None:

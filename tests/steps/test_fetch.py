@@ -191,7 +191,8 @@ def test_a_hub_that_cannot_be_read_is_one_line_with_what_works_without_it(tmp_pa
     line = done.stderr.strip().splitlines()[-1]
     assert line.startswith("natix_lib.errors.StorageError: model.backbone_id owner/vit: the hub cannot be read: ")
     assert line.endswith(
-        "name a folder or gs:// folder of a backbone, or make a random one: natix backbone --output FOLDER"
+        "name a folder or gs:// folder of a backbone, or make a random one: natix backbone --output FOLDER, "
+        "then --set model.backbone_id=FOLDER"
     )
     assert SECRET not in done.stderr
 
