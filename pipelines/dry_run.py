@@ -32,6 +32,7 @@ from natix_lib import run_cache, storage
 from natix_lib.config import Config
 from natix_lib.data.listing import IMAGE_SUFFIXES
 from natix_lib.files import JsonDict, require_new
+from natix_lib.progress import duration
 from natix_pipelines.local import is_folder, prepared
 from natix_pipelines.step_cache import StepCache, code_of, work_of
 from natix_pipelines.targets import local_target
@@ -111,21 +112,21 @@ def report(config: Config, output: Path, cache: Path | None) -> list[str]:
         if seconds is None:
             time = "" if state == CACHED else "time unknown"
         else:
-            time = f"{'took' if state == CACHED else 'at most about'} {run_cache.time_text(seconds)}"
+            time = f"{'took' if state == CACHED else 'at most about'} {duration(seconds)}"
         lines.append(f"{step:<11}{STATES[state]:<{widest + 2}}{time}".rstrip())
     return [*lines, "", _total(steps), "nothing was run or written"]
 
 
 def _total(steps: Plan) -> str:
     to_run = [step for step, state in steps.states.items() if state != CACHED]
-    saved = f", which took {run_cache.time_text(sum(steps.saved.values()))}" if steps.saved else ""
+    saved = f", which took {duration(sum(steps.saved.values()))}" if steps.saved else ""
     counts = f"{len(steps.states) - len(to_run)} of {len(steps.states)} steps from the cache{saved}"
     if not to_run:
         return counts
     unknown = [step for step in to_run if step not in steps.estimates]
     if len(unknown) == len(to_run):
         return f"{counts}; the others take a time that is unknown before a first run like it"
-    most = f"{counts}; the others at most about {run_cache.time_text(sum(steps.estimates.values()))}"
+    most = f"{counts}; the others at most about {duration(sum(steps.estimates.values()))}"
     return f"{most}, without {', '.join(unknown)}" if unknown else most
 
 

@@ -28,23 +28,13 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from natix_lib.progress import DEVICE, WARNING, Progress, read
+from natix_lib.progress import DEVICE, WARNING, Progress, duration, read
 
 LOG_SECONDS = 29.0  # between lines of a step at work where nothing is redrawn: looked at every second, at most 30
 MOST_WARNINGS = 5  # of a step, shown whole
 SAMPLES = 16  # of progress that a rate is taken over: the last half minute, as steps print at most every 2 s
 LEAST_BAR, WIDEST_BAR = 5, 24
 Part = tuple[str, str]  # a text and its style
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: `4.2 s`, `42 s`, `1m 30s`, `2h 05m`."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    return f"{whole // 60}m {whole % 60:02}s" if whole < 3600 else f"{whole // 3600}h {whole % 3600 // 60:02}m"
 
 
 class Work:

@@ -13,6 +13,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from natix_lib.progress import duration
+
 BAR_SECONDS = 1.0  # after which a bar appears
 LINE_SECONDS = 30.0  # between two lines of a log, and before the first
 WIDE = 60  # columns, below which there is no bar beside the numbers
@@ -63,13 +65,8 @@ class Rate:
 
     def _speed(self) -> str:
         speed = self.done / max(self.seconds, 1e-9)
-        left = "" if self._total is None else f", {_clock((self._total - self.done) / speed)} left"
+        left = "" if self._total is None else f", {duration((self._total - self.done) / speed)} left"
         return f"{speed:.1f} images/s{left}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
 
 
 def _progress_bar() -> Progress | None:
