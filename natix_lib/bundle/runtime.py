@@ -21,7 +21,8 @@ from PIL import Image
 from natix_lib.bundle.ahead import ahead
 from natix_lib.bundle.contents import Documents, read_bundle, read_golden
 from natix_lib.bundle.pictures import KINDS, Picture, open_picture
-from natix_lib.bundle.session import INPUT, cpu_threads, open_session
+from natix_lib.bundle.session import INPUT, open_session
+from natix_lib.cpus import cpu_threads
 from natix_lib.decisions import Policy
 from natix_lib.decisions.promise import promise
 from natix_lib.errors import BundleError, DataError

@@ -12,6 +12,8 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from natix_lib.cpus import cpu_threads
+
 GIB = 1 << 30
 ENOUGH = 4 * GIB  # GPU memory for the base model: its .8 GB, CUDA's own, and a desktop beside it
 SMI = ("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
@@ -72,8 +74,6 @@ class Machine:
 
 def this_machine(environment: Mapping[str, str] = os.environ) -> Machine:
     """Ask torch where it is installed, because it is what trains, and the driver's own program elsewhere."""
-    from natix_lib.bundle.session import cpu_threads  # brings onnxruntime
-
     has_torch = importlib.util.find_spec("torch") is not None
     gpus = _gpus_of_torch() if has_torch else _gpus_of_driver()
     return Machine(cpu_threads(), gpus, "torch" if has_torch else SMI[0], bool(environment.get("HF_TOKEN")))

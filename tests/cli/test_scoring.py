@@ -3,9 +3,9 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
-import re
 import subprocess
 import sys
 import time
