@@ -15,14 +15,12 @@ import contextlib
 import io
 import logging
 import math
-import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from kfp import dsl, local
 from kfp.local import cache as kfp_cache
 from kfp.local import config as kfp_config
@@ -33,6 +31,7 @@ from natix_lib.config import Config
 from natix_lib.data.listing import IMAGE_SUFFIXES
 from natix_lib.files import JsonDict, require_new
 from natix_lib.progress import duration
+from natix_lib.survey.machine import this_machine
 from natix_pipelines.local import is_folder, prepared
 from natix_pipelines.step_cache import StepCache, code_of, work_of
 from natix_pipelines.targets import local_target
@@ -102,7 +101,7 @@ def report(config: Config, output: Path, cache: Path | None) -> list[str]:
     lines = [
         f"data      {config.data.data_root}: {_content(config.data.data_root)}",
         f"backbone  {backbone}: {_content(backbone) if is_folder(backbone) else 'from the Hugging Face hub'}",
-        f"device    {_device()}",
+        f"device    {this_machine()}",
         f"cache     {run_cache.place(cache)}",
         "",
     ]
@@ -234,9 +233,3 @@ def _content(uri: str) -> str:
 def _pictures(uri: str) -> int | None:
     """How many pictures there are; None when they are in tables, or in other files that only ingest opens."""
     return sum(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in storage.sizes(uri)) or None
-
-
-def _device() -> str:
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
-    return f"CPU, {os.cpu_count()} cores, no GPU"

@@ -2,7 +2,8 @@
 
 Logits of a million images are read block by block as (C, B) float64: reductions over few classes are fast along the
 first axis, nothing of the size of the logits is ever copied, and numpy lets go of the interpreter inside a block, so
-threads help, if no more than a few. Blocks depend on the shape alone and results come in their order: the same rows give the same bits with any number of threads.
+threads help, if no more than a few. Blocks depend on the shape alone and results come in their order: the same rows
+give the same bits with any number of threads.
 """
 
 from collections.abc import Callable

@@ -66,6 +66,9 @@ class Machine:
     source: str
     has_token: bool
 
+    def __str__(self) -> str:
+        return f"{self.cpus} CPUs, {', '.join(map(str, self.gpus)) or 'no GPU'} (asked {self.source})"
+
     @property
     def backbone(self) -> Backbone:
         """The backbone that suits it."""
@@ -75,11 +78,12 @@ class Machine:
 def this_machine(environment: Mapping[str, str] = os.environ) -> Machine:
     """Ask torch where it is installed, because it is what trains, and the driver's own program elsewhere."""
     has_torch = importlib.util.find_spec("torch") is not None
-    gpus = _gpus_of_torch() if has_torch else _gpus_of_driver()
+    gpus = gpus_of_torch() if has_torch else gpus_of_driver()
     return Machine(cpu_threads(), gpus, "torch" if has_torch else SMI[0], bool(environment.get("HF_TOKEN")))
 
 
-def _gpus_of_torch() -> list[Gpu]:
+def gpus_of_torch() -> list[Gpu]:
+    """The GPUs that torch sees, which must be installed."""
     import torch
 
     if not torch.cuda.is_available():
@@ -88,7 +92,8 @@ def _gpus_of_torch() -> list[Gpu]:
     return [Gpu(device.name, device.total_memory) for device in devices]
 
 
-def _gpus_of_driver() -> list[Gpu]:
+def gpus_of_driver() -> list[Gpu]:
+    """The GPUs that the driver's own program sees; none where it is not here or does not answer."""
     try:
         answer = subprocess.run(SMI, capture_output=True, text=True, timeout=SMI_SECONDS, check=True).stdout
     except (OSError, subprocess.SubprocessError):

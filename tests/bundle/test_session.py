@@ -17,7 +17,8 @@ CPUS = len(os.sched_getaffinity(0))
 COUNT = (
     "import os, sys\n"
     "os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:int(sys.argv[2])])\n"
-    "from natix_lib.cpus import cpu_threads; from natix_lib.bundle.session import open_session; from pathlib import Path\n"
+    "from natix_lib.cpus import cpu_threads; from pathlib import Path\n"
+    "from natix_lib.bundle.session import open_session\n"
     "before = len(os.listdir('/proc/self/task'))\n"
     "session = open_session(Path(sys.argv[1]) / 'model.onnx', 32, 2)\n"
     "print(cpu_threads(), len(os.listdir('/proc/self/task')) - before + 1)"
