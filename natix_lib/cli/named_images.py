@@ -32,6 +32,7 @@ from natix_lib.data.listing import IMAGE_SUFFIXES, is_hidden, list_folder
 from natix_lib.data.rows import cell, readable
 from natix_lib.data.tables import TABLES, as_written, read_table
 from natix_lib.errors import ConfigError, DataError, StorageError
+from natix_lib.progress import WARNING
 
 STDIN = "-"
 MAGIC = frozenset("*?[")
@@ -134,7 +135,7 @@ def _of_folder(word: str, path: Path) -> NamedImages:
     if not listing.images:
         raise DataError(f"folder {word} holds no image" + "".join(f"; {line}" for line in left_out))
     for line in left_out:
-        typer.echo(f"warning: folder {readable(word)}: {line}", err=True)
+        typer.echo(f"{WARNING}folder {readable(word)}: {line}", err=True)
     images, count = listing.images, len(listing.images)
     return NamedImages((_image(str(path / name)) for name in images), count)
 

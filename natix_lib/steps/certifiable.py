@@ -13,6 +13,7 @@ from natix_lib.decisions.calibration import ABSTAIN, FAIL, Terms
 from natix_lib.decisions.score import log_odds_at
 from natix_lib.errors import CalibrationError
 from natix_lib.files import JsonDict
+from natix_lib.progress import WARNING
 
 OUTCOMES = {
     FAIL: "the run stops",
@@ -41,7 +42,7 @@ def say_what_can_be_certified(splits: JsonDict, config: Config) -> list[str]:
     if groups >= _needed(scrc):
         return [line]
     outcome = OUTCOMES.get(scrc.on_infeasible, "the accept rule will carry no guarantee")
-    return [f"warning: {line}: {outcome}"]
+    return [f"{WARNING}{line}: {outcome}"]
 
 
 def require_certifiable(splits: JsonDict, scrc: Scrc) -> None:
