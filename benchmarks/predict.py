@@ -25,7 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from natix_lib.bundle.runtime import BATCH, Bundle
-from natix_lib.bundle.session import INPUT, cpu_threads, open_session
+from natix_lib.bundle.session import INPUT, open_session
+from natix_lib.cpus import cpu_threads
 from natix_lib.data.listing import list_folder
 
 PARTS = 5  # of the photographs, in each of which all take their turn

@@ -249,7 +249,7 @@ def read_hashed_manifest(folder: str | Path, artifact: str, hash_files: bool = T
     root = Path(folder)
     path = root / ARTIFACTS[artifact].manifest
     if not root.is_dir():
-        raise ContractError(f"{artifact} folder {root} does not exist")
+        raise ContractError(f"{artifact} folder {root} {'is no folder' if root.exists() else 'does not exist'}")
     if not path.is_file():
         raise ContractError(f"{artifact} folder {root} has no {path.name}: it was never finished, or is something else")
     manifest, sha256 = read_hashed_document(path, artifact)

@@ -28,6 +28,18 @@ def read(line: str) -> Progress | None:
     return Progress(match[1], int(match[2]), int(match[3]))
 
 
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `4.2 s`, `42 s`, `1m 30s`, `2h 05m`, `3 days`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02}s"
+    return f"{whole // 3600}h {whole % 3600 // 60:02}m" if whole < 2 * 86400 else f"{seconds / 86400:.0f} days"
+
+
 class Lines:
     """Print what is done, at most once in `seconds` and at the end of each piece of work."""
 

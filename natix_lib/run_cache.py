@@ -168,14 +168,6 @@ def size_text(size: int) -> str:
     return f"{number:.{0 if unit == 'B' or number >= 99.95 else 1}f} {unit}"
 
 
-def time_text(seconds: float) -> str:
-    """Seconds as a person reads them: 3.2 s, 45 s, 12 minutes, 5 hours, 30 days."""
-    for length, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
-
-
 def _is_cache(cache: Path) -> bool:
     steps = steps_folder(cache)
     return _is_folder(steps.parent) and _is_folder(steps)

@@ -15,14 +15,12 @@ import contextlib
 import io
 import logging
 import math
-import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from kfp import dsl, local
 from kfp.local import cache as kfp_cache
 from kfp.local import config as kfp_config
@@ -32,8 +30,10 @@ from natix_lib import run_cache, storage
 from natix_lib.backbones.sources import is_hub_id
 from natix_lib.config import Config
 from natix_lib.data.listing import IMAGE_SUFFIXES
-from natix_lib.files import JsonDict, require_new
-from natix_pipelines.local import is_folder, prepared
+from natix_lib.files import JsonDict
+from natix_lib.progress import duration
+from natix_lib.survey.machine import this_machine
+from natix_pipelines.local import is_folder, prepared, require_place
 from natix_pipelines.step_cache import StepCache, code_of, work_of
 from natix_pipelines.targets import local_target
 from natix_pipelines.training import build
@@ -74,7 +74,7 @@ def plan(config: Config, output: Path, cache: Path | None) -> Plan:
     Raises:
         NatixError: What `local.run` would refuse before its first step.
     """
-    require_new(output)
+    require_place(output)
     config, arguments = prepared(config)
     place = run_cache.place(cache)
     before = run_cache.kept(place)
@@ -102,7 +102,7 @@ def report(config: Config, output: Path, cache: Path | None) -> list[str]:
     lines = [
         f"data      {config.data.data_root}: {_content(config.data.data_root)}",
         f"backbone  {backbone}: {_backbone(backbone)}",
-        f"device    {_device()}",
+        f"device    {this_machine()}",
         f"cache     {run_cache.place(cache)}",
         "",
     ]
@@ -112,21 +112,21 @@ def report(config: Config, output: Path, cache: Path | None) -> list[str]:
         if seconds is None:
             time = "" if state == CACHED else "time unknown"
         else:
-            time = f"{'took' if state == CACHED else 'at most about'} {run_cache.time_text(seconds)}"
+            time = f"{'took' if state == CACHED else 'at most about'} {duration(seconds)}"
         lines.append(f"{step:<11}{STATES[state]:<{widest + 2}}{time}".rstrip())
     return [*lines, "", _total(steps), "nothing was run or written"]
 
 
 def _total(steps: Plan) -> str:
     to_run = [step for step, state in steps.states.items() if state != CACHED]
-    saved = f", which took {run_cache.time_text(sum(steps.saved.values()))}" if steps.saved else ""
+    saved = f", which took {duration(sum(steps.saved.values()))}" if steps.saved else ""
     counts = f"{len(steps.states) - len(to_run)} of {len(steps.states)} steps from the cache{saved}"
     if not to_run:
         return counts
     unknown = [step for step in to_run if step not in steps.estimates]
     if len(unknown) == len(to_run):
         return f"{counts}; the others take a time that is unknown before a first run like it"
-    most = f"{counts}; the others at most about {run_cache.time_text(sum(steps.estimates.values()))}"
+    most = f"{counts}; the others at most about {duration(sum(steps.estimates.values()))}"
     return f"{most}, without {', '.join(unknown)}" if unknown else most
 
 
@@ -240,9 +240,3 @@ def _content(uri: str) -> str:
 def _pictures(uri: str) -> int | None:
     """How many pictures there are; None when they are in tables, or in other files that only ingest opens."""
     return sum(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in storage.sizes(uri)) or None
-
-
-def _device() -> str:
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
-    return f"CPU, {os.cpu_count()} cores, no GPU"

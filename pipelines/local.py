@@ -10,6 +10,7 @@ are replaced while a pipeline runs: see `natix_pipelines.step_process` and `nati
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -59,7 +60,7 @@ def run(config: Config, output: Path, cache: Path | None, display: Display) -> N
     Raises:
         NatixError: If a step fails; the error has the class and the message of the step's.
     """
-    require_new(output)
+    require_place(output)
     config, arguments = prepared(config)
     place = _writable(cache)
     log = RunLog(display)
@@ -72,6 +73,26 @@ def run(config: Config, output: Path, cache: Path | None, display: Display) -> N
             raise log.error(place) from error
         config_text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         _publish(outputs, output, {CONFIG: config_text, LOG: log.text()})
+
+
+def require_place(output: Path) -> None:
+    """Refuse at once an output that could not be published at the end: it takes its place by a rename.
+
+    Raises:
+        ConfigError: If it holds something, or is a folder that cannot be replaced.
+        StorageError: If nothing can be written beside it.
+    """
+    require_new(output)
+    for what, holds in (
+        ("the working folder", output.absolute() == Path.cwd()),
+        ("a link", output.is_symlink()),
+        ("a mount", output.is_mount()),
+    ):
+        if holds:
+            raise ConfigError(f"output {output} is {what}: name a folder below it, which the run makes")
+    above = next(parent for parent in output.absolute().parents if parent.exists())
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise StorageError(f"cannot write {output}: {os.strerror(errno.EACCES)}")
 
 
 def prepared(config: Config) -> tuple[Config, dict[str, Any]]:

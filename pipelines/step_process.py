@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,17 +32,20 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
     Returns:
         The exit code; 128 + n when signal n ended the step.
     """
-    with subprocess.Popen(
-        [sys.executable, "-IS", __file__, *command],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        env={**os.environ, **(environment or {})},
-        start_new_session=True,  # a terminal's Ctrl-C is for the run, which ends the step
-    ) as process:
+    with (
+        tempfile.TemporaryDirectory(prefix="natix-", ignore_cleanup_errors=True) as scratch,
+        subprocess.Popen(
+            [sys.executable, "-IS", __file__, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            env={**os.environ, **(environment or {}), "TMPDIR": scratch},  # KFP leaves a folder of each step
+            start_new_session=True,  # a terminal's Ctrl-C is for the run, which ends the step
+        ) as process,
+    ):
         assert process.stdin and process.stdout
         try:
             _print(process.stdout)

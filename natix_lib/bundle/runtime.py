@@ -7,10 +7,11 @@ else. There is no switch to skip any of it: it takes the hashing of the files an
 """
 
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from os import PathLike, fspath
+from io import IOBase
+from os import PathLike, fsdecode
 from pathlib import Path
 from typing import Any, overload
 
@@ -21,7 +22,8 @@ from PIL import Image
 from natix_lib.bundle.ahead import ahead
 from natix_lib.bundle.contents import Documents, read_bundle, read_golden
 from natix_lib.bundle.pictures import KINDS, Picture, open_picture
-from natix_lib.bundle.session import INPUT, cpu_threads, open_session
+from natix_lib.bundle.session import INPUT, open_session
+from natix_lib.cpus import cpu_threads
 from natix_lib.decisions import Policy
 from natix_lib.decisions.promise import promise
 from natix_lib.errors import BundleError, DataError
@@ -145,6 +147,8 @@ class Bundle:
                 the others then. `scored` goes on instead.
             BundleError: If a logit is not finite, or onnxruntime fails.
         """
+        if not isinstance(images, (*KINDS, Iterable)) or isinstance(images, (Mapping, IOBase)):
+            raise DataError(f"images must be paths, bytes, arrays or Pillow images, got a {type(images).__name__}")
         one = isinstance(images, KINDS)
         predictions = []
         for result in self.scored(_named([images] if isinstance(images, KINDS) else images, one)):
@@ -260,5 +264,5 @@ def _named(images: Iterable[Picture], only: bool = False) -> Iterator[Callable[[
             raise DataError(f"{name}: {error}") from error
 
     for number, image in enumerate(images):
-        path = f" {fspath(image)}" if isinstance(image, str | PathLike) else ""
+        path = f" {fsdecode(image)}" if isinstance(image, str | PathLike) else ""
         yield partial(open_named, f"image{path}" if only else f"images[{number}]{path}", image)

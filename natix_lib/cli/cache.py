@@ -13,7 +13,8 @@ from natix_lib import run_cache
 from natix_lib.cli.help import Groups
 from natix_lib.cli.options import CachePlace
 from natix_lib.errors import ConfigError
-from natix_lib.run_cache import Kept, size_text, time_text
+from natix_lib.progress import duration
+from natix_lib.run_cache import Kept, size_text
 
 LEFT_OVER = "unfinished"
 ID_DIGITS = 8
@@ -110,7 +111,7 @@ def _print(place: Path, entries: list[Kept]) -> None:
         table.add_column(title, justify="right" if title in ("size", "took") else "left", no_wrap=True)
     now = time.time()
     for each in entries:
-        took = time_text(each.record["seconds"]) if "seconds" in each.record else ""
+        took = duration(each.record["seconds"]) if "seconds" in each.record else ""
         made = _ago(now, each.made) if each.made is not None else ""
         code = str(each.record.get("code", ""))[:ID_DIGITS]
         name = each.key[:ID_DIGITS] or LEFT_OVER
@@ -124,4 +125,4 @@ def _print(place: Path, entries: list[Kept]) -> None:
 
 
 def _ago(now: float, then: float) -> str:
-    return "now" if now - then < 2 else f"{time_text(now - then)} ago"
+    return "now" if now - then < 2 else f"{duration(now - then)} ago"

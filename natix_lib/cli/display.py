@@ -6,15 +6,10 @@ over and prints whatever goes there above its own lines. Here it must not: `nati
 and Live would take it back and flood the screen. Rich's Progress was rejected: on a narrow terminal it folds its
 columns, where the bar should shrink and what matters least be left out.
 
-A line that the terminal folds cannot be redrawn: only its last row is erased. So the width is asked of the terminal
-itself. Rich believes COLUMNS instead, which programs export (whatever loads GNU readline does) and terminals outgrow.
-
 A pipe, a log of a CI and a dumb terminal get plain lines: when a step begins and ends, and every 30 s between, so that
 nobody takes a long step for a dead one. FORCE_COLOR gives them colours, and no bar: a log keeps every line of it.
 """
 
-import os
-import textwrap
 import threading
 import time
 from collections import deque
@@ -28,23 +23,15 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from natix_lib.progress import DEVICE, WARNING, Progress, read
+from natix_lib.cli.screen import columns, say
+from natix_lib.errors import printable
+from natix_lib.progress import DEVICE, WARNING, Progress, duration, read
 
 LOG_SECONDS = 29.0  # between lines of a step at work where nothing is redrawn: looked at every second, at most 30
 MOST_WARNINGS = 5  # of a step, shown whole
 SAMPLES = 16  # of progress that a rate is taken over: the last half minute, as steps print at most every 2 s
 LEAST_BAR, WIDEST_BAR = 5, 24
 Part = tuple[str, str]  # a text and its style
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: `4.2 s`, `42 s`, `1m 30s`, `2h 05m`."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    return f"{whole // 60}m {whole % 60:02}s" if whole < 3600 else f"{whole // 3600}h {whole % 3600 // 60:02}m"
 
 
 class Work:
@@ -62,7 +49,7 @@ class Work:
 
     def take(self, line: str) -> None:
         """Take in a line of the step's log."""
-        line = "".join(c if c.isprintable() else " " for c in line)
+        line = printable(line)
         if line.startswith(DEVICE):
             self.device = line.removeprefix(DEVICE)
             return
@@ -237,10 +224,7 @@ class RunDisplay:
         return text
 
     def _columns(self) -> int:
-        try:
-            return min(self.console.width, os.get_terminal_size(self.console.file.fileno()).columns or 80)
-        except (OSError, ValueError):  # no terminal, or a file without a descriptor
-            return self.console.width
+        return min(self.console.width, columns(self.console.file) or self.console.width)
 
     def _print(self, *parts: Part) -> None:
         """Print a line of a step; on a terminal it is never folded."""
@@ -251,9 +235,5 @@ class RunDisplay:
         self.console.print(text, soft_wrap=True)
 
     def _sentence(self, text: str, style: str) -> None:
-        """Print what a person should read whole: on a terminal wrapped between words, later lines moved in."""
-        sentence = "".join(c if c.isprintable() else " " for c in text)
-        if self._animated:
-            lines = textwrap.wrap(sentence, self._columns(), subsequent_indent="  ", break_long_words=False)
-            sentence = "\n".join(lines)
-        self.console.print(Text(sentence, style), soft_wrap=True)
+        """Print what a person should read whole."""
+        say(self.console, printable(text), style)

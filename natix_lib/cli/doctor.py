@@ -10,7 +10,6 @@ import os
 import platform
 import shutil
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import typer
 
 from natix_lib.cli.extras import EXTRAS, is_here
 from natix_lib.cli.options import CachePlace
+from natix_lib.cpus import cpu_threads
 from natix_lib.errors import ConfigError, NatixError
 
 SECONDS = 5.0  # for all addresses together
@@ -45,7 +45,7 @@ def doctor(
     asked = _Asked({"hub": _hub, "bucket": lambda: _bucket(bucket), "cluster": _cluster, "kfp": lambda: _kfp(endpoint)})
     _line("natix", f"{__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     _line("packages", ", ".join(f"{name} {_version(name)}" for name in PACKAGES if _version(name)))
-    _line("processors", f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}")
+    _line("processors", _processors())
     _line("gpu", _gpu())
     for extra, modules in EXTRAS.items():
         lacking = [module for module in modules if not is_here(module)]
@@ -93,22 +93,19 @@ def _version(package: str) -> str:
         return ""
 
 
-def _gpu() -> str:
-    parts = []
-    if is_here("torch"):
-        import torch
-
-        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-        parts.append(f"torch sees {', '.join(names) or 'none'}")
-    else:
-        parts.append("torch is not here")
-    command = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+def _processors() -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-        parts.append(f"nvidia-smi: {'; '.join(done.stdout.split(chr(10))).strip('; ') or 'sees none'}")
-    except (OSError, subprocess.TimeoutExpired):
-        parts.append("nvidia-smi is not here or does not answer")
-    return "; ".join(parts)
+        return str(cpu_threads())
+    except NatixError as error:
+        return f"no: {error}"
+
+
+def _gpu() -> str:
+    from natix_lib.survey.machine import SMI, gpus_of_driver, gpus_of_torch
+
+    seen = {"torch": gpus_of_torch()} if is_here("torch") else {}
+    seen[SMI[0]] = gpus_of_driver()
+    return "; ".join(f"{who} sees {', '.join(map(str, gpus)) or 'none'}" for who, gpus in seen.items())
 
 
 def _cache(folder: Path | None) -> str:

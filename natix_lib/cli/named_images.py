@@ -10,6 +10,7 @@ be read is one of its images all the same and has its row: addresses of the web,
 on a list. Patterns are expanded by pathlib, whose `**` does not follow links, so that links in a circle end.
 """
 
+import codecs
 import itertools
 import os
 import sys
@@ -32,6 +33,7 @@ from natix_lib.data.listing import IMAGE_SUFFIXES, is_hidden, list_folder
 from natix_lib.data.rows import cell, readable
 from natix_lib.data.tables import TABLES, as_written, read_table
 from natix_lib.errors import ConfigError, DataError, StorageError
+from natix_lib.progress import WARNING
 
 STDIN = "-"
 MAGIC = frozenset("*?[")
@@ -125,8 +127,8 @@ def _require_place(name: str) -> None:
 def _of_standard_input() -> Iterator[NamedImage]:
     if sys.stdin is None:
         raise ConfigError("standard input is closed: give it a list of images, one a line")
-    for line in sys.stdin.buffer:
-        if name := os.fsdecode(line.rstrip(b"\r\n")):
+    for number, line in enumerate(sys.stdin.buffer):
+        if name := os.fsdecode((line if number else line.removeprefix(codecs.BOM_UTF8)).rstrip(b"\r\n")):
             yield _image(name)
 
 
@@ -136,7 +138,7 @@ def _of_folder(word: str, path: Path) -> NamedImages:
     if not listing.images:
         raise DataError(f"folder {word} holds no image" + "".join(f"; {line}" for line in left_out))
     for line in left_out:
-        typer.echo(f"warning: folder {readable(word)}: {line}", err=True)
+        typer.echo(f"{WARNING}folder {readable(word)}: {line}", err=True)
     images, count = listing.images, len(listing.images)
     return NamedImages((_image(str(path / name)) for name in images), count)
 

@@ -3,7 +3,6 @@
 import importlib.resources
 import json
 import sys
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,8 +16,6 @@ from natix_lib.contracts import ARTIFACTS
 from natix_lib.files import require_new
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from natix_lib.config import Config
 
 
@@ -83,7 +80,6 @@ def _run_pipeline(load: Callable[[], "Config"], output: Path, cache: Path | None
 
     from natix_lib.stopping import stoppable
 
-    require_new(output)
     try:
         with stoppable():
             from natix_lib.cli.display import RunDisplay
@@ -105,11 +101,13 @@ def _print_result(output: Path, summary: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from natix_lib.cli.screen import say
+
     evaluation = json.loads((output / "evaluate" / ARTIFACTS["evaluation"].file).read_text(encoding="utf-8"))
     metrics, baseline = evaluation["metrics"], evaluation["baseline"]
     bundle, report = (output / ARTIFACTS[name].file for name in ("bundle", "report"))
     console = Console(highlight=False)
-    _say(console, f"\nTEST, {evaluation['n']} images in {evaluation['groups']} groups, read once through the bundle:")
+    lines = ["", f"TEST, {evaluation['n']} images in {evaluation['groups']} groups, read once through the bundle:"]
     for name, title in (
         ("accuracy", "accuracy"),
         ("macro_f1", "macro-F1"),
@@ -117,29 +115,16 @@ def _print_result(output: Path, summary: str) -> None:
         ("coverage", "coverage"),
         ("selective_risk", "error of accepted"),
     ):
-        _say(console, f"  {title:<18}{_with_interval(metrics[name])}")
-    _say(console, f"  {'majority class':<18}{_with_interval(baseline['accuracy'])} (always {baseline['class']})")
-    _say(console, f"\npromise   {evaluation['policy']['promise']}")
+        lines.append(f"  {title:<18}{_with_interval(metrics[name])}")
+    lines.append(f"  {'majority class':<18}{_with_interval(baseline['accuracy'])} (always {baseline['class']})")
+    lines += ["", f"promise   {evaluation['policy']['promise']}"]
     if warnings := evaluation["warnings"]:
         first = next((line for line in warnings if evaluation["policy"]["promise"] not in line), None)
         more = f"; the first beside the promise: {first}" if first else ""
-        _say(console, f"warnings  {len(warnings)}, the first lines of the report{more}")
-    _say(console, f"time      {summary}")
+        lines.append(f"warnings  {len(warnings)}, the first lines of the report{more}")
+    say(console, "\n".join([*lines, f"time      {summary}"]), indent=10)
     for title, path in (("bundle", bundle), ("report", report)):
         console.print(Text(f"{title:<10}{path}"), soft_wrap=True)
-
-
-def _say(console: "Console", line: str) -> None:
-    """Print a line; on a terminal wrapped between words, later lines below the second column."""
-    from rich.text import Text
-
-    if console.is_terminal:
-        indent = " " * 10
-        line = "\n".join(
-            "\n".join(textwrap.wrap(part, console.width, subsequent_indent=indent, break_long_words=False))
-            for part in line.split("\n")
-        )
-    console.print(Text(line), soft_wrap=True)
 
 
 def _with_interval(metric: dict[str, Any]) -> str:

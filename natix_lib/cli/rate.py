@@ -1,17 +1,18 @@
 """How far a long call is and how fast it goes, on stderr: a bar on a terminal, a line now and then in a log.
 
 What is over soon says nothing. On a terminal where the results appear as well there is no bar: they are the progress,
-and a bar among them would be torn. A line that a terminal folds cannot be redrawn, so the width is the terminal's own
-and not COLUMNS, which Rich would believe.
+and a bar among them would be torn.
 """
 
-import os
 import sys
 import time
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from natix_lib.cli.screen import columns
+from natix_lib.progress import duration
 
 BAR_SECONDS = 1.0  # after which a bar appears
 LINE_SECONDS = 30.0  # between two lines of a log, and before the first
@@ -63,25 +64,17 @@ class Rate:
 
     def _speed(self) -> str:
         speed = self.done / max(self.seconds, 1e-9)
-        left = "" if self._total is None else f", {_clock((self._total - self.done) / speed)} left"
+        left = "" if self._total is None else f", {duration((self._total - self.done) / speed)} left"
         return f"{speed:.1f} images/s{left}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
 
 
 def _progress_bar() -> Progress | None:
     """A bar for the terminal on stderr; None if that is none, or one that cannot redraw a line."""
-    try:
-        columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
-    except (OSError, ValueError, AttributeError):
+    width = columns(sys.stderr)
+    console = Console(file=sys.stderr, width=width)
+    if not width or not console.is_terminal or console.is_dumb_terminal:
         return None
-    console = Console(file=sys.stderr, width=columns)
-    if not console.is_terminal or console.is_dumb_terminal:
-        return None
-    bar = [BarColumn(None)] if columns >= WIDE else []
+    bar = [BarColumn(None)] if width >= WIDE else []
     return Progress(
         *bar, MofNCompleteColumn(), TextColumn("{task.fields[said]}"),
         console=console, transient=True, redirect_stdout=False, redirect_stderr=False, expand=bool(bar),

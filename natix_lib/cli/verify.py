@@ -7,6 +7,7 @@ repeated on this machine. A second, lighter check was left out: what it passed, 
 import typer
 
 from natix_lib.cli.options import BundleFolder, is_utf8
+from natix_lib.errors import printable
 
 
 def verify(bundle: BundleFolder) -> None:
@@ -28,5 +29,5 @@ def verify(bundle: BundleFolder) -> None:
         "natix": __version__,
     }
     for name, text in rows.items():
-        line = f"{name:<14} {''.join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)}"
+        line = f"{name:<14} {printable(text)}"
         typer.echo(line if is_utf8() else line.encode("ascii", "backslashreplace").decode())

@@ -2,17 +2,18 @@
 
 Logits of a million images are read block by block as (C, B) float64: reductions over few classes are fast along the
 first axis, nothing of the size of the logits is ever copied, and numpy lets go of the interpreter inside a block, so
-threads help. More than a few do not, and a pod that may use four of a node's 64 cores sees all 64. Blocks depend on the
-shape alone and results come in their order: the same rows give the same bits with any number of threads.
+threads help, if no more than a few. Blocks depend on the shape alone and results come in their order: the same rows
+give the same bits with any number of threads.
 """
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from natix_lib.cpus import cpu_threads
 
 NUMBERS = 1 << 17  # of a block: a megabyte in float64; smaller ones leave the threads waiting for each other
 MOST_THREADS = 8
@@ -29,8 +30,7 @@ def over_blocks(work: Callable[[slice], R], rows: int, classes: int) -> list[R]:
     """
     size = max(1, NUMBERS // classes)
     blocks = [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = min(cores, MOST_THREADS, len(blocks))
+    threads = min(cpu_threads(), MOST_THREADS, len(blocks))
     if threads < 2:
         return [work(block) for block in blocks]
     with ThreadPoolExecutor(threads) as pool:

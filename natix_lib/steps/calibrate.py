@@ -16,7 +16,7 @@ from natix_lib.decisions.sets import PAC
 from natix_lib.decisions.temperature import negative_log_likelihood
 from natix_lib.files import JsonDict, write_bytes, write_json
 from natix_lib.logits import CalibrationSet, read_pair
-from natix_lib.progress import Lines
+from natix_lib.progress import WARNING, Lines
 from natix_lib.reports.render import render_policy
 from natix_lib.steps.certifiable import terms_of
 from natix_lib.steps.policies import acceptance, document_of, naming_keys, provenance, tuned_cut, write_curve
@@ -118,7 +118,7 @@ def run(
     write_bytes(calibration_report, render_policy(document).encode())
     write_json(scrcparams, document)
     if not certificate.certified:
-        Lines().say(f"warning: {promise(document)}")
+        Lines().say(f"{WARNING}{promise(document)}")
     return {
         "temperature": fit.temperature,
         "coverage": float(accepted.mean()),

@@ -13,6 +13,7 @@ from natix_lib.decisions.calibration import ABSTAIN, Terms
 from natix_lib.decisions.score import log_odds_at
 from natix_lib.errors import CalibrationError
 from natix_lib.files import JsonDict
+from natix_lib.progress import WARNING
 
 
 def terms_of(scrc: Scrc) -> Terms:
@@ -37,7 +38,7 @@ def say_what_can_be_certified(splits: JsonDict, config: Config) -> list[str]:
         return [line]
     accepts_none = scrc.on_infeasible == ABSTAIN  # with fail, split has ended the run
     outcome = "the policy will accept nothing" if accepts_none else "the accept rule will carry no guarantee"
-    return [f"warning: {line}: {outcome}"]
+    return [f"{WARNING}{line}: {outcome}"]
 
 
 def require_certifiable(splits: JsonDict, scrc: Scrc) -> None:

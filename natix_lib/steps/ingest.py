@@ -1,7 +1,6 @@
 """ingest: labelled images of any supported format -> images and their index: upright, resized once, hashed."""
 
 import itertools
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ import pyarrow as pa
 from natix_lib import config, storage
 from natix_lib.config.step_settings import IngestSettings
 from natix_lib.contracts import write_manifest
+from natix_lib.cpus import cpu_threads
 from natix_lib.data.arrow import ShardWriter, images_schema
 from natix_lib.data.classes import resolve_classes
 from natix_lib.data.doubts import contradictions, without_names, without_placeholders
@@ -162,7 +162,7 @@ def _index_row(row: Row, label: int, image: Prepared, tag_names: Sequence[str]) 
 
 
 def _prepared(source: Source, data: config.DataSource) -> Iterator[Prepared | DataError]:
-    """Images ready to be stored, or the reason why not, in order; decoded by as many threads as there are cores."""
+    """Images ready to be stored, or the reason why not, in order; decoded by as many threads as `cpu_threads` says."""
 
     def one(content: bytes | DataError) -> Prepared | DataError:
         if isinstance(content, DataError):
@@ -173,6 +173,6 @@ def _prepared(source: Source, data: config.DataSource) -> Iterator[Prepared | Da
             return error
 
     images = source.images()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cpu_threads()) as pool:
         while window := list(itertools.islice(images, WINDOW)):
             yield from pool.map(one, window)

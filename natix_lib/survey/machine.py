@@ -12,6 +12,8 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from natix_lib.cpus import cpu_threads
+
 GIB = 1 << 30
 ENOUGH = 4 * GIB  # GPU memory for the base model: its .8 GB, CUDA's own, and a desktop beside it
 SMI = ("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
@@ -64,6 +66,9 @@ class Machine:
     source: str
     has_token: bool
 
+    def __str__(self) -> str:
+        return f"{self.cpus} CPUs, {', '.join(map(str, self.gpus)) or 'no GPU'} (asked {self.source})"
+
     @property
     def backbone(self) -> Backbone:
         """The backbone that suits it."""
@@ -72,14 +77,13 @@ class Machine:
 
 def this_machine(environment: Mapping[str, str] = os.environ) -> Machine:
     """Ask torch where it is installed, because it is what trains, and the driver's own program elsewhere."""
-    from natix_lib.bundle.session import cpu_threads  # brings onnxruntime
-
     has_torch = importlib.util.find_spec("torch") is not None
-    gpus = _gpus_of_torch() if has_torch else _gpus_of_driver()
+    gpus = gpus_of_torch() if has_torch else gpus_of_driver()
     return Machine(cpu_threads(), gpus, "torch" if has_torch else SMI[0], bool(environment.get("HF_TOKEN")))
 
 
-def _gpus_of_torch() -> list[Gpu]:
+def gpus_of_torch() -> list[Gpu]:
+    """The GPUs that torch sees, which must be installed."""
     import torch
 
     if not torch.cuda.is_available():
@@ -88,7 +92,8 @@ def _gpus_of_torch() -> list[Gpu]:
     return [Gpu(device.name, device.total_memory) for device in devices]
 
 
-def _gpus_of_driver() -> list[Gpu]:
+def gpus_of_driver() -> list[Gpu]:
+    """The GPUs that the driver's own program sees; none where it is not here or does not answer."""
     try:
         answer = subprocess.run(SMI, capture_output=True, text=True, timeout=SMI_SECONDS, check=True).stdout
     except (OSError, subprocess.SubprocessError):

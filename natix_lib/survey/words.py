@@ -189,14 +189,13 @@ def _certificate(seen: Seen, split: Split, scrc: Scrc | None) -> list[Note]:
 
 def _machine(machine: Machine) -> list[Note]:
     chosen = machine.backbone
-    has = ", ".join(map(str, machine.gpus)) or "no GPU"
     if not machine.gpus:
         why = "the small one, because nothing but CPUs computes here"
     else:
         why = "the base model fits" if chosen == BASE else f"the small one, below {ENOUGH >> 30} GiB of GPU memory"
     token = "" if machine.has_token else " and HF_TOKEN is set"
     return [
-        Note("machine", f"{machine.cpus} CPUs, {has} (asked {machine.source})"),
+        Note("machine", str(machine)),
         Note(
             "backbone",
             f"{chosen.name}, {chosen.parameters} M parameters, frozen: {why}. Once its licence is accepted on the hub"

@@ -8,64 +8,17 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from natix_lib.bundle.session import cpu_threads, open_session
-from natix_lib.errors import BundleError, ConfigError
+from natix_lib.bundle.session import open_session
+from natix_lib.errors import BundleError
 
 CPUS = len(os.sched_getaffinity(0))
-
-
-def tree(folder: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    return folder
-
-
-def threads(folder: Path, place: str, environment: dict[str, str] | None = None) -> int:
-    (folder / "process").write_text(place)
-    return cpu_threads(environment or {}, folder / "process", folder)
-
-
-@pytest.mark.parametrize(
-    ("files", "place", "expected"),
-    [
-        ({"cpu.max": "100000 100000\n"}, "0::/\n", 1),
-        ({"cpu.max": "50000 100000\n"}, "0::/\n", 1),  # half a CPU is still one thread
-        ({"cpu.max": "max 100000\n"}, "0::/\n", CPUS),
-        ({"cpu.max": "99900000 100000\n"}, "0::/\n", CPUS),  # more than there are
-        ({"pod/cpu.max": "100000 100000\n", "pod/one/cpu.max": "max 100000\n"}, "0::/pod/one\n", 1),  # of the pod
-        ({"other/cpu.max": "100000 100000\n"}, "0::/pod/one\n", CPUS),
-        ({"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, "4:cpu,cpuacct:/docker/x\n", 1),
-        ({"cpu/p/cpu.cfs_quota_us": "1000\n", "cpu/p/cpu.cfs_period_us": "1000\n"}, "2:memory:/q\n1:cpu:/p\n", 1),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, "1:cpu:/\n", CPUS),
-        ({}, "", CPUS),
-    ],
-)
-def test_threads_follow_the_cpu_limit_of_the_container(
-    tmp_path: Path, files: dict[str, str], place: str, expected: int
-) -> None:
-    assert threads(tree(tmp_path, files), place) == expected
-
-
-def test_a_quota_of_one_and_a_half_cpus_is_two_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64))
-    assert threads(tree(tmp_path, {"cpu.max": "150000 100000"}), "0::/") == 2
-    assert threads(tmp_path, "0::/", {"OMP_NUM_THREADS": "12"}) == 12
-    assert threads(tmp_path, "0::/", {"OMP_NUM_THREADS": " 3,2 "}) == 3
-    assert threads(tmp_path, "0::/", {"OMP_NUM_THREADS": "500"}) == 64
-    assert threads(tmp_path, "0::/", {"OMP_NUM_THREADS": ""}) == 2
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", "²", "9" * 30])
-def test_a_setting_that_is_no_number_is_said(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ConfigError, match="OMP_NUM_THREADS must be a whole number from 1, got "):
-        threads(tmp_path, "0::/", {"OMP_NUM_THREADS": text})
 
 
 COUNT = (
     "import os, sys\n"
     "os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:int(sys.argv[2])])\n"
-    "from natix_lib.bundle.session import cpu_threads, open_session; from pathlib import Path\n"
+    "from natix_lib.cpus import cpu_threads; from pathlib import Path\n"
+    "from natix_lib.bundle.session import open_session\n"
     "before = len(os.listdir('/proc/self/task'))\n"
     "session = open_session(Path(sys.argv[1]) / 'model.onnx', 32, 2)\n"
     "print(cpu_threads(), len(os.listdir('/proc/self/task')) - before + 1)"

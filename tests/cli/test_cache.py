@@ -219,11 +219,3 @@ def test_what_cannot_be_meant_is_refused_and_removes_nothing(
 )  # fmt: skip
 def test_sizes_are_written_for_people(size: int, text: str) -> None:
     assert run_cache.size_text(size) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0.0 s"), (9.94, "9.9 s"), (119, "119 s"), (120, "2 minutes"), (7200, "2 hours"), (30 * DAY, "30 days")],
-)
-def test_times_are_written_for_people(seconds: float, text: str) -> None:
-    assert run_cache.time_text(seconds) == text

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from natix_lib.cli import display as display_module
-from natix_lib.cli.display import RunDisplay, duration
+from natix_lib.cli.display import RunDisplay
 from tests import terminal
 
 WARNING = "warning: 2 pictures have equal pixels and contradicting labels"
@@ -143,9 +143,3 @@ def test_a_log_hears_of_a_long_step_whether_or_not_it_prints(monkeypatch: pytest
     assert first == "start   train" and last == "done    train       1.2 s"
     assert re.fullmatch(r"running train       0\.\d s", silent)
     assert re.fullmatch(r"running train       1\.\d s  epochs  [12]/9  [45]\.\d/s  [12]\.0 s left", others[-1])
-
-
-def test_times_are_said_as_people_say_them() -> None:
-    assert [duration(seconds) for seconds in (0.04, 9.94, 9.96, 59.4, 59.6, 90, 3599.6, 7500)] == [
-        "0.0 s", "9.9 s", "10 s", "59 s", "1m 00s", "1m 30s", "1h 00m", "2h 05m",
-    ]  # fmt: skip

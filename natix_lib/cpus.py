@@ -1,0 +1,69 @@
+"""How many CPUs this process may use: a pod with 2 of a node's 64 would start 64 threads that wait for each other."""
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from natix_lib.errors import ConfigError
+
+PROC, CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+
+
+def cpu_threads(environment: Mapping[str, str] = os.environ, process: Path = PROC, cgroups: Path = CGROUPS) -> int:
+    """Threads for computing in this process.
+
+    OMP_NUM_THREADS when it is set, else the CPU limit of the container (the quota of cgroup v2 or v1, a part of a CPU
+    counted as one), else the CPUs that this process may run on; never more than these.
+
+    Args:
+        environment: Where OMP_NUM_THREADS is looked up.
+        process: The file that names this process's cgroups.
+        cgroups: Where cgroups are mounted.
+
+    Raises:
+        ConfigError: If OMP_NUM_THREADS is not a whole number from 1; of a list, as OpenMP takes it, the first counts.
+    """
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    text = environment.get("OMP_NUM_THREADS", "").strip()
+    if text:
+        first = text.split(",")[0].strip()
+        if not (first.isascii() and first.isdecimal() and 1 <= len(first) < 10 and int(first) >= 1):
+            raise ConfigError(f"OMP_NUM_THREADS must be a whole number from 1, got {text!r}")
+        return min(int(first), cpus)
+    return math.ceil(min(cpus, _cpu_quota(process, cgroups)))
+
+
+def _cpu_quota(process: Path, cgroups: Path) -> float:
+    """CPUs that the cgroups of this process may use at once, those above it included; infinite without a limit."""
+    quotas = [math.inf]
+    for line in _text(process).splitlines():
+        _, controllers, place = line.split(":", 2)
+        names = controllers.split(",")
+        if controllers and "cpu" not in names:
+            continue
+        mounts = [cgroups / controllers, cgroups / "cpu"] if controllers else [cgroups, cgroups / "unified"]
+        for mount in mounts:
+            # Inside a container the place is often that of the host, and the mount is the container's own: then
+            # only the mount itself is there.
+            folder = mount / place.lstrip("/")
+            for group in (folder, *folder.parents):
+                if group.is_relative_to(mount):
+                    quotas.append(_quota_of(group))
+    return min(quotas)
+
+
+def _quota_of(group: Path) -> float:
+    """The quota of one cgroup, of version 2 or 1."""
+    files = [group / "cpu.max"], [group / "cpu.cfs_quota_us", group / "cpu.cfs_period_us"]
+    for words in (" ".join(map(_text, paths)).split() for paths in files):
+        if len(words) == 2 and all(word.isdecimal() and int(word) for word in words):
+            return int(words[0]) / int(words[1])
+    return math.inf  # "max", -1, or no such file
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""

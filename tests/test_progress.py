@@ -1,0 +1,14 @@
+"""What a log line says of time."""
+
+import pytest
+
+from natix_lib.progress import duration
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.4, "59 s"), (59.6, "1m 00s"), (90, "1m 30s"),
+     (3599.6, "1h 00m"), (7500, "2h 05m"), (47.99 * 3600, "47h 59m"), (48 * 3600, "2 days"), (30 * 86400, "30 days")],
+)  # fmt: skip
+def test_times_are_said_as_people_say_them(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
