@@ -2,6 +2,7 @@
 
 import doctest
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -178,3 +179,26 @@ def test_python_scores_with_the_base_install_and_importing_costs_nothing(tiny_bu
     command = [sys.executable, "-c", code, str(tiny_bundle), str(tmp_path / "a.png")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.strip() in ("None", "Roadwork"), done.stderr
+
+
+class Named:
+    """A path by os.PathLike, in bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __fspath__(self) -> bytes:
+        return os.fsencode(self.path)
+
+
+def test_what_can_be_no_picture_at_all_is_one_line_too(bundle: Bundle, picture: Picture, tmp_path: Path) -> None:
+    picture(60, 40).save(tmp_path / "a.png")
+    closed = Image.open(tmp_path / "a.png")
+    closed.close()
+    wrong: list[Any] = [None, 5, io.BytesIO(b"one\ntwo\n"), {"a.png": 1}, Image.new("RGB", (0, 0)), closed]
+    for one in wrong:
+        with pytest.raises(DataError) as error:
+            bundle.predict(one)
+        assert "\n" not in str(error.value), one
+    named: Any = Named(tmp_path / "a.png")
+    assert isinstance(bundle.predict(named), Prediction)

@@ -1,5 +1,6 @@
 """`natix predict` on what people have: every kind of input, every format of output, and how it ends."""
 
+import codecs
 import csv
 import json
 import os
@@ -101,7 +102,7 @@ def test_every_row_is_what_the_bundle_says_of_its_image(predict: Predict, photos
 
 def test_a_list_on_standard_input_names_images_one_a_line(predict: Predict, photos: Path) -> None:
     listed = b"photos/rear/c.webp\r\n\nphotos/a.png\nphotos\nphotos/b.jpg"
-    result = predict("-", stdin=listed)
+    result = predict("-", stdin=codecs.BOM_UTF8 + listed)
     assert names(result) == ["photos/rear/c.webp", "photos/a.png", "photos", "photos/b.jpg"]
     assert rows(result)[2]["error"] == "it must be a regular file, not a folder, pipe or device"
     assert result.exit_code == 2 and "1 failed" in result.stderr

@@ -79,6 +79,20 @@ def test_a_step_that_has_finished_is_not_repeated_after_another_has_failed(tmp_p
     assert "finished ingest" in events[0] and "cached ingest" in events[1] and "failed split" in events[1]
 
 
+def test_an_output_that_could_not_take_its_place_at_the_end_is_refused_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path / "real")
+    for output, what in ((Path(), "the working folder"), (tmp_path / "link", "a link")):
+        with pytest.raises(ConfigError, match=f"^output {output} is {what}: name a folder below it"):
+            local.require_place(output)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(StorageError, match="^cannot write .*new/run: Permission denied$"):
+        local.require_place(tmp_path / "new" / "run")
+
+
 def test_an_existing_output_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "bundle.json").touch()

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -30,6 +31,14 @@ time.sleep(60)
 def test_a_step_gives_its_output_and_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert step_process.run(["sh", "-c", "echo $NAME; printf '\\377'; exit 3"], {"NAME": "one"}) == 3
     assert capsys.readouterr().out.startswith("one\n\ufffd")
+
+
+def test_what_a_step_writes_to_the_temporary_folder_goes_with_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert step_process.run(["sh", "-c", "cd $(mktemp -d) && touch left && pwd"]) == 0
+    assert capsys.readouterr().out.startswith(f"{tmp_path}/natix-") and not list(tmp_path.iterdir())
 
 
 def test_a_step_that_a_signal_ended_gives_128_and_its_number() -> None:
