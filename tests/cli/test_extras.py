@@ -146,5 +146,13 @@ def test_a_step_imports_what_the_table_says_that_it_needs(step: str) -> None:
         f"print(*sorted(m for m in {sorted(modules)} if m in sys.modules))"
     )  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, cwd=ROOT)
-    brought_along = {"kfp", "huggingface_hub", "datasets", "sklearn", "transformers", "onnx"}  # by others, or when used
+    brought_along = {
+        "anyio",
+        "kfp",
+        "huggingface_hub",
+        "datasets",
+        "sklearn",
+        "transformers",
+        "onnx",
+    }  # by others, or when used
     assert done.returncode == 0 and set(done.stdout.split()) - brought_along <= set(NEEDS[step]), done.stdout
