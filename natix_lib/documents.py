@@ -284,7 +284,7 @@ class BundlePolicy(Closed):
     step: Literal["sweep", "calibrate"]
     file: FileName
     sha256: Sha256
-    certified: bool | None = None  # None in bundles of before it was written
+    certified: bool
 
 
 class BundleModel(Closed):

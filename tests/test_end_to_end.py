@@ -111,7 +111,7 @@ def test_the_command_line_runs_the_pipeline_and_predicts(street: tuple[Path, Pat
     done = natix("run", "-c", path, "-o", folder / "typed", "--cache", folder / "cache")
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout and "majority class" in done.stdout
-    assert str(folder / "typed" / "bundle" / "bundle.json") in done.stdout
+    assert f"bundle    {folder / 'typed' / 'bundle'}" in done.stdout
     image = folder / "source" / "01-0.png"
     answer = json.loads(natix("predict", "--bundle", folder / "typed" / "bundle", image).stdout)
     (expected,) = Bundle.load(folder / "typed" / "bundle").predict([open_image(image)])

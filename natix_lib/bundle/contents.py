@@ -69,8 +69,7 @@ def read_bundle(folder: str | Path) -> Documents:
     here, policy_file = BUNDLE, manifest["policy"]["file"]
     policy = read_document(root / policy_file, POLICY_OF[manifest["policy"]["step"]])
     splits = read_document(root / SPLITS, "splits")
-    if manifest["policy"].get("certified") is not None:
-        require_same("policy.certified", manifest["policy"]["certified"], here, is_certified(policy), policy_file)
+    require_same("policy.certified", manifest["policy"]["certified"], here, is_certified(policy), policy_file)
     hashes = {name: entry["sha256"] for name, entry in manifest["files"].items()}
     require_same("policy.sha256", manifest["policy"]["sha256"], here, hashes[policy_file], policy_file)
     require_same("model.sha256", manifest["model"]["sha256"], here, hashes[WEIGHTS], WEIGHTS)

@@ -72,7 +72,7 @@ def test_the_error_of_a_late_step_is_the_last_line_of_a_terminal(finished: tuple
     failing = command(folder, folder / "config.yaml", "none", "export.parity_tolerance=1e-12")
     code, text = terminal.run(failing, columns)
     shown = terminal.screen(text, columns)
-    assert code == 2 and shown[-1].startswith("error: the ONNX model differs from") and len(shown) <= len(STEPS) + 4
+    assert code == 2 and shown[-1].startswith("error: the ONNX model differs from") and len(shown) <= len(STEPS) + 8
     assert text.count("error: ") == 1 and shown[-3].startswith("failed  export") and "Traceback" not in text
     assert shown[-2] == f"log     {folder / 'cache' / 'failed.log'}" and Path(shown[-2].split()[1]).is_file()
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l") and not (folder / "none").exists()
@@ -153,7 +153,7 @@ def test_a_stopped_run_leaves_no_process_and_no_folder_and_goes_on(
     if number != signal.SIGKILL:
         assert process.returncode == 128 + number
         assert shown.strip().splitlines()[-1] == "stopped: the same command goes on after the last step that is done"
-        assert "Traceback" not in shown and "error" not in shown
+        assert "Traceback" not in shown and "error:" not in shown
     if (number, step) == (signal.SIGTERM, "ingest"):
         display = Recorder()
         on_a_short_stack(local.run, config.load(path), tmp_path / "out", tmp_path / "cache", display)
@@ -182,12 +182,13 @@ def test_twenty_kills_at_random_moments_leave_no_process_and_the_same_command_en
         last = (shown.strip().splitlines() or [""])[-1]
         print(f"{kill + 1:2} {number.name:<8}{moment:5.1f} s  exit {process.returncode:4}  left {len(left)}  {last}")
         assert left == []
-        if process.returncode == 0:  # it was whole before: begin anew
+        if (folder / "killed").exists():  # it was whole before: begin anew
+            assert process.returncode in (0, -number)  # to print and to end takes a moment more
             assert sha256_file(folder / "killed" / "bundle" / "bundle.json") == whole
             shutil.rmtree(folder / "killed")
             shutil.rmtree(folder / "cache of the killed")
         else:
-            assert process.returncode in (128 + number, -number) and not (folder / "killed").exists()
+            assert process.returncode in (128 + number, -number)
     assert subprocess.run(again, cwd=ROOT, capture_output=True).returncode == 0
     assert sha256_file(folder / "killed" / "bundle" / "bundle.json") == whole
 
