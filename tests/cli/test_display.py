@@ -8,7 +8,9 @@ from rich.console import Console
 
 from natix_lib.cli import display as display_module
 from natix_lib.cli.display import RunDisplay
+from natix_pipelines.training import steps_of
 from tests import terminal
+from tests.cli.test_cli import ROOT
 
 WARNING = "warning: 2 pictures have equal pixels and contradicting labels"
 LONG = "warning: " + " ".join(f"word{number}" for number in range(30))
@@ -143,3 +145,10 @@ def test_a_log_hears_of_a_long_step_whether_or_not_it_prints(monkeypatch: pytest
     assert first == "start   train" and last == "done    train       1.2 s"
     assert re.fullmatch(r"running train       0\.\d s", silent)
     assert re.fullmatch(r"running train       1\.\d s  epochs  [12]/9  [45]\.\d/s  [12]\.0 s left", others[-1])
+
+
+def test_the_recorded_screens_show_the_steps_and_the_promise_of_now() -> None:
+    page = (ROOT / "docs" / "screens.md").read_text(encoding="utf-8")
+    steps = re.findall(r"^(?:done|cached|failed|start) +(\S+)", page, re.MULTILINE)
+    assert set(steps) == set(steps_of(with_explora=False)), "make screens"
+    assert re.search(r"^promise   (un)?certified: ", page, re.MULTILINE), "make screens"
