@@ -6,14 +6,17 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
-    """Within the block SIGTERM and SIGINT raise `SystemExit(128 + number)`, the exit code that a shell would give.
+def stoppable(code: int | None = None) -> Iterator[None]:
+    """Within the block SIGTERM and SIGINT raise `SystemExit`; after it they are taken as before.
 
     For the main thread, which alone may set how signals are taken.
+
+    Args:
+        code: The exit code; None is 128 + number, which a shell would give.
     """
 
     def stop(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
+        raise SystemExit(128 + number if code is None else code)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -4,7 +4,6 @@ import logging
 import re
 import signal
 import socket
-import sys
 from pathlib import Path
 
 import uvicorn
@@ -13,6 +12,7 @@ from natix_lib.bundle.runtime import Bundle
 from natix_lib.errors import ConfigError
 from natix_lib.serving.connections import ACCEPTS, Connection, Sparse, most_connections
 from natix_lib.serving.service import make_app
+from natix_lib.stopping import stoppable
 
 STOP_SECONDS = 25  # for the requests that are open at SIGTERM; a pod has 30
 BACKLOG = 1024  # connections that the system holds until they are accepted
@@ -51,8 +51,11 @@ def serve(folder: Path, name: str, host: str, port: int) -> None:
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ConfigError(f"--name must be letters, digits, '.', '_' and '-', got {name!r}")
-    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises the signal again when it has stopped
-        signal.signal(number, lambda *_: sys.exit(0))
+    with stoppable(0):  # uvicorn raises the signal again when it has stopped
+        _serve(folder, name, host, port)
+
+
+def _serve(folder: Path, name: str, host: str, port: int) -> None:
     most_connections()
     bundle = Bundle.load(folder)
     server = Server(configured(make_app(bundle, name)))

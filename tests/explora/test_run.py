@@ -1,6 +1,5 @@
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,15 +85,6 @@ def test_interrupted_and_continued_equals_uninterrupted(
     assert same(adapt(tiny_backbone, settings, identity={"data": "x"}, on_step=stop), whole) and len(seen) == 5
 
 
-@pytest.fixture
-def no_handler() -> Iterator[None]:
-    """SIGTERM as a process of adapt begins with it; a test before in this process may have left its own."""
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
-@pytest.mark.usefixtures("no_handler")
 def test_a_process_that_is_told_to_stop_saves_first(tiny_backbone: Path, tmp_path: Path, whole: Adapted) -> None:
     settings = small(checkpoint_root=str(tmp_path), checkpoint_every=100)
 
