@@ -30,7 +30,7 @@ def over_blocks(work: Callable[[slice], R], rows: int, classes: int) -> list[R]:
     """
     size = max(1, NUMBERS // classes)
     blocks = [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
-    threads = min(cpu_threads(), MOST_THREADS, len(blocks))
+    threads = min(cpu_threads(), MOST_THREADS, len(blocks)) if len(blocks) > 1 else 1  # counting reads files
     if threads < 2:
         return [work(block) for block in blocks]
     with ThreadPoolExecutor(threads) as pool:
