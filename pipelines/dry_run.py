@@ -33,7 +33,7 @@ from natix_lib.data.listing import IMAGE_SUFFIXES
 from natix_lib.files import JsonDict
 from natix_lib.progress import duration
 from natix_lib.survey.machine import this_machine
-from natix_pipelines.local import is_folder, prepared, require_place
+from natix_pipelines.local import in_place_of_kfps, is_folder, prepared, require_place
 from natix_pipelines.step_cache import StepCache, code_of, work_of
 from natix_pipelines.targets import local_target
 from natix_pipelines.training import build
@@ -60,12 +60,14 @@ class Plan:
         saved: Seconds that a step's kept result took to make, by step; no key where nothing says.
         estimates: Seconds that a step will take at most, by step; no key where nothing says.
         images: How many images the run has; None where only ingest can tell.
+        files: Bytes of each file of the data, by name.
     """
 
     states: dict[str, str] = field(default_factory=dict)
     saved: dict[str, float] = field(default_factory=dict)
     estimates: dict[str, float] = field(default_factory=dict)
     images: int | None = None
+    files: dict[str, int] = field(default_factory=dict)
 
 
 def plan(config: Config, output: Path, cache: Path | None) -> Plan:
@@ -87,8 +89,9 @@ def plan(config: Config, output: Path, cache: Path | None) -> Plan:
             local.SubprocessRunner(use_venv=False), str(place / run_cache.ARTIFACTS), "", raise_on_error=True
         )
         build(local_target(), config)(**arguments)
+    looked.files = storage.sizes(config.data.data_root)
     if looked.images is None:
-        looked.images = _pictures(config.data.data_root)
+        looked.images = _pictures(looked.files)
     for step, state in looked.states.items():
         if state != CACHED and (seconds := _estimate(step, before, work_of(config), looked.images)) is not None:
             looked.estimates[step] = seconds
@@ -100,7 +103,7 @@ def report(config: Config, output: Path, cache: Path | None) -> list[str]:
     steps = plan(config, output, cache)
     backbone = config.model.backbone_id
     lines = [
-        f"data      {config.data.data_root}: {_content(config.data.data_root)}",
+        f"data      {config.data.data_root}: {_content(steps.files)}",
         f"backbone  {backbone}: {_backbone(backbone)}",
         f"device    {this_machine()}",
         f"cache     {run_cache.place(cache)}",
@@ -183,12 +186,10 @@ def _looking(looked: Plan, steps: _Looker | None) -> Iterator[None]:
         made = component_spec.output_definitions
         return {name: _Unknown() for name in [*made.artifacts, *made.parameters]}, status.Status.SUCCESS
 
-    before = task_dispatcher.run_single_task_implementation, kfp_cache.get_local_cache
-    task_dispatcher.run_single_task_implementation, kfp_cache.get_local_cache = not_started, lambda: steps
-    try:
+    with in_place_of_kfps(
+        (task_dispatcher, "run_single_task_implementation", not_started), (kfp_cache, "get_local_cache", lambda: steps)
+    ):
         yield
-    finally:
-        task_dispatcher.run_single_task_implementation, kfp_cache.get_local_cache = before
 
 
 @contextlib.contextmanager
@@ -228,15 +229,14 @@ def _estimate(step: str, before: list[run_cache.Kept], work: JsonDict, images: i
 
 def _backbone(uri: str) -> str:
     if is_folder(uri):
-        return _content(uri)
+        return _content(storage.sizes(uri))
     return "from the Hugging Face hub" if is_hub_id(uri) else "no folder and no hub id: fetch will refuse it"
 
 
-def _content(uri: str) -> str:
-    sizes = storage.sizes(uri)
+def _content(sizes: dict[str, int]) -> str:
     return f"{len(sizes):,} file{'s' if len(sizes) != 1 else ''}, {run_cache.size_text(sum(sizes.values()))}"
 
 
-def _pictures(uri: str) -> int | None:
+def _pictures(sizes: dict[str, int]) -> int | None:
     """How many pictures there are; None when they are in tables, or in other files that only ingest opens."""
-    return sum(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in storage.sizes(uri)) or None
+    return sum(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in sizes) or None

@@ -18,8 +18,9 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import yaml
@@ -165,12 +166,23 @@ def _replaced(place: Path, log: RunLog, config: Config) -> Iterator[None]:
 
     steps = StepCache(str(run_cache.steps_folder(place)), take_kept, work_of(config))
 
-    before = subprocess_task_handler.run_local_subprocess, kfp_cache.get_local_cache
-    subprocess_task_handler.run_local_subprocess, kfp_cache.get_local_cache = run_step, lambda: steps
+    with in_place_of_kfps(
+        (subprocess_task_handler, "run_local_subprocess", run_step), (kfp_cache, "get_local_cache", lambda: steps)
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def in_place_of_kfps(*functions: tuple[ModuleType, str, Callable[..., Any]]) -> Iterator[None]:
+    """Within the block functions of KFP are ours: each its module, its name, and what stands in for it."""
+    before = [getattr(module, name) for module, name, _ in functions]
+    for module, name, ours in functions:
+        setattr(module, name, ours)
     try:
         yield
     finally:
-        subprocess_task_handler.run_local_subprocess, kfp_cache.get_local_cache = before
+        for (module, name, _), theirs in zip(functions, before, strict=True):
+            setattr(module, name, theirs)
 
 
 def _path_of(output: str, command: list[str]) -> Path | None:

@@ -7,6 +7,7 @@ else. There is no switch to skip any of it: it takes the hashing of the files an
 """
 
 import itertools
+import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -79,6 +80,8 @@ class Bundle:
         self.positive_classes: list[str] = manifest["positive_classes"]
         self.transform = Transform.from_document(manifest["transform"])
         self.policy = Policy.from_document(documents.policy, folder / manifest["policy"]["file"])
+        self._threads = cpu_threads()
+        self.golden_difference = math.nan  # until the golden images are repeated
         self._session = open_session(
             folder / manifest["model"]["onnx"], self.transform.image_size, len(self.class_names)
         )
@@ -186,7 +189,7 @@ class Bundle:
                 return error
 
         done = 0
-        prepared = ahead(views, images, cpu_threads(), BATCH)
+        prepared = ahead(views, images, self._threads, BATCH)
         while batch := list(itertools.islice(prepared, BATCH)):
             pixels = [each for each in batch if not isinstance(each, DataError)]
             logits: Iterator[NDArray[np.float32]] = iter(list(self._run(pixels)) if pixels else [])
@@ -240,6 +243,7 @@ class Bundle:
             worst = largest_difference(self.logits(paths), recorded)
         except DataError as error:
             raise BundleError(f"bundle {self.folder}: golden {error}") from error
+        self.golden_difference = worst
         tolerance = self.manifest["parity"]["tolerance"]
         if not worst <= tolerance:
             raise BundleError(
