@@ -49,6 +49,7 @@ def init(
     """Look at a data set and at this machine, say what natix makes of them, and write a commented config."""
     from natix_lib import config, storage
     from natix_lib.config.load import assign
+    from natix_lib.steps.certifiable import terms_of
     from natix_lib.survey.draft import draft, text
     from natix_lib.survey.look import look
     from natix_lib.survey.machine import SMALL, this_machine
@@ -70,15 +71,15 @@ def init(
     with tempfile.TemporaryDirectory() as scratch:
         seen = look(asked.data, asked.split, asked.model.num_classes, Path(scratch))
     machine = this_machine()
-    scrc = asked.scrc if asked.export.policy == "calibrate" else None
-    said = notes(seen, asked.split, scrc, asked.model.image_size, machine)
+    terms = terms_of(asked.scrc) if asked.export.policy == "calibrate" else None
+    said = notes(seen, asked.split, terms, asked.model.image_size, machine)
     go_on = f"natix run --config {shlex.quote(output)} --output runs/first"
     head = (
         f"Written by natix init; it runs with {go_on}\n"
         f"Keys that are not here keep their defaults: natix config --config {shlex.quote(output)} prints all, "
         "natix config --explain KEY explains one."
     )
-    write_bytes(path, text(draft(given, seen, machine, scrc), said, head).encode())
+    write_bytes(path, text(draft(given, seen, machine, terms), said, head).encode())
     _show(said)
     lacking = next((module for module in OF_A_RUN if not is_here(module)), None)
     typer.echo(f"\nconfig  {output}\nnext    {go_on}{(lacking and f', after {missing(lacking)}') or ''}")

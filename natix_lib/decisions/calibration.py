@@ -15,7 +15,7 @@ from natix_lib.decisions.draws import first_half, independent_rows
 from natix_lib.decisions.policy import ABSTAIN_ALL, ACCEPT_ALL, THRESHOLD
 from natix_lib.decisions.score import check_groups, check_labels, check_logits, log_odds_at
 from natix_lib.decisions.score import predictions_and_log_odds as predict
-from natix_lib.decisions.selection import Certificate, certify_selection
+from natix_lib.decisions.selection import Certificate, certifiable_alpha, certify_selection, needed_independent
 from natix_lib.decisions.sweep import require_two_classes
 from natix_lib.decisions.temperature import TemperatureFit, fit_temperature
 from natix_lib.errors import CalibrationError
@@ -43,6 +43,18 @@ class Terms:
     grid: tuple[float, ...] = ()
     on_infeasible: str = EMPIRICAL
     spare_half: bool = False
+
+    def thresholds(self) -> list[float] | None:
+        """The grid on the log-odds; None takes the procedure's own."""
+        return [log_odds_at(probability) for probability in self.grid] or None
+
+    def needed(self) -> int:
+        """The independent rows, or groups, that are needed at least, none of them wrong."""
+        return needed_independent(self.alpha, self.delta, self.procedure, self.thresholds(), self.spare_half)
+
+    def smallest_alpha(self, n: int) -> float:
+        """The smallest alpha, in (0, 1), that n of them could certify, none wrong."""
+        return certifiable_alpha(n, self.delta, self.procedure, self.thresholds(), self.spare_half)
 
 
 @dataclass(frozen=True)
@@ -101,7 +113,7 @@ def calibrate(logits: ArrayLike, labels: ArrayLike, groups: ArrayLike | None, te
         terms.delta,
         group_seen,
         terms.procedure,
-        [log_odds_at(probability) for probability in terms.grid] or None,
+        terms.thresholds(),
     )
     rows, _ = independent_rows(group_seen, scores[seen], wrong[seen])
     tested = np.flatnonzero(seen)[rows]

@@ -8,9 +8,7 @@ import math
 
 from natix_lib.config import Config, Scrc
 from natix_lib.contracts import VAL_CALIB
-from natix_lib.decisions import certifiable_alpha, needed_independent
 from natix_lib.decisions.calibration import ABSTAIN, Terms
-from natix_lib.decisions.score import log_odds_at
 from natix_lib.errors import CalibrationError
 from natix_lib.files import JsonDict
 from natix_lib.progress import WARNING
@@ -32,11 +30,11 @@ def say_what_can_be_certified(splits: JsonDict, config: Config) -> list[str]:
     """
     if config.export.policy != "calibrate":
         return []
-    groups, scrc = _groups(splits), config.scrc
-    line = _arithmetic(groups, scrc)
-    if groups >= needed(scrc):
+    groups, terms = _groups(splits), terms_of(config.scrc)
+    line = _arithmetic(groups, terms)
+    if groups >= terms.needed():
         return [line]
-    accepts_none = scrc.on_infeasible == ABSTAIN  # with fail, split has ended the run
+    accepts_none = terms.on_infeasible == ABSTAIN  # with fail, split has ended the run
     outcome = "the policy will accept nothing" if accepts_none else "the accept rule will carry no guarantee"
     return [f"{WARNING}{line}: {outcome}"]
 
@@ -51,10 +49,10 @@ def require_certifiable(splits: JsonDict, scrc: Scrc) -> None:
     Raises:
         CalibrationError: Naming the groups, what is needed, and what to do.
     """
-    groups = _groups(splits)
-    if groups < needed(scrc):
+    groups, terms = _groups(splits), terms_of(scrc)
+    if groups < terms.needed():
         raise CalibrationError(
-            f"nothing can be certified: {_arithmetic(groups, scrc)}; more drives, a larger split.ratios.val_calib, a "
+            f"nothing can be certified: {_arithmetic(groups, terms)}; more drives, a larger split.ratios.val_calib, a "
             "larger scrc.alpha, or scrc.on_infeasible: empirical or abstain"
         )
 
@@ -64,31 +62,14 @@ def _groups(splits: JsonDict) -> int:
     return len({splits["groups"][name] for name in splits["roles"][VAL_CALIB]})
 
 
-def needed(scrc: Scrc) -> int:
-    """The groups that VAL_CALIB must have at least, none of them wrong."""
-    terms = terms_of(scrc)
-    return needed_independent(terms.alpha, terms.delta, terms.procedure, _grid(terms), terms.spare_half)
-
-
-def smallest_alpha(groups: int, scrc: Scrc) -> float:
-    """The smallest alpha that so many groups could certify, none of them wrong; in (0, 1)."""
-    terms = terms_of(scrc)
-    return certifiable_alpha(groups, terms.delta, terms.procedure, _grid(terms), terms.spare_half)
-
-
-def _arithmetic(groups: int, scrc: Scrc) -> str:
-    terms = terms_of(scrc)
-    smallest = _rounded_up(smallest_alpha(groups, scrc))
+def _arithmetic(groups: int, terms: Terms) -> str:
+    smallest = _rounded_up(terms.smallest_alpha(groups))
     half = ", half of them for the prediction sets" if terms.spare_half else ""
     could = f"{smallest:g}" if smallest < 1 else "none"
     return (
         f"{groups} group{'' if groups == 1 else 's'} in {VAL_CALIB}; scrc.alpha {terms.alpha:g} at scrc.delta "
-        f"{terms.delta:g} needs {needed(scrc)} without an error{half} (smallest alpha they could certify: {could})"
+        f"{terms.delta:g} needs {terms.needed()} without an error{half} (smallest alpha they could certify: {could})"
     )
-
-
-def _grid(terms: Terms) -> list[float] | None:
-    return [log_odds_at(probability) for probability in terms.grid] or None
 
 
 def _rounded_up(value: float) -> float:

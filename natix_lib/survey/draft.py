@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from natix_lib.config import Config, Scrc, parse
+from natix_lib.config import Config, parse
 from natix_lib.config.explain import WIDTH, entries, flow
 from natix_lib.config.whole import SECTIONS
+from natix_lib.decisions.calibration import Terms
 from natix_lib.errors import printable
 from natix_lib.files import JsonDict
 from natix_lib.survey.look import Seen
@@ -35,16 +36,16 @@ class Key:
     only_shown: bool = False
 
 
-def draft(given: JsonDict, seen: Seen, machine: Machine, scrc: Scrc | None) -> dict[str, Key]:
+def draft(given: JsonDict, seen: Seen, machine: Machine, terms: Terms | None) -> dict[str, Key]:
     """The keys, by their path, in the order of the config.
 
     Args:
         given: Values that the person has set, data.data_root among them.
         seen: The data set.
         machine: What can compute here.
-        scrc: What would be certified; None where no policy is to be.
+        terms: What would be certified; None where no policy is to be.
     """
-    backbone, can = machine.backbone, certifiable(seen, scrc)
+    backbone, can = machine.backbone, certifiable(seen, terms)
     keys = {
         "data.data_root": Key(given["data"]["data_root"], f"{len(seen.rows)} images, {seen.layout}."),
         **_classes(seen),

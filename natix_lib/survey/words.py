@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from natix_lib.arrays import Ints
-from natix_lib.config import Scrc, Split
+from natix_lib.config import Split
 from natix_lib.contracts import ROLES, VAL_CALIB
 from natix_lib.data.rows import some
-from natix_lib.steps.certifiable import needed, smallest_alpha
+from natix_lib.decisions.calibration import Terms
 from natix_lib.survey.look import Seen
 from natix_lib.survey.machine import BASE, ENOUGH, Machine
 
@@ -44,23 +44,23 @@ class Certifiable:
     alpha: float | None
 
 
-def certifiable(seen: Seen, scrc: Scrc | None) -> Certifiable | None:
+def certifiable(seen: Seen, terms: Terms | None) -> Certifiable | None:
     """What the division can certify; None where there is none, or nothing to certify."""
-    if seen.division is None or scrc is None:
+    if seen.division is None or terms is None:
         return None
     in_calib = seen.division.groups[seen.division.roles == ROLES.index(VAL_CALIB)]
     count = len(np.unique(in_calib))
-    alpha = math.ceil(100 * smallest_alpha(count, scrc)) / 100
-    return Certifiable(seen.division.group_count, count, needed(scrc), alpha if alpha < 1 else None)
+    alpha = math.ceil(100 * terms.smallest_alpha(count)) / 100
+    return Certifiable(seen.division.group_count, count, terms.needed(), alpha if alpha < 1 else None)
 
 
-def notes(seen: Seen, split: Split, scrc: Scrc | None, image_size: int, machine: Machine) -> list[Note]:
+def notes(seen: Seen, split: Split, terms: Terms | None, image_size: int, machine: Machine) -> list[Note]:
     """Everything that is said, in the order in which a person asks.
 
     Args:
         seen: The data set.
         split: How it would be divided.
-        scrc: What would be certified; None where no policy is to be.
+        terms: What would be certified; None where no policy is to be.
         image_size: Side of the square that the model sees, pixels.
         machine: What can compute here.
     """
@@ -72,7 +72,7 @@ def notes(seen: Seen, split: Split, scrc: Scrc | None, image_size: int, machine:
         *_columns(seen),
         *_groups(seen),
         *_division(seen, split),
-        *_certificate(seen, split, scrc),
+        *_certificate(seen, split, terms),
         *_machine(machine),
         *(Note("warning", line, doubtful=True) for line in seen.warnings),
     ]
@@ -166,13 +166,13 @@ def _division(seen: Seen, split: Split) -> list[Note]:
     return [Note("split", f"{by}; about {sizes}, at most {seen.division.group_count} groups")]
 
 
-def _certificate(seen: Seen, split: Split, scrc: Scrc | None) -> list[Note]:
-    can = certifiable(seen, scrc)
-    if can is None or scrc is None:
+def _certificate(seen: Seen, split: Split, terms: Terms | None) -> list[Note]:
+    can = certifiable(seen, terms)
+    if can is None or terms is None:
         return []
     what = (
-        f"VAL_CALIB has about {can.independent} groups, fewer where pictures look alike; alpha {scrc.alpha:g} at delta "
-        f"{scrc.delta:g} needs {can.needed} without an error"
+        f"VAL_CALIB has about {can.independent} groups, fewer where pictures look alike; alpha {terms.alpha:g} at "
+        f"delta {terms.delta:g} needs {can.needed} without an error"
     )
     if can.independent >= can.needed:
         return [Note("certify", f"{what} among those that the model is surest of")]

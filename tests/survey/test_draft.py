@@ -7,17 +7,20 @@ import pytest
 
 from natix_lib import config
 from natix_lib.config import Config, Scrc, Split
+from natix_lib.steps.certifiable import terms_of
 from natix_lib.survey.draft import draft, text
 from natix_lib.survey.machine import BASE, GIB, SMALL, Gpu, Machine
 from natix_lib.survey.words import notes
 from tests.survey.test_look import pictures, seen
 
+TERMS = terms_of(Scrc())
+
 
 def drafted(folder: Path, machine: Machine, *classes: str, **given: Any) -> Config:
     found = seen(pictures(folder / "set", *classes, count=6), folder / "scratch")
     values = {"data": {"data_root": str(folder / "set")}, **given}
-    said = notes(found, Split(), Scrc(), 224, machine)
-    (folder / "x.yaml").write_text(text(draft(values, found, machine, Scrc()), said, "Written by a test."))
+    said = notes(found, Split(), TERMS, 224, machine)
+    (folder / "x.yaml").write_text(text(draft(values, found, machine, TERMS), said, "Written by a test."))
     return config.load(folder / "x.yaml")
 
 
