@@ -20,6 +20,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -131,7 +132,7 @@ def to_vertex(
 
 
 def main() -> None:
-    """Compile a variant of the pipeline to `OUTPUT/<target>/`, check the config and start the run."""
+    """Check the config, compile a variant of the pipeline and start the run."""
     parser = argparse.ArgumentParser(description="Start a run of the pipeline.")
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--target", required=True, help="kubeflow or vertex")
@@ -151,7 +152,6 @@ def main() -> None:
     parser.add_argument(
         "--service-account", default="", help="that the steps run as; empty takes the project's default"
     )
-    parser.add_argument("--output", type=Path, default=Path("build"))
     arguments = parser.parse_args()
     try:
         sys.exit(_submit(arguments))
@@ -174,12 +174,14 @@ def _submit(arguments: argparse.Namespace) -> int:
     text = compiled(Target(arguments.target, arguments.image_cpu, arguments.image_gpu), settings, explora)
     versions = {"data_version": arguments.data_version, "backbone_version": arguments.backbone_version}
     parameters = run_parameters(settings, overrides) | {name: value for name, value in versions.items() if value}
-    package = arguments.output / arguments.target / f"{pipeline_name(explora)}.yaml"
-    write_bytes(package, text.encode())
-    common = package, parameters, arguments.experiment, arguments.run
-    if arguments.target == KUBEFLOW:
-        return to_kubeflow(*common, arguments.endpoint)
-    print(to_vertex(*common, arguments.project, arguments.region, arguments.pipeline_root, arguments.service_account))
+    with tempfile.TemporaryDirectory() as folder:  # in build/ another submission's could take its place meanwhile
+        package = Path(folder) / f"{pipeline_name(explora)}.yaml"
+        write_bytes(package, text.encode())
+        common = package, parameters, arguments.experiment, arguments.run
+        if arguments.target == KUBEFLOW:
+            return to_kubeflow(*common, arguments.endpoint)
+        vertex = arguments.project, arguments.region, arguments.pipeline_root, arguments.service_account
+        print(to_vertex(*common, *vertex))
     return 0
 
 

@@ -228,7 +228,7 @@ def test_a_wrong_override_is_the_same_line_as_of_natix_run(
     lines = []
     submitted = ["submit", "--target", "kubeflow", "--image-cpu", "a", "--image-gpu", "a", "--experiment", "e"]
     for main, command in (
-        (submit.main, [*submitted, "--run", "r", "--output", str(tmp_path / "built"), "--set", override]),
+        (submit.main, [*submitted, "--run", "r", "--set", override]),
         (cli.main, ["natix", "run", "--output", str(tmp_path / "run"), "--set", override]),
     ):
         monkeypatch.setattr(sys, "argv", [*command, "--config", str(CONFIG)])
