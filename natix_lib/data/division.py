@@ -20,7 +20,7 @@ from natix_lib.arrays import Bools, Ints
 from natix_lib.config import ROLE_RATIO_NAMES, Split
 from natix_lib.contracts import ROLES
 from natix_lib.data.duplicates import Crossing, near_duplicates, near_duplicates_across
-from natix_lib.data.groups import joined_by_all, same_source, same_value
+from natix_lib.data.groups import Links, joined_by_all, same_source, same_value
 from natix_lib.data.partition import REAL_ONLY, Groups, assign
 from natix_lib.data.places import within_metres
 from natix_lib.errors import DataError
@@ -92,7 +92,7 @@ class Division:
         roles: Index into `contracts.ROLES` of each image, -1 for one left out, (n,).
         target: Share of each role that was asked for, (4,).
         groups: Smallest row of each image's group, (n,).
-        links: Images that each rule joins to an earlier one.
+        rules: What each rule joins, by a key of SWITCHES.
         largest: The largest group.
         given: Index into `contracts.ROLES` that the data owner gave each image, -1 for none, (n,).
         across: Near-duplicates in two different given splits.
@@ -106,7 +106,7 @@ class Division:
     roles: Ints
     target: NDArray[np.float64]
     groups: Ints
-    links: dict[str, int]
+    rules: dict[str, Links]
     largest: LargestGroup
     given: Ints
     across: Crossing
@@ -138,7 +138,7 @@ class Division:
             },
             "groups": {name: self.ids[first] for name, first in zip(self.ids, self.groups.tolist(), strict=True)},
             "left_out": dict.fromkeys(self.left_out, "synthetic"),
-            "links": self.links,
+            "links": {rule: len(links.rows) for rule, links in self.rules.items()},
             "largest_group": asdict(self.largest),
             "near_duplicates_across_given_splits": self.across.count,
             "near_duplicates_counted_exactly": self.across.exact,
@@ -169,20 +169,26 @@ def divide(columns: Mapping[str, Sequence[Any]], class_names: list[str], setting
     ids, hashes = sorted_columns["id"], sorted_columns["phash"]
     given = _given_roles(sorted_columns["given_split"], settings.use_given)
     rules = {
-        "group": same_value(sorted_columns["group"]),
-        "source_id": same_source(ids, sorted_columns["source_id"]),
-        "place": within_metres(
-            np.array(sorted_columns["lat"], dtype=np.float64),
-            np.array(sorted_columns["lon"], dtype=np.float64),
-            settings.gps_radius_m,
+        "group": Links(same_value(sorted_columns["group"]), lambda row: str(sorted_columns["group"][row])),
+        "source_id": Links(
+            same_source(ids, sorted_columns["source_id"]), lambda row: str(sorted_columns["source_id"][row])
         ),
-        "same_pixels": same_value(sorted_columns["sha256"]),
+        "place": Links(
+            within_metres(
+                np.array(sorted_columns["lat"], dtype=np.float64),
+                np.array(sorted_columns["lon"], dtype=np.float64),
+                settings.gps_radius_m,
+            ),
+            lambda row: f"within {settings.gps_radius_m:g} m",
+        ),
+        "same_pixels": Links(same_value(sorted_columns["sha256"]), lambda row: "equal pixels"),
     }
-    for rule, smallest in rules.items():
-        _refuse_leak(rule, smallest, given, ids)
-    rules[NEAR] = _near_within_splits(hashes, given, settings.near_duplicate_bits)
+    for rule, links in rules.items():
+        _refuse_leak(rule, links.smallest, given, ids)
+    bits = settings.near_duplicate_bits
+    rules[NEAR] = Links(_near_within_splits(hashes, given, bits), lambda row: f"at most {bits} of 64 bits differ")
     across = near_duplicates_across(hashes, given, settings.near_duplicate_bits, MOST_PAIRS)
-    smallest = joined_by_all(list(rules.values()))
+    smallest = joined_by_all([links.to for links in rules.values()])
     _refuse_leak("all rules together", smallest, given, ids)
     largest = _largest(smallest, rules, ids)
     labels = np.array(sorted_columns["label"], dtype=np.int64)
@@ -207,7 +213,7 @@ def divide(columns: Mapping[str, Sequence[Any]], class_names: list[str], setting
         roles=roles,
         target=target,
         groups=smallest,
-        links={rule: int((first != np.arange(len(ids))).sum()) for rule, first in rules.items()},
+        rules=rules,
         largest=largest,
         given=given,
         across=across,
@@ -249,12 +255,14 @@ def _refuse_leak(rule: str, smallest: Ints, given: Ints, ids: list[str]) -> None
         )
 
 
-def _largest(smallest: Ints, rules: Mapping[str, Ints], ids: list[str]) -> LargestGroup:
+def _largest(smallest: Ints, rules: Mapping[str, Links], ids: list[str]) -> LargestGroup:
     first = int(np.bincount(smallest).argmax())
     members = np.flatnonzero(smallest == first)
-    links = {rule: members[joined[members] != members] for rule, joined in rules.items()}
+    links = {name: members[rule.to[members] != members] for name, rule in rules.items()}
     rule = max(links, key=lambda name: len(links[name]))
-    examples = [ids[row] for row in (rules[rule][links[rule][0]], links[rule][0])] if len(links[rule]) else []
+    examples = (
+        [ids[row] for row in sorted((rules[rule].to[links[rule][0]], links[rule][0]))] if len(links[rule]) else []
+    )
     return LargestGroup(
         name=ids[first],
         images=len(members),

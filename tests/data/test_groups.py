@@ -1,6 +1,6 @@
 import numpy as np
 
-from natix_lib.data.groups import joined, joined_by_all, same_source, same_value
+from natix_lib.data.groups import Links, joined, joined_by_all, same_source, same_value, tree
 
 
 def test_a_component_is_named_by_its_smallest_row() -> None:
@@ -29,3 +29,13 @@ def test_children_of_one_source_are_joined_with_the_image_that_is_the_source() -
 
 def test_an_image_that_is_its_own_source_or_part_of_a_circle_is_joined_once() -> None:
     assert same_source(["a", "b", "c"], ["a", "c", "b"]).tolist() == [0, 1, 1]
+
+
+def test_links_of_a_tree_are_given_links_and_keep_the_components_whole() -> None:
+    random = np.random.default_rng(0)
+    a, b = random.integers(0, 60, 40), random.integers(0, 60, 40)
+    links = Links(tree(60, a, b), str)
+    given = {frozenset(pair) for pair in zip(a.tolist(), b.tolist(), strict=True)}
+    assert links.smallest.tolist() == joined(60, a, b).tolist()
+    assert len(links.rows) == 60 - len(set(links.smallest.tolist()))
+    assert {frozenset((row, int(links.to[row]))) for row in links.rows.tolist()} <= given
