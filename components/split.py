@@ -1,9 +1,9 @@
-"""split: images and their index -> splits.json and a set of images for each role."""
+"""split: images and their index -> splits.json, a set of images for each role, all links, and the data report."""
 
 from typing import Any
 
 from kfp import dsl
-from kfp.dsl import Artifact, Dataset, Input, Metrics, Output
+from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Output
 
 from natix_components.images import CPU_IMAGE
 
@@ -18,6 +18,8 @@ def split(
     val_select_set: Output[Dataset],
     val_calib_set: Output[Dataset],
     test_set: Output[Dataset],
+    links: Output[Artifact],
+    data_report: Output[HTML],
     metrics: Output[Metrics],
 ) -> None:
     """Divide the images into TRAIN, VAL_SELECT, VAL_CALIB and TEST without leaks.
@@ -33,6 +35,8 @@ def split(
         val_select_set: The images that choose the epoch.
         val_calib_set: The images that policies are fitted on.
         test_set: The images that evaluate reads once.
+        links: Which images are joined, by which rule, and why.
+        data_report: The page of the data.
         metrics: How many images each role has, and how many groups there are.
     """
     from natix_lib.steps import split
@@ -49,5 +53,7 @@ def split(
             val_select_set=val_select_set.path,
             val_calib_set=val_calib_set.path,
             test_set=test_set.path,
+            links=links.path,
+            data_report=data_report.path,
         ),
     )

@@ -108,11 +108,13 @@ STEPS = {
     ),
     "split": Step(
         "Split the images",
-        "Divide whole groups of images among TRAIN, VAL_SELECT, VAL_CALIB and TEST.",
+        "Divide whole groups of images among TRAIN, VAL_SELECT, VAL_CALIB and TEST, and show the data.",
         ("images", "index"),
         (
             Artifact("splits", "Artifact", "splits.json"),
             *(Artifact(name, "Dataset", name, "set.json", published=False) for name in SETS.values()),
+            Artifact("links", "Artifact", "links.parquet"),
+            Artifact("data_report", "HTML", "data.html"),
         ),
     ),
     "fetch": Step(

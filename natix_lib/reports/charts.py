@@ -12,7 +12,8 @@ import matplotlib
 from matplotlib.figure import Figure
 
 MOST_BARS = 40  # classes in the chart of acceptance
-BLUE, ORANGE, GREY = "#3b7dd8", "#d9741a", "#7d838d"
+BLUE, ORANGE, GREY, GREEN = "#3b7dd8", "#d9741a", "#7d838d", "#2e9a5b"
+LONGEST_NAME = 24  # characters
 INK = "#010203"  # stands for the page's text colour until the SVG is written
 STYLE = {
     "svg.hashsalt": "natix",
@@ -105,7 +106,7 @@ def acceptance(classes: Mapping[str, dict[str, float]]) -> str:
         shown = list(classes)[:MOST_BARS]
         figure, axes = _axes("accepted", "", height=max(1.2, 0.5 + 0.22 * len(shown)))
         axes.barh(range(len(shown)), [classes[name]["accepted"] for name in shown], color=BLUE, height=0.7)
-        axes.set_yticks(range(len(shown)), [name.replace("$", r"\$") for name in shown])
+        axes.set_yticks(range(len(shown)), [plain(name) for name in shown])
         axes.invert_yaxis()
         axes.set_xlim(0, 1.02)
         return _svg(figure)
@@ -128,6 +129,37 @@ def curve(x: Sequence[float], y: Sequence[float], x_title: str, y_title: str) ->
         figure, axes = _axes(x_title, y_title)
         axes.plot(x, y, color=BLUE, linewidth=1)
         return _svg(figure)
+
+
+def stacked(names: Sequence[str], parts: Mapping[str, Sequence[int]]) -> str:
+    """Images of each name as a bar, in up to four parts."""
+    with matplotlib.rc_context(STYLE):
+        shown = names[:MOST_BARS]
+        figure, axes = _axes("images", "", height=max(1.4, 0.8 + 0.24 * len(shown)))
+        left = [0] * len(shown)
+        for (title, counts), color in zip(parts.items(), (BLUE, ORANGE, GREEN, GREY), strict=False):
+            axes.barh(range(len(shown)), counts[: len(shown)], left=left, color=color, height=0.7, label=title)
+            left = [start + count for start, count in zip(left, counts, strict=False)]
+        axes.set_yticks(range(len(shown)), [plain(name) for name in shown])
+        axes.invert_yaxis()
+        figure.legend(frameon=False, ncols=2, loc="outside upper center")
+        return _svg(figure)
+
+
+def histogram(edges: Sequence[float], counts: Sequence[int], x_title: str) -> str:
+    """Images between edges, evenly spaced whatever the edges are."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(x_title, "images", height=2.2)
+        axes.bar([0.5 + number for number in range(len(counts))], counts, color=BLUE, width=0.9)
+        axes.set_xticks(range(len(edges)), [f"{edge:.3g}" for edge in edges])
+        axes.tick_params(axis="x", labelsize=7)
+        return _svg(figure)
+
+
+def plain(name: str) -> str:
+    """A name as matplotlib draws it: no formula, and short enough to leave room for a bar."""
+    short = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    return short.replace("$", r"\$")
 
 
 def _axes(x: str, y: str, height: float = 2.6) -> tuple[Figure, Any]:

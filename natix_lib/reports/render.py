@@ -65,7 +65,7 @@ def render_report(evaluation: JsonDict, bundle: JsonDict, policy: JsonDict, spli
     if evaluation["roc"]:
         pictures["ROC of the binary score"] = charts.roc(evaluation["roc"])
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             evaluation=evaluation,
@@ -94,7 +94,7 @@ def render_policy(policy: JsonDict) -> str:
         policy: Content of thresholds.json or scrcparams.json.
     """
     return (
-        _environment()
+        environment()
         .get_template("policy.html.j2")
         .render(
             policy=policy,
@@ -150,7 +150,7 @@ def render_adaptation(
         for name in ("loss", "dino", "ibot", "koleo", "lr", "momentum")
     }
     return (
-        _environment()
+        environment()
         .get_template("adaptation.html.j2")
         .render(
             backbone=backbone,
@@ -163,7 +163,8 @@ def render_adaptation(
     )
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """What the pages are made with: everything is escaped, and a name that is not given is an error."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("natix_lib.reports", "."),
         autoescape=True,
@@ -172,7 +173,11 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        number=_number, share=_share, interval=_interval, interval_share=_interval_share, whole_share=_whole_share
+        number=_number,
+        share=_share,
+        interval=_interval,
+        interval_share=_interval_share,
+        whole_share=_whole_share,
     )
     return environment
 

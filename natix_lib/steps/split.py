@@ -1,4 +1,8 @@
-"""split: images and their index -> splits.json, and a set of images for each role."""
+"""split: images and their index -> splits.json, a set of images for each role, all links, and data.html.
+
+Images that look the same and have two labels are left out, where the config says so, by dividing twice: which they are
+is known once all are grouped, and what a role must hold is counted without them.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +15,13 @@ from natix_lib.config.step_settings import SplitSettings
 from natix_lib.contracts import ROLES, SCHEMA_VERSION, TEST, TRAIN, VAL_CALIB, VAL_SELECT, check_document, read_manifest
 from natix_lib.data.division import COLUMNS, divide
 from natix_lib.data.index import read_index
+from natix_lib.data.links import write_links
+from natix_lib.data.overview import overview, row_numbers
 from natix_lib.data.sets import write_sets
+from natix_lib.data.thumbnails import Thumbnails
 from natix_lib.files import canonical_json, sha256_bytes, write_bytes
 from natix_lib.progress import WARNING, Lines
+from natix_lib.reports.data import render_data
 from natix_lib.steps.certifiable import require_certifiable
 
 
@@ -27,6 +35,8 @@ def run(
     val_select_set: str,
     val_calib_set: str,
     test_set: str,
+    links: str,
+    data_report: str,
 ) -> dict[str, float]:
     """Divide images into TRAIN, VAL_SELECT, VAL_CALIB and TEST.
 
@@ -39,6 +49,8 @@ def run(
         val_select_set: Folder to write the images of VAL_SELECT to.
         val_calib_set: Folder to write the images of VAL_CALIB to.
         test_set: Folder to write the images of TEST to.
+        links: Path to write what joins which images to, as Parquet.
+        data_report: Path to write the data report to, as HTML.
 
     Returns:
         Images of each role, images left out, groups, and near-duplicates across given splits.
@@ -76,6 +88,9 @@ def run(
         sha256_bytes(content),
         {role: Path(folder) for role, folder in folders.items()},
     )
+    write_links(links, division.ids, division.rules)
+    thumbnails = Thumbnails(images, row_numbers(ingested))  # after write_sets, which has hashed what is read here
+    write_bytes(data_report, render_data(overview(ingested, division, thumbnails)).encode())
     write_bytes(splits, content)
     lines = Lines()
     for warning in division.warnings:

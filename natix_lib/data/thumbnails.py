@@ -1,0 +1,71 @@
+"""Small pictures for a page: JPEG in data URIs, so that the page needs no other file, and bounded in all.
+
+160 pixels are sharp at the width that a phone gives one of two pictures, and take some 5 kB.
+"""
+
+import base64
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from PIL import Image, ImageFile
+
+from natix_lib.data.arrow import read_shards
+from natix_lib.data.decode import MAX_PIXELS
+
+SIDE = 160  # pixels of the longer side
+QUALITY = 60
+MOST_BYTES = 1_500_000  # of all pictures of a page
+
+
+class Thumbnails:
+    """The small pictures of stored images, until they fill the page."""
+
+    def __init__(self, folder: str | Path, rows: Mapping[str, int], most_bytes: int = MOST_BYTES) -> None:
+        """Take pictures from the shards of `folder`, where the image of each id lies in its row."""
+        self._images = read_shards(Path(folder)).column("image")
+        self._rows, self._left = rows, most_bytes
+
+    def of(self, name: str) -> str:
+        """The picture of an image as a data URI; "" where there is none, or no room."""
+        if name not in self._rows or self._left <= 0:
+            return ""
+        uri = thumbnail(self._images[self._rows[name]]["bytes"].as_py())
+        self._left -= len(uri)
+        return uri
+
+
+def thumbnail(content: bytes) -> str:
+    """A JPEG that natix has stored, small, as a data URI."""
+    with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
+        image.draft("RGB", (SIDE, SIDE))
+        return _uri(image.convert("RGB"))
+
+
+def damaged(content: bytes) -> str:
+    """What can be seen of a file that was refused, as a data URI; "" where nothing can.
+
+    Only JPEG in one scan, which is drawn up to eight times smaller and from the top as far as it is whole: a file that
+    was refused for what it would cost must not cost it here.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
+            if image.info.get("progressive") or image.width * image.height > MAX_PIXELS:
+                return ""
+            image.draft("RGB", (SIDE, SIDE))
+            try:
+                image.load()
+            except OSError:
+                if not isinstance(image, ImageFile.ImageFile) or image._im is None:
+                    return ""
+                image.tile = []  # what is there is all that there will be
+            return _uri(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return ""
+
+
+def _uri(image: Image.Image) -> str:
+    image.thumbnail((SIDE, SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
