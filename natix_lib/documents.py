@@ -126,6 +126,30 @@ class Images(Manifest):
     index_sha256: Sha256
 
 
+class Reject(Document):
+    """An image that cannot be used, why, and what can be seen of it as a data URI; "" where nothing can."""
+
+    id: str
+    reason: str
+    src: str
+
+
+class Contradicted(Document):
+    """An image whose text contradicts its label: the column, the word that was found, and the text around it."""
+
+    id: str
+    column: str
+    word: str
+    text: str
+
+
+class Contradicting(Document):
+    """Images whose text contradicts their label: how many there are, and the first of them."""
+
+    count: Count
+    examples: list[Contradicted]
+
+
 class Index(Artifact, WithClasses):
     """What the metadata of the index says of all images."""
 
@@ -135,6 +159,8 @@ class Index(Artifact, WithClasses):
     tag_names: Names
     fingerprint: Name
     resize_shorter_side: Positive
+    rejects: list[Reject]
+    contradicting: Contradicting
 
 
 class Ingested(Document):

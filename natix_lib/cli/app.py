@@ -14,6 +14,7 @@ import typer
 from natix_lib import __version__
 from natix_lib.cli.cache import cache
 from natix_lib.cli.configs import show_config
+from natix_lib.cli.data import data
 from natix_lib.cli.doctor import doctor
 from natix_lib.cli.drawn import backbone, draw
 from natix_lib.cli.extras import missing
@@ -71,6 +72,7 @@ register(
     gives="the whole config as YAML on stdout, or the explanation, or the schema",
     example="natix config -c my.yaml --set scrc.alpha=0.02\nnatix config --explain scrc.alpha",
 )  # fmt: skip
+app.add_typer(data, name="data")
 app.add_typer(cache, name="cache")
 register(
     app, "doctor", doctor,

@@ -1,6 +1,6 @@
 """The config section `data`: where the images are, what their tables call things, and how they are fed."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationInfo, field_validator, model_validator
 
@@ -82,6 +82,11 @@ class DataSource(Section):
         "Names of the classes, in the order of integer labels; [] takes the labels found, sorted.",
         source="choice: what is there decides",
     )
+    class_aliases: dict[str, str] = default(
+        {},
+        "Other spellings of classes, each with the class that it is: {roadwork: Roadwork}.",
+        source="choice: two spellings are one class only where a person says so",
+    )
     positive_classes: list[str] = default(
         [],
         "Classes whose probabilities add up to the binary score; [] takes the last of two classes, and of more none.",
@@ -91,6 +96,17 @@ class DataSource(Section):
         "fail",
         "What happens to rows without a label: fail refuses the data, drop leaves them out and says how many.",
         source="choice: images are not lost in silence",
+    )
+    contradictions: dict[str, dict[str, list[Annotated[str, Field(min_length=1)]]]] = default(
+        {},
+        "Words that contradict a class, by class and column: {None: {scene_description: [construction, traffic cone]}} "
+        "looks for them in the column scene_description of images of class None, in any case.",
+        source="choice: which words contradict a class is known to whoever wrote the texts",
+    )
+    contradicting: Literal["keep", "drop"] = default(
+        "keep",
+        "What happens to images that data.contradictions finds: keep shows them in data.html, drop leaves them out.",
+        source="choice: a text can be wrong as well as a label",
     )
     resize_shorter_side: PositiveInt = default(
         256,

@@ -1,6 +1,6 @@
 """The config section `split`: how images are divided into TRAIN, VAL_SELECT, VAL_CALIB and TEST."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
@@ -62,4 +62,10 @@ class Split(Section):
         "Bits by which the perceptual hashes of near-duplicates may differ; -1 switches it off.",
         unit="bits of 64",
         source="choice: neighbouring frames are joined, streets that look alike are not",
+    )
+    conflicting_labels: Literal["keep", "drop"] = default(
+        "keep",
+        "What happens to images that look the same and have different labels: keep shows them in data.html, drop "
+        "leaves all of them out.",
+        source="choice: either label may be the right one, and images are not lost in silence",
     )

@@ -19,16 +19,16 @@ def resolve_classes(
 ) -> tuple[list[str], list[int], list[str]]:
     """Class names in order, the class index of each image, and the positive classes.
 
-    Names come from the settings, else from the source's declaration, else they are the sorted labels found. Integer
-    labels index the names. Labels found that differ in case, spaces, hyphens or Unicode form alone are taken for one
-    class spelt in two ways, and truth values beside numbers for two ways to write them, unless `data.class_names` names
-    all.
+    A label that `data.class_aliases` names is the class that it gives there. Names come from the settings, else from
+    the source's declaration, else they are the sorted labels found. Integer labels index the names. Labels found that
+    differ in case, spaces, hyphens or Unicode form alone are taken for one class spelt in two ways, and truth values
+    beside numbers for two ways to write them, unless `data.class_names` names all.
 
     Args:
         ids: Id of each image, for messages.
         labels: Label of each image; None where it has none.
         declared: Names that the source declares; may be empty.
-        settings: The source's settings, of which `class_names` and `positive_classes` are read.
+        settings: The source's settings, of which `class_names`, `class_aliases` and `positive_classes` are read.
         num_classes: Number of classes that the data must have; None allows any.
 
     Raises:
@@ -41,12 +41,13 @@ def resolve_classes(
             f"label is missing in {len(missing)} of {len(ids)} rows, the first is {missing[0]}; data.unlabelled: drop "
             "leaves them out"
         )
-    values = sorted({label for label in labels if label is not None}, key=_order)
+    spelt = [settings.class_aliases.get(str(label), label) for label in labels if label is not None]
+    values = sorted(set(spelt), key=_order)
     names = list(settings.class_names or declared)
     if not names:
         names = list(dict.fromkeys(str(label) for label in values))
         _refuse_truth_beside_numbers(values)
-        _refuse_spellings(names, Counter(str(label) for label in labels))
+        _refuse_spellings(names, Counter(str(label) for label in spelt))
         index = {label: names.index(str(label)) for label in values}
     else:
         index, plain = {}, [name_cell(name) for name in names]
@@ -54,15 +55,18 @@ def resolve_classes(
             position = (
                 plain.index(text)
                 if (text := name_cell(label) if isinstance(label, str) else None) in plain
-                else _as_index(label)
+                else index_of(label)
             )
             if position is None or not 0 <= position < len(names):
-                first = ids[labels.index(label)]
-                raise DataError(f"label {label!r} of {first} is none of the classes {', '.join(names)}")
+                first = ids[spelt.index(label)]
+                raise DataError(
+                    f"label {label!r} of {first} is none of the classes {', '.join(names)}; "
+                    "data.class_aliases can say which of them it is"
+                )
             index[label] = position
     if num_classes is not None and num_classes != len(names):
         raise ConfigError(f"model.num_classes is {num_classes} but the data has {len(names)}: {', '.join(names)}")
-    indices = [index[label] for label in labels if label is not None]
+    indices = [index[label] for label in spelt]
     if len(set(indices)) < 2:
         raise DataError(f"the data must hold at least two classes, all {len(ids)} images are {names[indices[0]]}")
     unknown = sorted(set(settings.positive_classes) - set(names))
@@ -73,11 +77,12 @@ def resolve_classes(
 
 
 def _order(label: str | int) -> tuple[int, float, str]:
-    index = _as_index(label)
+    index = index_of(label)
     return (1, 0.0, str(label)) if index is None else (0, index, "")
 
 
-def _as_index(label: str | int) -> int | None:
+def index_of(label: str | int) -> int | None:
+    """The index that a label is written as; None where it is a name."""
     if isinstance(label, int):
         return label
     return int(label.partition(".")[0]) if re.fullmatch(r"-?[0-9]{1,9}(\.0+)?", label) else None
@@ -85,7 +90,7 @@ def _as_index(label: str | int) -> int | None:
 
 def _refuse_truth_beside_numbers(labels: Sequence[str | int]) -> None:
     truths = [label for label in labels if str(label).lower() in ("true", "false")]
-    numbers = [label for label in labels if _as_index(label) is not None]
+    numbers = [label for label in labels if index_of(label) is not None]
     if truths and numbers:
         raise DataError(
             f"labels {truths[0]} and {numbers[0]} stand in one column, truth values beside numbers: write them alike, "
@@ -99,7 +104,9 @@ def _refuse_spellings(names: Sequence[str], counts: Counter[str]) -> None:
         plain = re.sub(r"(?!^-[0-9])[\s_\-\u200b\ufeff]", "", unicodedata.normalize("NFKC", name).casefold())
         other = first.setdefault(plain, name)
         if plain and other != name:
+            rare, common = sorted((other, name), key=counts.__getitem__)
             raise DataError(
                 f"labels {other!r} ({counts[other]} images) and {name!r} ({counts[name]}) differ in case, spaces, "
-                "hyphens or Unicode form alone: write them alike, or set data.class_names to keep both"
+                f"hyphens or Unicode form alone: write them alike, set data.class_aliases: {{{rare!r}: {common!r}}} to "
+                "make them one class, or data.class_names to keep both"
             )

@@ -6,7 +6,6 @@ A row is a link of the rule's tree, not a pair of the group: 20,000 frames at on
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 

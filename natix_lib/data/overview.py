@@ -1,8 +1,8 @@
 """What a person should see of a data set before a model is trained on it: the content of data.html.
 
 Pairs are shown the most telling first: those that join two groups of the owner, and of them those that look least
-alike, by the bits between their perceptual hashes, whatever the rule. A pair that a rule joins wrongly is then among the
-first. No two pairs of a rule are of one group while there are others. What is counted is counted in full; what is
+alike, by the bits between their perceptual hashes, whatever the rule. A pair that a rule joins wrongly is then among
+the first. No two pairs of a rule are of one group while there are others. What is counted is counted in full; what is
 listed is the first of many, because a page with more than some hundred pictures is not looked at.
 """
 
@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from natix_lib.arrays import Ints
 from natix_lib.contracts import ROLES
+from natix_lib.data.conflicts import conflicts
 from natix_lib.data.division import SWITCHES, Division
 from natix_lib.data.groups import Links
 from natix_lib.data.index import Index
-from natix_lib.data.labels import conflicts
 from natix_lib.data.sets import TAG_LIMIT
 from natix_lib.data.thumbnails import Thumbnails
-from natix_lib.errors import DataError
+from natix_lib.errors import NatixError
 from natix_lib.files import JsonDict
 
 PAIRS = 6  # of a rule
@@ -72,12 +73,12 @@ class Images:
         return dict(zip(self.class_names, counts.tolist(), strict=True))
 
 
-def overview(index: Index, division: Division | DataError, thumbnails: Thumbnails) -> JsonDict:
+def overview(index: Index, divided: tuple[Division, JsonDict] | NatixError, thumbnails: Thumbnails) -> JsonDict:
     """The content of the data report.
 
     Args:
         index: What is known of each image.
-        division: How they are divided, or why they cannot be.
+        divided: How they are divided and the content of splits.json, or why they cannot be.
         thumbnails: Gives the picture of an id of the index.
 
     Returns:
@@ -85,8 +86,8 @@ def overview(index: Index, division: Division | DataError, thumbnails: Thumbnail
     """
     ids = index.column("id")
     roles = np.full(len(ids), -1)
-    divided = isinstance(division, Division)
-    if isinstance(division, Division):
+    if not isinstance(divided, NatixError):
+        division, document = divided
         row_of = {name: row for row, name in enumerate(ids)}
         rows = np.array([row_of[name] for name in division.ids])
         roles[rows] = division.roles
@@ -94,30 +95,29 @@ def overview(index: Index, division: Division | DataError, thumbnails: Thumbnail
     told = index.document["warnings"]
     content: JsonDict = {
         "images": len(ids),
-        "refusal": "" if divided else str(division),
+        "refusal": str(divided) if isinstance(divided, NatixError) else "",
         "fingerprint": index.fingerprint,
         "left_out": [line for line in told if line.startswith("left out")],
         "warnings": [line for line in told if not line.startswith("left out")],
         "rejected": index.document["rejected"],
-        "rejects": index.document.get("rejects", []),
+        "rejects": index.document["rejects"],
         "contradicting": _contradicting(images, index),
         "classes": _classes(images),
         "tags": _tags(images, index) if index.tag_names else [],
         "sizes": _sizes(images, index),
     }
-    if isinstance(division, Division):
+    if not isinstance(divided, NatixError):
         content["warnings"] = [*division.warnings, *content["warnings"]]
         content |= _divided(images, index, division, rows)
+        content |= {key: document[key] for key in ("ratios", "counts")} | {"unplaced": len(document["left_out"])}
     return content
 
 
 def _divided(images: Images, index: Index, division: Division, rows: Ints) -> JsonDict:
     """What only a division tells; `rows` are the index's rows of the division's."""
     sizes = np.bincount(division.groups)
-    document = division.document()
-    hashes = [index.column("phash")[row] for row in rows]
-    owners = _numbers([index.column("group")[row] for row in rows])
-    order = _Telling(hashes, owners, division.groups)
+    hashes, owners = index.column("phash"), _numbers(index.column("group"))
+    order = _Telling([hashes[row] for row in rows], owners[rows], division.groups)
     joined = []
     for rule, links in division.rules.items():
         most = OWN_PAIRS if rule in OWN_RULES else PAIRS
@@ -133,15 +133,12 @@ def _divided(images: Images, index: Index, division: Division, rows: Ints) -> Js
         "groups": division.group_count,
         "alone": int((sizes == 1).sum()),
         "largest_share": division.largest.share,
-        "ratios": document["ratios"],
-        "counts": document["counts"],
         "group_counts": {
             role: len(np.unique(division.groups[division.roles == number])) for number, role in enumerate(ROLES)
         },
         "given": {role: int((division.given[known] == number).sum()) for number, role in enumerate(ROLES)}
         if known.any()
         else {},
-        "unplaced": len(division.left_out),
         "joined": joined,
         "largest": _largest(images, division, rows, sizes),
         "across": {
@@ -213,13 +210,13 @@ def _largest(images: Images, division: Division, rows: Ints, sizes: Ints) -> lis
 def _conflicts(images: Images, division: Division, rows: Ints) -> JsonDict:
     """Pictures that look the same and have different labels."""
     every = conflicts(division)
-    pairs = [images.pair(rows[a], rows[b], f"{rule}: {why}") for rule, a, b, why in every[:PAIRS]]
+    pairs = [images.pair(rows[a], rows[b], rule.replace("_", " ")) for rule, a, b in every[:PAIRS]]
     return {"count": len(every), "pairs": pairs}
 
 
 def _contradicting(images: Images, index: Index) -> JsonDict:
     """Images whose text contradicts their label, as ingest found them."""
-    found = index.document.get("contradicting") or {"count": 0, "examples": []}
+    found = index.document["contradicting"]
     row_of = {name: row for row, name in enumerate(images.ids)} if found["count"] else {}
     examples = [
         {**example, "picture": images.picture(row_of[example["id"]])}
@@ -236,14 +233,14 @@ def _classes(images: Images) -> list[JsonDict]:
 
 def _tags(images: Images, index: Index) -> list[JsonDict]:
     """Images of each value of the tags that are slices, by class."""
-    rows = index.column("tags")
+    structs = index.table(["tags"]).column("tags").combine_chunks()
     tags = []
     for name in index.tag_names:
-        counts: Counter[str | None] = Counter()
+        table = pa.table({"value": structs.field(name), "label": images.labels})
         classes: defaultdict[str | None, Counter[int]] = defaultdict(Counter)
-        for row, label in zip(rows, images.labels.tolist(), strict=True):
-            counts[row[name]] += 1
-            classes[row[name]][label] += 1
+        for row in table.group_by(["value", "label"]).aggregate([([], "count_all")]).to_pylist():
+            classes[row["value"]][row["label"]] = row["count_all"]
+        counts = Counter({value: every.total() for value, every in classes.items()})
         if not 2 <= len(counts) <= TAG_LIMIT:
             continue
         values = [

@@ -5,16 +5,20 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageFile
 
 from natix_lib.data.arrow import read_shards
 from natix_lib.data.decode import MAX_PIXELS
+from natix_lib.data.rows import Source, read_file
+from natix_lib.files import JsonDict
 
 SIDE = 160  # pixels of the longer side
 QUALITY = 60
+REJECTS = 12  # shown
+REASON = 300  # characters
 MOST_BYTES = 1_500_000  # of all pictures of a page
 
 
@@ -40,6 +44,23 @@ def thumbnail(content: bytes) -> str:
     with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
         image.draft("RGB", (SIDE, SIDE))
         return _uri(image.convert("RGB"))
+
+
+def shown_rejects(source: Source, rejects: Sequence[tuple[str, str]]) -> list[JsonDict]:
+    """The first rejects with their reason and what can be seen of them, where they are files of their own.
+
+    Args:
+        source: The source that they are rows of.
+        rejects: Id and reason of each.
+    """
+    shown = dict(rejects[:REJECTS])
+    rows = {row.id: number for number, row in enumerate(source.rows) if row.id in shown} if shown else {}
+    content = {name: read_file(source.file(rows[name])) for name in shown} if source.file else {}
+    return [
+        {"id": name, "reason": reason[:REASON], "src": damaged(seen) if isinstance(seen, bytes) else ""}
+        for name, reason in shown.items()
+        for seen in [content.get(name)]
+    ]
 
 
 def damaged(content: bytes) -> str:

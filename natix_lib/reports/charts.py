@@ -170,6 +170,7 @@ def _axes(x: str, y: str, height: float = 2.6) -> tuple[Figure, Any]:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(alpha=0.2)
+    axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 

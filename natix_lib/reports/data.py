@@ -4,6 +4,8 @@ Ids, classes, tags and reasons are other people's text: they are escaped, writte
 cut in the middle where they are long, and kept from turning the direction of the words around them.
 """
 
+import re
+
 from markupsafe import Markup, escape
 
 from natix_lib.contracts import ROLES
@@ -13,6 +15,7 @@ from natix_lib.reports import charts
 from natix_lib.reports.render import environment
 
 LONGEST = 120  # characters of a name
+BREAKS = re.compile(r"(?<=[/_])")  # where a line may end in a name of a file
 NARROW_SPACE = "\u202f"  # between thousands: a line never ends there
 CLASSES = 60  # rows of a table of classes
 
@@ -44,10 +47,8 @@ def render_data(content: JsonDict) -> str:
         roles=ROLES,
         rules=RULES,
         shown=content["classes"][:CLASSES],
-        charts={
-            "Images of each class": Markup(charts.stacked([printable(name) for name in names], parts)),
-            "Width to height": Markup(charts.histogram(histogram["edges"], histogram["counts"], "width / height")),
-        },
+        classes_chart=Markup(charts.stacked([printable(name) for name in names], parts)),
+        shapes_chart=Markup(charts.histogram(histogram["edges"], histogram["counts"], "width / height")),
     )
 
 
@@ -56,7 +57,8 @@ def _name(text: object) -> Markup:
     plain = printable(str(text))
     if len(plain) > LONGEST:
         plain = f"{plain[: LONGEST // 2]}…{plain[-LONGEST // 2 :]}"
-    return Markup("<bdi>{}</bdi>").format(escape(plain))
+    breaking = Markup("<wbr>").join(escape(part) for part in BREAKS.split(plain))
+    return Markup("<bdi>{}</bdi>").format(breaking)
 
 
 def _thousands(count: int) -> str:

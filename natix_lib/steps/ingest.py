@@ -16,11 +16,13 @@ from natix_lib.contracts import write_manifest
 from natix_lib.cpus import cpu_threads
 from natix_lib.data.arrow import ShardWriter, images_schema
 from natix_lib.data.classes import resolve_classes
+from natix_lib.data.contradictions import contradicting, without_contradicting
 from natix_lib.data.doubts import contradictions, without_names, without_placeholders
 from natix_lib.data.images import Prepared, prepare
 from natix_lib.data.index import write_index
 from natix_lib.data.rows import Row, Source, some
 from natix_lib.data.sources import open_source
+from natix_lib.data.thumbnails import shown_rejects
 from natix_lib.errors import DataError, StorageError
 from natix_lib.files import canonical_json, sha256_bytes, write_csv
 from natix_lib.progress import WARNING, Lines
@@ -54,6 +56,7 @@ def run(settings: Mapping[str, Any], *, images: str, index: str, rejects: str) -
         source = open_source(root, data)
         if data.unlabelled == "drop":
             source = _labelled(source)
+        source = without_contradicting(source, data)
         return _write(source, ingest_settings, Path(images), index, rejects)
 
 
@@ -73,7 +76,8 @@ def _write(
     data, lines = ingest_settings.data, Lines()
     rows, doubts = without_placeholders(source.rows)
     rows, names_left_out = without_names(rows)
-    warnings = [*source.warnings, *doubts, *names_left_out]
+    contradicted, texts = contradicting(source, data)
+    warnings = [*source.warnings, *doubts, *texts, *names_left_out]
     for warning in warnings:
         lines.say(f"{WARNING}{warning}")
     names, labels, positive = resolve_classes(
@@ -111,8 +115,8 @@ def _write(
             f"{len(rejects)} of {len(rows)} images cannot be used, more than data.max_reject_fraction "
             f"{data.max_reject_fraction:g}: {first}"
         )
-    contradicting = contradictions([(name, pixels, label) for name, pixels, label, _ in identities])
-    for warning in contradicting:
+    conflicting = contradictions([(name, pixels, label) for name, pixels, label, _ in identities])
+    for warning in conflicting:
         lines.say(f"{WARNING}{warning}")
     absent = [name for label, name in enumerate(names) if not counts[label]]
     if absent:
@@ -126,8 +130,10 @@ def _write(
             "positive_classes": positive,
             "rows": len(identities),
             "rejected": len(rejects),
+            "rejects": shown_rejects(source, rejects),
+            "contradicting": contradicted,
             "counts": {name: counts[label] for label, name in enumerate(names)},
-            "warnings": [*warnings, *contradicting],
+            "warnings": [*warnings, *conflicting],
             "resize_shorter_side": data.resize_shorter_side,
             "fingerprint": sha256_bytes(
                 canonical_json([names, positive, sorted(identities, key=lambda identity: str(identity[0]))])

@@ -5,6 +5,7 @@ is known once all are grouped, and what a role must hold is counted without them
 """
 
 from collections.abc import Mapping
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ import numpy as np
 from natix_lib import config
 from natix_lib.config.step_settings import SplitSettings
 from natix_lib.contracts import ROLES, SCHEMA_VERSION, TEST, TRAIN, VAL_CALIB, VAL_SELECT, check_document, read_manifest
-from natix_lib.data.division import COLUMNS, divide
-from natix_lib.data.index import read_index
+from natix_lib.data.conflicts import in_conflict
+from natix_lib.data.division import COLUMNS, Division, divide
+from natix_lib.data.index import Index, read_index
 from natix_lib.data.links import write_links
 from natix_lib.data.overview import overview, row_numbers
 from natix_lib.data.sets import write_sets
 from natix_lib.data.thumbnails import Thumbnails
-from natix_lib.files import canonical_json, sha256_bytes, write_bytes
+from natix_lib.files import JsonDict, canonical_json, sha256_bytes, write_bytes
 from natix_lib.progress import WARNING, Lines
 from natix_lib.reports.data import render_data
 from natix_lib.steps.certifiable import require_certifiable
@@ -61,21 +63,9 @@ def run(
         ContractError: If the images are not those of the index.
     """
     sections = config.parse(SplitSettings, settings)
-    split = sections.split
     manifest = read_manifest(images, "images", hash_files=False)  # write_sets hashes what it reads
     ingested = read_index(index, manifest["index_sha256"])
-    columns = {name: ingested.column(name) for name in COLUMNS}
-    division = divide(columns, ingested.class_names, split)
-    document = {
-        "artifact": "splits",
-        "schema_version": SCHEMA_VERSION,
-        "dataset_fingerprint": ingested.fingerprint,
-        "seed": split.seed,
-        **division.document(),
-    }
-    check_document(document, "splits", splits)
-    if sections.scrc is not None:
-        require_certifiable(document, sections.scrc)
+    division, document = divided(ingested, sections)
     content = canonical_json(document)
     role_of = dict(zip(division.ids, division.roles.tolist(), strict=True))
     folders = {TRAIN: train_set, VAL_SELECT: val_select_set, VAL_CALIB: val_calib_set, TEST: test_set}
@@ -83,14 +73,14 @@ def run(
         Path(images),
         manifest["files"],
         ingested,
-        np.array([role_of[name] for name in columns["id"]]),
-        [document["groups"][name] for name in columns["id"]],
+        np.array([role_of.get(name, -1) for name in ingested.column("id")]),
+        [document["groups"].get(name, name) for name in ingested.column("id")],
         sha256_bytes(content),
         {role: Path(folder) for role, folder in folders.items()},
     )
     write_links(links, division.ids, division.rules)
     thumbnails = Thumbnails(images, row_numbers(ingested))  # after write_sets, which has hashed what is read here
-    write_bytes(data_report, render_data(overview(ingested, division, thumbnails)).encode())
+    write_bytes(data_report, render_data(overview(ingested, (division, document), thumbnails)).encode())
     write_bytes(splits, content)
     lines = Lines()
     for warning in division.warnings:
@@ -99,7 +89,47 @@ def run(
     lines.say(f"{division.group_count} groups; " + ", ".join(f"{role} {size}" for role, size in sizes.items()))
     return {
         **{f"images_{role.lower()}": size for role, size in sizes.items()},
-        "left_out": len(division.left_out),
+        "left_out": len(document["left_out"]),
         "groups": division.group_count,
         "near_duplicates_across_given_splits": division.across.count,
     }
+
+
+def divided(index: Index, settings: SplitSettings) -> tuple[Division, JsonDict]:
+    """Divide the images of an index.
+
+    Args:
+        index: What is known of each image.
+        settings: What split reads of the config.
+
+    Returns:
+        The division, and the content of splits.json.
+
+    Raises:
+        DataError: If a group crosses given splits, or a role cannot hold every class.
+        CalibrationError: If `scrc` is given and VAL_CALIB has too few groups for anything to be certified.
+    """
+    split = settings.split
+    columns = {name: index.column(name) for name in COLUMNS}
+    division = divide(columns, index.class_names, split)
+    dropped = in_conflict(division) if split.conflicting_labels == "drop" else set()
+    if dropped:
+        kept = [name not in dropped for name in columns["id"]]
+        columns = {name: list(compress(column, kept)) for name, column in columns.items()}
+        division = divide(columns, index.class_names, split)
+        division.warnings.append(
+            f"{len(dropped)} images look the same as one with another label and are in no split "
+            "(split.conflicting_labels: drop)."
+        )
+    document = {
+        "artifact": "splits",
+        "schema_version": SCHEMA_VERSION,
+        "dataset_fingerprint": index.fingerprint,
+        "seed": split.seed,
+        **division.document(),
+    }
+    document["left_out"] |= dict.fromkeys(sorted(dropped), "conflicting label")
+    check_document(document, "splits", "splits.json")
+    if settings.scrc is not None:
+        require_certifiable(document, settings.scrc)
+    return division, document

@@ -86,3 +86,13 @@ def test_truth_values_beside_numbers_are_refused_unless_all_are_named() -> None:
 def test_names_of_the_config_that_are_whole_floats_are_the_whole_numbers() -> None:
     assert resolve(["1", "0"], class_names=["1.0", "0.0"])[1] == [0, 1]
     assert resolve(["1.0", "0.0"], class_names=["1", "0"])[1] == [0, 1]
+
+
+def test_another_spelling_is_the_class_that_the_config_says() -> None:
+    labels = ["None", "Road work", "roadwork", "Road work"]
+    with pytest.raises(DataError, match=r"data.class_aliases: \{'roadwork': 'Road work'\} to make them one class"):
+        resolve(labels)
+    names, indices, _ = resolve(labels, class_aliases={"roadwork": "Road work"})
+    assert names == ["None", "Road work"] and indices == [0, 1, 1, 1]
+    with pytest.raises(DataError, match="none of the classes None, Road work; data.class_aliases can say which"):
+        resolve(labels, class_names=["None", "Road work"])
