@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from natix_lib.cli.extras import require_places
+from natix_lib.cli.extras import needing, require_places
 from natix_lib.cli.help import Groups, register
 from natix_lib.cli.init import place_of
 from natix_lib.cli.options import Overrides, path_of
@@ -121,7 +121,7 @@ def _lines(content: JsonDict) -> list[str]:
 
 
 register(
-    data, "check", check,
+    data, "check", needing("data check", check),
     takes="a folder for each class, a manifest, a table beside images or Parquet; a folder or a gs:// prefix",
     gives="a page, and the figures on stdout; exit code 2 where the data cannot be divided, with the page all the same",
     example="natix data check pictures --output data.html",

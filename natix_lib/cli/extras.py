@@ -35,7 +35,7 @@ NEEDS = {  # command to the modules that it imports; a step that is not here nee
     "serve": EXTRAS["serve"],
     "ingest": ("pyarrow", "datasets"),
     "split": ("datasets", *PAGE),
-    "check": ("datasets", *PAGE),
+    "data check": ("datasets", *PAGE),
     "fetch": BACKBONE,
     "adapt": (*BACKBONE, *PAGE, "lightning", "peft", "sklearn"),
     "train": (*BACKBONE, "pyarrow"),

@@ -89,7 +89,8 @@ def test_without_its_extra_a_command_is_one_line_before_it_reads_or_writes(tmp_p
     inputs = [f"--{name.replace('_', '-')}={absent}" for name in STEPS[command].inputs] if command in STEPS else []
     config = [f"-c{absent}"] if command in (*STEPS, "run") else []
     target = [f"--bundle={absent}"] if command == "serve" else [f"-o{new}"]
-    done = natix(command, *config, *inputs, *target)
+    place = [absent] if command == "data check" else []
+    done = natix(*command.split(), *config, *inputs, *target, *place)
     extra = "serve" if command == "serve" else "train"
     expected = rf"error: the package \S+ is missing here: pip install 'natix\[{extra}\]'\n"
     assert (done.returncode, done.stdout) == (2, "") and re.fullmatch(expected, done.stderr), done.stderr

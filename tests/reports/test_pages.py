@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
+from natix_lib.data.overview import overview
+from natix_lib.reports.data import render_data
 from natix_lib.reports.render import render_policy, render_report
+from tests.data.test_overview import large
+from tests.data_sets import write_doubtful, write_evil
+from tests.reports.test_data_page import divided
 from tests.reports.test_render import documents, fitted
 
 webdriver = pytest.importorskip("selenium.webdriver")
@@ -62,7 +67,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Reports and pages of both policies, of two classes and of thirteen."""
+    """Reports and pages of both policies, of two classes and of thirteen, and of data with all that can be shown."""
     folder = tmp_path_factory.mktemp("pages")
     html = {
         "report": render_report(*documents()),
@@ -71,6 +76,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "calibration": render_policy(fitted("calibrate")),
         "calibration of 13": render_policy(fitted("calibrate", MANY, alpha=0.3)),
     }
+    for name, write in (("data", write_doubtful), ("evil data", write_evil)):
+        html[name] = Path(divided(folder / name, write(folder / name / "source"))["data_report"]).read_text()
+    index, division, thumbnails = large(360)
+    html["large data"] = render_data(overview(index, (division, division.document()), thumbnails))
     for name, text in html.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
     return {name: folder / f"{name}.html" for name in html}
