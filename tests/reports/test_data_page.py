@@ -146,6 +146,7 @@ def test_names_from_outside_are_text_in_their_own_direction(tmp_path: Path) -> N
     assert html.count("<bdi>") == html.count("</bdi>") > 20
 
 
+@pytest.mark.slow
 def test_the_page_is_small_however_many_images_there_are() -> None:
     index, division, thumbnails = large(360)
     content = overview(index, (division, division.document()), thumbnails)
