@@ -74,6 +74,7 @@ def _looked_at(settings: dict[str, JsonDict], scratch: Path) -> tuple[NatixError
     """Why the data cannot be divided, None where it can, and what the page shows."""
     from natix_lib import config
     from natix_lib.config.step_settings import SplitSettings
+    from natix_lib.data.arrow import read_shards
     from natix_lib.data.index import read_index
     from natix_lib.data.overview import overview, row_numbers
     from natix_lib.data.thumbnails import Thumbnails
@@ -85,7 +86,7 @@ def _looked_at(settings: dict[str, JsonDict], scratch: Path) -> tuple[NatixError
     files = {name: str(scratch / name) for name in ("images", "index", "rejects")}
     ingest.run(settings["ingest"], **files)
     index = read_index(files["index"])
-    thumbnails = Thumbnails(files["images"], row_numbers(index))
+    thumbnails = Thumbnails(read_shards(Path(files["images"])), row_numbers(index))
     try:
         rejected, rows = index.document["rejected"], len(index) + index.document["rejected"]
         if rejected > most * rows:

@@ -6,11 +6,10 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageFile
 
-from natix_lib.data.arrow import read_shards
 from natix_lib.data.decode import MAX_PIXELS
 from natix_lib.data.rows import Source, read_file
 from natix_lib.files import JsonDict
@@ -25,10 +24,9 @@ MOST_BYTES = 1_500_000  # of all pictures of a page
 class Thumbnails:
     """The small pictures of stored images, until they fill the page."""
 
-    def __init__(self, folder: str | Path, rows: Mapping[str, int], most_bytes: int = MOST_BYTES) -> None:
-        """Take pictures from the shards of `folder`, where the image of each id lies in its row."""
-        self._images = read_shards(Path(folder)).column("image")
-        self._rows, self._left = rows, most_bytes
+    def __init__(self, images: Any, rows: Mapping[str, int], most_bytes: int = MOST_BYTES) -> None:
+        """Take pictures from the Arrow table `images`, whose column `image` has that of each id in its row."""
+        self._images, self._rows, self._left = images.column("image"), rows, most_bytes
 
     def of(self, name: str) -> str:
         """The picture of an image as a data URI; "" where there is none, or no room."""

@@ -14,6 +14,7 @@ import numpy as np
 from natix_lib import config
 from natix_lib.config.step_settings import SplitSettings
 from natix_lib.contracts import ROLES, SCHEMA_VERSION, TEST, TRAIN, VAL_CALIB, VAL_SELECT, check_document, read_manifest
+from natix_lib.data.arrow import read_shards
 from natix_lib.data.conflicts import in_conflict
 from natix_lib.data.division import COLUMNS, Division, divide
 from natix_lib.data.index import Index, read_index
@@ -79,7 +80,9 @@ def run(
         {role: Path(folder) for role, folder in folders.items()},
     )
     write_links(links, division.ids, division.rules)
-    thumbnails = Thumbnails(images, row_numbers(ingested))  # after write_sets, which has hashed what is read here
+    thumbnails = Thumbnails(
+        read_shards(Path(images)), row_numbers(ingested)
+    )  # after write_sets, which has hashed what is read here
     write_bytes(data_report, render_data(overview(ingested, (division, document), thumbnails)).encode())
     write_bytes(splits, content)
     lines = Lines()

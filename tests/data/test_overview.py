@@ -7,7 +7,7 @@ import pyarrow as pa
 from PIL import Image
 
 from natix_lib import config
-from natix_lib.data.arrow import ShardWriter, images_schema
+from natix_lib.data.arrow import ShardWriter, images_schema, read_shards
 from natix_lib.data.division import COLUMNS, Division, divide
 from natix_lib.data.images import prepare
 from natix_lib.data.index import Index, read_index, write_index
@@ -66,7 +66,7 @@ def indexed(count: int, classes: int) -> tuple[Index, Thumbnails]:
     }
     write_index(folder / "index.parquet", rows, [f"tag {tag}" for tag in range(20)], body)
     index = read_index(folder / "index.parquet")
-    return index, Thumbnails(folder, row_numbers(index))
+    return index, Thumbnails(read_shards(folder), row_numbers(index))
 
 
 def large(count: int) -> tuple[Index, Division, Thumbnails]:
