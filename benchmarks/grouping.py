@@ -81,7 +81,9 @@ def group_and_assign(columns: dict[str, np.ndarray]) -> tuple[int, str]:
     first, group = np.unique(smallest, return_inverse=True)
     counts = np.zeros((len(first), 2), dtype=np.int64)
     np.add.at(counts, (group, columns["label"]), 1)
-    groups = Groups([ids[row] for row in first], counts, np.zeros_like(counts), np.full(len(first), -1))
+    groups = Groups(
+        [ids[row] for row in first], counts, np.zeros_like(counts), np.full(len(first), -1), np.full(len(first), -1)
+    )
     try:
         assign(groups, np.array([0.6, 0.1, 0.15, 0.15]), 1, 0, ["None", "Roadwork"])
     except DataError:

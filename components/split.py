@@ -11,6 +11,7 @@ from natix_components.images import CPU_IMAGE
 @dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
 def split(
     settings: dict[str, Any],
+    previous_version: str,
     images: Input[Dataset],
     index: Input[Dataset],
     splits: Output[Artifact],
@@ -24,6 +25,7 @@ def split(
 
     Args:
         settings: What the step reads of the config, docs/components.md.
+        previous_version: Another text when split.previous has changed under the same address, which the cache cannot see.
         images: The images of ingest.
         index: The index of ingest.
 

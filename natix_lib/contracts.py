@@ -114,6 +114,7 @@ STEPS = {
             Artifact("splits", "Artifact", "splits.json"),
             *(Artifact(name, "Dataset", name, "set.json", published=False) for name in SETS.values()),
         ),
+        reads_source=True,
     ),
     "fetch": Step(
         "Fetch the backbone",

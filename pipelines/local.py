@@ -32,6 +32,7 @@ from natix_lib import run_cache, storage
 from natix_lib.config import Config
 from natix_lib.config.step_settings import step_settings
 from natix_lib.contracts import STEPS
+from natix_lib.data.previous import read_previous
 from natix_lib.errors import ConfigError, StorageError
 from natix_lib.files import read_json, require_new, write_bytes
 from natix_lib.steps.certifiable import say_what_can_be_certified
@@ -101,7 +102,8 @@ def prepared(config: Config) -> tuple[Config, dict[str, Any]]:
 
     Raises:
         ConfigError: If KFP would rewrite a value.
-        StorageError: If the data or the backbone's folder is not there.
+        StorageError: If the data, the backbone's folder or the earlier division is not there.
+        ContractError: If the earlier division is none.
     """
     config = _absolute(config)
     if REWRITTEN in str(step_settings(config)):
@@ -109,6 +111,8 @@ def prepared(config: Config) -> tuple[Config, dict[str, Any]]:
     arguments = {"data_version": storage.fingerprint(config.data.data_root)}
     if is_folder(config.model.backbone_id):
         arguments["backbone_version"] = storage.fingerprint(config.model.backbone_id)
+    if config.split.previous:
+        arguments["previous_version"] = read_previous(config.split.previous).sha256
     return config, arguments
 
 
@@ -117,6 +121,7 @@ def _absolute(config: Config) -> Config:
     sections: dict[str, Any] = {}
     for name, key in (
         ("data", "data_root"),
+        ("split", "previous"),
         ("model", "backbone_id"),
         ("training", "feature_cache_dir"),
         ("export", "publish_uri"),

@@ -30,6 +30,8 @@ VERSIONS = {
     "serve the old ones; it means nothing else.",
     "backbone_version": "Another text when the backbone has changed under the same address, so that the cache does not "
     "serve the old one; it means nothing else.",
+    "previous_version": "Another text when split.previous has changed under the same address, so that the cache does not "
+    "serve the division that kept the old roles; it means nothing else.",
 }
 
 
@@ -73,6 +75,7 @@ def build(target: Target, config: Config) -> Any:
             settings = place("check", check_op(**{name: values[name] for name in checked}, with_explora=with_explora))
         options: dict[str, dict[str, Any]] = {
             "ingest": {"data_version": values["data_version"]},
+            "split": {"previous_version": values["previous_version"]},
             "fetch": {"backbone_version": values["backbone_version"], "token_secret": token_secret},
             "adapt": {"num_gpus": num_gpus, "nodes": nodes},
             "train": {"num_gpus": num_gpus, "nodes": nodes},

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from natix_lib.contracts import ARTIFACTS, SCHEMA_VERSION, check_document, require_same
+from natix_lib.data import fingerprint
 from natix_lib.errors import ContractError
 from natix_lib.files import JsonDict, canonical_json, parse_json, sha256_bytes, write_bytes
 
@@ -50,6 +51,7 @@ class Index:
         self.class_names: list[str] = document["class_names"]
         self.tag_names: list[str] = document["tag_names"]
         self.fingerprint: str = document["fingerprint"]
+        self.content_fingerprint: str = document["content_fingerprint"]
 
     def __len__(self) -> int:
         """Images."""
@@ -77,7 +79,14 @@ def write_index(path: str | Path, rows: Sequence[Mapping[str, Any]], tag_names: 
     Returns:
         The file's SHA-256.
     """
-    document = {**body, "artifact": "index", "schema_version": SCHEMA_VERSION, "tag_names": list(tag_names)}
+    content = {name: [row.get(name) for row in rows] for name in fingerprint.COLUMNS}
+    document = {
+        **body,
+        "artifact": "index",
+        "schema_version": SCHEMA_VERSION,
+        "tag_names": list(tag_names),
+        "content_fingerprint": fingerprint.content_fingerprint(content, body["class_names"]),
+    }
     check_document(document, "index", path)
     columns = dict(COLUMNS)
     if tag_names:
@@ -85,9 +94,9 @@ def write_index(path: str | Path, rows: Sequence[Mapping[str, Any]], tag_names: 
     schema = pa.schema(list(columns.items()), metadata={METADATA: canonical_json(document)})
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), sink)
-    content = sink.getvalue().to_pybytes()
-    write_bytes(path, content)
-    return sha256_bytes(content)
+    file = sink.getvalue().to_pybytes()
+    write_bytes(path, file)
+    return sha256_bytes(file)
 
 
 def read_index(path: str | Path, sha256: str | None = None) -> Index:

@@ -11,6 +11,7 @@ from natix_lib.config.step_settings import SplitSettings
 from natix_lib.contracts import ROLES, SCHEMA_VERSION, TEST, TRAIN, VAL_CALIB, VAL_SELECT, check_document, read_manifest
 from natix_lib.data.division import COLUMNS, divide
 from natix_lib.data.index import read_index
+from natix_lib.data.previous import read_previous
 from natix_lib.data.sets import write_sets
 from natix_lib.files import canonical_json, sha256_bytes, write_bytes
 from natix_lib.progress import WARNING, Lines
@@ -46,18 +47,21 @@ def run(
     Raises:
         DataError: If a group crosses given splits, or a role cannot hold every class.
         CalibrationError: If `scrc` is given and VAL_CALIB has too few groups for anything to be certified.
-        ContractError: If the images are not those of the index.
+        ContractError: If the images are not those of the index, or `split.previous` is no splits.json.
+        StorageError: If `split.previous` cannot be read.
     """
     sections = config.parse(SplitSettings, settings)
     split = sections.split
+    previous = read_previous(split.previous) if split.previous else None
     manifest = read_manifest(images, "images", hash_files=False)  # write_sets hashes what it reads
     ingested = read_index(index, manifest["index_sha256"])
     columns = {name: ingested.column(name) for name in COLUMNS}
-    division = divide(columns, ingested.class_names, split)
+    division = divide(columns, ingested.class_names, split, previous)
     document = {
         "artifact": "splits",
         "schema_version": SCHEMA_VERSION,
         "dataset_fingerprint": ingested.fingerprint,
+        "content_fingerprint": ingested.content_fingerprint,
         "seed": split.seed,
         **division.document(),
     }
@@ -80,6 +84,8 @@ def run(
     lines = Lines()
     for warning in division.warnings:
         lines.say(f"{WARNING}{warning}")
+    if division.kept is not None:
+        lines.say(f"{division.kept.images} images keep their role of split.previous, {division.kept.new} are new")
     sizes = {role: len(document["roles"][role]) for role in ROLES}
     lines.say(f"{division.group_count} groups; " + ", ".join(f"{role} {size}" for role, size in sizes.items()))
     return {

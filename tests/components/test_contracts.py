@@ -25,6 +25,7 @@ DEFAULT = config.parse(
 SHOWN = {"metrics", "classification"}  # what only the pipelines UI reads
 OWN = {  # what a component takes beside its settings and the artifacts of the contract
     "ingest": {"data_version"},
+    "split": {"previous_version"},
     "fetch": {"backbone_version", "token_secret"},
     "adapt": {"num_gpus", "nodes"},
     "train": {"num_gpus", "nodes"},

@@ -172,12 +172,22 @@ def test_the_specification_parses_strictly_and_loads(name: str, with_explora: bo
     parsed = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec(), ignore_unknown_fields=False)
     assert parsed.pipeline_info.name == f"natix-{pipeline_name(with_explora)}"
     loaded = components.load_component_from_file(str(golden(name, with_explora)))
-    assert set(loaded.component_spec.inputs) == {*form(DEFAULT), "data_version", "backbone_version"}
+    assert set(loaded.component_spec.inputs) == {*form(DEFAULT), "data_version", "backbone_version", "previous_version"}
 
 
 TYPES = {
     **dict.fromkeys(
-        ("data_root", "backbone_id", "policy", "num_gpus", "seed", "data_version", "backbone_version"), "STRING"
+        (
+            "data_root",
+            "backbone_id",
+            "policy",
+            "num_gpus",
+            "seed",
+            "data_version",
+            "backbone_version",
+            "previous_version",
+        ),
+        "STRING",
     ),
     **dict.fromkeys(("alpha", "delta", "lr"), "NUMBER_DOUBLE"),
     "epochs": "NUMBER_INTEGER",

@@ -316,7 +316,11 @@ def test_locally_the_settings_are_constants_and_nothing_is_checked_again() -> No
     )
     for step, expected in step_settings(with_adapt).items():
         assert tasks[step]["inputs"]["parameters"]["settings"]["runtimeValue"]["constant"] == expected
-    assert set(local["root"]["inputDefinitions"]["parameters"]) == {"data_version", "backbone_version"}
+    assert set(local["root"]["inputDefinitions"]["parameters"]) == {
+        "data_version",
+        "backbone_version",
+        "previous_version",
+    }
 
 
 def test_an_accelerator_that_vertex_does_not_know_is_refused() -> None:
