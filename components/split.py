@@ -25,7 +25,7 @@ def split(
 
     Args:
         settings: What the step reads of the config, docs/components.md.
-        previous_version: Another text when split.previous has changed under the same address, which the cache cannot see.
+        previous_version: Another text when split.previous has changed under the same address: the cache cannot see it.
         images: The images of ingest.
         index: The index of ingest.
 

@@ -39,7 +39,12 @@ split = components.load_component_from_file("build/components/split.yaml")
 @dsl.pipeline
 def divided(data_root: str = "gs://my-bucket/street"):
     images = ingest(settings={"data": {"data_root": data_root}}, data_version="1")
-    split(settings={"split": {"seed": 1}}, images=images.outputs["images"], index=images.outputs["index"])
+    split(
+        settings={"split": {"seed": 1}},
+        previous_version="1",
+        images=images.outputs["images"],
+        index=images.outputs["index"],
+    )
 ```
 `check` takes the parameters of a run and gives each step its settings. The steps take:
 """

@@ -30,8 +30,8 @@ VERSIONS = {
     "serve the old ones; it means nothing else.",
     "backbone_version": "Another text when the backbone has changed under the same address, so that the cache does not "
     "serve the old one; it means nothing else.",
-    "previous_version": "Another text when split.previous has changed under the same address, so that the cache does not "
-    "serve the division that kept the old roles; it means nothing else.",
+    "previous_version": "Another text when split.previous has changed under the same address, so that the cache does "
+    "not serve the division by the old one; it means nothing else.",
 }
 
 
