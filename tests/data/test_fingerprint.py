@@ -12,13 +12,14 @@ CLASSES = ["None", "Roadwork"]
 def columns(**changes: list) -> dict[str, list[Any]]:
     """Six images: two drives of two, an image and its crop."""
     names = ["a", "b", "c", "d", "e", "f"]
-    return {
+    cells: dict[str, list[Any]] = {
         "id": names,
         "label": [0, 0, 1, 1, 1, 1],
         "group": ["x", "x", "y", "y", None, None],
         "source_id": [None, None, None, None, None, "e"],
         "sha256": [sha256_bytes(name.encode()) for name in names],
-    } | changes
+    }
+    return cells | changes
 
 
 def test_ids_order_and_the_names_of_groups_are_no_part_of_what_a_set_is() -> None:

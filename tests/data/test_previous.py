@@ -11,6 +11,7 @@ from natix_lib.data.division import COLUMNS, Division, divide
 from natix_lib.data.previous import REASON, read_previous
 from natix_lib.errors import ContractError, DataError, StorageError
 from natix_lib.files import sha256_bytes, write_json
+from tests.cloud_storage import BUCKET, Cloud
 
 CLASSES = ["None", "Roadwork"]
 DRIVES = 60
@@ -176,6 +177,13 @@ def test_a_run_a_bundle_and_a_file_are_found(splits: str, tmp_path: Path) -> Non
     write_json(tmp_path / "other.json", {"artifact": "index"})
     with pytest.raises(ContractError, match="other.json must be a splits document"):
         read_previous(str(tmp_path / "other.json"))
+
+
+def test_an_earlier_division_is_read_from_a_bucket(splits: str, cloud: Cloud) -> None:
+    content = Path(splits).read_bytes()
+    cloud.put({"runs/1/split/splits.json": content, "runs/1/report.html": b"x", "artifacts/splits": content})
+    for address in ("runs/1", "runs/1/split/splits.json", "artifacts/splits"):
+        assert len(read_previous(f"gs://{BUCKET}/{address}").ids) == 3 * DRIVES
 
 
 def test_pixels_that_do_not_fit_the_roles_are_refused(first: Division, tmp_path: Path) -> None:
