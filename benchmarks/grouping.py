@@ -79,7 +79,7 @@ def as_index(columns: dict[str, np.ndarray], black: bool) -> dict[str, list[Any]
     index: dict[str, list[Any]] = {name: [None] * rows for name in division.COLUMNS}
     index["id"] = [f"images/{row:08d}.jpg" for row in range(rows)]
     index["sha256"] = ["0" * 64 if black else f"{row * 0x9E3779B97F4A7C15 % 2**64:016x}" * 4 for row in range(rows)]
-    index["phash"] = [None] * rows if black else columns["hash"].tolist()
+    index["phash"] = [None if black else value for value in columns["hash"].tolist()]
     index["label"] = columns["label"].tolist()
     index["group"] = [str(group) for group in columns["group"].tolist()]
     return index | {name: columns[name].tolist() for name in ("lat", "lon")}
