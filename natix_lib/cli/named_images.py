@@ -147,6 +147,8 @@ def _of_manifest(path: Path) -> NamedImages:
     if path.name.lower().endswith(".parquet"):
         require("pyarrow")
     table = read_table(path.parent, Path(path.name), Columns())
+    if table.warning:
+        typer.echo(f"{WARNING}{table.warning}", err=True)
     column = as_written(table.name, table.header, Columns()).image
     if column not in table.header:
         raise DataError(f"{path} has no column {column!r}; it has {', '.join(table.header[:12]) or 'none'}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from natix_lib import config, storage
+from natix_lib import config
 from natix_lib.config.step_settings import IngestSettings
 from natix_lib.contracts import write_manifest
 from natix_lib.cpus import cpu_threads
@@ -19,6 +19,7 @@ from natix_lib.data.classes import resolve_classes
 from natix_lib.data.doubts import contradictions, without_names, without_placeholders
 from natix_lib.data.images import Prepared, prepare
 from natix_lib.data.index import write_index
+from natix_lib.data.root import local_root
 from natix_lib.data.rows import Row, Source, some
 from natix_lib.data.sources import open_source
 from natix_lib.errors import DataError, StorageError
@@ -48,10 +49,7 @@ def run(settings: Mapping[str, Any], *, images: str, index: str, rejects: str) -
     ingest_settings = config.parse(IngestSettings, settings)
     data = ingest_settings.data
     with tempfile.TemporaryDirectory() as scratch:
-        if not storage.is_remote(data.data_root) and not Path(data.data_root).is_dir():
-            raise DataError(f"data.data_root {data.data_root} is no folder")
-        root = storage.fetch_folder(data.data_root, Path(scratch) / "source")
-        source = open_source(root, data)
+        source = open_source(local_root(data, Path(scratch)), data)
         if data.unlabelled == "drop":
             source = _labelled(source)
         return _write(source, ingest_settings, Path(images), index, rejects)
