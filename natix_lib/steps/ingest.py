@@ -1,10 +1,8 @@
 """ingest: labelled images of any supported format -> images and their index: upright, resized once, hashed."""
 
-import itertools
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +11,16 @@ import pyarrow as pa
 from natix_lib import config, storage
 from natix_lib.config.step_settings import IngestSettings
 from natix_lib.contracts import write_manifest
-from natix_lib.cpus import cpu_threads
 from natix_lib.data.arrow import ShardWriter, images_schema
 from natix_lib.data.classes import resolve_classes
 from natix_lib.data.doubts import contradictions, without_names, without_placeholders
-from natix_lib.data.images import Prepared, prepare
+from natix_lib.data.images import Prepared, prepare_all
 from natix_lib.data.index import write_index
 from natix_lib.data.rows import Row, Source, some
 from natix_lib.data.sources import open_source
 from natix_lib.errors import DataError, StorageError
 from natix_lib.files import canonical_json, sha256_bytes, write_csv
 from natix_lib.progress import WARNING, Lines
-
-WINDOW = 256  # images in memory at once
 
 
 def run(settings: Mapping[str, Any], *, images: str, index: str, rejects: str) -> dict[str, float]:
@@ -90,7 +85,8 @@ def _write(
         folder.mkdir(parents=True, exist_ok=True)
         image_schema = images_schema()
         writer = ShardWriter(folder, image_schema)
-        for number, (row, label, image) in enumerate(zip(rows, labels, _prepared(source, data), strict=True), 1):
+        prepared = prepare_all(source.images(), data.resize_shorter_side, data.max_pixels)
+        for number, (row, label, image) in enumerate(zip(rows, labels, prepared, strict=True), 1):
             lines.progress("images", number, len(rows))
             if isinstance(image, DataError):
                 rejects.append((row.id, str(image)))
@@ -159,20 +155,3 @@ def _index_row(row: Row, label: int, image: Prepared, tag_names: Sequence[str]) 
         "bytes": len(image.content),
         "tags": {name: row.tags.get(name) for name in tag_names},
     }
-
-
-def _prepared(source: Source, data: config.DataSource) -> Iterator[Prepared | DataError]:
-    """Images ready to be stored, or the reason why not, in order; decoded by as many threads as `cpu_threads` says."""
-
-    def one(content: bytes | DataError) -> Prepared | DataError:
-        if isinstance(content, DataError):
-            return content
-        try:
-            return prepare(content, data.resize_shorter_side, data.max_pixels)
-        except DataError as error:
-            return error
-
-    images = source.images()
-    with ThreadPoolExecutor(cpu_threads()) as pool:
-        while window := list(itertools.islice(images, WINDOW)):
-            yield from pool.map(one, window)
