@@ -11,7 +11,6 @@ from natix_components.images import CPU_IMAGE
 @dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
 def split(
     settings: dict[str, Any],
-    images: Input[Dataset],
     index: Input[Dataset],
     splits: Output[Artifact],
     train_set: Output[Dataset],
@@ -19,13 +18,16 @@ def split(
     val_calib_set: Output[Dataset],
     test_set: Output[Dataset],
     metrics: Output[Metrics],
+    images: Input[Dataset] | None = None,
+    shards: Input[list[Dataset]] | None = None,
 ) -> None:
     """Divide the images into TRAIN, VAL_SELECT, VAL_CALIB and TEST without leaks.
 
     Args:
         settings: What the step reads of the config, docs/components.md.
+        index: The index of ingest, or of gather.
         images: The images of ingest.
-        index: The index of ingest.
+        shards: In their place, the images of each shard.
 
     Returns:
         splits: Which image has which role.
@@ -42,7 +44,7 @@ def split(
         metrics,
         split.run(
             settings,
-            images=images.path,
+            images=images.path if images else [shard.path for shard in shards or []],
             index=index.path,
             splits=splits.path,
             train_set=train_set.path,

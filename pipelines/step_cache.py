@@ -60,9 +60,7 @@ class StepCache(cache.LocalCache):  # type: ignore[misc]  # KFP has no types
         self, component_name: str, image: str, full_command: Any, arguments: Any, *rest: Any, **more: Any
     ) -> str:
         """The key of a task: its code, its settings and the content of its inputs."""
-        content = {
-            name: _content(value) if isinstance(value, dsl.Artifact) else value for name, value in arguments.items()
-        }
+        content = {name: _with_content(value) for name, value in arguments.items()}
         key: str = super().compute_key(component_name, image, full_command, content, *rest, **more)
         self._tasks[key] = _Task(component_name.removeprefix("comp-"), code_of(image), time.monotonic())
         return key
@@ -145,6 +143,13 @@ def _images(outputs: dict[str, Any]) -> int | None:
 def _content(artifact: dsl.Artifact) -> str:
     path, manifest = _path_and_manifest(artifact)
     return sha256_file(path / manifest)
+
+
+def _with_content(value: Any) -> Any:
+    """An input as it stands in a key: an artifact, or each of a list of them, by its content."""
+    if isinstance(value, list):
+        return [_with_content(one) for one in value]
+    return _content(value) if isinstance(value, dsl.Artifact) else value
 
 
 def _is_whole(artifact: dsl.Artifact) -> bool:

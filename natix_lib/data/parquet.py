@@ -4,8 +4,10 @@ Part files may lie in a folder called x.parquet, as Spark writes it. All must me
 list of class names where one is declared, because an index into another list is another class.
 """
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,6 +45,7 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns) -> Sourc
     nested: dict[str, str] = {}
     empty: list[str] = []
     near: list[str] = []
+    counts: list[int] = []
     refuse_copies(files)
     schemas = {readable(path.as_posix()): _schema(listing.root, path) for path in files}
     headers = {name: schema.names for name, schema in schemas.items()}
@@ -62,6 +65,7 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns) -> Sourc
         given = role_of_file(path)
         free = free_columns(flat, these)
         records = _read(name, read_records, listing.root / path, flat)
+        counts.append(len(records))
         if not records:
             empty.append(name)
         for number, record in enumerate(records):
@@ -78,10 +82,12 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns) -> Sourc
     )
     _require_one("is of type", {name: value for name, value in label_types.items() if value != "empty"}, columns.label)
 
+    def images_in(path: Path) -> Iterator[bytes | DataError]:
+        name = readable(path.as_posix())
+        return _images(listing.root / path, name, written[name].image)
+
     def images() -> Iterator[bytes | DataError]:
-        for path in files:
-            name = readable(path.as_posix())
-            yield from _images(listing.root / path, name, written[name].image)
+        return itertools.chain.from_iterable(map(images_in, files))
 
     warnings = [*listing.left_out(files), *nested_warning(nested), *near_warnings(headers, columns)]
     if near:
@@ -92,7 +98,8 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns) -> Sourc
     if empty:
         warnings.append(f"{len(empty)} Parquet files hold no row: {some(empty)}")
     layout = f"in {some(schemas)}, Parquet that holds them"
-    return Source(rows, images, layout, class_names=next(iter(names.values()), []), warnings=warnings)
+    blocks = [(count, partial(images_in, path)) for count, path in zip(counts, files, strict=True)]
+    return Source(rows, images, layout, class_names=next(iter(names.values()), []), warnings=warnings, blocks=blocks)
 
 
 def holds_images(root: Path, path: Path, columns: Columns) -> bool:
