@@ -95,6 +95,8 @@ def plan(config: Config, output: Path, cache: Path | None) -> Plan:
             local.SubprocessRunner(use_venv=False), str(place / run_cache.ARTIFACTS), "", raise_on_error=True
         )
         build(local_target(), config)(**arguments)
+    if looked.states.get("shard", CACHED) != CACHED:
+        looked.images = None  # those of some shards
     looked.files = storage.sizes(config.data.data_root)
     if looked.images is None:
         looked.images = _pictures(looked.files)

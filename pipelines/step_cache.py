@@ -70,7 +70,7 @@ class StepCache(cache.LocalCache):  # type: ignore[misc]  # KFP has no types
         outputs: dict[str, Any] | None = super().get(key)
         entry = Path(self._entry_path(key))
         if outputs is not None and all(_is_whole(value) for value in _artifacts(outputs)):
-            self._images = _images(outputs) or self._images
+            self._count(outputs)
             self.use(key, outputs)
             return outputs
         if entry.exists():
@@ -93,10 +93,17 @@ class StepCache(cache.LocalCache):  # type: ignore[misc]  # KFP has no types
         seconds = round(time.monotonic() - task.asked, 1)
         for artifact in _artifacts(outputs):
             write_bytes(_sha256_path(artifact), _content(artifact).encode())
-        self._images = _images(outputs) or self._images
+        images = self._count(outputs) or self._images
         record = {"step": task.step, "code": task.code, "seconds": seconds, "work": self._work}
-        write_json(self._record(key), record | ({"images": self._images} if self._images else {}))
+        write_json(self._record(key), record | ({"images": images} if images else {}))
         super().put(key, outputs)
+
+    def _count(self, outputs: dict[str, Any]) -> int:
+        """How many images a task has ingested, which those of the run are counted by: of a shard, its own."""
+        images = _images(outputs)
+        if images is not None:
+            self._images = (self._images or 0) + images
+        return images or 0
 
     def _record(self, key: str) -> Path:
         return Path(self.cache_root) / f"{key}{RECORD}"
