@@ -202,6 +202,11 @@ WEIGHTS, BACKBONE_CONFIG = "model.safetensors", "config.json"  # of a classifier
 POLICY_OF = {"sweep": "thresholds", "calibrate": "scrcparams"}  # the policy that a step fits
 
 
+def step_of(task: str) -> str:
+    """The step that a task is or stands for, by which its settings and its caching go."""
+    return "ingest" if task in SHARDED else task
+
+
 def parse_role(text: str) -> str:
     """The role a data owner's word means: any case, and the aliases of `ROLE_ALIASES`.
 

@@ -22,7 +22,7 @@ from kfp import compiler
 from kfp.dsl.python_component import PythonComponent
 
 from natix_lib import config
-from natix_lib.contracts import STEPS, TASKS
+from natix_lib.contracts import TASKS
 from natix_lib.errors import ConfigError, NatixError
 from natix_lib.files import canonical_json, write_bytes
 from natix_pipelines.reference import settings_schema
@@ -92,7 +92,7 @@ def main() -> None:
             }
             files |= {
                 arguments.components / f"{step}.settings.schema.json": canonical_json(settings_schema(step)).decode()
-                for step in STEPS
+                for step in TASKS
             }
         for path, text in files.items():
             write_bytes(path, text.encode())

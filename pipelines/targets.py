@@ -39,7 +39,7 @@ import natix_lib
 from natix_components.images import CPU_IMAGE, GPU_IMAGE
 from natix_lib import grammar
 from natix_lib.config.hardware import Hardware, Nodes
-from natix_lib.contracts import SHARDED, TASKS
+from natix_lib.contracts import TASKS, step_of
 from natix_lib.errors import ConfigError
 from natix_lib.files import JsonDict, sha256_bytes
 
@@ -91,7 +91,7 @@ class Target:
         launcher = self.name != LOCAL and hardware.num_nodes > 1 and _is_gpu_step(step)
         gpu = _is_gpu_step(step) and hardware.num_gpus > 0 and not launcher
         task.set_container_image(self.cpu_image if launcher else self.image(step))
-        if ("ingest" if step in SHARDED else step) in hardware.uncached_steps:
+        if step_of(step) in hardware.uncached_steps:
             task.set_caching_options(False)
         if self.name == LOCAL:
             return task

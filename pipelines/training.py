@@ -25,7 +25,7 @@ from natix_components.check import check as check_op
 from natix_lib.config import Config
 from natix_lib.config.form import descriptions, form
 from natix_lib.config.step_settings import step_settings
-from natix_lib.contracts import ARTIFACTS, SHARDED, STEPS, TASKS
+from natix_lib.contracts import ARTIFACTS, SHARDED, STEPS, TASKS, step_of
 from natix_lib.data.parts import Shard
 from natix_pipelines.targets import LOCAL, Target
 
@@ -96,7 +96,7 @@ def build(target: Target, config: Config) -> Any:
                 inputs["backbone"] = made["adapted_backbone"]
             if name == "split" and shards > 1:
                 inputs["shards"] = inputs.pop("images")
-            read = settings["ingest" if name in SHARDED else name]
+            read = settings[step_of(name)]
             component = getattr(importlib.import_module(f"natix_components.{name}"), name)
             if name == "shard":
                 with dsl.ParallelFor(Shard.all(shards), name="Ingest in shards") as shard:
