@@ -190,7 +190,12 @@ def test_of_parquet_files_a_shard_opens_those_of_its_own_rows(tmp_path: Path, mo
     every = list(source.images())
     opened: list[str] = []
     read = parquet._images
-    monkeypatch.setattr(parquet, "_images", lambda path, *rest: (opened.append(path.name), read(path, *rest))[1])
+
+    def noted(path: Path, *rest: Any) -> Iterator[Any]:
+        opened.append(path.name)
+        return read(path, *rest)
+
+    monkeypatch.setattr(parquet, "_images", noted)
     assert list(source.images_of(range(4, 8))) == every[4:8] and opened == ["1.parquet", "2.parquet"]
     assert list(source.images_of(range(12, 12))) == [] and len(opened) == 2
     fewer = source.only([number != 1 for number in range(12)], "left out")
