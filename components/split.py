@@ -12,7 +12,6 @@ from natix_components.images import CPU_IMAGE
 def split(
     settings: dict[str, Any],
     previous_version: str,
-    images: Input[Dataset],
     index: Input[Dataset],
     splits: Output[Artifact],
     train_set: Output[Dataset],
@@ -20,14 +19,17 @@ def split(
     val_calib_set: Output[Dataset],
     test_set: Output[Dataset],
     metrics: Output[Metrics],
+    images: Input[Dataset] | None = None,
+    shards: Input[list[Dataset]] | None = None,
 ) -> None:
     """Divide the images into TRAIN, VAL_SELECT, VAL_CALIB and TEST without leaks.
 
     Args:
         settings: What the step reads of the config, docs/components.md.
         previous_version: Another text when split.previous has changed under the same address: the cache cannot see it.
+        index: The index of ingest, or of gather.
         images: The images of ingest.
-        index: The index of ingest.
+        shards: In their place, the images of each shard.
 
     Returns:
         splits: Which image has which role.
@@ -44,7 +46,7 @@ def split(
         metrics,
         split.run(
             settings,
-            images=images.path,
+            images=images.path if images else [shard.path for shard in shards or []],
             index=index.path,
             splits=splits.path,
             train_set=train_set.path,

@@ -123,6 +123,7 @@ class TransformDocument(Closed):
 class Images(Manifest):
     """images.json."""
 
+    files: dict[FileName, File]  # none of a shard that has no image
     rows: Count
     index_sha256: Sha256
 
@@ -136,6 +137,28 @@ class Index(Artifact, WithClasses):
     tag_names: Names
     fingerprint: Name
     content_fingerprint: Name
+    resize_shorter_side: Positive
+    parts: list[Sha256] = []  # of a sharded ingest: the SHA-256 of each shard's part, in the order of the rows
+
+
+class Rejected(Closed):
+    """An image that cannot be used, and why."""
+
+    id: Name
+    reason: str
+
+
+class Part(Artifact, WithClasses):
+    """What the metadata of a shard's part says: of its own images, and what every shard must say alike."""
+
+    rows: Count
+    shard: Positive
+    shards: Positive
+    rejects: list[Rejected]
+    listed: Count
+    listing_sha256: Sha256
+    warnings: list[str]
+    tag_names: Names
     resize_shorter_side: Positive
 
 
@@ -367,6 +390,7 @@ class Evaluation(Artifact):
 MODELS: dict[str, type[Document]] = {
     "images": Images,
     "index": Index,
+    "part": Part,
     "train_set": RoleSet,
     "val_select_set": RoleSet,
     "val_calib_set": RoleSet,

@@ -6,7 +6,8 @@ What is published is copied. Hard links were rejected: an edit of one run's fold
 other runs. Where the file system can (Btrfs, XFS), a copy shares its blocks until one side writes.
 
 KFP has no place to say how a step's process is started or what a cached result must stand, so two of its functions
-are replaced while a pipeline runs: see `natix_pipelines.step_process` and `natix_pipelines.step_cache`.
+are replaced while a pipeline runs: see `natix_pipelines.step_process` and `natix_pipelines.step_cache`. A third runs
+the shards of a loop: see `natix_pipelines.loop`.
 """
 
 import contextlib
@@ -36,7 +37,7 @@ from natix_lib.data.previous import read_previous
 from natix_lib.errors import ConfigError, StorageError
 from natix_lib.files import read_json, require_new, write_bytes
 from natix_lib.steps.certifiable import say_what_can_be_certified
-from natix_pipelines import step_process
+from natix_pipelines import loop, step_process
 from natix_pipelines.run_log import Display, RunLog
 from natix_pipelines.step_cache import StepCache, work_of
 from natix_pipelines.targets import local_target
@@ -172,14 +173,16 @@ def _replaced(place: Path, log: RunLog, config: Config) -> Iterator[None]:
     steps = StepCache(str(run_cache.steps_folder(place)), take_kept, work_of(config))
 
     with in_place_of_kfps(
-        (subprocess_task_handler, "run_local_subprocess", run_step), (kfp_cache, "get_local_cache", lambda: steps)
+        (subprocess_task_handler, "run_local_subprocess", run_step),
+        (kfp_cache, "get_local_cache", lambda: steps),
+        loop.ONE_BY_ONE,
     ):
         yield
 
 
 @contextlib.contextmanager
-def in_place_of_kfps(*functions: tuple[ModuleType, str, Callable[..., Any]]) -> Iterator[None]:
-    """Within the block functions of KFP are ours: each its module, its name, and what stands in for it."""
+def in_place_of_kfps(*functions: tuple[ModuleType | type, str, Callable[..., Any]]) -> Iterator[None]:
+    """Within the block functions of KFP are ours: each its module or class, its name, and what stands in for it."""
     before = [getattr(module, name) for module, name, _ in functions]
     for module, name, ours in functions:
         setattr(module, name, ours)

@@ -1,6 +1,6 @@
 """The config section `data`: where the images are, what their tables call things, and how they are fed."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationInfo, field_validator, model_validator
 
@@ -137,4 +137,11 @@ class DataSource(Section):
 class Data(DataSource):
     """Where the images are and how they are fed."""
 
+    shards: Annotated[int, Field(ge=1, le=90)] = default(
+        1,
+        "Shards that the images are ingested in, each by a task of its own; the result is the same for any number. It "
+        "shapes the pipeline's graph, so it is compiled in and no parameter of a run.",
+        unit="shards",
+        source="choice: one pod is enough for some ten thousand images; Vertex gives a task at most 100 artifacts",
+    )
     dataloader: Dataloader = Dataloader()

@@ -5,16 +5,22 @@ ten times the space and launchers download whole data sets. A JPEG that needs no
 """
 
 import io
+import itertools
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 from scipy.fft import dctn
 
+from natix_lib.cpus import cpu_threads
 from natix_lib.data.decode import decode
+from natix_lib.errors import DataError
 from natix_lib.files import sha256_bytes
 from natix_lib.transform import at_most_shorter_side
 
+WINDOW = 256  # images in memory at once
 QUALITY = 95
 MAX_COMMENT = 65_533  # bytes; a JPEG segment's length has 16 bits and counts itself
 FLAT = 2.0  # grey levels; an image that varies less has no perceptual hash worth comparing
@@ -64,6 +70,34 @@ def prepare(content: bytes, shorter_side: int, max_pixels: int) -> Prepared:
     pixels = np.asarray(image)
     digest = sha256_bytes(f"{image.width}x{image.height}".encode() + pixels.tobytes())
     return Prepared(content, digest, perceptual_hash(image), image.width, image.height)
+
+
+def prepare_all(
+    contents: Iterable[bytes | DataError], shorter_side: int, max_pixels: int
+) -> Iterator[Prepared | DataError]:
+    """Make images ready to be stored, by as many threads as `cpu_threads` says.
+
+    Args:
+        contents: Bytes of image files, or why there are none; read as they are needed.
+        shorter_side: As `prepare` takes it, pixels.
+        max_pixels: As `prepare` takes it.
+
+    Yields:
+        For each of `contents`, in its order, the image or the reason why it cannot be used.
+    """
+
+    def one(content: bytes | DataError) -> Prepared | DataError:
+        if isinstance(content, DataError):
+            return content
+        try:
+            return prepare(content, shorter_side, max_pixels)
+        except DataError as error:
+            return error
+
+    left = iter(contents)
+    with ThreadPoolExecutor(cpu_threads()) as pool:
+        while window := list(itertools.islice(left, WINDOW)):
+            yield from pool.map(one, window)
 
 
 def perceptual_hash(image: Image.Image) -> int | None:

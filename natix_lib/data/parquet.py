@@ -4,10 +4,12 @@ Part files may lie in a folder called x.parquet, as Spark writes it. All must me
 list of class names where one is declared, because an index into another list is another class.
 """
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,7 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns, kind: Ki
     nested: dict[str, str] = {}
     empty: list[str] = []
     near: list[str] = []
+    counts: list[int] = []
     refuse_copies(files)
     schemas = {readable(path.as_posix()): _schema(kind, listing.root, path) for path in files}
     headers = {name: schema.names for name, schema in schemas.items()}
@@ -96,6 +99,7 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns, kind: Ki
         with _one_line(kind, name):
             batches = kind.batches(listing.root / path, flat, ROWS)
             records = [record for batch in batches for record in batch.to_pylist()]
+        counts.append(len(records))
         if not records:
             empty.append(name)
         for number, record in enumerate(records):
@@ -112,12 +116,14 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns, kind: Ki
     )
     _require_one("is of type", {name: value for name, value in label_types.items() if value != "empty"}, columns.label)
 
+    def images_in(path: Path) -> Iterator[bytes | DataError]:
+        name = readable(path.as_posix())
+        with _one_line(kind, name):
+            for batch in kind.batches(listing.root / path, [written[name].image], IMAGES):
+                yield from _contents(batch.column(0))
+
     def images() -> Iterator[bytes | DataError]:
-        for path in files:
-            name = readable(path.as_posix())
-            with _one_line(kind, name):
-                for batch in kind.batches(listing.root / path, [written[name].image], IMAGES):
-                    yield from _contents(batch.column(0))
+        return itertools.chain.from_iterable(map(images_in, files))
 
     warnings = [*listing.left_out(files), *nested_warning(nested), *near_warnings(headers, columns)]
     if near:
@@ -128,7 +134,8 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns, kind: Ki
     if empty:
         warnings.append(f"{len(empty)} {kind.name} files hold no row: {some(empty)}")
     layout = f"in {some(schemas)}, {kind.name} that holds them"
-    return Source(rows, images, layout, class_names=next(iter(names.values()), []), warnings=warnings)
+    blocks = [(count, partial(images_in, path)) for count, path in zip(counts, files, strict=True)]
+    return Source(rows, images, layout, class_names=next(iter(names.values()), []), warnings=warnings, blocks=blocks)
 
 
 def holds_images(root: Path, path: Path, columns: Columns) -> bool:

@@ -1,6 +1,7 @@
 """The local folder of data.data_root: itself, fetched from a bucket, or unpacked from the one archive that it is."""
 
 import os
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from natix_lib import storage
@@ -15,13 +16,18 @@ FETCHED = "source"  # where in the scratch folder a bucket's objects come to lie
 BESIDE = (".md", ".txt", ".pdf", ".rst", "")  # what may lie beside an archive and is not of the set: README, LICENSE
 
 
-def local_root(settings: DataSource, scratch: Path, wanted: Wanted = everything) -> Path:
+def local_root(
+    settings: DataSource, scratch: Path, wanted: Wanted = everything
+) -> tuple[Path, Callable[[Collection[str]], None]]:
     """The folder that the data set is read from.
 
     Args:
         settings: Where it is, and its format.
         scratch: Empty folder for what is fetched or unpacked; it must last as long as the images are read.
         wanted: Which objects of a bucket are fetched, as `storage.fetch_folder` asks.
+
+    Returns:
+        The folder, and a function that fetches more objects by their names below it, as `storage.stage` gives it.
 
     Raises:
         DataError: If there is no folder and no archive, or the archive cannot be unpacked.
@@ -33,16 +39,20 @@ def local_root(settings: DataSource, scratch: Path, wanted: Wanted = everything)
         file = storage.fetch_file(uri.rstrip("/"), scratch / "archive")
         if file.parent != scratch / "archive":
             (scratch / "archive" / file.name).symlink_to(file.absolute())
-        root = scratch / "archive"
+        root, fetch = scratch / "archive", _nothing_more
     else:
         if not storage.is_remote(uri) and not Path(uri).is_dir():
             reason = "is no folder and no archive" if Path(uri).exists() else "does not exist"
             raise DataError(f"data.data_root {uri} {reason}")
-        root = storage.fetch_folder(uri, scratch / FETCHED, wanted)
+        root, fetch = storage.stage(uri, scratch / FETCHED, wanted)
     archive = _only_archive(root)
     if archive is None or _is_shard(archive, settings.format):
-        return root
-    return unpack(archive, scratch / "unpacked" / archive.stem)
+        return root, fetch
+    return unpack(archive, scratch / "unpacked" / archive.stem), _nothing_more
+
+
+def _nothing_more(names: Collection[str]) -> None:
+    """What is unpacked is there."""
 
 
 def _only_archive(root: Path) -> Path | None:

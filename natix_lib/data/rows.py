@@ -55,6 +55,8 @@ class Source:
         file: The file of a row's image, by the row's number; None where images are no files of their own.
         class_names: Names that the source declares for integer labels; empty when it declares none.
         warnings: What the owner of the data should know: what was left out, and how an unclear layout was read.
+        blocks: Where images are no files of their own, the files that hold them, in order: how many images each has,
+            and what starts a pass over them. () leaves `images_of` to read what lies before as well.
     """
 
     rows: list[Row]
@@ -63,6 +65,24 @@ class Source:
     file: Callable[[int], Path] | None = None
     class_names: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    blocks: Sequence[tuple[int, Callable[[], Iterator[bytes | DataError]]]] = ()
+
+    def images_of(self, numbers: range) -> Iterator[bytes | DataError]:
+        """The images of some neighbouring rows; of others as few as possible are read."""
+        if len(numbers) == len(self.rows):
+            return self.images()
+        if not numbers:
+            return iter(())
+        if (file := self.file) is not None:
+            return (read_file(file(number)) for number in numbers)
+        skipped, first = 0, 0  # images and blocks that end before the first wanted one
+        for count, _ in self.blocks:
+            if skipped + count > numbers.start:
+                break
+            skipped, first = skipped + count, first + 1
+        passes = [start for _, start in self.blocks[first:]] or [self.images]
+        images = itertools.chain.from_iterable(start() for start in passes)
+        return itertools.islice(images, numbers.start - skipped, numbers.stop - skipped)
 
     def only(self, kept: Sequence[bool], warning: str) -> "Source":
         """The source without the rows that are not `kept`, and why."""
@@ -72,6 +92,7 @@ class Source:
             self,
             rows=[self.rows[number] for number in numbers],
             images=lambda: itertools.compress(self.images(), kept),
+            blocks=(),
             file=None if file is None else lambda number: file(numbers[number]),
             warnings=[*self.warnings, warning],
         )

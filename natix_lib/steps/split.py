@@ -1,6 +1,6 @@
 """split: images and their index -> splits.json, and a set of images for each role."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +8,22 @@ import numpy as np
 
 from natix_lib import config
 from natix_lib.config.step_settings import SplitSettings
-from natix_lib.contracts import ROLES, SCHEMA_VERSION, TEST, TRAIN, VAL_CALIB, VAL_SELECT, check_document, read_manifest
+from natix_lib.contracts import (
+    ROLES,
+    SCHEMA_VERSION,
+    TEST,
+    TRAIN,
+    VAL_CALIB,
+    VAL_SELECT,
+    check_document,
+    read_manifest,
+    require_same,
+)
 from natix_lib.data.division import COLUMNS, divide
-from natix_lib.data.index import read_index
+from natix_lib.data.index import Index, read_index
 from natix_lib.data.previous import read_previous
 from natix_lib.data.sets import write_sets
-from natix_lib.files import canonical_json, sha256_bytes, write_bytes
+from natix_lib.files import JsonDict, canonical_json, sha256_bytes, write_bytes
 from natix_lib.progress import WARNING, Lines
 from natix_lib.steps.certifiable import require_certifiable
 
@@ -21,7 +31,7 @@ from natix_lib.steps.certifiable import require_certifiable
 def run(
     settings: Mapping[str, Any],
     *,
-    images: str,
+    images: str | Sequence[str],
     index: str,
     splits: str,
     train_set: str,
@@ -33,7 +43,7 @@ def run(
 
     Args:
         settings: What split reads of the config: the keys of `SplitSettings`.
-        images: Folder of all encoded images.
+        images: Folder of all encoded images, or those of all shards, in any order.
         index: File with what is known of each of them.
         splits: Path to write splits.json to.
         train_set: Folder to write the images of TRAIN to.
@@ -53,8 +63,7 @@ def run(
     sections = config.parse(SplitSettings, settings)
     split = sections.split
     previous = read_previous(split.previous) if split.previous else None
-    manifest = read_manifest(images, "images", hash_files=False)  # write_sets hashes what it reads
-    ingested = read_index(index, manifest["index_sha256"])
+    ingested, folders_of_images = _open(index, images)
     columns = {name: ingested.column(name) for name in COLUMNS}
     division = divide(columns, ingested.class_names, split, previous)
     document = {
@@ -72,8 +81,7 @@ def run(
     role_of = dict(zip(division.ids, division.roles.tolist(), strict=True))
     folders = {TRAIN: train_set, VAL_SELECT: val_select_set, VAL_CALIB: val_calib_set, TEST: test_set}
     write_sets(
-        Path(images),
-        manifest["files"],
+        folders_of_images,
         ingested,
         np.array([role_of[name] for name in columns["id"]]),
         [document["groups"][name] for name in columns["id"]],
@@ -94,3 +102,20 @@ def run(
         "groups": division.group_count,
         "near_duplicates_across_given_splits": division.across.count,
     }
+
+
+def _open(index: str, images: str | Sequence[str]) -> tuple[Index, list[tuple[Path, JsonDict]]]:
+    """The index, and the folders of its images in its order, each with the table of its files.
+
+    Raises:
+        ContractError: If the images are not those of the index.
+    """
+    folders = [images] if isinstance(images, str) else images
+    # write_sets hashes what it reads; images.json names the index beside it, or the part of its shard
+    manifests = {folder: read_manifest(folder, "images", hash_files=False) for folder in folders}
+    named = {folder: manifest["index_sha256"] for folder, manifest in manifests.items()}
+    ingested = read_index(index, named[images] if isinstance(images, str) else None)
+    parts = ingested.document.get("parts") or [ingested.sha256]
+    require_same("images of the parts", sorted(parts), "the index", sorted(named.values()), "the folders of images")
+    order = sorted(folders, key=lambda folder: parts.index(named[folder]))
+    return ingested, [(Path(folder), manifests[folder]["files"]) for folder in order]
