@@ -132,7 +132,7 @@ def test_an_original_and_its_stored_copy_look_the_same(picture) -> None:
 
 def test_the_document_is_read_back_and_another_version_refused() -> None:
     assert Transform.from_document(WIDE.document()) == WIDE
-    with pytest.raises(ContractError, match="transform must be natix-eval version 1, got 'natix-eval' version 2"):
-        Transform.from_document({**WIDE.document(), "version": 2})
+    with pytest.raises(ContractError, match="transform must be natix-eval version 2, got 'natix-eval' version 1"):
+        Transform.from_document({**WIDE.document(), "version": 1})
     with pytest.raises(ContractError, match="malformed"):
         Transform.from_document({**WIDE.document(), "surplus": 1})

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from natix_lib.bundle.ahead import ahead
+from natix_lib.data.ahead import ahead
 
 
 def test_results_come_in_the_order_of_the_items_whatever_takes_longer() -> None:
