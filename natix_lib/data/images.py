@@ -61,11 +61,21 @@ def prepare(content: bytes, shorter_side: int, max_pixels: int) -> Prepared:
     """
     image = decode(content, max_pixels, shorter_side)
     if image.format != "JPEG" or min(image.size) > shorter_side:
-        buffer = io.BytesIO()
         image = at_most_shorter_side(image, shorter_side)
-        image.info = {}  # Pillow would store a comment, and other formats have longer ones than JPEG may
-        image.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
-        content = buffer.getvalue()
+        content = encoded(image)
+    return hashed(content, image)
+
+
+def encoded(image: Image.Image) -> bytes:
+    """An RGB image as the JPEG that is stored."""
+    buffer = io.BytesIO()
+    image.info = {}  # Pillow would store a comment, and other formats have longer ones than JPEG may
+    image.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
+    return buffer.getvalue()
+
+
+def hashed(content: bytes, image: Image.Image) -> Prepared:
+    """What is stored of an RGB image, by its JPEG and its pixels."""
     digest = sha256_bytes(f"{image.width}x{image.height}".encode() + image.tobytes())
     return Prepared(content, digest, perceptual_hash(image), image.width, image.height)
 
