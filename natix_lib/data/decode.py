@@ -65,6 +65,7 @@ PER_COPY = 4  # more, each, to turn an image and to lay another mode on RGB
 TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate")
 TIFF_SUBDIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo, ExifTags.IFD.Interop, ExifTags.Base.SubIFDs)
 BMP_RUNS = (1, 2)  # BI_RLE8 and BI_RLE4, which Pillow decodes in Python, a byte at a time
+SCALES = (8, 4, 2)  # of libjpeg's that Pillow offers
 JPEG_START = b"\xff\xd8\xff"
 JPEG_MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # without stuffed zeros, restarts and padding
 JPEG_END, JPEG_SCAN = 0xD9, 0xDA
@@ -118,7 +119,8 @@ def decode(content: bytes, max_pixels: int, shorter_side: int | None = None) -> 
         content: The file's bytes.
         max_pixels: Refuse pictures with more; beyond MAX_PIXELS Pillow's own guard refuses.
         shorter_side: Pixels to which the shorter side will be reduced: a JPEG may come at an eighth, quarter or half of
-            its size while its shorter side stays at least KEPT times that. None decodes all pixels.
+            its size, where that divides both sides and leaves the shorter one at least KEPT times that. None decodes
+            all pixels.
 
     Returns:
         An upright RGB image. Its `format` is "JPEG" when the file is a JPEG whose pixels are just these, or these
@@ -130,7 +132,7 @@ def decode(content: bytes, max_pixels: int, shorter_side: int | None = None) -> 
 
     def wholly(image: ImageFile.ImageFile) -> Image.Image:
         if shorter_side is not None:
-            image.draft(None, (KEPT * shorter_side, KEPT * shorter_side))  # other formats have none
+            _reduce(image, KEPT * shorter_side)
         image.load()
         _check_pixels(image)
         return upright_rgb(image)
@@ -225,6 +227,19 @@ def _check_cost(image: ImageFile.ImageFile, scans: int, max_pixels: int) -> None
     elif image.format == "BMP" and image.info["compression"] in BMP_RUNS:
         raise DataError("a BMP compressed by runs is not read: save it as PNG")
     _require_memory(image, per_pixel)
+
+
+def _reduce(image: ImageFile.ImageFile, least: int) -> None:
+    """Have a JPEG decoded at the smallest scale that keeps its shorter side at `least` pixels or more.
+
+    Only at one that divides both sides: else the last column is a part of a pixel, the picture is stretched to it, and
+    small ones are 1 to 3 grey levels away.
+    """
+    width, height = image.size
+    for scale in SCALES:
+        if min(width, height) >= scale * least and not width % scale and not height % scale:
+            image.draft(None, (width // scale, height // scale))  # does nothing to other formats
+            return
 
 
 def _require_memory(image: Image.Image, per_pixel: int) -> None:

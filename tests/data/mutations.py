@@ -24,7 +24,7 @@ from natix_lib.errors import DataError
 from natix_lib.transform import Transform
 
 TRANSFORM = Transform(32, 64, True, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-SIDES = (9, 2)  # of which a picture of 48 x 36 is decoded at a half and an eighth
+SIDES = (9, 2)  # of which a picture of 48 x 36 is decoded at a half and a quarter
 EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 SAVED: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "JPEG": [("RGB", {}), ("L", {}), ("CMYK", {}), ("RGB", {"progressive": True}), ("RGB", {"exif": True})],
