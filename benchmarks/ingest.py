@@ -19,7 +19,7 @@ import itertools
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,7 @@ def _with_torch() -> Decoder:
     return simple
 
 
-def whole_job(do: Decoder, content: bytes) -> object:
+def whole_job(do: Decoder, content: bytes) -> Any:
     """What ingest does, with another decoder."""
     if do is natix:
         return prepare(content, SIDE, MAX_PIXELS)
@@ -161,7 +161,7 @@ def photographs(folder: Path, size: tuple[int, int] | None, count: int) -> list[
     return files
 
 
-def rates(work: dict[str, Callable[[bytes], object]], files: list[bytes]) -> dict[str, float]:
+def rates(work: Mapping[str, Callable[[bytes], object]], files: list[bytes]) -> dict[str, float]:
     """Images a CPU-second of each, its best round of ROUNDS in which all take turns."""
     best = dict.fromkeys(work, 0.0)
     for _, (name, do) in itertools.product(range(ROUNDS), work.items()):
@@ -189,8 +189,16 @@ def whole_ingest(files: list[bytes]) -> float:
 def loader(files: list[bytes]) -> dict[str, float]:
     """Evaluation views of stored images a CPU-second, 224 pixels, one view and three."""
     small = [prepare(content, SIDE, MAX_PIXELS).content for content in files]
-    views = {n: Transform(224, SIDE, n == 3, (0.5,) * 3, (0.25,) * 3) for n in (1, 3)}
-    return rates({f"{n} views": lambda c, n=n: views[n](Image.open(io.BytesIO(c))) for n in views}, small)
+    work: dict[str, Callable[[bytes], object]] = {}
+    for count in (1, 3):
+        transform = Transform(224, SIDE, count == 3, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+        work[f"{count} of them"] = partial(views, transform)
+    return rates(work, small)
+
+
+def views(transform: Transform, content: bytes) -> object:
+    """What the loader makes of a stored image."""
+    return transform(Image.open(io.BytesIO(content)))
 
 
 def main() -> None:
@@ -215,9 +223,9 @@ def main() -> None:
             name: float(np.mean([np.abs(do(one) - pixels).mean() for one, pixels in zip(files, exact, strict=True)]))
             for name, do in decoders.items()
         }
-        whole = {name: partial(whole_job, do) for name, do in decoders.items()}
+        whole: dict[str, Decoder] = {name: partial(whole_job, do) for name, do in decoders.items()}
         for title, work in zip(tables, (decoders, whole), strict=True):
-            measured = rates(dict(work), files)
+            measured = rates(work, files)
             fastest = max(rate for name, rate in measured.items() if away[name] <= SAME and name != OURS)
             shares[title].append(measured[OURS] / fastest)
             for name, rate in measured.items():

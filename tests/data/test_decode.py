@@ -464,7 +464,7 @@ def photograph(real_data: Path, width: int, height: int) -> Image.Image:
     return Image.open(path).convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
 
 
-JPEGS = {
+JPEGS: dict[str, tuple[str, dict[str, Any]]] = {
     "colour": ("RGB", {"quality": 90}),
     "no chroma subsampling": ("RGB", {"quality": 95, "subsampling": 0}),
     "progressive": ("RGB", {"quality": 90, "progressive": True}),
