@@ -39,7 +39,8 @@ def local_root(
         file = storage.fetch_file(uri.rstrip("/"), scratch / "archive")
         if file.parent != scratch / "archive":
             (scratch / "archive" / file.name).symlink_to(file.absolute())
-        root, fetch = scratch / "archive", _nothing_more
+        root = scratch / "archive"
+        fetch: Callable[[Collection[str]], None] = _nothing_more
     else:
         if not storage.is_remote(uri) and not Path(uri).is_dir():
             reason = "is no folder and no archive" if Path(uri).exists() else "does not exist"

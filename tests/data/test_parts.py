@@ -186,16 +186,16 @@ def test_of_parquet_files_a_shard_opens_those_of_its_own_rows(tmp_path: Path, mo
         ]
         (tmp_path / "set").mkdir(exist_ok=True)
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / "set" / f"{number}.parquet")
-    source = open_source(tmp_path / "set", DataSource(data_root=str(tmp_path / "set")))
-    every = list(source.images())
     opened: list[str] = []
-    read = parquet._images
 
-    def noted(path: Path, *rest: Any) -> Iterator[Any]:
+    def noted(path: Path, columns: list[str], rows: int) -> Iterator[Any]:
         opened.append(path.name)
-        return read(path, *rest)
+        return parquet.parquet_batches(path, columns, rows)
 
-    monkeypatch.setattr(parquet, "_images", noted)
+    listing = list_folder(tmp_path / "set")
+    source = from_parquet(listing, listing.parquet, Columns(), replace(parquet.PARQUET, batches=noted))
+    every = list(source.images())
+    opened.clear()
     assert list(source.images_of(range(4, 8))) == every[4:8] and opened == ["1.parquet", "2.parquet"]
     assert list(source.images_of(range(12, 12))) == [] and len(opened) == 2
     fewer = source.only([number != 1 for number in range(12)], "left out")
