@@ -1,9 +1,10 @@
-"""Grouping by every rule and assignment, from ten thousand images to a million, and on inputs made to be hard.
+"""A million images through every rule, assignment and splits.json, and inputs made to be hard.
 
-An ordinary row is a frame of a drive of ten: places 12 m apart, hashes a few bits apart. Each hard input puts a million
-rows at one place, on few places, in one prefix, one crowd or one group. Each line is a process of its own, so that its
-peak memory is its own; seconds are CPU seconds of grouping and of assignment, data in memory. The peer compares all
-pairs of ten thousand rows, as imagededup does. Run: `make bench-grouping`.
+An ordinary row is a frame of a drive of ten: places 12 m apart, hashes a few bits apart. Each hard input puts all rows
+at one place, on few places, in one prefix, one crowd or one group, makes all of them black or each its own group; of
+"32 bits" a fifth as many rows share half of their hash. What is measured is `divide`, its document and the document's
+JSON. Each line is a process of its own, so that its peak memory, data included, is its own; seconds are CPU seconds but
+for the wall's. The peer compares all pairs of hashes, as imagededup does. Run: `python -m benchmarks.grouping`.
 """
 
 import argparse
@@ -11,20 +12,25 @@ import resource
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from natix_lib.data.duplicates import near_duplicates
-from natix_lib.data.groups import joined, joined_by_all, same_source, same_value
-from natix_lib.data.partition import Groups, assign
-from natix_lib.data.places import within_metres
+from natix_lib.config import Split
+from natix_lib.data import division
+from natix_lib.data.groups import joined
 from natix_lib.errors import DataError
+from natix_lib.files import canonical_json
 
-HARD = ("one place", "crossings", "dense town", "prefix", "cube", "code", "one hash", "one group", "no group")
+HARD = (
+    "one place", "crossings", "dense town", "prefix", "cube", "code", "one hash", "all black", "one group", "no group",
+)  # fmt: skip
+HALF = "32 bits"  # rows that share them are a fifth of the others
 DEGREE = 111_195.0
 MOST = 1_000_000
+PAIRS = "all pairs of hashes"
 
 
 def draw(name: str, rows: int) -> dict[str, np.ndarray]:
@@ -48,7 +54,7 @@ def draw(name: str, rows: int) -> dict[str, np.ndarray]:
         centre = generator.integers(0, 50 if name == "crossings" else 1, rows)
         columns["lat"] = 48 + centre * 130 / DEGREE + generator.normal(0, spread, rows)
         columns["lon"] = 11 + generator.normal(0, spread, rows)
-    elif name == "prefix":
+    elif name in ("prefix", HALF):
         columns["hash"] = random >> np.uint64(32)
     elif name == "cube":
         columns["hash"] = generator.permutation(1 << int(np.ceil(np.log2(rows))))[:rows].astype(np.uint64)
@@ -67,43 +73,58 @@ def draw(name: str, rows: int) -> dict[str, np.ndarray]:
     return columns
 
 
-def group_and_assign(columns: dict[str, np.ndarray]) -> tuple[int, str]:
-    """Groups, and whether a division was made."""
-    ids = [f"{row:08d}" for row in range(len(columns["label"]))]
-    smallest = joined_by_all(
-        [
-            same_value(columns["group"].tolist()),
-            same_source(ids, [None] * len(ids)),
-            within_metres(columns["lat"], columns["lon"], 100.0),
-            near_duplicates(columns["hash"].tolist(), 4),
-        ]
-    )
-    first, group = np.unique(smallest, return_inverse=True)
-    counts = np.zeros((len(first), 2), dtype=np.int64)
-    np.add.at(counts, (group, columns["label"]), 1)
-    groups = Groups([ids[row] for row in first], counts, np.zeros_like(counts), np.full(len(first), -1))
-    try:
-        assign(groups, np.array([0.6, 0.1, 0.15, 0.15]), 1, 0, ["None", "Roadwork"])
-    except DataError:
-        return len(first), "refused: too few groups"
-    return len(first), "made"
-
-
-def all_pairs(columns: dict[str, np.ndarray]) -> tuple[int, str]:
-    """Near-duplicates alone, every pair compared."""
-    values = columns["hash"]
-    pairs = [np.nonzero(np.bitwise_count(values[row] ^ values[row:]) <= 4)[0] + row for row in range(len(values))]
-    a = np.repeat(np.arange(len(values)), [len(near) for near in pairs])
-    return len(np.unique(joined(len(values), a, np.concatenate(pairs)))), "–"
+def as_index(columns: dict[str, np.ndarray], black: bool) -> dict[str, list[Any]]:
+    """The columns as an index gives them."""
+    rows = len(columns["label"])
+    index: dict[str, list[Any]] = {name: [None] * rows for name in division.COLUMNS}
+    index["id"] = [f"images/{row:08d}.jpg" for row in range(rows)]
+    index["sha256"] = ["0" * 64 if black else f"{row * 0x9E3779B97F4A7C15 % 2**64:016x}" * 4 for row in range(rows)]
+    index["phash"] = [None if black else value for value in columns["hash"].tolist()]
+    index["label"] = columns["label"].tolist()
+    index["group"] = [str(group) for group in columns["group"].tolist()]
+    return index | {name: columns[name].tolist() for name in ("lat", "lon")}
 
 
 def measure(name: str, rows: int) -> None:
-    columns = draw(name, rows)
-    start = time.process_time()
-    groups, division = (all_pairs if name == "all pairs of hashes" else group_and_assign)(columns)
-    seconds = time.process_time() - start
+    index = as_index(draw(name, rows), name == "all black")
+    assigning = 0.0
+    assign = vars(division)["assign"]
+
+    def timed(*arguments: Any) -> Any:
+        nonlocal assigning
+        start = time.process_time()
+        try:
+            return assign(*arguments)
+        finally:
+            assigning += time.process_time() - start
+
+    vars(division)["assign"] = timed
+    wall, start = time.perf_counter(), time.process_time()
+    groups, outcome, dividing = "–", "made", 0.0
+    try:
+        made = division.divide(index, ["None", "Roadwork"], Split())
+        dividing = time.process_time() - start
+        groups = f"{made.group_count:,}"
+        outcome = f"made, {len(canonical_json(made.document())) / 1e6:.0f} MB"
+    except DataError as error:
+        dividing = time.process_time() - start
+        outcome = f"refused: {str(error)[:40]}..."
+    total, wall = time.process_time() - start, time.perf_counter() - wall
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{name}|{rows:,}|{groups:,}|{division}|{seconds:.1f}|{peak:,.0f}")
+    seconds = [dividing - assigning, assigning, total - dividing, total, wall]
+    print("|".join([name, f"{rows:,}", groups, outcome, *(f"{each:.1f}" for each in seconds), f"{peak:,.0f}"]))
+
+
+def all_pairs(rows: int) -> None:
+    """The peer: near-duplicates alone, every pair compared."""
+    values = draw("ordinary", rows)["hash"]
+    wall, start = time.perf_counter(), time.process_time()
+    pairs = [np.nonzero(np.bitwise_count(values[row] ^ values[row:]) <= 4)[0] + row for row in range(len(values))]
+    a = np.repeat(np.arange(len(values)), [len(near) for near in pairs])
+    groups = len(np.unique(joined(len(values), a, np.concatenate(pairs))))
+    total, wall = time.process_time() - start, time.perf_counter() - wall
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{PAIRS}|{rows:,}|{groups:,}|–|{total:.1f}|–|–|{total:.1f}|{wall:.1f}|{peak:,.0f}")
 
 
 def main() -> None:
@@ -112,11 +133,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=MOST, help="of the hard inputs")
     arguments = parser.parse_args()
     if arguments.one:
-        measure(arguments.one[0], int(arguments.one[1]))
+        name, rows = arguments.one[0], int(arguments.one[1])
+        all_pairs(rows) if name == PAIRS else measure(name, rows)
         return
-    sizes = [("all pairs of hashes", 10_000), *(("ordinary", rows) for rows in (10_000, 100_000, MOST))]
+    sizes = [(PAIRS, 10_000), (HALF, arguments.rows // 5), *(("ordinary", rows) for rows in (10_000, 100_000, MOST))]
     table = Table(title="grouping and assignment")
-    for column in ("input", "images", "groups", "division", "CPU s", "peak MiB"):
+    for column in (
+        "input", "images", "groups", "division", "rules, CPU s", "assignment", "splits.json", "all", "wall s",
+        "peak MiB",
+    ):  # fmt: skip
         table.add_column(column, justify="left" if column in ("input", "division") else "right")
     for name, rows in [*sizes, *((name, arguments.rows) for name in HARD)]:
         command = [sys.executable, "-m", "benchmarks.grouping", "--one", name, str(rows)]

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from natix_lib.contracts import ARTIFACTS, STEPS, write_manifest
 from natix_lib.data.arrow import BATCH_ROWS, ShardWriter, images_schema
-from natix_lib.data.index import write_index
+from natix_lib.data.index import index_table, write_index
 from natix_lib.files import read_json
 from natix_lib.steps import split
 
@@ -61,7 +61,7 @@ def write_images(folder: Path, rows: int, size: int) -> None:
         "resize_shorter_side": 256,
         "fingerprint": "0" * 64,
     }
-    sha256 = write_index(folder / "index.parquet", index_rows, [], body)
+    sha256 = write_index(folder / "index.parquet", index_table(index_rows, []), [], body)
     write_manifest(folder / "images", "images", {"rows": rows, "index_sha256": sha256}, files)
 
 

@@ -11,7 +11,7 @@ from natix_components.images import CPU_IMAGE
 @dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
 def split(
     settings: dict[str, Any],
-    images: Input[Dataset],
+    previous_version: str,
     index: Input[Dataset],
     splits: Output[Artifact],
     train_set: Output[Dataset],
@@ -21,13 +21,17 @@ def split(
     links: Output[Artifact],
     data_report: Output[HTML],
     metrics: Output[Metrics],
+    images: Input[Dataset] | None = None,
+    shards: Input[list[Dataset]] | None = None,
 ) -> None:
     """Divide the images into TRAIN, VAL_SELECT, VAL_CALIB and TEST without leaks.
 
     Args:
         settings: What the step reads of the config, docs/components.md.
+        previous_version: Another text when split.previous has changed under the same address: the cache cannot see it.
+        index: The index of ingest, or of gather.
         images: The images of ingest.
-        index: The index of ingest.
+        shards: In their place, the images of each shard.
 
     Returns:
         splits: Which image has which role.
@@ -46,7 +50,7 @@ def split(
         metrics,
         split.run(
             settings,
-            images=images.path,
+            images=images.path if images else [shard.path for shard in shards or []],
             index=index.path,
             splits=splits.path,
             train_set=train_set.path,

@@ -116,6 +116,7 @@ STEPS = {
             Artifact("links", "Artifact", "links.parquet"),
             Artifact("data_report", "HTML", "data.html"),
         ),
+        reads_source=True,
     ),
     "fetch": Step(
         "Fetch the backbone",
@@ -180,10 +181,33 @@ STEPS = {
         (Artifact("evaluation", "Artifact", "evaluation.json"), Artifact("report", "HTML", "report.html")),
     ),
 }
-ARTIFACTS = {artifact.name: artifact for step in STEPS.values() for artifact in step.makes}
+# What stands for ingest where `data.shards` is above 1: shard, once for each, then gather. They make what ingest makes,
+# but the images as a folder for each shard, which split takes all of. Their settings are those of ingest.
+SHARDED = {
+    "shard": Step(
+        "Shard the images",
+        "Do of ingest's work what one shard has: decode a part of the images, and list them.",
+        (),
+        (STEPS["ingest"].makes[0], Artifact("part", "Dataset", "part.parquet")),
+        reads_source=True,
+    ),
+    "gather": Step(
+        "Gather the shards",
+        "Join what all shards have listed to one index, and judge it as ingest does.",
+        ("part",),
+        STEPS["ingest"].makes[1:],
+    ),
+}
+TASKS = STEPS | SHARDED
+ARTIFACTS = {artifact.name: artifact for step in TASKS.values() for artifact in step.makes}
 
 WEIGHTS, BACKBONE_CONFIG = "model.safetensors", "config.json"  # of a classifier, and of its bundle
 POLICY_OF = {"sweep": "thresholds", "calibrate": "scrcparams"}  # the policy that a step fits
+
+
+def step_of(task: str) -> str:
+    """The step that a task is or stands for, by which its settings and its caching go."""
+    return "ingest" if task in SHARDED else task
 
 
 def parse_role(text: str) -> str:

@@ -22,6 +22,7 @@ from natix_lib.errors import ContractError
 # Above any difference between two runtimes that compute the same in float32 (1e-6 to 1e-4), below one that moves a
 # probability by more than half a percent: two logits that are .01 off move it by at most .02 / 4.
 MAX_TOLERANCE = 1e-2
+PIXEL_DIGITS = 16  # of a pixel hash, by which an image is known again: two of a million agree once in 30 million sets
 SHOWN_MISTAKES = 3  # of one document; more make the line unreadable
 
 
@@ -122,6 +123,7 @@ class TransformDocument(Closed):
 class Images(Manifest):
     """images.json."""
 
+    files: dict[FileName, File]  # none of a shard that has no image
     rows: Count
     index_sha256: Sha256
 
@@ -158,9 +160,34 @@ class Index(Artifact, WithClasses):
     warnings: list[str]
     tag_names: Names
     fingerprint: Name
+    content_fingerprint: Name
     resize_shorter_side: Positive
     rejects: list[Reject]
     contradicting: Contradicting
+    parts: list[Sha256] = []  # of a sharded ingest: the SHA-256 of each shard's part, in the order of the rows
+
+
+class Rejected(Closed):
+    """An image that cannot be used, and why."""
+
+    id: Name
+    reason: str
+
+
+class Part(Artifact, WithClasses):
+    """What the metadata of a shard's part says: of its own images, and what every shard must say alike."""
+
+    rows: Count
+    shard: Positive
+    shards: Positive
+    rejects: list[Rejected]
+    shown: list[Reject]
+    contradicting: Contradicting
+    listed: Count
+    listing_sha256: Sha256
+    warnings: list[str]
+    tag_names: Names
+    resize_shorter_side: Positive
 
 
 class Ingested(Document):
@@ -197,6 +224,15 @@ class Splits(Artifact):
     class_names: ClassNames
     roles: dict[Role, Names]
     groups: dict[str, str]
+    left_out: dict[str, str] = {}
+    pixels: dict[str, Annotated[str, Field(pattern="^[0-9a-f]*$")]] = {}  # none in bundles of natix before it had them
+
+    @model_validator(mode="after")
+    def _pixels_are_of_the_images(self) -> "Splits":
+        for role, names in self.roles.items() if self.pixels else ():
+            if len(self.pixels.get(role, "")) != PIXEL_DIGITS * len(names):
+                raise ValueError(f"pixels must have {PIXEL_DIGITS} digits for each image of {role}")
+        return self
 
 
 class Backbone(Manifest):
@@ -382,6 +418,7 @@ class Evaluation(Artifact):
 MODELS: dict[str, type[Document]] = {
     "images": Images,
     "index": Index,
+    "part": Part,
     "train_set": RoleSet,
     "val_select_set": RoleSet,
     "val_calib_set": RoleSet,

@@ -22,14 +22,14 @@ from kfp import compiler
 from kfp.dsl.python_component import PythonComponent
 
 from natix_lib import config
-from natix_lib.contracts import STEPS
+from natix_lib.contracts import TASKS
 from natix_lib.errors import ConfigError, NatixError
 from natix_lib.files import canonical_json, write_bytes
 from natix_pipelines.reference import settings_schema
 from natix_pipelines.targets import KUBEFLOW, VERTEX, Target
 from natix_pipelines.training import build, pipeline_name
 
-COMPONENTS = ("check", *STEPS)
+COMPONENTS = ("check", *TASKS)
 DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 
 
@@ -92,7 +92,7 @@ def main() -> None:
             }
             files |= {
                 arguments.components / f"{step}.settings.schema.json": canonical_json(settings_schema(step)).decode()
-                for step in STEPS
+                for step in TASKS
             }
         for path, text in files.items():
             write_bytes(path, text.encode())

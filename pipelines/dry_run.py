@@ -33,6 +33,7 @@ from natix_lib.data.listing import IMAGE_SUFFIXES
 from natix_lib.files import JsonDict
 from natix_lib.progress import duration
 from natix_lib.survey.machine import this_machine
+from natix_pipelines import loop
 from natix_pipelines.local import in_place_of_kfps, is_folder, prepared, require_place
 from natix_pipelines.step_cache import StepCache, code_of, work_of
 from natix_pipelines.targets import local_target
@@ -46,7 +47,7 @@ STATES = {
     OPEN: "to run, unless its inputs come out as before",
 }
 NO_KEY = "unknown"
-ANY_MODEL = {"ingest", "split", "sweep", "calibrate"}  # take as long whatever the model is
+ANY_MODEL = {"ingest", "shard", "gather", "split", "sweep", "calibrate"}  # take as long whatever the model is
 ANY_IMAGES = {"fetch", "adapt"}  # take as long whatever the number of images is
 TIMES = {"train": "epochs", "adapt": "explora_steps"}  # take as many times as long
 
@@ -69,6 +70,11 @@ class Plan:
     images: int | None = None
     files: dict[str, int] = field(default_factory=dict)
 
+    def state(self, step: str, state: str) -> None:
+        """Note the state of a step; of shard, which comes once for each, that of one that is not cached."""
+        if self.states.get(step, CACHED) == CACHED:
+            self.states[step] = state
+
 
 def plan(config: Config, output: Path, cache: Path | None) -> Plan:
     """Find out what `local.run` with the same arguments would do.
@@ -89,6 +95,8 @@ def plan(config: Config, output: Path, cache: Path | None) -> Plan:
             local.SubprocessRunner(use_venv=False), str(place / run_cache.ARTIFACTS), "", raise_on_error=True
         )
         build(local_target(), config)(**arguments)
+    if looked.states.get("shard", CACHED) != CACHED:
+        looked.images = None  # those of some shards
     looked.files = storage.sizes(config.data.data_root)
     if looked.images is None:
         looked.images = _pictures(looked.files)
@@ -154,9 +162,10 @@ class _Looker(StepCache):
     def compute_key(
         self, component_name: str, image: str, full_command: Any, arguments: Any, *rest: Any, **more: Any
     ) -> str:
-        if any(isinstance(value, _Unknown) for value in arguments.values()):
+        given = [one for value in arguments.values() for one in (value if isinstance(value, list) else [value])]
+        if any(isinstance(value, _Unknown) for value in given):
             step = component_name.removeprefix("comp-")
-            self._looked.states[step] = OPEN if step in self._known else RUN
+            self._looked.state(step, OPEN if step in self._known else RUN)
             return NO_KEY
         return super().compute_key(component_name, image, full_command, arguments, *rest, **more)
 
@@ -165,13 +174,14 @@ class _Looker(StepCache):
             return None
         outputs = super().get(key)
         there = Path(self._entry_path(key)).exists()
-        self._looked.states[self._tasks[key].step] = CACHED if outputs is not None else CHANGED if there else RUN
+        self._looked.state(self._tasks[key].step, CACHED if outputs is not None else CHANGED if there else RUN)
         self._looked.images = self._images
         return outputs
 
     def use(self, key: str, outputs: dict[str, Any]) -> None:
         if seconds := self.seconds(key):
-            self._looked.saved[self._tasks[key].step] = seconds
+            step = self._tasks[key].step
+            self._looked.saved[step] = self._looked.saved.get(step, 0.0) + seconds
 
     def put(self, key: str, outputs: dict[str, Any]) -> None:
         pass
@@ -187,7 +197,9 @@ def _looking(looked: Plan, steps: _Looker | None) -> Iterator[None]:
         return {name: _Unknown() for name in [*made.artifacts, *made.parameters]}, status.Status.SUCCESS
 
     with in_place_of_kfps(
-        (task_dispatcher, "run_single_task_implementation", not_started), (kfp_cache, "get_local_cache", lambda: steps)
+        (task_dispatcher, "run_single_task_implementation", not_started),
+        (kfp_cache, "get_local_cache", lambda: steps),
+        loop.ONE_BY_ONE,
     ):
         yield
 

@@ -6,7 +6,8 @@ What is published is copied. Hard links were rejected: an edit of one run's fold
 other runs. Where the file system can (Btrfs, XFS), a copy shares its blocks until one side writes.
 
 KFP has no place to say how a step's process is started or what a cached result must stand, so two of its functions
-are replaced while a pipeline runs: see `natix_pipelines.step_process` and `natix_pipelines.step_cache`.
+are replaced while a pipeline runs: see `natix_pipelines.step_process` and `natix_pipelines.step_cache`. A third runs
+the shards of a loop: see `natix_pipelines.loop`.
 """
 
 import contextlib
@@ -32,10 +33,11 @@ from natix_lib import run_cache, storage
 from natix_lib.config import Config
 from natix_lib.config.step_settings import step_settings
 from natix_lib.contracts import STEPS
+from natix_lib.data.previous import read_previous
 from natix_lib.errors import ConfigError, StorageError
 from natix_lib.files import read_json, require_new, write_bytes
 from natix_lib.steps.certifiable import say_what_can_be_certified
-from natix_pipelines import step_process
+from natix_pipelines import loop, step_process
 from natix_pipelines.run_log import Display, RunLog
 from natix_pipelines.step_cache import StepCache, work_of
 from natix_pipelines.targets import local_target
@@ -101,7 +103,8 @@ def prepared(config: Config) -> tuple[Config, dict[str, Any]]:
 
     Raises:
         ConfigError: If KFP would rewrite a value.
-        StorageError: If the data or the backbone's folder is not there.
+        StorageError: If the data, the backbone's folder or the earlier division is not there.
+        ContractError: If the earlier division is none.
     """
     config = _absolute(config)
     if REWRITTEN in str(step_settings(config)):
@@ -109,6 +112,8 @@ def prepared(config: Config) -> tuple[Config, dict[str, Any]]:
     arguments = {"data_version": storage.fingerprint(config.data.data_root)}
     if is_folder(config.model.backbone_id):
         arguments["backbone_version"] = storage.fingerprint(config.model.backbone_id)
+    if config.split.previous:
+        arguments["previous_version"] = read_previous(config.split.previous).sha256
     return config, arguments
 
 
@@ -117,6 +122,7 @@ def _absolute(config: Config) -> Config:
     sections: dict[str, Any] = {}
     for name, key in (
         ("data", "data_root"),
+        ("split", "previous"),
         ("model", "backbone_id"),
         ("training", "feature_cache_dir"),
         ("export", "publish_uri"),
@@ -167,14 +173,16 @@ def _replaced(place: Path, log: RunLog, config: Config) -> Iterator[None]:
     steps = StepCache(str(run_cache.steps_folder(place)), take_kept, work_of(config))
 
     with in_place_of_kfps(
-        (subprocess_task_handler, "run_local_subprocess", run_step), (kfp_cache, "get_local_cache", lambda: steps)
+        (subprocess_task_handler, "run_local_subprocess", run_step),
+        (kfp_cache, "get_local_cache", lambda: steps),
+        loop.ONE_BY_ONE,
     ):
         yield
 
 
 @contextlib.contextmanager
-def in_place_of_kfps(*functions: tuple[ModuleType, str, Callable[..., Any]]) -> Iterator[None]:
-    """Within the block functions of KFP are ours: each its module, its name, and what stands in for it."""
+def in_place_of_kfps(*functions: tuple[ModuleType | type, str, Callable[..., Any]]) -> Iterator[None]:
+    """Within the block functions of KFP are ours: each its module or class, its name, and what stands in for it."""
     before = [getattr(module, name) for module, name, _ in functions]
     for module, name, ours in functions:
         setattr(module, name, ours)

@@ -20,7 +20,7 @@ from natix_lib.config.schema import schema
 from natix_lib.config.section import Section
 from natix_lib.config.step_settings import SETTINGS
 from natix_lib.config.whole import Config
-from natix_lib.contracts import STEPS
+from natix_lib.contracts import TASKS, step_of
 from natix_lib.files import JsonDict, write_bytes
 
 PAGE = """\
@@ -28,7 +28,8 @@ PAGE = """\
 
 Written by `make docs` from `components/` and `natix_lib/config/step_settings.py`. `make compile` writes each component
 to `build/components/NAME.yaml`, for any pipeline of Kubeflow or Vertex, and the JSON Schema of its settings beside it,
-to `NAME.settings.schema.json`. All inputs of a component must be given.
+to `NAME.settings.schema.json`. All inputs of a component must be given, but to split
+either `images` or, of an ingest in shards, `shards`.
 ```python
 from kfp import components, dsl
 
@@ -39,7 +40,12 @@ split = components.load_component_from_file("build/components/split.yaml")
 @dsl.pipeline
 def divided(data_root: str = "gs://my-bucket/street"):
     images = ingest(settings={"data": {"data_root": data_root}}, data_version="1")
-    split(settings={"split": {"seed": 1}}, images=images.outputs["images"], index=images.outputs["index"])
+    split(
+        settings={"split": {"seed": 1}},
+        previous_version="1",
+        images=images.outputs["images"],
+        index=images.outputs["index"],
+    )
 ```
 `check` takes the parameters of a run and gives each step its settings. The steps take:
 """
@@ -63,22 +69,23 @@ def settings_of(step: str) -> type[Section]:
     entered = component_spec(step).inputs
     of_config = {entry.path.rpartition(".")[2]: entry.meaning for entry in entries() if not entry.is_section}
     fields: dict[str, Any] = {}
-    for key, field in SETTINGS[step].model_fields.items():
+    settings = SETTINGS[step_of(step)]
+    for key, field in settings.model_fields.items():
         if key not in entered:
             section, described = section_of(field.annotation), copy.copy(field)
             described.description = field.description or (meaning_of(section) if section else of_config[key])
             fields[key] = (field.annotation, described)
-    return create_model(SETTINGS[step].__name__, __base__=Section, __doc__=SETTINGS[step].__doc__, **fields)
+    return create_model(settings.__name__, __base__=Section, __doc__=settings.__doc__, **fields)
 
 
 def page() -> str:
     """The page, in Markdown: for each component its inputs, the keys of its settings, and its outputs."""
-    return PAGE + "".join(_component(step) for step in STEPS)
+    return PAGE + "".join(_component(step) for step in TASKS)
 
 
 def _component(step: str) -> str:
     spec, settings = component_spec(step), settings_of(step)
-    image = "GPU" if STEPS[step].gpu else "CPU"
+    image = "GPU" if TASKS[step].gpu else "CPU"
     parts = [f"\n## {step}\n{spec.description} It runs in the {image} image.\n"]
     parts += ["\n| input | type | meaning |\n|---|---|---|\n", *map(_channel, spec.inputs.items())]
     parts += ["\n| key of settings | default | allowed | meaning |\n|---|---|---|---|\n"]
@@ -95,6 +102,7 @@ def _channel(named: tuple[str, Any]) -> str:
     name, channel = named
     types = {"Dict[String, Any]": "mapping", "String": "text"}
     kind = types.get(channel.type) or channel.type.removeprefix("system.").partition("@")[0]
+    kind = f"list of {kind}" if channel.is_artifact_list else kind
     return f"| `{name}` | {kind} | {channel.description} |\n"
 
 

@@ -60,9 +60,7 @@ class StepCache(cache.LocalCache):  # type: ignore[misc]  # KFP has no types
         self, component_name: str, image: str, full_command: Any, arguments: Any, *rest: Any, **more: Any
     ) -> str:
         """The key of a task: its code, its settings and the content of its inputs."""
-        content = {
-            name: _content(value) if isinstance(value, dsl.Artifact) else value for name, value in arguments.items()
-        }
+        content = {name: _with_content(value) for name, value in arguments.items()}
         key: str = super().compute_key(component_name, image, full_command, content, *rest, **more)
         self._tasks[key] = _Task(component_name.removeprefix("comp-"), code_of(image), time.monotonic())
         return key
@@ -72,7 +70,7 @@ class StepCache(cache.LocalCache):  # type: ignore[misc]  # KFP has no types
         outputs: dict[str, Any] | None = super().get(key)
         entry = Path(self._entry_path(key))
         if outputs is not None and all(_is_whole(value) for value in _artifacts(outputs)):
-            self._images = _images(outputs) or self._images
+            self._count(outputs)
             self.use(key, outputs)
             return outputs
         if entry.exists():
@@ -95,10 +93,17 @@ class StepCache(cache.LocalCache):  # type: ignore[misc]  # KFP has no types
         seconds = round(time.monotonic() - task.asked, 1)
         for artifact in _artifacts(outputs):
             write_bytes(_sha256_path(artifact), _content(artifact).encode())
-        self._images = _images(outputs) or self._images
+        images = self._count(outputs) or self._images
         record = {"step": task.step, "code": task.code, "seconds": seconds, "work": self._work}
-        write_json(self._record(key), record | ({"images": self._images} if self._images else {}))
+        write_json(self._record(key), record | ({"images": images} if images else {}))
         super().put(key, outputs)
+
+    def _count(self, outputs: dict[str, Any]) -> int:
+        """How many images a task has ingested, which those of the run are counted by: of a shard, its own."""
+        images = _images(outputs)
+        if images is not None:
+            self._images = (self._images or 0) + images
+        return images or 0
 
     def _record(self, key: str) -> Path:
         return Path(self.cache_root) / f"{key}{RECORD}"
@@ -145,6 +150,13 @@ def _images(outputs: dict[str, Any]) -> int | None:
 def _content(artifact: dsl.Artifact) -> str:
     path, manifest = _path_and_manifest(artifact)
     return sha256_file(path / manifest)
+
+
+def _with_content(value: Any) -> Any:
+    """An input as it stands in a key: an artifact, or each of a list of them, by its content."""
+    if isinstance(value, list):
+        return [_with_content(one) for one in value]
+    return _content(value) if isinstance(value, dsl.Artifact) else value
 
 
 def _is_whole(artifact: dsl.Artifact) -> bool:

@@ -10,8 +10,8 @@ What it names is sent as the run's parameters, those of `config.form`, so that t
 changed: `alpha` for scrc.alpha, and a section whole where the key has no parameter of its own. kfp's own command has
 two traps. To it `num_gpus=2` is a number, and a number gives a task no GPU and no error; here it is sent as a text. And
 there `scrc={"procedure": "sgr"}` sets all other keys of the section back to their defaults; here they stay the
-config's. The section `hardware` is compiled in, but for the GPU count. Versions of the data and of the backbone are no
-keys of the config: they only change what KFP's cache looks for.
+config's. The section `hardware` is compiled in, but for the GPU count, and so is `data.shards`. Versions of the data
+and of the backbone are no keys of the config: they only change what KFP's cache looks for.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from natix_lib import config, grammar
-from natix_lib.config.form import FORM, form
+from natix_lib.config.form import COMPILED, FORM, form
 from natix_lib.config.section import shown
 from natix_lib.errors import ConfigError, NatixError
 from natix_lib.files import JsonDict, write_bytes
@@ -58,7 +58,7 @@ def _names(path: str, parameter: str, keys: tuple[str, ...]) -> bool:
     """Whether an override's path is a key of a parameter, holds one, or is in a section for what else stands there."""
     if keys:
         return any(f"{key}.".startswith(f"{path}.") for key in keys)
-    return path.partition(".")[0] == parameter and (path,) not in FORM.values()
+    return path.partition(".")[0] == parameter and (path,) not in FORM.values() and path != COMPILED
 
 
 def several(text: str) -> list[str]:

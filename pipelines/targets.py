@@ -39,7 +39,7 @@ import natix_lib
 from natix_components.images import CPU_IMAGE, GPU_IMAGE
 from natix_lib import grammar
 from natix_lib.config.hardware import Hardware, Nodes
-from natix_lib.contracts import STEPS
+from natix_lib.contracts import TASKS, step_of
 from natix_lib.errors import ConfigError
 from natix_lib.files import JsonDict, sha256_bytes
 
@@ -91,18 +91,18 @@ class Target:
         launcher = self.name != LOCAL and hardware.num_nodes > 1 and _is_gpu_step(step)
         gpu = _is_gpu_step(step) and hardware.num_gpus > 0 and not launcher
         task.set_container_image(self.cpu_image if launcher else self.image(step))
-        if step in hardware.uncached_steps:
+        if step_of(step) in hardware.uncached_steps:
             task.set_caching_options(False)
         if self.name == LOCAL:
             return task
-        task.set_display_name(STEPS[step].title if step in STEPS else CHECK_TITLE)
+        task.set_display_name(TASKS[step].title if step in TASKS else CHECK_TITLE)
         task.set_cpu_limit(hardware.gpu_cpu if gpu else hardware.cpu)
         task.set_memory_limit(hardware.gpu_memory if gpu else hardware.memory)
         if gpu:
             task.set_accelerator_type(self._accelerator(hardware))
             task.set_accelerator_limit(_as_text(num_gpus))
         timeout = _seconds(hardware.gpu_timeout_hours if _is_gpu_step(step) else hardware.timeout_hours)
-        if hardware.retries and step in STEPS and STEPS[step].retried:
+        if hardware.retries and step in TASKS and TASKS[step].retried:
             waits = hardware.retry_wait_seconds * (2**hardware.retries - 1)
             window = f"{(hardware.retries + 1) * timeout + waits}s" if self.name == KUBEFLOW else None
             task.set_retry(hardware.retries, f"{hardware.retry_wait_seconds}s", 2.0, window)
@@ -162,7 +162,7 @@ class Target:
 
 
 def _is_gpu_step(step: str) -> bool:
-    return step in STEPS and STEPS[step].gpu
+    return step in TASKS and TASKS[step].gpu
 
 
 def _seconds(hours: float) -> int:

@@ -4,6 +4,11 @@ The table is the picture: a task gets the artifacts that its step's row takes an
 written twice. Here stands what is not in the table: the check before all, the parameters of a run, and the variant
 with ExPLoRA, in which train takes the adapted backbone.
 
+With `data.shards` above 1 the tasks `shard`, in a loop over the shards, and `gather` stand for ingest. The number
+shapes the graph, so it is read when the pipeline is made. A list of shards as a parameter of the run was rejected:
+without shards the graph is another one, so a form could offer only half of the choice. With one shard nothing of this
+is in the pipeline: a loop of one costs two drivers and a step more on the way to split, most of a minute.
+
 The parameters of a run, their types, texts and defaults are those of `config.form`: the function's signature and
 docstring, from which KFP makes the form, are made of them, because written out they would say each key of the config
 once more. `natix run` has a checked config in its hands when it makes the pipeline, so the local target has neither a
@@ -20,7 +25,8 @@ from natix_components.check import check as check_op
 from natix_lib.config import Config
 from natix_lib.config.form import descriptions, form
 from natix_lib.config.step_settings import step_settings
-from natix_lib.contracts import ARTIFACTS, STEPS
+from natix_lib.contracts import ARTIFACTS, SHARDED, STEPS, TASKS, step_of
+from natix_lib.data.parts import Shard
 from natix_pipelines.targets import LOCAL, Target
 
 DESCRIPTION = "Labelled street images to a roadwork classifier that can be trusted."
@@ -30,17 +36,24 @@ VERSIONS = {
     "serve the old ones; it means nothing else.",
     "backbone_version": "Another text when the backbone has changed under the same address, so that the cache does not "
     "serve the old one; it means nothing else.",
+    "previous_version": "Another text when split.previous has changed under the same address, so that the cache does "
+    "not serve the division by the old one; it means nothing else.",
 }
 
 
-def steps_of(with_explora: bool) -> list[str]:
-    """The steps of a variant, in order."""
-    return [name for name in STEPS if with_explora or name != "adapt"]
+def steps_of(with_explora: bool, shards: int = 1) -> list[str]:
+    """The steps of a variant, in order; with several shards those that stand for ingest."""
+    steps = [name for name in STEPS if with_explora or name != "adapt"]
+    return steps if shards == 1 else [*SHARDED, *steps[1:]]
 
 
-def outputs_of(with_explora: bool) -> Any:
-    """The artifacts of a run, by the names of `contracts.ARTIFACTS`, as the type a pipeline returns."""
-    names = [artifact for step in steps_of(with_explora) for artifact in STEPS[step].outputs]
+def outputs_of(with_explora: bool, shards: int = 1) -> Any:
+    """The artifacts of a run, by the names of `contracts.ARTIFACTS`, as the type a pipeline returns.
+
+    What each shard gives is no artifact of the run: it would be a list.
+    """
+    steps = [step for step in steps_of(with_explora, shards) if step != "shard"]
+    names = [artifact for step in steps for artifact in TASKS[step].outputs]
     return NamedTuple("Outputs", [(name, getattr(dsl, ARTIFACTS[name].type)) for name in names])
 
 
@@ -55,11 +68,11 @@ def build(target: Target, config: Config) -> Any:
     The versions change the cache keys of what is read from outside. What is no parameter, nodes, secrets, retries and
     the like, is the config's section `hardware` when the pipeline is compiled.
     """
-    with_explora = config.model.init_from_explora
+    with_explora, shards = config.model.init_from_explora, config.data.shards
     nodes, token_secret = target.nodes(config.hardware), target.token_secret(config.hardware)
     checked = {} if target.name == LOCAL else form(config)
     parameters = checked | dict.fromkeys(VERSIONS, VERSION)
-    Outputs = outputs_of(with_explora)
+    Outputs = outputs_of(with_explora, shards)
 
     def training(*given: Any) -> Any:
         values = dict(zip(parameters, given, strict=True))
@@ -71,19 +84,29 @@ def build(target: Target, config: Config) -> Any:
         settings: Any = step_settings(config)
         if checked:
             settings = place("check", check_op(**{name: values[name] for name in checked}, with_explora=with_explora))
+        version = {"data_version": values["data_version"]}
         options: dict[str, dict[str, Any]] = {
-            "ingest": {"data_version": values["data_version"]},
+            "ingest": version,
+            "split": {"previous_version": values["previous_version"]},
             "fetch": {"backbone_version": values["backbone_version"], "token_secret": token_secret},
             "adapt": {"num_gpus": num_gpus, "nodes": nodes},
             "train": {"num_gpus": num_gpus, "nodes": nodes},
         }
         made: dict[str, Any] = {}
-        for name in steps_of(with_explora):
-            inputs = {artifact: made[artifact] for artifact in STEPS[name].inputs}
+        for name in steps_of(with_explora, shards):
+            inputs = {artifact: made[artifact] for artifact in TASKS[name].inputs}
             if name == "train" and with_explora:
                 inputs["backbone"] = made["adapted_backbone"]
+            if name == "split" and shards > 1:
+                inputs["shards"] = inputs.pop("images")
+            read = settings[step_of(name)]
             component = getattr(importlib.import_module(f"natix_components.{name}"), name)
-            made |= place(name, component(settings=settings[name], **inputs, **options.get(name, {})))
+            if name == "shard":
+                with dsl.ParallelFor(Shard.all(shards), name="Ingest in shards") as shard:
+                    outputs = place(name, component(settings=read, shard=shard, **version))
+                made |= {artifact: dsl.Collected(outputs[artifact]) for artifact in TASKS[name].outputs}
+            else:
+                made |= place(name, component(settings=read, **inputs, **options.get(name, {})))
         return Outputs(**{name: made[name] for name in Outputs._fields})
 
     texts = descriptions() | VERSIONS

@@ -107,7 +107,7 @@ def test_a_manifest_that_could_not_be_read_back_is_not_written(tmp_path: Path) -
 
 def test_every_input_of_a_step_is_an_output_of_an_earlier_one() -> None:
     made: set[str] = set()
-    for step in contracts.STEPS.values():
+    for step in contracts.TASKS.values():
         assert set(step.inputs) <= made
         made |= set(step.outputs)
     assert made == set(contracts.ARTIFACTS)

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from natix_lib import transform as transform_module
 from natix_lib.errors import ContractError, DataError
-from natix_lib.transform import Transform, at_most_shorter_side, upright_rgb
+from natix_lib.transform import Transform, at_most_shorter_side, resized, upright_rgb
 
 PLAIN = Transform(32, 64, False, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 WIDE = Transform(32, 64, True, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -130,9 +130,25 @@ def test_an_original_and_its_stored_copy_look_the_same(picture) -> None:
     assert np.array_equal(PLAIN(original), PLAIN(stored))
 
 
+@pytest.mark.parametrize("copied", [2**24, 0])
+def test_resizing_is_pillows_bicubic_filter(picture, monkeypatch: pytest.MonkeyPatch, copied: int) -> None:
+    monkeypatch.setattr(transform_module, "MAX_COPIED", copied)
+    image = picture(300, 200).filter(ImageFilter.GaussianBlur(2))
+    for size, box in (((96, 64), (0, 0, 300, 200)), ((64, 64), (13, 7, 190, 181)), ((450, 300), (0, 0, 300, 200))):
+        expected = image.resize(size, Image.Resampling.BICUBIC, box=box)
+        difference = np.asarray(resized(image, size, box), float) - np.asarray(expected, float)
+        assert np.abs(difference).mean() < 0.5 and np.abs(difference).max() <= 4
+
+
+def test_a_much_larger_image_is_averaged_first_and_keeps_its_place() -> None:
+    ramp = Image.linear_gradient("L").resize((803, 403)).convert("RGB")
+    small = np.asarray(resized(ramp, (40, 20), (0, 0, 803, 403)), float)[..., 0]
+    assert np.abs(small[:, 20] - (np.arange(20) + 0.5) * 12.8).max() < 2
+
+
 def test_the_document_is_read_back_and_another_version_refused() -> None:
     assert Transform.from_document(WIDE.document()) == WIDE
-    with pytest.raises(ContractError, match="transform must be natix-eval version 1, got 'natix-eval' version 2"):
-        Transform.from_document({**WIDE.document(), "version": 2})
+    with pytest.raises(ContractError, match="transform must be natix-eval version 2, got 'natix-eval' version 1"):
+        Transform.from_document({**WIDE.document(), "version": 1})
     with pytest.raises(ContractError, match="malformed"):
         Transform.from_document({**WIDE.document(), "surplus": 1})

@@ -5,6 +5,7 @@ other pictures than were meant. An array of several pictures is refused for the 
 """
 
 import os
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from threading import Lock
@@ -18,25 +19,27 @@ from natix_lib.data.decode import MAX_PIXELS, decode, decode_file
 from natix_lib.errors import DataError
 from natix_lib.transform import require_shape, upright_rgb
 
+Opener = Callable[[int], Image.Image]  # opens a picture, upright RGB, of which a shorter side of that is enough
 Picture = str | PathLike[str] | bytes | NDArray[np.uint8] | Image.Image
 KINDS = (str, PathLike, bytes, np.ndarray, Image.Image)
 _LOADING = Lock()  # one Pillow image may be handed over twice, and is not to be read by two threads
 
 
-def open_picture(picture: Picture) -> Image.Image:
+def open_picture(picture: Picture, shorter_side: int) -> Image.Image:
     """An upright RGB image that a transform takes.
 
     Args:
         picture: A path, or a file's bytes, of a format of `data.decode`; an array uint8 (H, W, 3), RGB, or (H, W),
             grey; or a Pillow image of any mode.
+        shorter_side: As `data.decode.decode` takes it, pixels.
 
     Raises:
         DataError: With the reason alone.
     """
     if isinstance(picture, str | PathLike):
-        return decode_file(Path(os.fsdecode(picture)))
+        return decode_file(Path(os.fsdecode(picture)), shorter_side)
     if isinstance(picture, bytes):
-        return decode(picture, MAX_PIXELS)
+        return decode(picture, MAX_PIXELS, shorter_side)
     image = _of_array(picture) if isinstance(picture, np.ndarray) else picture
     if not isinstance(image, Image.Image):
         raise DataError(f"a picture must be a path, bytes, an array or a Pillow image, it is a {type(image).__name__}")

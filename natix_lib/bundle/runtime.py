@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from natix_lib.bundle.ahead import ahead
 from natix_lib.bundle.contents import Documents, read_bundle, read_golden
-from natix_lib.bundle.pictures import KINDS, Picture, open_picture
+from natix_lib.bundle.pictures import KINDS, Opener, Picture, open_picture
 from natix_lib.bundle.session import INPUT, open_session
 from natix_lib.cpus import cpu_threads
+from natix_lib.data.ahead import ahead
 from natix_lib.decisions import Policy
 from natix_lib.decisions.promise import promise
 from natix_lib.errors import BundleError, DataError
@@ -160,12 +160,13 @@ class Bundle:
             predictions.append(result)
         return predictions[0] if one else predictions
 
-    def scored(self, images: Iterable[Callable[[], Image.Image]]) -> Generator[Prediction | DataError, None, None]:
+    def scored(self, images: Iterable[Opener]) -> Generator[Prediction | DataError, None, None]:
         """Score images as they come, in order; memory does not grow with their number.
 
         Args:
-            images: Functions that open an image, upright RGB, or raise DataError. They are called in threads, as many
-                as `cpu_threads` says, a little ahead of the model.
+            images: Functions that open an image, upright RGB, or raise DataError; each is told the shorter side that
+                is enough, as `data.decode.decode` is. They are called in threads, as many as `cpu_threads` says, a
+                little ahead of the model.
 
         Returns:
             Of each image its prediction, or the error with which it could not be opened.
@@ -179,12 +180,12 @@ class Bundle:
             for row in batch:
                 yield row if isinstance(row, DataError) else next(predictions)
 
-    def _batches(self, images: Iterable[Callable[[], Image.Image]]) -> Iterator[list[NDArray[np.float32] | DataError]]:
+    def _batches(self, images: Iterable[Opener]) -> Iterator[list[NDArray[np.float32] | DataError]]:
         """Logits (C,) of each image, or why there are none, BATCH images at a time."""
 
-        def views(open_one: Callable[[], Image.Image]) -> NDArray[np.float32] | DataError:
+        def views(open_one: Opener) -> NDArray[np.float32] | DataError:
             try:
-                return self.transform(open_one())
+                return self.transform(open_one(self.transform.resize_shorter_side))
             except DataError as error:
                 return error
 
@@ -258,12 +259,12 @@ def largest_difference(values: NDArray[Any], expected: NDArray[Any]) -> float:
     return float(np.max(np.abs(values.astype(np.float64) - expected) / scale, initial=0.0))
 
 
-def _named(images: Iterable[Picture], only: bool = False) -> Iterator[Callable[[], Image.Image]]:
+def _named(images: Iterable[Picture], only: bool = False) -> Iterator[Opener]:
     """Functions that open images, with errors that say which."""
 
-    def open_named(name: str, image: Picture) -> Image.Image:
+    def open_named(name: str, image: Picture, shorter_side: int) -> Image.Image:
         try:
-            return open_picture(image)
+            return open_picture(image, shorter_side)
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
 

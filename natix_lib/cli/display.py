@@ -82,7 +82,7 @@ class RunDisplay:
         self.console = console
         self._steps = list(steps)
         self._began = time.monotonic()
-        self._ended: dict[str, float | None] = {}  # the seconds that the cache has saved; None for a step that worked
+        self._ended: list[tuple[str, float | None]] = []  # and the seconds that the cache has saved; None for work
         self._work: Work | None = None
         self._over = threading.Event()
         self._utf8 = console.encoding.startswith("utf")
@@ -142,7 +142,7 @@ class RunDisplay:
 
     def finished(self, step: str, cached: bool, seconds: float) -> None:
         """A step ended well, or stood in the cache and had taken `seconds` when it was made."""
-        self._ended[step] = seconds if cached else None
+        self._ended.append((step, seconds if cached else None))
         if cached:
             self._print(("cached  ", "cyan"), (f"{step:<11} ", ""), (f"{duration(seconds)} saved", "dim"))
             return
@@ -159,7 +159,7 @@ class RunDisplay:
 
     def summary(self) -> str:
         """How long the run took, and what the cache has saved."""
-        saved = [seconds for seconds in self._ended.values() if seconds is not None]
+        saved = [seconds for _, seconds in self._ended if seconds is not None]
         text = duration(time.monotonic() - self._began)
         if saved:
             text += f"; {len(saved)} of {len(self._ended)} steps from the cache, saving about {duration(sum(saved))}"
@@ -185,7 +185,8 @@ class RunDisplay:
     def _picture(self) -> Group:
         """The lines that are redrawn, none wider than the terminal."""
         columns, work = self._columns() - 1, self._work
-        waiting = [step for step in self._steps if step not in self._ended and not (work and step == work.step)]
+        begun = {step for step, _ in self._ended} | ({work.step} if work else set())
+        waiting = [step for step in self._steps if step not in begun]
         what = work.device if work else ""
         then = f"then {', '.join(waiting)}" if waiting else ""
         between = "checking what is kept" if waiting or not self._ended else "writing the output"

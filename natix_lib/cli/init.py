@@ -39,7 +39,10 @@ def place_of(text: str) -> str:
 
 def init(
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="Folder or gs://bucket/prefix of labelled images.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="DATA", help="Folder, archive or gs://bucket/prefix of labelled images.", show_default=False
+        ),
     ],
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="Config to write; must not exist.")

@@ -25,9 +25,10 @@ import typer
 from PIL import Image
 
 from natix_lib import grammar, storage
-from natix_lib.bundle.ahead import ahead
+from natix_lib.bundle.pictures import Opener
 from natix_lib.cli.extras import is_here, missing, require
 from natix_lib.config import Columns
+from natix_lib.data.ahead import ahead
 from natix_lib.data.decode import MAX_PIXELS, decode, decode_file, file_bytes
 from natix_lib.data.listing import IMAGE_SUFFIXES, is_hidden, list_folder
 from natix_lib.data.rows import cell, readable
@@ -42,10 +43,10 @@ FETCHES = 16  # objects fetched at once, and waiting to be decoded: a few satura
 
 @dataclass(frozen=True)
 class NamedImage:
-    """An image by its name, for a row, and how it is opened: upright RGB, or DataError with the reason alone."""
+    """An image by its name, for a row, and how it is opened, or DataError with the reason alone."""
 
     name: str
-    open: Callable[[], Image.Image]
+    open: Opener
 
 
 @dataclass(frozen=True)
@@ -101,15 +102,15 @@ def _image(name: str) -> NamedImage:
     return NamedImage(name, partial(_open, name))
 
 
-def _open(name: str) -> Image.Image:
+def _open(name: str, shorter_side: int) -> Image.Image:
     if storage.is_remote(name):
         if not is_here("google.cloud.storage"):  # of a list, whose other images have their rows
             raise DataError(str(missing("google.cloud.storage")))
         with TemporaryDirectory(prefix="natix-") as folder:
             path = Path(folder) / "image"
-            return _opener(path, lambda _: storage.fetch_file(name, folder).rename(path))()
+            return _opener(path, lambda _: storage.fetch_file(name, folder).rename(path))(shorter_side)
     try:
-        return decode_file(name)
+        return decode_file(name, shorter_side)
     except DataError:
         if not _mode(name):
             _require_place(name)
@@ -147,6 +148,8 @@ def _of_manifest(path: Path) -> NamedImages:
     if path.name.lower().endswith(".parquet"):
         require("pyarrow")
     table = read_table(path.parent, Path(path.name), Columns())
+    if table.warning:
+        typer.echo(f"{WARNING}{table.warning}", err=True)
     column = as_written(table.name, table.header, Columns()).image
     if column not in table.header:
         raise DataError(f"{path} has no column {column!r}; it has {', '.join(table.header[:12]) or 'none'}")
@@ -202,10 +205,10 @@ def _fetched(files: list[tuple[str, Callable[[Path], None]]]) -> Iterator[NamedI
         yield from ahead(content, enumerate(files), FETCHES, FETCHES)
 
 
-def _opener(path: Path, fetch: Callable[[Path], object]) -> Callable[[], Image.Image]:
+def _opener(path: Path, fetch: Callable[[Path], object]) -> Opener:
     """Fetch a file; what opens it from memory, or raises why it cannot be."""
 
-    def refuse(reason: str) -> Image.Image:
+    def refuse(reason: str, _: int) -> Image.Image:
         raise DataError(reason)
 
     try:

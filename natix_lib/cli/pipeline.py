@@ -87,7 +87,7 @@ def _run_pipeline(load: Callable[[], "Config"], output: Path, cache: Path | None
             from natix_pipelines.training import steps_of
 
             settings = load()
-            steps = steps_of(settings.model.init_from_explora)
+            steps = steps_of(settings.model.init_from_explora, settings.data.shards)
             with RunDisplay(Console(file=sys.stderr), steps) as display:
                 local.run(settings, output, cache, display)
     except SystemExit:

@@ -2,7 +2,7 @@
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -14,8 +14,7 @@ from natix_lib.errors import DataError
 from natix_lib.stopping import stoppable
 
 if TYPE_CHECKING:
-    from PIL import Image
-
+    from natix_lib.bundle.pictures import Opener
     from natix_lib.bundle.runtime import Bundle
     from natix_lib.cli.named_images import NamedImage
     from natix_lib.cli.rate import Rate
@@ -108,7 +107,7 @@ def _rows(bundle: "Bundle", images: "Iterable[NamedImage]", tally: Tally, rate: 
 
     names: deque[str] = deque()  # of the images that were taken ahead of the model
 
-    def opened() -> "Iterator[Callable[[], Image.Image]]":
+    def opened() -> "Iterator[Opener]":
         for image in images:
             names.append(image.name)
             yield image.open

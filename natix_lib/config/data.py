@@ -63,17 +63,18 @@ class Columns(Section):
 class DataSource(Section):
     """What ingest reads."""
 
-    data_root: Place = Field(description="Folder or gs://bucket/prefix that holds the images.")
-    format: Literal["auto", "manifest", "parquet", "folder"] = default(
+    data_root: Place = Field(description="Folder or gs://bucket/prefix that holds the images, or one zip or tar of it.")
+    format: Literal["auto", "manifest", "parquet", "arrow", "webdataset", "folder"] = default(
         "auto",
-        "Layout of the images: a table that lists them, Parquet files that hold them, or a folder for each class; "
-        "auto looks, and refuses a layout that can be read in two ways.",
+        "Layout of the images: a table that lists them, Parquet files or Arrow files of datasets' save_to_disk that "
+        "hold them, tar shards of WebDataset, or a folder for each class; auto looks, and refuses a layout that can be "
+        "read in two ways.",
         source="choice: what is there decides",
     )
     manifest: str = default(
         "",
         'Table that lists the images, a file below data_root; "" finds manifest.csv and its like, metadata.csv, or the '
-        "one table beside the images.",
+        "table beside the images, of which there may be one for each split role.",
         source="choice: what is there decides",
     )
     columns: Columns = Columns()
@@ -152,4 +153,11 @@ class DataSource(Section):
 class Data(DataSource):
     """Where the images are and how they are fed."""
 
+    shards: Annotated[int, Field(ge=1, le=90)] = default(
+        1,
+        "Shards that the images are ingested in, each by a task of its own; the result is the same for any number. It "
+        "shapes the pipeline's graph, so it is compiled in and no parameter of a run.",
+        unit="shards",
+        source="choice: one pod is enough for some ten thousand images; Vertex gives a task at most 100 artifacts",
+    )
     dataloader: Dataloader = Dataloader()

@@ -37,6 +37,7 @@ FORM = {  # the parameter to the keys that it sets
     "num_gpus": ("hardware.num_gpus",),
     "seed": ("split.seed", "explora.seed", "training.seed", "evaluate.seed"),
 }
+COMPILED = "data.shards"  # shapes the graph, so no run of it can change it
 FORM_SECTIONS = tuple(name for name in SECTIONS if name != "hardware")  # what is asked of a cluster is compiled in
 TEXTS = ("num_gpus", "seed")  # numbers that may be 0
 SEED = "Seed of the run: of {} where the section does not name a seed of its own."
@@ -58,6 +59,7 @@ def form(config: Config) -> JsonDict:
         for holder, key in holders:
             if holder[key] == parameters[name]:
                 del holder[key]
+    del values["data"]["shards"]
     parameters |= {name: str(parameters[name]) for name in TEXTS}
     return parameters | {name: values[name] for name in FORM_SECTIONS}
 
@@ -66,7 +68,7 @@ def sections(parameters: Mapping[str, Any]) -> JsonDict:
     """The sections of a config out of the parameters of a run; nothing is checked but that they do not contradict.
 
     Raises:
-        ConfigError: If a section gives a key of `FORM` another value than its parameter.
+        ConfigError: If a section gives a key of `FORM` another value than its parameter, or what is compiled in.
     """
     values = {name: copy.deepcopy(parameters[name]) for name in FORM_SECTIONS}
     clashes = []
@@ -76,6 +78,10 @@ def sections(parameters: Mapping[str, Any]) -> JsonDict:
             given = holder.setdefault(key, parameters[name])
             if len(keys) == 1 and given != parameters[name]:
                 clashes.append(f"the parameter {name} is {shown(parameters[name])} but {path} is {shown(given)}")
+    if "shards" in _holder(values, COMPILED):
+        raise ConfigError(
+            f"config: {COMPILED} is compiled into the pipeline: leave it out, or compile with another one"
+        )
     if clashes:
         raise ConfigError(f"config: {'; '.join(clashes)}: change the parameter and leave the key out of its section")
     return values

@@ -6,6 +6,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model
 
 from natix_lib.config.key import OpenFraction, default
 from natix_lib.config.section import Section
+from natix_lib.grammar import Place
 
 ROLE_RATIO_NAMES = ("train", "val_select", "val_calib", "test")
 SHARES = "choice: most images train, and VAL_CALIB holds what a certificate needs, some 150 accepted at a risk of 0.02"
@@ -45,6 +46,12 @@ class Split(Section):
         "Images of every class that every role must have; synthetic ones do not count in VAL_CALIB and TEST.",
         unit="images",
         source="choice: a role without a class can say nothing about it",
+    )
+    previous: Place = default(
+        "",
+        "Earlier division whose images keep their roles, so that only new groups are placed and none leaves TEST: a "
+        'splits.json, a run\'s folder or a bundle, local or in a bucket; "" divides anew.',
+        source="choice: an earlier division must be named by who owns it",
     )
     use_given: bool = default(
         True,

@@ -45,7 +45,8 @@ def set_schema(class_names: Sequence[str], tag_names: Sequence[str]) -> Any:
 class ShardWriter:
     """Writes record batches to shards; `close` gives them their final names.
 
-    Rows are gathered to batches of `BATCH_ROWS`, so that small additions make no small batches.
+    Rows are gathered to batches of exactly `BATCH_ROWS`, the last one apart, so that the bytes are the same however the
+    rows come: one by one, or in the batches of any number of shards of ingest.
     """
 
     def __init__(self, folder: Path, arrow_schema: Any, shard_bytes: int = SHARD_BYTES) -> None:
@@ -61,7 +62,7 @@ class ShardWriter:
         self._waiting.append(batch)
         self._rows += batch.num_rows
         if self._rows >= BATCH_ROWS:
-            self._flush()
+            self._flush(self._rows - self._rows % BATCH_ROWS)
 
     def close(self) -> JsonDict:
         """Write what is left and name the shards data-00000-of-0000N.arrow.
@@ -69,7 +70,7 @@ class ShardWriter:
         Returns:
             The table of files, as `files.file_table` gives it.
         """
-        self._flush()
+        self._flush(self._rows)
         self._end_shard()
         table = {}
         for number, file in enumerate(self._written):
@@ -78,18 +79,19 @@ class ShardWriter:
             table[name] = {"sha256": file.digest.hexdigest(), "bytes": file.size}
         return table
 
-    def _flush(self) -> None:
-        if not self._rows:
-            return
-        if self._stream is None:
-            file = _HashedFile(self.folder / f".{len(self._written):05d}.part")
-            self._written.append(file)
-            self._stream = pa.ipc.new_stream(pa.PythonFile(file, "w"), self.schema)
-        for batch in pa.Table.from_batches(self._waiting, schema=self.schema).combine_chunks().to_batches():
+    def _flush(self, rows: int) -> None:
+        """Write the first `rows` of those that wait."""
+        waiting = pa.Table.from_batches(self._waiting, schema=self.schema)
+        for start in range(0, rows, BATCH_ROWS):
+            if self._stream is None:
+                file = _HashedFile(self.folder / f".{len(self._written):05d}.part")
+                self._written.append(file)
+                self._stream = pa.ipc.new_stream(pa.PythonFile(file, "w"), self.schema)
+            (batch,) = waiting.slice(start, min(BATCH_ROWS, rows - start)).combine_chunks().to_batches()
             self._stream.write_batch(batch)
-        self._waiting, self._rows = [], 0
-        if self._written[-1].size >= self.shard_bytes:
-            self._end_shard()
+            if self._written[-1].size >= self.shard_bytes:
+                self._end_shard()
+        self._waiting, self._rows = waiting.slice(rows).to_batches(), self._rows - rows
 
     def _end_shard(self) -> None:
         if self._stream is not None:

@@ -31,7 +31,7 @@ def without_contradicting(source: Source, data: DataSource) -> Source:
     )
 
 
-def contradicting(source: Source, data: DataSource) -> tuple[JsonDict, list[str]]:
+def contradicted(source: Source, data: DataSource) -> tuple[JsonDict, list[str]]:
     """The rows whose text contradicts their class: their number and the first of them, and a line where there are any.
 
     Returns:

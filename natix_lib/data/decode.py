@@ -5,9 +5,15 @@ WebP, BMP, GIF, TIFF, and AVIF where this Pillow has it. They are what cameras, 
 other plugin of Pillow is run: ICO and ICNS decode before anyone can look at their size, EPS is a program, and FITS,
 PSD and forty more are no street photographs. Only the first picture of a file is decoded.
 
-Limits are checked before pixels: sides, shape, pixels, what a format takes of memory for a pixel, scans of a JPEG,
-blocks of a TIFF. Pillow's own guard, `Image.MAX_IMAGE_PIXELS`, stays on beneath them. A picture whose header asks for
-more than a street photograph needs is refused with the limit and its value; no file may take a gigabyte.
+Who needs no more than some shorter side says so. A JPEG is then decoded at a half, quarter or eighth of its size, as
+far as twice the wanted side is left: libjpeg leaves out frequencies that the transform would average away. That is part
+of the transform, so ingest, predict and serve all say it. Other decoders were measured and left: they are no faster
+than Pillow's at the same pixels (docs/performance.md), and each would need limits of its own.
+
+Limits are checked before pixels, against the size that the header tells: sides, shape, pixels, what a format takes of
+memory for a pixel, scans of a JPEG, blocks of a TIFF. Pillow's own guard, `Image.MAX_IMAGE_PIXELS`, stays on beneath
+them. A picture whose header asks for more than a street photograph needs is refused with the limit and its value; no
+file may take a gigabyte.
 
 Broken EXIF says nothing about the pixels, so it is ignored. Files that Pillow reads wrongly without saying so are
 refused; they are the rows of `_tiff_reason`.
@@ -24,7 +30,7 @@ from typing import TypeVar
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError, features
 
 from natix_lib.errors import DataError
-from natix_lib.transform import orientation, require_shape, upright_rgb
+from natix_lib.transform import KEPT, orientation, require_shape, upright_rgb
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", *(("AVIF",) if features.check("avif") else ()))
 SIGNATURES = {  # what other files begin with, to call them by their name
@@ -59,6 +65,8 @@ PER_COPY = 4  # more, each, to turn an image and to lay another mode on RGB
 TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate")
 TIFF_SUBDIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo, ExifTags.IFD.Interop, ExifTags.Base.SubIFDs)
 BMP_RUNS = (1, 2)  # BI_RLE8 and BI_RLE4, which Pillow decodes in Python, a byte at a time
+SCALES = (8, 4, 2)  # of libjpeg's that Pillow offers
+JPEG_START = b"\xff\xd8\xff"
 JPEG_MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # without stuffed zeros, restarts and padding
 JPEG_END, JPEG_SCAN = 0xD9, 0xDA
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
@@ -66,25 +74,25 @@ TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 T = TypeVar("T")
 
 
-def open_image(path: str | Path) -> Image.Image:
-    """A decoded image file.
+def open_image(path: str | Path, shorter_side: int | None = None) -> Image.Image:
+    """A decoded image file; `shorter_side` as `decode` takes it.
 
     Raises:
         DataError: With the path and the reason of `decode_file`.
     """
     try:
-        return decode_file(path)
+        return decode_file(path, shorter_side)
     except DataError as error:
         raise DataError(f"image {path}: {error}") from error
 
 
-def decode_file(path: str | Path) -> Image.Image:
+def decode_file(path: str | Path, shorter_side: int | None = None) -> Image.Image:
     """Decode the first picture of a file as `decode` does, at most MAX_PIXELS.
 
     Raises:
         DataError: With the reason alone, of `file_bytes` or of `decode`.
     """
-    return decode(file_bytes(path), MAX_PIXELS)
+    return decode(file_bytes(path), MAX_PIXELS, shorter_side)
 
 
 def file_bytes(path: str | Path) -> bytes:
@@ -104,22 +112,27 @@ def file_bytes(path: str | Path) -> bytes:
         raise DataError(getattr(error, "strerror", None) or str(error)) from error
 
 
-def decode(content: bytes, max_pixels: int) -> Image.Image:
-    """Decode the first picture of a file wholly, its cost checked first.
+def decode(content: bytes, max_pixels: int, shorter_side: int | None = None) -> Image.Image:
+    """Decode the first picture of a file to its end, its cost checked first.
 
     Args:
         content: The file's bytes.
         max_pixels: Refuse pictures with more; beyond MAX_PIXELS Pillow's own guard refuses.
+        shorter_side: Pixels to which the shorter side will be reduced: a JPEG may come at an eighth, quarter or half of
+            its size, where that divides both sides and leaves the shorter one at least KEPT times that. None decodes
+            all pixels.
 
     Returns:
-        An upright RGB image. Its `format` is "JPEG" when the file is a JPEG whose pixels are just these, None when
-        another mode or an orientation was left behind.
+        An upright RGB image. Its `format` is "JPEG" when the file is a JPEG whose pixels are just these, or these
+        reduced; None when another mode or an orientation was left behind.
 
     Raises:
         DataError: With the reason alone.
     """
 
     def wholly(image: ImageFile.ImageFile) -> Image.Image:
+        if shorter_side is not None:
+            _reduce(image, KEPT * shorter_side)
         image.load()
         _check_pixels(image)
         return upright_rgb(image)
@@ -156,8 +169,9 @@ def _checked(content: bytes, max_pixels: int, read: Callable[[ImageFile.ImageFil
     # What Pillow warns of is decided here. `catch_warnings` would do so for this call, but not among threads.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
+        scans = _count_scans(content) if content.startswith(JPEG_START) else 0
         image = _open(content)
-        _check_cost(image, content, max_pixels)
+        _check_cost(image, scans, max_pixels)
         return read(image)
     except DataError:
         raise
@@ -175,8 +189,6 @@ def _checked(content: bytes, max_pixels: int, read: Callable[[ImageFile.ImageFil
 
 
 def _open(content: bytes) -> ImageFile.ImageFile:
-    if content.startswith(b"\xff\xd8\xff"):
-        _count_scans(content)
     try:
         return Image.open(io.BytesIO(content), formats=FORMATS)
     except (UnidentifiedImageError, ValueError):
@@ -186,7 +198,7 @@ def _open(content: bytes) -> ImageFile.ImageFile:
         return Image.open(io.BytesIO(content.replace(b"Exif", b"none")), formats=FORMATS)
 
 
-def _check_cost(image: ImageFile.ImageFile, content: bytes, max_pixels: int) -> None:
+def _check_cost(image: ImageFile.ImageFile, scans: int, max_pixels: int) -> None:
     width, height = image.size
     if max(width, height) > MAX_SIDE:
         raise DataError(f"{width} x {height} pixels: a side may have at most {MAX_SIDE}")
@@ -195,7 +207,6 @@ def _check_cost(image: ImageFile.ImageFile, content: bytes, max_pixels: int) -> 
     require_shape(width, height)
     per_pixel = PER_PIXEL.get(image.format or "", 4)
     if image.format in ("JPEG", "MPO"):
-        scans = _count_scans(content)
         if scans * width * height > MAX_SCANNED:
             raise DataError(
                 f"{scans} scans of {width} x {height} pixels are more than {MAX_SCANNED} pixels in all scans"
@@ -216,6 +227,19 @@ def _check_cost(image: ImageFile.ImageFile, content: bytes, max_pixels: int) -> 
     elif image.format == "BMP" and image.info["compression"] in BMP_RUNS:
         raise DataError("a BMP compressed by runs is not read: save it as PNG")
     _require_memory(image, per_pixel)
+
+
+def _reduce(image: ImageFile.ImageFile, least: int) -> None:
+    """Have a JPEG decoded at the smallest scale that keeps its shorter side at `least` pixels or more.
+
+    Only at one that divides both sides: else the last column is a part of a pixel, the picture is stretched to it, and
+    small ones are 1 to 3 grey levels away.
+    """
+    width, height = image.size
+    for scale in SCALES:
+        if min(width, height) >= scale * least and not width % scale and not height % scale:
+            image.draft(None, (width // scale, height // scale))  # does nothing to other formats
+            return
 
 
 def _require_memory(image: Image.Image, per_pixel: int) -> None:

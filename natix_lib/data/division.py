@@ -1,6 +1,7 @@
 """Columns of a data set -> who is in which split: whole groups, every class in every role, given splits kept.
 
-Rows are taken by rising id, so that neither their order nor the shards' tells in anything. Synthetic images are left
+Rows are taken by rising id, so that neither their order nor the shards' tells in anything, and groups by the smallest
+pixel hash in them, so that neither the names nor the layout tells in who goes where. Synthetic images are left
 out of VAL_CALIB and TEST: what is fitted and reported there must hold for images as cameras take them. They are left
 out, rather than their whole groups kept in TRAIN, because a set with synthetic children of every photograph would have
 no group left for TEST. They still hold their group together.
@@ -20,9 +21,13 @@ from natix_lib.arrays import Bools, Ints
 from natix_lib.config import ROLE_RATIO_NAMES, Split
 from natix_lib.contracts import ROLES
 from natix_lib.data.duplicates import Crossing, near_duplicates, near_duplicates_across
+from natix_lib.data.fingerprint import smallest_of
+from natix_lib.data.given import given_roles, of_group, refuse_leak
 from natix_lib.data.groups import Links, joined_by_all, same_source, same_value
 from natix_lib.data.partition import REAL_ONLY, Groups, assign
 from natix_lib.data.places import within_metres
+from natix_lib.data.previous import NONE, REASON, Kept, Previous, keep_roles
+from natix_lib.documents import PIXEL_DIGITS
 from natix_lib.errors import DataError
 from natix_lib.files import JsonDict
 
@@ -86,6 +91,7 @@ class Division:
 
     Attributes:
         ids: Id of each image, no two alike, (n,).
+        pixels: SHA-256 of each image's pixels, (n,).
         labels: Class number of each image, (n,).
         class_names: Name of each class number, (C,).
         synthetic: Which images no camera took, (n,).
@@ -96,10 +102,13 @@ class Division:
         largest: The largest group.
         given: Index into `contracts.ROLES` that the data owner gave each image, -1 for none, (n,).
         across: Near-duplicates in two different given splits.
+        left_out: Why an image is in no role, by its id: "synthetic", or `previous.REASON`.
+        kept: What an earlier division says of the images; None where none was named.
         warnings: What a reader must know of the division, sentences.
     """
 
     ids: list[str]
+    pixels: list[str]
     labels: Ints
     class_names: list[str]
     synthetic: Bools
@@ -110,21 +119,19 @@ class Division:
     largest: LargestGroup
     given: Ints
     across: Crossing
+    left_out: dict[str, str]
+    kept: Kept | None
     warnings: list[str]
 
     @property
     def group_count(self) -> int:
         return len(np.unique(self.groups))
 
-    @property
-    def left_out(self) -> list[str]:
-        """The ids of the images in no role: synthetic ones of groups in `partition.REAL_ONLY`."""
-        return [self.ids[row] for row in np.flatnonzero(self.roles < 0)]
-
     def document(self) -> JsonDict:
         """Everything that splits.json tells of it."""
         members = {role: np.flatnonzero(self.roles == number) for number, role in enumerate(ROLES)}
-        photographs = np.count_nonzero(~self.synthetic)
+        photographs = np.count_nonzero(~self.synthetic & (self.roles >= 0))
+        kept_out = np.flatnonzero([self.left_out.get(name) == REASON for name in self.ids])
         return {
             "class_names": self.class_names,
             "roles": {role: [self.ids[row] for row in rows] for role, rows in members.items()},
@@ -137,7 +144,12 @@ class Division:
                 "achieved": {role: int((~self.synthetic[rows]).sum()) / photographs for role, rows in members.items()},
             },
             "groups": {name: self.ids[first] for name, first in zip(self.ids, self.groups.tolist(), strict=True)},
-            "left_out": dict.fromkeys(self.left_out, "synthetic"),
+            "left_out": self.left_out,
+            "pixels": {
+                role: "".join(self.pixels[row][:PIXEL_DIGITS] for row in rows)
+                for role, rows in (members | {REASON: kept_out}).items()
+            },
+            "previous": None if self.kept is None else self.kept.document(),
             "links": {rule: len(links.rows) for rule, links in self.rules.items()},
             "largest_group": asdict(self.largest),
             "near_duplicates_across_given_splits": self.across.count,
@@ -150,24 +162,28 @@ class Division:
         }
 
 
-def divide(columns: Mapping[str, Sequence[Any]], class_names: list[str], settings: Split) -> Division:
+def divide(
+    columns: Mapping[str, Sequence[Any]], class_names: list[str], settings: Split, previous: Previous | None = None
+) -> Division:
     """Divide images into TRAIN, VAL_SELECT, VAL_CALIB and TEST.
 
     Args:
         columns: The columns named by COLUMNS, each (n,), in any order of rows.
         class_names: Name of each class number.
         settings: Ratios, seed, and what makes images one group.
+        previous: An earlier division, whose images keep their roles.
 
     Returns:
         The division, its rows by rising id.
 
     Raises:
-        DataError: If a group crosses given splits, or a role cannot hold every class.
+        DataError: If a group crosses given splits, a role cannot hold every class, or `previous` is of other images or
+            contradicts given splits.
     """
     order = sorted(range(len(columns["id"])), key=columns["id"].__getitem__)
     sorted_columns = {name: [columns[name][row] for row in order] for name in COLUMNS}
     ids, hashes = sorted_columns["id"], sorted_columns["phash"]
-    given = _given_roles(sorted_columns["given_split"], settings.use_given)
+    given = given_roles(sorted_columns["given_split"], settings.use_given)
     rules = {
         "group": Links(same_value(sorted_columns["group"]), lambda row: str(sorted_columns["group"][row])),
         "source_id": Links(
@@ -184,29 +200,42 @@ def divide(columns: Mapping[str, Sequence[Any]], class_names: list[str], setting
         "same_pixels": Links(same_value(sorted_columns["sha256"]), lambda row: "equal pixels"),
     }
     for rule, links in rules.items():
-        _refuse_leak(rule, links.smallest, given, ids)
+        refuse_leak(rule, links.smallest, given, ids)
     bits = settings.near_duplicate_bits
     rules[NEAR] = Links(_near_within_splits(hashes, given, bits), lambda row: f"at most {bits} of 64 bits differ")
     across = near_duplicates_across(hashes, given, settings.near_duplicate_bits, MOST_PAIRS)
     smallest = joined_by_all([links.to for links in rules.values()])
-    _refuse_leak("all rules together", smallest, given, ids)
+    refuse_leak("all rules together", smallest, given, ids)
     largest = _largest(smallest, rules, ids)
     labels = np.array(sorted_columns["label"], dtype=np.int64)
     synthetic = np.array([bool(value) for value in sorted_columns["is_synthetic"]])
     target = np.array([getattr(settings.ratios, name) for name in ROLE_RATIO_NAMES])
-    groups, group = _groups(smallest, labels, synthetic, given, ids, len(class_names))
+    pixels = sorted_columns["sha256"]
+    kept = None if previous is None else keep_roles(previous, ids, pixels, smallest, given)
+    usable = np.ones(len(ids), dtype=bool) if kept is None else ~kept.left_out
+    fixed = np.full(len(ids), NONE) if kept is None else kept.roles
+    first, group = np.unique(smallest, return_inverse=True)
+    counts = np.zeros((2, len(first), len(class_names)), dtype=np.int64)
+    np.add.at(counts, (synthetic[usable].astype(np.int64), group[usable], labels[usable]), 1)
+    names = smallest_of(pixels, smallest)
+    groups = Groups(
+        [names[row] for row in first.tolist()], counts[0], counts[1], of_group(given, group), of_group(fixed, group)
+    )
     try:
         roles = assign(groups, target, settings.min_per_class, settings.seed, class_names)[group]
     except DataError as error:
-        raise DataError(f"{error}; {largest}" if largest.share > GIANT else str(error)) from error
-    left_out = synthetic & np.isin(roles, [ROLES.index(role) for role in REAL_ONLY])
-    roles[left_out] = -1
+        fixes = "" if kept is None else f"; split.previous keeps {kept.images} images where they are"
+        raise DataError(f"{error}{fixes}" + (f"; {largest}" if largest.share > GIANT else "")) from error
+    kept_out = synthetic & np.isin(roles, [ROLES.index(role) for role in REAL_ONLY])
+    roles[kept_out | ~usable] = -1
+    left_out = {ids[row]: "synthetic" if usable[row] else REASON for row in np.flatnonzero(kept_out | ~usable).tolist()}
     untold = sum(
         time is not None and drive is None
         for time, drive in zip(sorted_columns["captured_at"], sorted_columns["group"], strict=True)
     )
     return Division(
         ids=ids,
+        pixels=pixels,
         labels=labels,
         class_names=class_names,
         synthetic=synthetic,
@@ -217,14 +246,15 @@ def divide(columns: Mapping[str, Sequence[Any]], class_names: list[str], setting
         largest=largest,
         given=given,
         across=across,
-        warnings=_warnings(across, settings.near_duplicate_bits, largest, untold, int(left_out.sum())),
+        left_out=left_out,
+        kept=kept,
+        warnings=[
+            *_warnings(
+                across, settings.near_duplicate_bits, largest, untold, list(left_out.values()).count("synthetic")
+            ),
+            *(kept.warnings if kept else []),
+        ],
     )
-
-
-def _given_roles(given_split: Sequence[Any], use_given: bool) -> Ints:
-    """The role number that the source gave each image, -1 for none, (n,)."""
-    numbers: dict[Any, int] = {role: number for number, role in enumerate(ROLES)}
-    return np.array([numbers.get(role, -1) if use_given else -1 for role in given_split], dtype=np.int64)
 
 
 def _near_within_splits(hashes: list[int | None], given: Ints, bits: int) -> Ints:
@@ -236,23 +266,6 @@ def _near_within_splits(hashes: list[int | None], given: Ints, bits: int) -> Int
         part[rows] = rows[near_duplicates([hashes[row] for row in rows], bits)]
         parts.append(part)
     return joined_by_all(parts)
-
-
-def _refuse_leak(rule: str, smallest: Ints, given: Ints, ids: list[str]) -> None:
-    """Refuse images of two given splits that a rule joins, also by a chain through images of none."""
-    known = np.flatnonzero(given >= 0)
-    low, high = np.full(len(ids), len(ROLES)), np.full(len(ids), -1)
-    np.minimum.at(low, smallest[known], given[known])
-    np.maximum.at(high, smallest[known], given[known])
-    mixed = np.flatnonzero(low < high)
-    if len(mixed):
-        members = known[smallest[known] == mixed[0]]
-        a, b = members[0], members[given[members] != given[members[0]]][0]
-        raise DataError(
-            f"given splits leak: {len(mixed)} groups of images joined by {rule} lie in two splits, the first holds "
-            f"{ids[a]} ({ROLES[given[a]]}) and {ids[b]} ({ROLES[given[b]]}); "
-            "mend the split column or set split.use_given: false"
-        )
 
 
 def _largest(smallest: Ints, rules: Mapping[str, Links], ids: list[str]) -> LargestGroup:
@@ -292,15 +305,3 @@ def _warnings(across: Crossing, bits: int, largest: LargestGroup, untold: int, l
     if left_out:
         result.append(f"{left_out} synthetic images of groups in {' and '.join(REAL_ONLY)} are in no split.")
     return result
-
-
-def _groups(
-    smallest: Ints, labels: Ints, synthetic: Bools, given: Ints, ids: list[str], classes: int
-) -> tuple[Groups, Ints]:
-    """The groups to assign, and the number of each image's group among them, (n,)."""
-    first, group = np.unique(smallest, return_inverse=True)
-    counts = np.zeros((2, len(first), classes), dtype=np.int64)
-    np.add.at(counts, (synthetic.astype(np.int64), group, labels), 1)
-    given_group = np.full(len(first), -1, dtype=np.int64)
-    np.maximum.at(given_group, group, given)
-    return Groups([ids[row] for row in first], counts[0], counts[1], given_group), group

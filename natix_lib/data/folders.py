@@ -2,7 +2,8 @@
 
 Folder names are all that says what such a set means, so a layout that allows two readings is refused with what was
 seen: split roles beside other folders, images at two depths, folder names that repeat below several folders, one folder
-alone, folders called `images` or `docs`. `data.class_names` decides: with it, the folders of these names are the
+alone, folders called `images` or `docs`. Folders of split roles may lie above those of classes, or below all of them.
+`data.class_names` decides: with it, the folders of these names are the
 classes at any depth, with split roles above or below them, and images in no such folder are left out and said.
 """
 
@@ -93,7 +94,10 @@ def read_folders(listing: Listing, class_names: Sequence[str]) -> Source:
     def contents() -> Iterator[bytes | DataError]:
         return (read_file(file(number)) for number in range(len(rows)))
 
-    layout = "in a folder for each class" + (", below folders of splits" if any(image.role for image in placed) else "")
+    roles = {role_of_name(image.path.parts[0]) is None for image in placed if image.role}
+    layout = "in a folder for each class" + (
+        f", {'above' if True in roles else 'below'} folders of splits" if roles else ""
+    )
     return Source(rows, contents, layout, file, warnings=warnings)
 
 
@@ -143,6 +147,8 @@ def _by_depth(listing: Listing) -> list[Placed]:
             + (f"beside {_counted(tops)}: " if tops else "so no folder names their class: ")
             + KEY
         )
+    if placed := _split_in_class(listing):
+        return placed
     roles = {top: role_of_name(top) for top in tops}
     others = Counter({top: count for top, count in tops.items() if not roles[top]})
     if others and len(others) < len(tops):
@@ -151,7 +157,7 @@ def _by_depth(listing: Listing) -> list[Placed]:
             f"{some(sorted(others))} none; move what is no image of the set away, or {KEY}"
         )
     level = 0 if others else 1
-    _refuse_lost_classes(listing, level)
+    _refuse_lost_classes(listing.files, images, level)
     for path in images:
         if len(path.parts) < level + 2:
             raise DataError(
@@ -160,6 +166,20 @@ def _by_depth(listing: Listing) -> list[Placed]:
             )
     _refuse_other_readings(images, level)
     return [Placed(path, path.parts[level], roles[path.parts[0]]) for path in images]
+
+
+def _split_in_class(listing: Listing) -> list[Placed]:
+    """Images in folders of split roles below those of classes; none where a folder is no such."""
+    tops = {path.parts[0] for path in listing.images}
+    if len(tops) < 2 or any(map(role_of_name, tops)):
+        return []
+    roles = [role_of_name(path.parts[1]) if len(path.parts) > 2 else None for path in listing.images]
+    if None in roles:
+        return []
+    without = [Path(path.parts[0], *path.parts[2:]) for path in listing.images]
+    _refuse_lost_classes(listing.files, listing.images, 0)
+    _refuse_other_readings(without, 0)
+    return [Placed(path, path.parts[0], role) for path, role in zip(listing.images, roles, strict=True)]
 
 
 def _without_image(listing: Listing, classes: set[str]) -> list[str]:
@@ -186,12 +206,12 @@ def _without_image(listing: Listing, classes: set[str]) -> list[str]:
     ]
 
 
-def _refuse_lost_classes(listing: Listing, level: int) -> None:
+def _refuse_lost_classes(files: Sequence[Path], images: Sequence[Path], level: int) -> None:
     """Refuse a class folder whose pictures are all of formats that are not read, or have no suffix or a longer one."""
-    classes = {path.parts[level] for path in listing.images if len(path.parts) > level + 1}
+    classes = {path.parts[level] for path in images if len(path.parts) > level + 1}
     lost = [
         path
-        for path in listing.files
+        for path in files
         if len(path.parts) > level + 1
         and path.parts[level] not in classes
         and (path.suffix.lower() in UNREAD_SUFFIXES or not path.suffix or path.suffix.lower().startswith(LONGER))

@@ -49,7 +49,8 @@ class Index:
         self.sha256 = sha256
         self.class_names: list[str] = document["class_names"]
         self.tag_names: list[str] = document["tag_names"]
-        self.fingerprint: str = document["fingerprint"]
+        self.fingerprint: str = document.get("fingerprint", "")  # a part has neither
+        self.content_fingerprint: str = document.get("content_fingerprint", "")
 
     def __len__(self) -> int:
         """Images."""
@@ -60,42 +61,53 @@ class Index:
         values: list[Any] = self._table.column(name).to_pylist()
         return values
 
-    def table(self, columns: Sequence[str]) -> Any:
-        """Some columns as an Arrow table."""
-        return self._table.select(list(columns))
+    def table(self, columns: Sequence[str] | None = None) -> Any:
+        """Some columns as an Arrow table; None gives all."""
+        return self._table if columns is None else self._table.select(list(columns))
 
 
-def write_index(path: str | Path, rows: Sequence[Mapping[str, Any]], tag_names: Sequence[str], body: JsonDict) -> str:
+def index_table(rows: Sequence[Mapping[str, Any]], tag_names: Sequence[str]) -> Any:
+    """The Arrow table of an index.
+
+    Args:
+        rows: The columns of each image, with `tags`, a dict.
+        tag_names: Names of the tags that a row has.
+    """
+    columns = dict(COLUMNS)
+    if tag_names:
+        columns["tags"] = pa.struct([(name, pa.string()) for name in tag_names])
+    return pa.Table.from_pylist(list(rows), schema=pa.schema(list(columns.items())))
+
+
+def write_index(path: str | Path, table: Any, tag_names: Sequence[str], body: JsonDict, artifact: str = "index") -> str:
     """Write an index, whole or not at all.
 
     Args:
         path: Path of the index's file.
-        rows: The columns of each image, with `tags`, a dict.
+        table: Its rows, as `index_table` gives them.
         tag_names: Names of the tags that a row has.
         body: What holds for all images.
+        artifact: What is written: "index", or "part" for the rows of one shard.
 
     Returns:
         The file's SHA-256.
     """
-    document = {**body, "artifact": "index", "schema_version": SCHEMA_VERSION, "tag_names": list(tag_names)}
-    check_document(document, "index", path)
-    columns = dict(COLUMNS)
-    if tag_names:
-        columns["tags"] = pa.struct([(name, pa.string()) for name in tag_names])
-    schema = pa.schema(list(columns.items()), metadata={METADATA: canonical_json(document)})
+    document = {**body, "artifact": artifact, "schema_version": SCHEMA_VERSION, "tag_names": list(tag_names)}
+    check_document(document, artifact, path)
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), sink)
+    pq.write_table(table.replace_schema_metadata({METADATA: canonical_json(document)}), sink)
     content = sink.getvalue().to_pybytes()
     write_bytes(path, content)
     return sha256_bytes(content)
 
 
-def read_index(path: str | Path, sha256: str | None = None) -> Index:
+def read_index(path: str | Path, sha256: str | None = None, artifact: str = "index") -> Index:
     """Read an index.
 
     Args:
         path: The file.
         sha256: The hash that it must have, of the images.json beside which it was written; None takes any.
+        artifact: What it must be: "index", or "part" for the rows of one shard.
 
     Raises:
         ContractError: If it is none, or of another hash, schema or shape.
@@ -116,7 +128,7 @@ def read_index(path: str | Path, sha256: str | None = None) -> Index:
     document = parse_json(metadata, f"the metadata of {path}")
     if not isinstance(document, dict):
         raise ContractError(f"the metadata of {path} must be a JSON object, got {type(document).__name__}")
-    check_document(document, "index", path)
+    check_document(document, artifact, path)
     if table.num_rows != document["rows"]:
         raise ContractError(f"index {path} has {table.num_rows} rows, its metadata says {document['rows']}")
     expected = [*COLUMNS, *(["tags"] if document["tag_names"] else [])]

@@ -1,13 +1,17 @@
-"""Hugging Face style Parquet: images as bytes, or in a record with bytes, beside their labels.
+"""Tables that hold their images as bytes, or in a record with bytes: Hugging Face's Parquet, and Arrow as it saves it.
 
 Part files may lie in a folder called x.parquet, as Spark writes it. All must mean the same: one type of label, and one
 list of class names where one is declared, because an index into another list is another class.
 """
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +19,7 @@ import pyarrow.parquet as pq
 
 from natix_lib.config import Columns
 from natix_lib.data.listing import NEAR_ROLE, Listing, refuse_copies, role_of_file
-from natix_lib.data.parquet_tables import is_plain, read_records, read_schema
+from natix_lib.data.parquet_tables import is_plain, read_schema
 from natix_lib.data.rows import Row, Source, readable, row_of, some
 from natix_lib.data.tables import (
     as_written,
@@ -27,12 +31,42 @@ from natix_lib.data.tables import (
 )
 from natix_lib.errors import DataError
 
-T = TypeVar("T")
+ROWS, IMAGES = 65_536, 64  # rows at once of facts, and of images
 NO_LABEL = -1  # of a ClassLabel: Hugging Face's word for an image that nobody has labelled
 
 
-def from_parquet(listing: Listing, files: list[Path], columns: Columns) -> Source:
-    """Rows of Parquet files, and their images.
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file that holds images.
+
+    Attributes:
+        name: What it is called.
+        schema: From a path to the Arrow schema.
+        batches: From a path, columns and a number of rows to record batches of these columns, of about so many rows.
+    """
+
+    name: str
+    schema: Callable[[Path], Any]
+    batches: Callable[[Path, list[str], int], Iterator[Any]]
+
+
+def parquet_batches(path: Path, columns: list[str], rows: int) -> Iterator[Any]:
+    """The rows of a Parquet file in batches, of these columns alone."""
+    with path.open("rb") as file:
+        yield from pq.ParquetFile(file).iter_batches(batch_size=rows, columns=columns)
+
+
+PARQUET = Kind("Parquet", read_schema, parquet_batches)
+
+
+def from_parquet(listing: Listing, files: list[Path], columns: Columns, kind: Kind = PARQUET) -> Source:
+    """Rows of files that hold images, and their images.
+
+    Args:
+        listing: What lies in the data set's folder.
+        files: The files, in order.
+        columns: Which column is what.
+        kind: What kind of files they are.
 
     Raises:
         DataError: If a file cannot be read, lacks a column, has a type that is not read, or contradicts another.
@@ -43,8 +77,9 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns) -> Sourc
     nested: dict[str, str] = {}
     empty: list[str] = []
     near: list[str] = []
+    counts: list[int] = []
     refuse_copies(files)
-    schemas = {readable(path.as_posix()): _schema(listing.root, path) for path in files}
+    schemas = {readable(path.as_posix()): _schema(kind, listing.root, path) for path in files}
     headers = {name: schema.names for name, schema in schemas.items()}
     require_named_columns(headers, columns)
     written: dict[str, Columns] = {}
@@ -61,7 +96,10 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns) -> Sourc
         label_types[name] = _label_type(schema.field(these.label).type)
         given = role_of_file(path)
         free = free_columns(flat, these)
-        records = _read(name, read_records, listing.root / path, flat)
+        with _one_line(kind, name):
+            batches = kind.batches(listing.root / path, flat, ROWS)
+            records = [record for batch in batches for record in batch.to_pylist()]
+        counts.append(len(records))
         if not records:
             empty.append(name)
         for number, record in enumerate(records):
@@ -70,7 +108,7 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns) -> Sourc
             row = row_of(f"{name}#{number}", record, free, these, f"{name}#{number}")
             if given and row.given_split not in (None, given):
                 raise DataError(f"{row.id} is {given} by its file's name and {row.given_split} by its split column")
-            rows.append(row if row.given_split or not given else Row(**{**vars(row), "given_split": given}))
+            rows.append(row if row.given_split or not given else replace(row, given_split=given))
         if records and rows[-1].given_split is None and NEAR_ROLE.fullmatch(path.stem):
             near.append(name)
     _require_one(
@@ -78,55 +116,58 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns) -> Sourc
     )
     _require_one("is of type", {name: value for name, value in label_types.items() if value != "empty"}, columns.label)
 
+    def images_in(path: Path) -> Iterator[bytes | DataError]:
+        name = readable(path.as_posix())
+        with _one_line(kind, name):
+            for batch in kind.batches(listing.root / path, [written[name].image], IMAGES):
+                yield from _contents(batch.column(0))
+
     def images() -> Iterator[bytes | DataError]:
-        for path in files:
-            name = readable(path.as_posix())
-            yield from _images(listing.root / path, name, written[name].image)
+        return itertools.chain.from_iterable(map(images_in, files))
 
     warnings = [*listing.left_out(files), *nested_warning(nested), *near_warnings(headers, columns)]
     if near:
         warnings.append(
-            f"{len(near)} Parquet files begin with the word of a split role and give none to their rows: {some(near)}; "
-            "a name such as test.parquet or test-00000-of-00004.parquet would, or a split column"
+            f"{len(near)} {kind.name} files begin with the word of a split role and give none to their rows: "
+            f"{some(near)}; a name such as test.parquet or test-00000-of-00004.parquet would, or a split column"
         )
     if empty:
-        warnings.append(f"{len(empty)} Parquet files hold no row: {some(empty)}")
-    layout = f"in {some(schemas)}, Parquet that holds them"
-    return Source(rows, images, layout, class_names=next(iter(names.values()), []), warnings=warnings)
+        warnings.append(f"{len(empty)} {kind.name} files hold no row: {some(empty)}")
+    layout = f"in {some(schemas)}, {kind.name} that holds them"
+    blocks = [(count, partial(images_in, path)) for count, path in zip(counts, files, strict=True)]
+    return Source(rows, images, layout, class_names=next(iter(names.values()), []), warnings=warnings, blocks=blocks)
 
 
 def holds_images(root: Path, path: Path, columns: Columns) -> bool:
     """Whether the image column of a Parquet file holds something else than names of files."""
-    schema = _schema(root, path)
+    schema = _schema(PARQUET, root, path)
     image = as_written(readable(path.as_posix()), schema.names, columns).image
     return image in schema.names and not is_plain(schema.field(image).type)
 
 
-def _schema(root: Path, path: Path) -> Any:
+def _schema(kind: Kind, root: Path, path: Path) -> Any:
     name = readable(path.as_posix())
-    schema = _read(name, read_schema, root / path)
+    with _one_line(kind, name):
+        schema = kind.schema(root / path)
     repeated = [column for column in schema.names if schema.names.count(column) > 1]
     if repeated:
         raise DataError(f"{name} has the column {repeated[0]!r} twice")
     return schema
 
 
-def _read(name: str, read: Callable[..., T], *arguments: Any) -> T:
+@contextmanager
+def _one_line(kind: Kind, name: str) -> Iterator[None]:
     try:
-        return read(*arguments)
+        yield
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: text that is not UTF-8
-        raise DataError(f"Parquet file {name} cannot be read: {error}") from error
+        raise DataError(f"{kind.name} file {name} cannot be read: {' '.join(str(error).split())}") from error
 
 
-def _images(path: Path, name: str, column: str) -> Iterator[bytes | DataError]:
-    with path.open("rb") as file:
-        batches = _read(name, pq.ParquetFile, file).iter_batches(batch_size=64, columns=[column])
-        while (batch := _read(name, next, batches, None)) is not None:
-            values = batch.column(0)
-            if pa.types.is_struct(values.type):
-                values = pc.struct_field(values, "bytes")
-            for content in values.to_pylist():
-                yield content if content is not None else DataError("no image bytes")
+def _contents(values: Any) -> Iterator[bytes | DataError]:
+    if pa.types.is_struct(values.type):
+        values = pc.struct_field(values, "bytes")
+    for content in values.to_pylist():
+        yield content if content is not None else DataError("no image bytes")
 
 
 def _require_images(name: str, schema: Any, columns: Columns) -> None:

@@ -8,6 +8,7 @@ file of whole numbers and 7.0 in a file where another row has none.
 import itertools
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -21,7 +22,9 @@ from natix_lib.errors import ContractError, DataError
 TRUE, FALSE = {"true", "1", "1.0", "yes"}, {"false", "0", "0.0", "no"}
 WHOLE_FLOAT = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0+")  # 7.0; neither 07.0 nor 1e0, which may be codes
 # Of a table: its columns, a record of each row, where each row stands, and the type of columns without plain cells.
-Cells = tuple[list[str], list[dict[str, Any]], list[str], dict[str, str]]
+Cells = tuple[list[str], Sequence[dict[str, Any]], Sequence[str], dict[str, str]]
+FILE_NAME = "file_name"  # Hugging Face's and COCO's word for the image column
+NO_PATH = PureWindowsPath()
 EXAMPLES = 3  # names in a line of warning; a log line stays readable
 
 
@@ -52,6 +55,8 @@ class Source:
         file: The file of a row's image, by the row's number; None where images are no files of their own.
         class_names: Names that the source declares for integer labels; empty when it declares none.
         warnings: What the owner of the data should know: what was left out, and how an unclear layout was read.
+        blocks: Where images are no files of their own, the files that hold them, in order: how many images each has,
+            and what starts a pass over them. () leaves `images_of` to read what lies before as well.
     """
 
     rows: list[Row]
@@ -60,6 +65,24 @@ class Source:
     file: Callable[[int], Path] | None = None
     class_names: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    blocks: Sequence[tuple[int, Callable[[], Iterator[bytes | DataError]]]] = ()
+
+    def images_of(self, numbers: range) -> Iterator[bytes | DataError]:
+        """The images of some neighbouring rows; of others as few as possible are read."""
+        if len(numbers) == len(self.rows):
+            return self.images()
+        if not numbers:
+            return iter(())
+        if (file := self.file) is not None:
+            return (read_file(file(number)) for number in numbers)
+        skipped, first = 0, 0  # images and blocks that end before the first wanted one
+        for count, _ in self.blocks:
+            if skipped + count > numbers.start:
+                break
+            skipped, first = skipped + count, first + 1
+        passes = [start for _, start in self.blocks[first:]] or [self.images]
+        images = itertools.chain.from_iterable(start() for start in passes)
+        return itertools.islice(images, numbers.start - skipped, numbers.stop - skipped)
 
     def only(self, kept: Sequence[bool], warning: str) -> "Source":
         """The source without the rows that are not `kept`, and why."""
@@ -69,6 +92,7 @@ class Source:
             self,
             rows=[self.rows[number] for number in numbers],
             images=lambda: itertools.compress(self.images(), kept),
+            blocks=(),
             file=None if file is None else lambda number: file(numbers[number]),
             warnings=[*self.warnings, warning],
         )
@@ -76,7 +100,12 @@ class Source:
 
 def readable(name: str) -> str:
     r"""A file name as valid text: a byte that is no UTF-8 becomes `\udcff`, so that it can be printed and stored."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
+
+
+def plain_title(title: str) -> str:
+    """A column's title without case, and without spaces or U+FEFF around it."""
+    return title.strip("\ufeff\u200b \t\r\n").casefold()
 
 
 def some(names: Iterable[object]) -> str:
@@ -90,7 +119,7 @@ def cell(value: Any) -> str | None:
     """A cell as text; empty or missing is None."""
     if value is None or value != value:
         return None
-    return readable(str(value)).strip() or None
+    return readable(value if type(value) is str else str(value)).strip() or None
 
 
 def name_cell(value: Any) -> str | None:
@@ -133,7 +162,7 @@ def image_path(value: Any, place: str) -> str:
     text = cell(value)
     if text is None:
         raise DataError(f"{place}: image is empty")
-    windows = PureWindowsPath(text if {"\\", ":"} & set(text) else "")
+    windows = PureWindowsPath(text) if "\\" in text or ":" in text else NO_PATH
     if "\\" in text and not windows.is_absolute():
         raise DataError(f"{place}: image must be a path with / between its folders, got {text!r}")
     parts = [part for part in text.split("/") if part not in ("", ".")]
@@ -171,16 +200,21 @@ def row_of(name: str, record: dict[str, Any], free: Iterable[str], columns: Colu
         raise DataError(f"{place}: lat and lon must both be given or both be empty, got {lat} and {lon}")
     return Row(
         id=name,
-        label=label_cell(record.get(columns.label), columns.label, place),
-        group=name_cell(record.get(columns.group)),
+        label=_one(label_cell(record.get(columns.label), columns.label, place)),
+        group=_one(name_cell(record.get(columns.group))),
         source_id=name_cell(record.get(columns.source_id)),
         captured_at=text("captured_at"),
         given_split=role,
         lat=lat,
         lon=lon,
         is_synthetic=None if synthetic is None else synthetic.lower() in TRUE,
-        tags={key: cell(record.get(key)) for key in free},
+        tags={key: _one(cell(record.get(key))) for key in free},
     )
+
+
+def _one(value: Any) -> Any:
+    """The same text for equal ones: what repeats in a million rows is held once."""
+    return sys.intern(value) if type(value) is str else value
 
 
 def _degrees(value: str | None, key: str, limit: float, place: str) -> float | None:

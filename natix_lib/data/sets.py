@@ -6,8 +6,9 @@ are those of the sets that it was given.
 """
 
 import io
+import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +128,7 @@ def require_one_division(sets: Mapping[str, RoleSet]) -> None:
 
 
 def write_sets(
-    images: Path,
-    files: JsonDict,
+    images: Sequence[tuple[Path, JsonDict]],
     index: Index,
     roles: Ints,
     groups: list[str],
@@ -138,9 +138,9 @@ def write_sets(
     """Copy the images of each role into a set of its own; images of no role go nowhere.
 
     Args:
-        images: Folder of all images, in the order of the index.
-        files: Table of files of its manifest.
-        index: The index that they were written with.
+        images: Folders that together hold all images, in the order of the index, each with its manifest's table of
+            files.
+        index: The index of them all.
         roles: Role number of each image, -1 for none, (n,).
         groups: Group name of each image, which steps after this one know it by.
         splits_sha256: SHA-256 of splits.json.
@@ -158,17 +158,17 @@ def write_sets(
             folder.mkdir(parents=True, exist_ok=True)
         writers = [ShardWriter(folders[role], schema) for role in ROLES]
         start = 0
-        for batch in verified_batches(images, files):
+        for batch in itertools.chain.from_iterable(verified_batches(*each) for each in images):
             part = shown.slice(start, batch.num_rows).combine_chunks()
             if batch.column("id").to_pylist() != part.column("id").to_pylist():
-                raise ContractError(f"{images}: images from number {start} on are not those of the index")
+                raise ContractError(f"{images[0][0]}: images from number {start} on are not those of the index")
             columns = [batch.column("id"), batch.column("image"), *(part.column(name).chunk(0) for name in names)]
             for number, writer in enumerate(writers):
                 chosen = np.flatnonzero(roles[start : start + batch.num_rows] == number)
                 writer.add(pa.RecordBatch.from_arrays([column.take(chosen) for column in columns], schema=schema))
             start += batch.num_rows
         if start != len(index):
-            raise ContractError(f"{images} holds {start} images, its index {len(index)}")
+            raise ContractError(f"{images[0][0]} holds {start} images, its index {len(index)}")
         tables = [writer.close() for writer in writers]
     except OSError as error:
         raise StorageError(f"cannot write {error.filename or 'a set'}: {error.strerror or error}") from error

@@ -1,8 +1,9 @@
-"""Which of the layouts a data set has: tables, Hugging Face style Parquet, or a folder for each class.
+"""Which of the layouts a data set has: tables, files that hold images, or a folder for each class.
 
 `data.format: auto` takes what can be read in one way only, in this order: manifest.*, metadata.* (Hugging Face's
-imagefolder), Parquet that holds images, one table beside the images of one folder, folders of classes. A table that
-names images of the set and is none of these is never passed over: the refusal names it. Facts are read first, images
+imagefolder), a folder that `save_to_disk` wrote, Parquet that holds images, shards of WebDataset, one table beside the
+images of one folder or one for each split role, folders of classes. A table that names images of the set and is none
+of these is never passed over: the refusal, or a warning, names it. Facts are read first, images
 are then streamed one after another, so that a set larger than memory can be read.
 """
 
@@ -13,12 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from natix_lib.config import Columns, DataSource
+from natix_lib.data.archives import ARCHIVES, TARS, refuse_several
 from natix_lib.data.folders import read_folders
-from natix_lib.data.listing import IMAGE_SUFFIXES, Listing, list_folder, role_of_name
-from natix_lib.data.rows import Source, readable, some
+from natix_lib.data.listing import IMAGE_SUFFIXES, Listing, list_folder, role_of_folders, role_of_name
+from natix_lib.data.rows import FILE_NAME, Source, readable, some
+from natix_lib.data.shards import from_shards, holds_samples
 from natix_lib.data.tables import (
     BOOKS,
-    FILE_NAME,
     TABLES,
     Table,
     as_written,
@@ -30,6 +32,7 @@ from natix_lib.errors import DataError
 
 NOTES = (".txt", ".xml", ".yaml", ".yml")  # text that can name images and is not read
 HEAD = 1 << 22  # bytes searched for the name of an image: rows enough for any preface, a second or two
+SAVED = ("state.json", "dataset_dict.json")  # what datasets.save_to_disk writes beside its Arrow files
 LOOKED_INTO = 100  # tables and notes below the top; more are files of single images, and each costs a read
 _SUFFIXES = "|".join(sorted(map(re.escape, IMAGE_SUFFIXES), key=len, reverse=True))
 _SUFFIX = re.compile(rf"(?:{_SUFFIXES})".encode(), re.IGNORECASE)
@@ -62,23 +65,35 @@ def _read(listing: Listing, settings: DataSource) -> Source:
     if settings.format in LAYOUTS:
         return LAYOUTS[settings.format](listing, settings)
     columns = settings.columns
+    tars, archives = listing.with_suffix(*TARS), listing.with_suffix(*ARCHIVES)
     if _manifests(listing) or _metadata(listing):
+        if not listing.images:
+            refuse_several(archives, listing.root)
         return _from_manifest(listing, settings)
+    if _is_saved(listing):
+        return _from_saved(listing, settings)
     if listing.parquet and (not listing.images or _holds_images(listing, columns)):
         return _from_parquet(listing, settings)
-    if table := _table_beside(listing, columns):
-        source = from_tables(listing, [table], columns, roles=True)
-        source.warnings.insert(0, f"{table.name} is read as the manifest")
+    if not listing.images:
+        if tars and holds_samples(listing.root / tars[0]):
+            return from_shards(listing, settings)
+        refuse_several(archives, listing.root)
+    if tables := _tables_beside(listing, columns):
+        source = from_tables(listing, tables, columns, roles=True)
+        is_read = (
+            "is read as the manifest" if len(tables) == 1 else "are read as the manifest, a table for each split role"
+        )
+        source.warnings.insert(0, f"{some(table.name for table in tables)} {is_read}")
         return source
     try:
         source = _from_folders(listing, settings)
         source.warnings.extend(_passed_over(listing))
         return source
     except DataError as error:
-        tables = [path for path in listing.files if _may_list(path)]
-        if not tables:
+        others = [path for path in listing.files if _may_list(path)]
+        if not others:
             raise
-        raise DataError(f"{error}; a table among {some(tables)} is read when data.manifest names it") from error
+        raise DataError(f"{error}; a table among {some(others)} is read when data.manifest names it") from error
 
 
 def _from_parquet(listing: Listing, settings: DataSource) -> Source:
@@ -87,6 +102,17 @@ def _from_parquet(listing: Listing, settings: DataSource) -> Source:
     if not listing.parquet:
         raise DataError(f"data.data_root {listing.root} has no .parquet file")
     return from_parquet(listing, listing.parquet, settings.columns)
+
+
+def _is_saved(listing: Listing) -> bool:
+    """Whether a state.json stands beside Arrow files, as `datasets.save_to_disk` writes them."""
+    return bool(listing.with_suffix(".arrow")) and any(path.name in SAVED for path in listing.files)
+
+
+def _from_saved(listing: Listing, settings: DataSource) -> Source:
+    from natix_lib.data.saved import from_saved  # pyarrow
+
+    return from_saved(listing, settings.columns)
 
 
 def _holds_images(listing: Listing, columns: Columns) -> bool:
@@ -124,22 +150,27 @@ def _from_manifest(listing: Listing, settings: DataSource) -> Source:
             raise DataError(f"data.manifest {settings.manifest} is a folder: name a file")
         return from_tables(listing, [_placed(listing, read_table(root, path, columns), columns)], columns, roles=False)
     manifests, metadata = _manifests(listing), _metadata(listing)
-    naming = [path for path in metadata if manifests and _names_images(listing, path)]
-    if metadata and not manifests:
-        listed = [path for path in listing.files if path.name.lower().endswith(TABLES) and path not in metadata]
-        naming = [path for path in listed if _may_list(path) and _names_images(listing, path)]
-    if len(manifests) > 1 or naming:
+    naming = _naming_too(listing, manifests or metadata) if manifests or metadata else []
+    rivals = [path for path in naming if _lists(root, path, columns)]
+    if len(manifests) > 1 or rivals:
         raise DataError(
-            f"data.data_root {root} has {some([*(manifests or metadata), *naming])}: name one as data.manifest"
+            f"data.data_root {root} has {some([*(manifests or metadata), *rivals])}: name one as data.manifest"
         )
+    source = None
     if manifests:
-        return from_tables(
+        source = from_tables(
             listing, [_placed(listing, read_table(root, manifests[0], columns), columns)], columns, False
         )
-    if metadata:
-        return _from_metadata(listing, metadata, columns)
-    if table := _table_beside(listing, columns):
-        return from_tables(listing, [table], columns, roles=True)
+    elif metadata:
+        source = _from_metadata(listing, metadata, columns)
+    if source:
+        if naming:
+            source.warnings.append(
+                f"{some(naming)} names images too and is not read: set data.manifest to it if it should"
+            )
+        return source
+    if tables := _tables_beside(listing, columns):
+        return from_tables(listing, tables, columns, roles=True)
     raise DataError(f"data.data_root {root} has neither manifest.csv nor manifest.parquet: set data.manifest")
 
 
@@ -167,8 +198,31 @@ def _from_metadata(listing: Listing, metadata: list[Path], columns: Columns) -> 
     return source
 
 
-def _table_beside(listing: Listing, columns: Columns) -> Table | None:
-    """The one table that lists the images where these lie in one folder, at the top, or in folders of split roles.
+def _naming_too(listing: Listing, read: list[Path]) -> list[Path]:
+    """Tables that name images of the set beside those that are read."""
+    others = [path for path in listing.files if path.name.lower().endswith(TABLES) and path not in read]
+    read_folders = {path.as_posix() for path in read}
+    return [
+        path
+        for path in others
+        if _may_list(path) and path.parts[0] not in read_folders and _names_images(listing, path)
+    ]
+
+
+def _lists(root: Path, path: Path, columns: Columns) -> bool:
+    """Whether a table has a column of images and one of labels; one that cannot be read may have them."""
+    try:
+        table = read_table(root, path, columns)
+        these = as_written(table.name, table.header, columns)
+    except DataError:
+        return True
+    return {these.image, these.label} <= set(table.header)
+
+
+def _tables_beside(listing: Listing, columns: Columns) -> list[Table]:
+    """The table that lists the images where these lie in one folder, at the top, or in folders of split roles.
+
+    There may be one for each split role, which its name or its folder gives: train.csv, instances_val2017.json.
 
     Raises:
         DataError: If a file names images of the set and cannot be taken for that table.
@@ -177,40 +231,64 @@ def _table_beside(listing: Listing, columns: Columns) -> Table | None:
     parts = {path.parts[0] for path in listing.with_suffix(".parquet") if len(path.parts) > 1}
     naming += [Path(name) for name in sorted(parts) if name.lower().endswith(".parquet")]
     if not naming:
-        return None
+        return []
     tops = sorted({path.parts[0] for path in listing.images if len(path.parts) > 1})
     is_plain = len(tops) < 2 or (all(map(role_of_name, tops)) and all(len(path.parts) == 2 for path in listing.images))
     choice = "set data.manifest to it with data.columns, or data.format: folder to read folders as classes"
-    if len(naming) > 1 or not is_plain or not naming[0].name.lower().endswith(TABLES):
+    roles = [_role_of_table(path) for path in naming] if len(naming) > 1 else [None]
+    is_one = len(naming) == 1 or (None not in roles and len(set(roles)) == len(roles))
+    if not is_one or not is_plain or not all(path.name.lower().endswith(TABLES) for path in naming):
         beside = f"folders {some(tops)}" if tops else "the images"
         raise DataError(f"{some(naming)} beside {beside} may list the images: {choice}")
-    try:
-        table = read_table(listing.root, naming[0], columns)
-    except DataError as error:
-        raise DataError(f"{error}; it may list the images: mend it, or {choice}") from error
-    these = as_written(table.name, table.header, columns)
-    if not {these.label, these.image} <= set(table.header):
-        raise DataError(
-            f"{table.name} may list the images, but has no columns {columns.image!r} and {columns.label!r}; it has "
-            f"{', '.join(table.header[:12])}: {choice}"
-        )
-    return _placed(listing, table, columns)
+    tables = []
+    for path, role in zip(naming, roles, strict=True):
+        try:
+            table = read_table(listing.root, path, columns)
+        except DataError as error:
+            raise DataError(f"{error}; it may list the images: mend it, or {choice}") from error
+        these = as_written(table.name, table.header, columns)
+        if not {these.label, these.image} <= set(table.header):
+            raise DataError(
+                f"{table.name} may list the images, but has no columns {columns.image!r} and {columns.label!r}; it has "
+                f"{', '.join(table.header[:12])}: {choice}"
+            )
+        tables.append(replace(_placed(listing, table, columns), role=role))
+    return tables
+
+
+def _role_of_table(path: Path) -> str | None:
+    """The role by the folder of a table, its name, or its last word: train/labels.csv, instances_val.json."""
+    stem = path.name.partition(".")[0]
+    return role_of_folders(path.parts[:-1]) or role_of_name(stem) or role_of_name(stem.rpartition("_")[2])
 
 
 def _placed(listing: Listing, table: Table, columns: Columns) -> Table:
-    """The table, its names taken to start in the one folder that holds all images where they start nowhere else."""
+    """The table, and the folder that the names of its images start from.
+
+    That is data.data_root where a name leads to an image from there, else the table's own folder, else the one folder
+    that holds all images, or all of the role that the table's name gives.
+    """
+    if not listing.images:
+        return table
     image = as_written(table.name, table.header, columns).image
-    names = [str(record.get(image)) for record in table.records]
-    images = {readable(path.as_posix()) for path in listing.images}
+    role = _role_of_table(Path(table.name))
+    own = Path(table.name).parent
     parents = {path.parent for path in listing.images}
-    if len(parents) == 1 and not any(name.removeprefix("./") in images for name in names):
-        return replace(table, folder=parents.pop())
+    of_role = {path.parent for path in listing.images if role and role_of_folders(path.parts[:-1]) == role}
+    folders = [Path(), own, *(next(iter(these)) for these in (parents, of_role) if len(these) == 1)]
+    images = {readable(path.as_posix()) for path in listing.images}
+    for folder in folders:
+        above = f"{readable(folder.as_posix())}/" if folder.parts else ""
+        if any(above + str(record.get(image)).removeprefix("./") in images for record in table.records):
+            return replace(table, folder=folder)
     return table
 
 
 def _may_list(path: Path) -> bool:
-    """Whether a file lies where tables of the set lie: at the top, or in a folder of a split role."""
-    at = len(path.parts) == 1 or (len(path.parts) == 2 and role_of_name(path.parts[0]) is not None)
+    """Whether a file lies where tables of the set lie: at the top, in a folder of a split role, or in annotations/."""
+    at = len(path.parts) == 1 or (
+        len(path.parts) == 2 and (role_of_name(path.parts[0]) is not None or path.parts[0].lower() == "annotations")
+    )
     return at and path.name.lower().endswith((*TABLES, *NOTES, *BOOKS))
 
 
@@ -261,6 +339,8 @@ def _passed_over(listing: Listing) -> list[str]:
 LAYOUTS: dict[str, Callable[[Listing, DataSource], Source]] = {
     "manifest": _from_manifest,
     "parquet": _from_parquet,
+    "arrow": _from_saved,
+    "webdataset": from_shards,
     "folder": _from_folders,
 }
 """What `data.format` names, beside auto."""

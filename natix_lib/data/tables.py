@@ -1,31 +1,38 @@
 """Tables that list images and their labels: delimited text, JSON, JSON lines and Parquet, also compressed by gzip.
 
-Delimited text is read by the csv module and not by pandas, which takes a trailing comma in the rows for an index and
-then shifts every column by one. A quote that never ends, a row longer than the header and text that is not UTF-8 are
-refused: each would lose or garble rows. A table called metadata.* names its images from its own folder, as in Hugging
-Face's imagefolder; any other names them from data.data_root. Parquet has a module of its own, which alone imports
-pyarrow: `natix predict` reads manifests where that is not installed.
+A table called metadata.* names its images from its own folder, as in Hugging Face's imagefolder; any other names them
+from data.data_root. Parquet has a module of its own, which alone imports pyarrow: `natix predict` reads manifests where
+that is not installed.
 """
 
 import csv
 import gzip
-import io
-import json
-import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from natix_lib.config import Columns
+from natix_lib.data.delimited import decoded, delimited
+from natix_lib.data.json_tables import from_json, from_json_lines
 from natix_lib.data.listing import Listing, role_of_folders
-from natix_lib.data.rows import Cells, Row, Source, image_path, read_file, readable, refuse_repeats, row_of, some
+from natix_lib.data.rows import (
+    FILE_NAME,
+    Cells,
+    Row,
+    Source,
+    image_path,
+    plain_title,
+    read_file,
+    readable,
+    refuse_repeats,
+    row_of,
+    some,
+)
 from natix_lib.errors import DataError
 
 BOOKS = (".xlsx", ".xls", ".ods", ".zip", ".bz2", ".xz", ".zst", ".npz", ".npy", ".pkl", ".db", ".sqlite", ".feather")
-DELIMITERS = ",;\t|"
-FILE_NAME = "file_name"  # Hugging Face's word for the image column
 # Columns that people may mean by a key of data.columns and that are not read as it: said where the key has no column.
 NEAR = {
     "split": {"subset", "partition", "split_name"},
@@ -49,14 +56,18 @@ class Table:
         records: Cells of each row by column.
         places: Where each row stands, for messages.
         nested: Columns of lists, records or bytes, and their type.
+        warning: What its reader is not quite sure of; "" for nothing.
+        role: The split role that its file's name gives to all its images, where that is asked for.
     """
 
     name: str
     folder: Path
     header: list[str]
-    records: list[dict[str, Any]]
-    places: list[str]
+    records: Sequence[dict[str, Any]]
+    places: Sequence[str]
     nested: dict[str, str] = field(default_factory=dict)
+    warning: str = ""
+    role: str | None = None
 
 
 def read_table(root: Path, path: Path, columns: Columns) -> Table:
@@ -66,7 +77,7 @@ def read_table(root: Path, path: Path, columns: Columns) -> Table:
         DataError: If it cannot be read, has no row, lacks a column, or a column has no plain type.
     """
     name = readable(path.as_posix())
-    suffix = path.name.lower().removesuffix(".gz")
+    suffix, warning = path.name.lower().removesuffix(".gz"), ""
     if suffix.endswith(BOOKS):
         raise DataError(f"manifest {name} cannot be read: save it as {', '.join(TEXTS)} or .parquet")
     try:
@@ -78,8 +89,9 @@ def read_table(root: Path, path: Path, columns: Columns) -> Table:
             content = (root / path).read_bytes()
             if path.name.lower().endswith(".gz"):
                 content = gzip.decompress(content)
-            read = next((TEXTS[ending] for ending in TEXTS if suffix.endswith(ending)), _delimited)
-            header, records, places, nested = read(_decoded(content), name, columns)
+            read = next((TEXTS[ending] for ending in TEXTS if suffix.endswith(ending)), delimited)
+            text, warning = decoded(content)
+            header, records, places, nested = read(text, name, columns)
     except DataError:
         raise
     except (ValueError, csv.Error, EOFError, zlib.error, RecursionError, OSError) as error:
@@ -88,7 +100,7 @@ def read_table(root: Path, path: Path, columns: Columns) -> Table:
     if repeated:
         raise DataError(f"{name} has the column {repeated[0]!r} twice")
     folder = path.parent if path.name.lower().startswith("metadata.") else Path()
-    return Table(name, folder, header, records, places, nested)
+    return Table(name, folder, header, records, places, nested, warning and f"{name}: {warning}")
 
 
 def as_written(name: str, header: Sequence[str], columns: Columns) -> Columns:
@@ -101,7 +113,7 @@ def as_written(name: str, header: Sequence[str], columns: Columns) -> Columns:
     for key, column in columns.model_dump().items():
         words = [column, FILE_NAME] if key == "image" and column == Columns().image else [column]
         for word in words:
-            same = [word] if word in header else [title for title in header if _plain(title) == _plain(word)]
+            same = [word] if word in header else [title for title in header if plain_title(title) == plain_title(word)]
             if len(same) > 1:
                 raise DataError(f"{name} has the columns {some(map(repr, same))}, which are one name: rename one")
             if same:
@@ -121,9 +133,9 @@ def require_named_columns(headers: Mapping[str, Sequence[str]], columns: Columns
         DataError: With the key, and the columns that there are.
     """
     every = dict.fromkeys(title for header in headers.values() for title in header)
-    have = {_plain(title) for title in every}
+    have = {plain_title(title) for title in every}
     for key, column in columns.model_dump().items():
-        if column != getattr(Columns(), key) and _plain(column) not in have:
+        if column != getattr(Columns(), key) and plain_title(column) not in have:
             raise DataError(
                 f"data.columns.{key} is {column!r}, which is no column of {some(headers) or 'the set, it has no table'}"
                 + (f"; columns are {', '.join([readable(str(title)) for title in every][:20])}" if every else "")
@@ -137,14 +149,10 @@ def near_warnings(headers: Mapping[str, Sequence[str]], columns: Columns) -> lis
         these = as_written(name, header, columns).model_dump()
         for title in header:
             for key, column in these.items():
-                near = NEAR.get(key, set()) if column not in header else {_plain(column)}
-                if title not in these.values() and _plain(title) in near:
+                near = NEAR.get(key, set()) if column not in header else {plain_title(column)}
+                if title not in these.values() and plain_title(title) in near:
                     pairs[f"column {title} is not read as {key}: set data.columns.{key}"] = title
     return ["; ".join(pairs)] if pairs else []
-
-
-def _plain(title: str) -> str:
-    return title.strip("\ufeff\u200b \t\r\n").casefold()
 
 
 def require_columns(name: str, header: Sequence[str], nested: dict[str, str], columns: Columns) -> Columns:
@@ -206,10 +214,13 @@ def from_tables(listing: Listing, tables: Sequence[Table], columns: Columns, rol
         above = f"{readable(table.folder.as_posix())}/" if table.folder.parts else ""
         for record, place in zip(table.records, table.places, strict=True):
             row = row_of(above + image_path(record.get(these.image), place), record, free, these, place)
-            role = role_of_folders(row.id.split("/")[:-1]) if roles else None
+            role = (role_of_folders(row.id.split("/")[:-1]) if roles else None) or table.role
+            if role and table.role not in (None, role):
+                raise DataError(f"{place}: {row.id} is {role} by its folder and {table.role} by the name of its table")
             if role and row.given_split not in (None, role):
-                raise DataError(f"{place}: {row.id} is {role} by its folder and {row.given_split} by its split column")
-            rows.append(Row(**{**vars(row), "given_split": role}) if role else row)
+                by = "the name of its table" if table.role else "its folder"
+                raise DataError(f"{place}: {row.id} is {role} by {by} and {row.given_split} by its split column")
+            rows.append(replace(row, given_split=role) if role else row)
             places.append(place)
     refuse_repeats(rows, places)
     names = {row.id for row in rows}
@@ -225,7 +236,8 @@ def from_tables(listing: Listing, tables: Sequence[Table], columns: Columns, rol
         return name in names or f"{name}/".startswith(read)
 
     used = [path for path in listing.files if is_used(readable(path.as_posix()))]
-    warnings = [*listing.left_out(used), *nested_warning(nested), *near_warnings(headers, columns)]
+    warnings = [table.warning for table in tables if table.warning]
+    warnings += [*listing.left_out(used), *nested_warning(nested), *near_warnings(headers, columns)]
     in_roles = (
         []
         if roles or any(row.given_split for row in rows)
@@ -240,119 +252,12 @@ def from_tables(listing: Listing, tables: Sequence[Table], columns: Columns, rol
     return Source(rows, images, layout, file, warnings=warnings)
 
 
-def _decoded(content: bytes) -> str:
-    for marks, encoding in (((b"\xff\xfe\0\0", b"\0\0\xfe\xff"), "utf-32"), ((b"\xff\xfe", b"\xfe\xff"), "utf-16")):
-        if content.startswith(marks):
-            return content.decode(encoding)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise ValueError(
-            f"it is not UTF-8 (byte 0x{content[error.start]:02x} in line {line}): save it as UTF-8"
-        ) from error
-    if "\0" in text:
-        raise ValueError("it holds NUL bytes: save it as text in UTF-8")
-    return text
-
-
-def _delimited(text: str, name: str, columns: Columns) -> Cells:
-    """Cells of delimited text; the delimiter gives the header most known columns, then most columns."""
-    first = re.split(r"[\r\n]", text.lstrip(), maxsplit=1)[0]
-    known = {_plain(column) for column in (*columns.model_dump().values(), FILE_NAME)}
-
-    def fit(delimiter: str) -> tuple[int, int]:
-        cells = [_plain(cell) for cell in next(csv.reader([first], delimiter=delimiter), [])]
-        return len(known & set(cells)), len(cells)
-
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=max(DELIMITERS, key=fit), skipinitialspace=True, strict=True
-    )
-    filled = (cells for cells in reader if any(cell.strip() for cell in cells))
-    header = [cell.strip() for cell in next(filled, [])]
-    if not header:
-        raise DataError(f"manifest {name} is empty")
-    records, places = [], []
-    for cells in filled:
-        place = f"{name} row {reader.line_num}"
-        if any(cell.strip() for cell in cells[len(header) :]):
-            raise DataError(f"{place} has {len(cells)} values, the header has {len(header)} columns")
-        records.append(cells[: len(header)])
-        places.append(place)
-    # a column without a name is the trailing comma, or an index that pandas wrote
-    used = [number for number, title in enumerate(header) if title or any(_at(cells, number) for cells in records)]
-    titles = {number: header[number] or f"Unnamed: {number}" for number in used}
-    return (
-        list(titles.values()),
-        [{title: _at(cells, number) for number, title in titles.items()} for cells in records],
-        places,
-        {},
-    )
-
-
-def _at(cells: list[str], number: int) -> str | None:
-    return cells[number].strip() if number < len(cells) else None
-
-
-def _from_json(text: str, name: str, columns: Columns) -> Cells:
-    records = _json_records(text, columns)
-    header, nested = _columns_of(records)
-    return header, records, [f"{name} entry {number}" for number in range(1, len(records) + 1)], nested
-
-
-def _json_records(text: str, columns: Columns) -> list[dict[str, Any]]:
-    """Records of a list of objects, or of an object from image to label or to an object."""
-    document = json.loads(text, object_pairs_hook=_unique)
-    if isinstance(document, list) and all(isinstance(entry, dict) for entry in document):
-        return document
-    if isinstance(document, dict):
-        if all(isinstance(value, dict) for value in document.values()):
-            return [{columns.image: name, **value} for name, value in document.items()]
-        if not any(isinstance(value, dict | list) for value in document.values()):
-            return [{columns.image: name, columns.label: value} for name, value in document.items()]
-    raise ValueError("it must be a list of objects with image and label, or an object from image to label")
-
-
-def _from_json_lines(text: str, name: str, _: Columns) -> Cells:
-    records, places = [], []
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            record = json.loads(line, object_pairs_hook=_unique)
-            if not isinstance(record, dict):
-                raise ValueError(f"line {number} must be an object, it is {type(record).__name__}")
-            records.append(record)
-            places.append(f"{name} row {number}")
-    header, nested = _columns_of(records)
-    return header, records, places, nested
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        raise ValueError(
-            f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice in one object"
-        )
-    return dict(pairs)
-
-
-def _columns_of(records: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, str]]:
-    """Columns in the order in which they come up, and those that hold lists or objects."""
-    every = list(dict.fromkeys(column for record in records for column in record))
-    nested = {
-        column: type(record[column]).__name__
-        for record in records
-        for column in record
-        if isinstance(record[column], list | dict)
-    }
-    return [readable(column) for column in every if column not in nested], nested
-
-
 TEXTS: dict[str, Callable[[str, str, Columns], Cells]] = {
-    ".csv": _delimited,
-    ".tsv": _delimited,
-    ".json": _from_json,
-    ".jsonl": _from_json_lines,
-    ".ndjson": _from_json_lines,
+    ".csv": delimited,
+    ".tsv": delimited,
+    ".json": from_json,
+    ".jsonl": from_json_lines,
+    ".ndjson": from_json_lines,
 }
 """By the end of a file's name: what reads its text, from that, the table's name and the columns; gzip may follow."""
 TABLES = (*TEXTS, *(f"{suffix}.gz" for suffix in TEXTS), ".parquet")

@@ -39,7 +39,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from natix_lib.bundle.runtime import Bundle
-from natix_lib.data.decode import decode
+from natix_lib.data.decode import decode, sides
 from natix_lib.errors import DataError, NatixError
 from natix_lib.serving.bodies import Bodies, read_instances
 from natix_lib.transform import at_most_shorter_side
@@ -181,19 +181,22 @@ class Service:
                 if seconds + time.monotonic() - began > SCORING_SECONDS:
                     detail = f"{SCORING_SECONDS} s of scoring were used up by {i} of {len(files)} instances: send fewer"
                     raise HTTPException(503, detail)
-                image = self._image(content, f"instances[{i}]")
-                pixels += image.width * image.height
+                image, image_pixels = self._image(content, f"instances[{i}]")
+                pixels += image_pixels
                 if pixels > MAX_REQUEST_PIXELS:
                     detail = f"the images must have at most {MAX_REQUEST_PIXELS} pixels together, got {pixels} in"
                     raise HTTPException(413, f"{detail} instances[0] to [{i}]")
-                images.append(at_most_shorter_side(image, self._bundle.transform.resize_shorter_side))
+                images.append(image)
             part = [prediction.document() for prediction in self._bundle.predict(images)]
             seconds += time.monotonic() - began
             yield part, start + SLICE >= len(files)
 
-    def _image(self, content: bytes, place: str) -> Image.Image:
+    def _image(self, content: bytes, place: str) -> tuple[Image.Image, int]:
+        """An image at the size that the transform first gives it, and how many pixels its file has."""
+        side = self._bundle.transform.resize_shorter_side
         try:
-            return decode(content, MAX_PIXELS)
+            width, height = sides(content, MAX_PIXELS)
+            return at_most_shorter_side(decode(content, MAX_PIXELS, side), side), width * height
         except DataError as error:
             raise DataError(f"{place}: {error}") from error
 

@@ -172,7 +172,8 @@ def _check_chain(
 
 
 def _golden_images(runtime: Bundle, names: list[str]) -> list[Any]:
-    return [open_image(runtime.folder / "golden" / name) for name in names]
+    side = runtime.transform.resize_shorter_side
+    return [open_image(runtime.folder / "golden" / name, side) for name in names]
 
 
 def _torch_logits(model: Any, runtime: Bundle, names: list[str]) -> Any:

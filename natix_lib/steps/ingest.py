@@ -1,33 +1,43 @@
-"""ingest: labelled images of any supported format -> images and their index: upright, resized once, hashed."""
+"""ingest: labelled images of any supported format -> images and their index: upright, resized once, hashed.
 
-import itertools
+With `data.shards` above 1 the pipeline has, in place of this step, a task `shard` for each shard and a task `gather`;
+see `natix_lib.data.parts`. Run by itself it does all the work in one process, with the same result.
+"""
+
 import tempfile
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from natix_lib import config, storage
+from natix_lib import config
 from natix_lib.config.step_settings import IngestSettings
 from natix_lib.contracts import write_manifest
-from natix_lib.cpus import cpu_threads
 from natix_lib.data.arrow import ShardWriter, images_schema
 from natix_lib.data.classes import resolve_classes
-from natix_lib.data.contradictions import contradicting, without_contradicting
-from natix_lib.data.doubts import contradictions, without_names, without_placeholders
-from natix_lib.data.images import Prepared, prepare
-from natix_lib.data.index import write_index
+from natix_lib.data.contradictions import contradicted, without_contradicting
+from natix_lib.data.doubts import without_names, without_placeholders
+from natix_lib.data.images import Prepared, prepare_all
+from natix_lib.data.listing import IMAGE_SUFFIXES
+from natix_lib.data.parts import (
+    Listed,
+    Part,
+    Shard,
+    contradicting,
+    counts,
+    part_of,
+    require_usable,
+    with_warnings,
+    write_whole,
+)
+from natix_lib.data.root import local_root
 from natix_lib.data.rows import Row, Source, some
 from natix_lib.data.sources import open_source
 from natix_lib.data.thumbnails import shown_rejects
 from natix_lib.errors import DataError, StorageError
-from natix_lib.files import canonical_json, sha256_bytes, write_csv
+from natix_lib.files import JsonDict, write_csv
 from natix_lib.progress import WARNING, Lines
-
-WINDOW = 256  # images in memory at once
 
 
 def run(settings: Mapping[str, Any], *, images: str, index: str, rejects: str) -> dict[str, float]:
@@ -48,16 +58,102 @@ def run(settings: Mapping[str, Any], *, images: str, index: str, rejects: str) -
             than `data.max_reject_fraction` cannot be decoded.
     """
     ingest_settings = config.parse(IngestSettings, settings)
-    data = ingest_settings.data
+    part, files = decode_shard(ingest_settings, None, Path(images))
+    metrics, sha256 = finish(part, ingest_settings.data, index, rejects)
+    write_manifest(images, "images", {"rows": part.table.num_rows, "index_sha256": sha256}, files)
+    return metrics
+
+
+def decode_shard(ingest_settings: IngestSettings, shard: Shard | None, folder: Path) -> tuple[Part, JsonDict]:
+    """List all rows of the source, and decode the images of a shard.
+
+    Args:
+        ingest_settings: What ingest reads of the config.
+        shard: Which share of the rows is decoded; None is all, without other shards.
+        folder: Folder to write the encoded images to; its manifest is the caller's to write.
+
+    Returns:
+        What the shard has made, and the table of its folder's files.
+
+    Raises:
+        NatixError: As `run`, but for what only all images can tell.
+    """
+    data, lines = ingest_settings.data, Lines()
     with tempfile.TemporaryDirectory() as scratch:
-        if not storage.is_remote(data.data_root) and not Path(data.data_root).is_dir():
-            raise DataError(f"data.data_root {data.data_root} is no folder")
-        root = storage.fetch_folder(data.data_root, Path(scratch) / "source")
+        root, fetch = local_root(data, Path(scratch), lambda name, _: shard is None or not _is_image(name))
         source = open_source(root, data)
         if data.unlabelled == "drop":
             source = _labelled(source)
         source = without_contradicting(source, data)
-        return _write(source, ingest_settings, Path(images), index, rejects)
+        rows, labels, listed = _listed(source, ingest_settings)
+        chosen = (shard or Shard()).rows(len(rows))
+        if shard is None:
+            say(listed, data)
+        else:
+            lines.say(f"shard {shard.number} of {shard.count} has {len(chosen)} of {len(rows)} images")
+            files = [source.file(number).relative_to(root).as_posix() for number in chosen] if source.file else []
+            fetch([name for name in files if _is_image(name)])
+        prepared = prepare_all(source.images_of(chosen), data.resize_shorter_side, data.max_pixels)
+        index_rows: list[dict[str, Any]] = []
+        rejects: list[tuple[str, str]] = []
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            image_schema = images_schema()
+            writer = ShardWriter(folder, image_schema)
+            for done, (number, image) in enumerate(zip(chosen, prepared, strict=True), 1):
+                lines.progress("images", done, len(chosen))
+                row = rows[number]
+                if isinstance(image, DataError):
+                    rejects.append((row.id, str(image)))
+                    continue
+                stored = {"id": row.id, "image": {"bytes": image.content, "path": None}}
+                writer.add(pa.RecordBatch.from_pylist([stored], schema=image_schema))
+                index_rows.append(_index_row(row, labels[number], image, listed.tag_names))
+            shown = shown_rejects(source, rejects)
+            return part_of(listed, index_rows, rejects, shown), writer.close()
+        except OSError as error:
+            raise StorageError(f"cannot write {folder}: {error.strerror or error}") from error
+
+
+def finish(part: Part, data: config.DataSource, index: str, rejects: str) -> tuple[dict[str, float], str]:
+    """Judge all images together, and write their index and what was rejected.
+
+    Args:
+        part: All that was decoded.
+        data: What ingest reads of the section `data`.
+        index: Path to write the index to.
+        rejects: Path to write the rejected images to; written also when there are too many.
+
+    Returns:
+        Images, rejected images and classes; and the SHA-256 of the index.
+
+    Raises:
+        DataError: If too many images, or all of a class, cannot be used.
+    """
+    lines = Lines()
+    write_csv(rejects, [("id", "reason"), *part.rejects])
+    require_usable(part, data.max_reject_fraction)
+    lines_of_pixels = contradicting(part)
+    for warning in lines_of_pixels:
+        lines.say(f"{WARNING}{warning}")
+    sha256 = write_whole(index, with_warnings(part, lines_of_pixels))
+    images, names = part.table.num_rows, part.listed.class_names
+    classes = ", ".join(f"{name} {count}" for name, count in counts(part).items())
+    lines.say(f"{images} images, {len(part.rejects)} rejected, classes: {classes}")
+    return {"images": images, "rejected": len(part.rejects), "classes": len(names)}, sha256
+
+
+def say(listed: Listed, data: config.DataSource) -> None:
+    """Say once what the listing tells of all rows."""
+    lines = Lines()
+    for warning in listed.warnings:
+        lines.say(f"{WARNING}{warning}")
+    if listed.positive_classes and not data.positive_classes:
+        lines.say(f"positive class: {listed.positive_classes[0]}, the last of two names; data.positive_classes decides")
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _labelled(source: Source) -> Source:
@@ -70,80 +166,29 @@ def _labelled(source: Source) -> Source:
     return source.only(kept, line)
 
 
-def _write(
-    source: Source, ingest_settings: IngestSettings, folder: Path, index: str, rejects_file: str
-) -> dict[str, float]:
-    data, lines = ingest_settings.data, Lines()
+def _listed(source: Source, ingest_settings: IngestSettings) -> tuple[list[Row], list[int], Listed]:
+    """The rows as they are kept, the label of each, and what holds for all."""
+    data = ingest_settings.data
     rows, doubts = without_placeholders(source.rows)
     rows, names_left_out = without_names(rows)
-    contradicted, texts = contradicting(source, data)
-    warnings = [*source.warnings, *doubts, *texts, *names_left_out]
-    for warning in warnings:
-        lines.say(f"{WARNING}{warning}")
+    contradicting_texts, texts = contradicted(source, data)
     names, labels, positive = resolve_classes(
         [row.id for row in rows], [row.label for row in rows], source.class_names, data, ingest_settings.num_classes
     )
-    if positive and not data.positive_classes:
-        lines.say(f"positive class: {positive[0]}, the last of two names; data.positive_classes decides")
-    tag_names = sorted({name for row in rows for name in row.tags})
-    identities: list[list[Any]] = []  # what the fingerprint is made of
-    index_rows: list[dict[str, Any]] = []
-    rejects: list[tuple[str, str]] = []
-    counts: Counter[int] = Counter()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        image_schema = images_schema()
-        writer = ShardWriter(folder, image_schema)
-        for number, (row, label, image) in enumerate(zip(rows, labels, _prepared(source, data), strict=True), 1):
-            lines.progress("images", number, len(rows))
-            if isinstance(image, DataError):
-                rejects.append((row.id, str(image)))
-                continue
-            stored = {"id": row.id, "image": {"bytes": image.content, "path": None}}
-            writer.add(pa.RecordBatch.from_pylist([stored], schema=image_schema))
-            index_rows.append(_index_row(row, label, image, tag_names))
-            counts[label] += 1
-            known = {key: value for key, value in vars(row).items() if key not in ("id", "label")}
-            identities.append([row.id, image.sha256, names[label], known])
-        files = writer.close()
-    except OSError as error:
-        raise StorageError(f"cannot write {folder}: {error.strerror or error}") from error
-    write_csv(rejects_file, [("id", "reason"), *rejects])
-    if len(rejects) > data.max_reject_fraction * len(rows):
-        first = "; ".join(f"{name}: {reason}" for name, reason in rejects[:3])
-        raise DataError(
-            f"{len(rejects)} of {len(rows)} images cannot be used, more than data.max_reject_fraction "
-            f"{data.max_reject_fraction:g}: {first}"
-        )
-    conflicting = contradictions([(name, pixels, label) for name, pixels, label, _ in identities])
-    for warning in conflicting:
-        lines.say(f"{WARNING}{warning}")
-    absent = [name for label, name in enumerate(names) if not counts[label]]
-    if absent:
-        raise DataError(f"class {absent[0]} has no usable image")
-    index_sha256 = write_index(
-        index,
-        index_rows,
-        tag_names,
-        {
-            "class_names": names,
-            "positive_classes": positive,
-            "rows": len(identities),
-            "rejected": len(rejects),
-            "rejects": shown_rejects(source, rejects),
-            "contradicting": contradicted,
-            "counts": {name: counts[label] for label, name in enumerate(names)},
-            "warnings": [*warnings, *conflicting],
-            "resize_shorter_side": data.resize_shorter_side,
-            "fingerprint": sha256_bytes(
-                canonical_json([names, positive, sorted(identities, key=lambda identity: str(identity[0]))])
-            ),
-        },
+    return (
+        rows,
+        labels,
+        Listed(
+            class_names=names,
+            positive_classes=positive,
+            tag_names=sorted({name for row in rows for name in row.tags}),
+            resize_shorter_side=data.resize_shorter_side,
+            warnings=[*source.warnings, *doubts, *texts, *names_left_out],
+            contradicting=contradicting_texts,
+            listed=len(rows),
+            listing_sha256=Listed.hash_of(rows),
+        ),
     )
-    write_manifest(folder, "images", {"rows": len(identities), "index_sha256": index_sha256}, files)
-    classes = ", ".join(f"{name} {counts[label]}" for label, name in enumerate(names))
-    lines.say(f"{len(identities)} images, {len(rejects)} rejected, classes: {classes}")
-    return {"images": len(identities), "rejected": len(rejects), "classes": len(names)}
 
 
 def _index_row(row: Row, label: int, image: Prepared, tag_names: Sequence[str]) -> dict[str, Any]:
@@ -165,20 +210,3 @@ def _index_row(row: Row, label: int, image: Prepared, tag_names: Sequence[str]) 
         "bytes": len(image.content),
         "tags": {name: row.tags.get(name) for name in tag_names},
     }
-
-
-def _prepared(source: Source, data: config.DataSource) -> Iterator[Prepared | DataError]:
-    """Images ready to be stored, or the reason why not, in order; decoded by as many threads as `cpu_threads` says."""
-
-    def one(content: bytes | DataError) -> Prepared | DataError:
-        if isinstance(content, DataError):
-            return content
-        try:
-            return prepare(content, data.resize_shorter_side, data.max_pixels)
-        except DataError as error:
-            return error
-
-    images = source.images()
-    with ThreadPoolExecutor(cpu_threads()) as pool:
-        while window := list(itertools.islice(images, WINDOW)):
-            yield from pool.map(one, window)

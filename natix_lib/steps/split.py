@@ -4,22 +4,34 @@ Images that look the same and have two labels are left out, where the config say
 is known once all are grouped, and what a role must hold is counted without them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from natix_lib import config
 from natix_lib.config.step_settings import SplitSettings
-from natix_lib.contracts import ROLES, SCHEMA_VERSION, TEST, TRAIN, VAL_CALIB, VAL_SELECT, check_document, read_manifest
+from natix_lib.contracts import (
+    ROLES,
+    SCHEMA_VERSION,
+    TEST,
+    TRAIN,
+    VAL_CALIB,
+    VAL_SELECT,
+    check_document,
+    read_manifest,
+    require_same,
+)
 from natix_lib.data.arrow import read_shards
 from natix_lib.data.conflicts import in_conflict
 from natix_lib.data.division import COLUMNS, Division, divide
 from natix_lib.data.index import Index, read_index
 from natix_lib.data.links import write_links
 from natix_lib.data.overview import overview, row_numbers
+from natix_lib.data.previous import read_previous
 from natix_lib.data.sets import write_sets
 from natix_lib.data.thumbnails import Thumbnails
 from natix_lib.files import JsonDict, canonical_json, sha256_bytes, write_bytes
@@ -31,7 +43,7 @@ from natix_lib.steps.certifiable import require_certifiable
 def run(
     settings: Mapping[str, Any],
     *,
-    images: str,
+    images: str | Sequence[str],
     index: str,
     splits: str,
     train_set: str,
@@ -45,7 +57,7 @@ def run(
 
     Args:
         settings: What split reads of the config: the keys of `SplitSettings`.
-        images: Folder of all encoded images.
+        images: Folder of all encoded images, or those of all shards, in any order.
         index: File with what is known of each of them.
         splits: Path to write splits.json to.
         train_set: Folder to write the images of TRAIN to.
@@ -61,18 +73,17 @@ def run(
     Raises:
         DataError: If a group crosses given splits, or a role cannot hold every class.
         CalibrationError: If `scrc` is given and VAL_CALIB has too few groups for anything to be certified.
-        ContractError: If the images are not those of the index.
+        ContractError: If the images are not those of the index, or `split.previous` is no splits.json.
+        StorageError: If `split.previous` cannot be read.
     """
     sections = config.parse(SplitSettings, settings)
-    manifest = read_manifest(images, "images", hash_files=False)  # write_sets hashes what it reads
-    ingested = read_index(index, manifest["index_sha256"])
+    ingested, folders_of_images = _open(index, images)
     division, document = divided(ingested, sections)
     content = canonical_json(document)
     role_of = dict(zip(division.ids, division.roles.tolist(), strict=True))
     folders = {TRAIN: train_set, VAL_SELECT: val_select_set, VAL_CALIB: val_calib_set, TEST: test_set}
     write_sets(
-        Path(images),
-        manifest["files"],
+        folders_of_images,
         ingested,
         np.array([role_of.get(name, -1) for name in ingested.column("id")]),
         [document["groups"].get(name, name) for name in ingested.column("id")],
@@ -80,14 +91,15 @@ def run(
         {role: Path(folder) for role, folder in folders.items()},
     )
     write_links(links, division.ids, division.rules)
-    thumbnails = Thumbnails(
-        read_shards(Path(images)), row_numbers(ingested)
-    )  # after write_sets, which has hashed what is read here
+    stored = pa.concat_tables([read_shards(folder) for folder, _ in folders_of_images])  # which write_sets has hashed
+    thumbnails = Thumbnails(stored, row_numbers(ingested))
     write_bytes(data_report, render_data(overview(ingested, (division, document), thumbnails)).encode())
     write_bytes(splits, content)
     lines = Lines()
     for warning in division.warnings:
         lines.say(f"{WARNING}{warning}")
+    if division.kept is not None:
+        lines.say(f"{division.kept.images} images keep their role of split.previous, {division.kept.new} are new")
     sizes = {role: len(document["roles"][role]) for role in ROLES}
     lines.say(f"{division.group_count} groups; " + ", ".join(f"{role} {size}" for role, size in sizes.items()))
     return {
@@ -111,15 +123,18 @@ def divided(index: Index, settings: SplitSettings) -> tuple[Division, JsonDict]:
     Raises:
         DataError: If a group crosses given splits, or a role cannot hold every class.
         CalibrationError: If `scrc` is given and VAL_CALIB has too few groups for anything to be certified.
+        ContractError: If `split.previous` is no splits.json.
+        StorageError: If `split.previous` cannot be read.
     """
     split = settings.split
+    previous = read_previous(split.previous) if split.previous else None
     columns = {name: index.column(name) for name in COLUMNS}
-    division = divide(columns, index.class_names, split)
+    division = divide(columns, index.class_names, split, previous)
     dropped = in_conflict(division) if split.conflicting_labels == "drop" else set()
     if dropped:
         kept = [name not in dropped for name in columns["id"]]
         columns = {name: list(compress(column, kept)) for name, column in columns.items()}
-        division = divide(columns, index.class_names, split)
+        division = divide(columns, index.class_names, split, previous)
         division.warnings.append(
             f"{len(dropped)} images look the same as one with another label and are in no split "
             "(split.conflicting_labels: drop)."
@@ -128,6 +143,7 @@ def divided(index: Index, settings: SplitSettings) -> tuple[Division, JsonDict]:
         "artifact": "splits",
         "schema_version": SCHEMA_VERSION,
         "dataset_fingerprint": index.fingerprint,
+        "content_fingerprint": index.content_fingerprint,
         "seed": split.seed,
         **division.document(),
     }
@@ -136,3 +152,20 @@ def divided(index: Index, settings: SplitSettings) -> tuple[Division, JsonDict]:
     if settings.scrc is not None:
         require_certifiable(document, settings.scrc)
     return division, document
+
+
+def _open(index: str, images: str | Sequence[str]) -> tuple[Index, list[tuple[Path, JsonDict]]]:
+    """The index, and the folders of its images in its order, each with the table of its files.
+
+    Raises:
+        ContractError: If the images are not those of the index.
+    """
+    folders = [images] if isinstance(images, str) else images
+    # write_sets hashes what it reads; images.json names the index beside it, or the part of its shard
+    manifests = {folder: read_manifest(folder, "images", hash_files=False) for folder in folders}
+    named = {folder: manifest["index_sha256"] for folder, manifest in manifests.items()}
+    ingested = read_index(index, named[images] if isinstance(images, str) else None)
+    parts = ingested.document.get("parts") or [ingested.sha256]
+    require_same("images of the parts", sorted(parts), "the index", sorted(named.values()), "the folders of images")
+    order = sorted(folders, key=lambda folder: parts.index(named[folder]))
+    return ingested, [(Path(folder), manifests[folder]["files"]) for folder in order]

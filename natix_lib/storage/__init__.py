@@ -8,7 +8,7 @@ A file or folder that was fetched is either whole or absent, and what was publis
 publishers' files.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib import import_module
 from pathlib import Path
 
@@ -49,6 +49,19 @@ def fetch_folder(uri: str, destination: str | Path, wanted: Wanted = everything)
         StorageError: If nothing is there, the objects' names are no files of one folder, or a transfer fails.
     """
     return _at(uri).fetch_folder(Path(destination), wanted)
+
+
+def stage(uri: str, destination: str | Path, wanted: Wanted) -> tuple[Path, Callable[[Collection[str]], None]]:
+    """Fetch some objects below a prefix as `fetch_folder` does, and others when they are known, by one listing.
+
+    Returns:
+        The folder, and a function that fetches the objects of some names below the prefix, in parallel, over the empty
+        files; names that are not there are passed over, and of a local folder there is nothing to fetch.
+
+    Raises:
+        StorageError: As `fetch_folder` does; the function, if a transfer fails.
+    """
+    return _at(uri).stage(Path(destination), wanted)
 
 
 def remote_files(uri: str) -> list[tuple[str, Callable[[Path], None]]]:

@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,6 +44,9 @@ class Local:
             uri = self._uri
             raise StorageError(f"{uri} is no folder" if self._path.exists() else f"folder {uri} does not exist")
         return self._path
+
+    def stage(self, destination: Path, wanted: Wanted) -> tuple[Path, Callable[[Collection[str]], None]]:
+        return self.fetch_folder(destination, wanted), lambda names: None
 
     def fingerprint(self) -> str:
         root = self._path

@@ -11,7 +11,7 @@ were rejected: a consumer wants the address that the config names.
 """
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -53,6 +53,9 @@ class Remote:
         return target
 
     def fetch_folder(self, destination: Path, wanted: Wanted) -> Path:
+        return self.stage(destination, wanted)[0]
+
+    def stage(self, destination: Path, wanted: Wanted) -> tuple[Path, Callable[[Collection[str]], None]]:
         objects = self._files()
         partial = temporary_beside(destination)
         try:
@@ -74,7 +77,12 @@ class Remote:
             rename(partial, destination)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        return destination
+        by_name = {name.as_posix(): listed for name, listed in zip(names, objects, strict=True)}
+
+        def fetch_more(chosen: Collection[str]) -> None:
+            _all(by_name.keys() & set(chosen), lambda name: self._download(by_name[name], destination / name))
+
+        return destination, fetch_more
 
     def files(self) -> list[tuple[str, Callable[[Path], None]]]:
         one = None if self._name.endswith("/") else self._bucket.find(self._name)

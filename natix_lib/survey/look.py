@@ -16,10 +16,12 @@ import numpy as np
 
 from natix_lib import storage
 from natix_lib.config import DataSource, Split
+from natix_lib.data.archives import ARCHIVES
 from natix_lib.data.classes import resolve_classes
 from natix_lib.data.decode import sides
 from natix_lib.data.division import COLUMNS, Division, divide
 from natix_lib.data.doubts import ungrouped, without_names, without_placeholders
+from natix_lib.data.root import FETCHED, local_root
 from natix_lib.data.rows import Row, Source, read_file
 from natix_lib.data.sources import NOTES, open_source
 from natix_lib.data.tables import TABLES
@@ -29,6 +31,7 @@ SAMPLE, SAMPLE_REMOTE = 200, 32  # pictures whose headers are read: quartiles of
 SECONDS = 10.0  # after which no more of them are read
 MOST_FETCHED = 1 << 30  # bytes of tables and Parquet files of a bucket: some minutes on a slow line
 THREADS = 16
+WANTED = (*TABLES, *NOTES, *ARCHIVES, ".arrow")  # ends of the names of files that hold more than one picture
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,8 @@ def look(data: DataSource, split: Split, num_classes: int | None, scratch: Path)
         NatixError: If ingest would refuse it before it decodes a picture, or it cannot be fetched.
     """
     uri = data.data_root
-    remote = storage.is_remote(uri)
-    if not remote and not Path(uri).is_dir():
-        raise DataError(f"{uri} is no folder" if Path(uri).exists() else f"folder {uri} does not exist")
-    root = storage.fetch_folder(uri, scratch / "source", _Tables(uri))
+    root, _ = local_root(data, scratch, _Tables(uri))
+    remote = storage.is_remote(uri) and root == scratch / FETCHED
     source = open_source(root, data)
     labelled = [row.label is not None for row in source.rows]
     unlabelled = labelled.count(False)
@@ -121,7 +122,7 @@ class _Tables:
         self.uri, self.taken = uri, [0]
 
     def __call__(self, name: str, size: int) -> bool:
-        if not name.lower().endswith((*TABLES, *NOTES)):
+        if not name.lower().endswith(WANTED):
             return False
         self.taken.append(size)  # a list: threads ask at once
         if sum(self.taken) > MOST_FETCHED:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from natix_lib.config import Dataloader
-from natix_lib.transform import Transform, upright_rgb
+from natix_lib.transform import Transform, resized, upright_rgb
 
 CROP_SCALE = (0.4, 1.0)  # share of the area; less loses the cone that gives an image its label
 CROP_RATIO = (3 / 4, 4 / 3)
@@ -45,7 +45,7 @@ def augmented(image: Image.Image, size: int, generator: np.random.Generator) -> 
     left = int(generator.integers(0, width - crop_width + 1))
     top = int(generator.integers(0, height - crop_height + 1))
     box = (left, top, left + crop_width, top + crop_height)
-    image = image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    image = resized(image, (size, size), box)
     if generator.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):

@@ -60,11 +60,11 @@ def test_many_are_predicted_in_their_order_from_any_iterable(bundle: Bundle, pic
 def test_an_iterable_is_read_little_ahead_of_the_model(bundle: Bundle, picture: Picture) -> None:
     taken = 0
 
-    def opened() -> Iterator[Callable[[], Image.Image]]:
+    def opened() -> Iterator[Callable[[int], Image.Image]]:
         nonlocal taken
         for _ in range(200):
             taken += 1
-            yield lambda: picture()
+            yield lambda _: picture()
 
     results = bundle.scored(opened())
     assert isinstance(next(results), Prediction) and taken <= 33
@@ -106,10 +106,13 @@ def test_a_pillow_image_whose_file_ends_too_early_is_a_data_error(bundle: Bundle
 
 
 def test_a_picture_that_cannot_be_read_does_not_end_what_is_scored(bundle: Bundle, picture: Picture) -> None:
-    def broken() -> Image.Image:
+    def broken(_: int) -> Image.Image:
         raise DataError("broken")
 
-    results = list(bundle.scored([broken, picture, *[broken] * 40, picture]))
+    def whole(_: int) -> Image.Image:
+        return picture()
+
+    results = list(bundle.scored([broken, whole, *[broken] * 40, whole]))
     assert [isinstance(each, Prediction) for each in results] == [False, True, *[False] * 40, True]
     assert str(results[0]) == "broken"
 

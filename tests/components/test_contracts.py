@@ -13,7 +13,7 @@ from natix_lib import config
 from natix_lib.config.form import form
 from natix_lib.config.hardware import Hardware, Nodes
 from natix_lib.config.step_settings import AdaptSettings, TrainSettings, step_settings
-from natix_lib.contracts import ARTIFACTS, STEPS
+from natix_lib.contracts import ARTIFACTS, STEPS, TASKS
 from natix_lib.steps import check
 from natix_pipelines.targets import Target
 from natix_pipelines.training import outputs_of
@@ -25,35 +25,37 @@ DEFAULT = config.parse(
 SHOWN = {"metrics", "classification"}  # what only the pipelines UI reads
 OWN = {  # what a component takes beside its settings and the artifacts of the contract
     "ingest": {"data_version"},
+    "shard": {"data_version", "shard"},
+    "split": {"previous_version", "shards"},
     "fetch": {"backbone_version", "token_secret"},
     "adapt": {"num_gpus", "nodes"},
     "train": {"num_gpus", "nodes"},
 }
-STEP_OPTIONS = {"fetch": ("token_secret",), "evaluate": ("classification",)}
+STEP_OPTIONS = {"shard": ("shard",), "fetch": ("token_secret",), "evaluate": ("classification",)}
 
 
 def component(step: str) -> Any:
     return getattr(importlib.import_module(f"natix_components.{step}"), step).component_spec
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", TASKS)
 def test_a_component_takes_and_gives_what_the_contract_says(step: str) -> None:
     spec = component(step)
     assert spec.inputs["settings"].type == "Dict[String, Any]"
-    assert {name for name in spec.inputs if name != "settings"} - set(STEPS[step].inputs) == OWN.get(step, set())
-    assert set(STEPS[step].inputs) <= set(spec.inputs)
-    assert set(spec.outputs) - SHOWN == set(STEPS[step].outputs) and "metrics" in spec.outputs
+    assert {name for name in spec.inputs if name != "settings"} - set(TASKS[step].inputs) == OWN.get(step, set())
+    assert set(TASKS[step].inputs) <= set(spec.inputs)
+    assert set(spec.outputs) - SHOWN == set(TASKS[step].outputs) and "metrics" in spec.outputs
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", TASKS)
 def test_a_step_takes_its_artifacts_by_keyword_alone(step: str) -> None:
     run = importlib.import_module(f"natix_lib.steps.{step}").run
     settings, *others = inspect.signature(run).parameters.values()
     assert settings.name == "settings" and {one.kind for one in others} == {inspect.Parameter.KEYWORD_ONLY}
-    assert {one.name for one in others} == {*STEPS[step].inputs, *STEPS[step].outputs, *STEP_OPTIONS.get(step, ())}
+    assert {one.name for one in others} == {*TASKS[step].inputs, *TASKS[step].outputs, *STEP_OPTIONS.get(step, ())}
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", TASKS)
 def test_a_component_gives_every_artifact_to_the_argument_of_its_name(
     step: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -70,26 +72,30 @@ def test_a_component_gives_every_artifact_to_the_argument_of_its_name(
     monkeypatch.setattr(module, "run", noted)
     function = getattr(importlib.import_module(f"natix_components.{step}"), step).python_func
     names = [name for name in inspect.signature(function).parameters if name not in ("settings", "nodes")]
-    artifacts = {name: dsl.Artifact(uri=name) for name in names}
+    artifacts: dict[str, Any] = {name: dsl.Artifact(uri=name) for name in names}
+    for name, channel in component(step).inputs.items():
+        if channel.is_artifact_list:
+            artifacts[name] = [artifacts[name]]
     options = {name: name for name in OWN.get(step, ()) if name != "nodes"}
     nodes: dict[str, Any] = {"nodes": {}} if "nodes" in OWN.get(step, ()) else {}
     function(settings={"key": 1}, **{**artifacts, **options}, **nodes)
     (call,) = calls
     assert call.pop("settings")["key"] == 1
     given = {name: value.uri if isinstance(value, dsl.Artifact) else value for name, value in call.items()}
-    assert all(value == name for name, value in given.items()) and set(call) >= set(STEPS[step].inputs)
+    given = {name: value[0] if isinstance(value, list) else value for name, value in given.items()}
+    assert all(value == name for name, value in given.items()) and set(call) >= set(TASKS[step].inputs)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", TASKS)
 def test_an_artifact_is_the_same_class_of_kfp_wherever_it_goes(step: str) -> None:
     spec = component(step)
-    for name in STEPS[step].inputs:
+    for name in TASKS[step].inputs:
         assert spec.inputs[name].type == f"system.{ARTIFACTS[name].type}@0.0.1"
-    for name in STEPS[step].outputs:
+    for name in TASKS[step].outputs:
         assert spec.outputs[name].type == f"system.{ARTIFACTS[name].type}@0.0.1"
 
 
-@pytest.mark.parametrize("step", [*STEPS, "check"])
+@pytest.mark.parametrize("step", [*TASKS, "check"])
 def test_the_body_of_a_component_is_imports_and_calls(step: str) -> None:
     tree = ast.parse((ROOT / "components" / f"{step}.py").read_text())
     (function,) = (node for node in tree.body if isinstance(node, ast.FunctionDef))
@@ -98,14 +104,14 @@ def test_the_body_of_a_component_is_imports_and_calls(step: str) -> None:
     assert len(body) <= (2 if step == "evaluate" else 1)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", TASKS)
 def test_a_gpu_step_names_the_gpu_image(step: str) -> None:
     image = component(step).implementation.container.image
-    assert image.startswith("natix-gpu" if STEPS[step].gpu else "natix-cpu")
+    assert image.startswith("natix-gpu" if TASKS[step].gpu else "natix-cpu")
 
 
 def test_nothing_is_installed_when_a_component_starts() -> None:
-    for step in (*STEPS, "check"):
+    for step in (*TASKS, "check"):
         assert "pip install" not in str(component(step).implementation.container.command)
 
 
@@ -115,20 +121,21 @@ def test_the_check_component_has_an_output_for_each_step_and_an_input_for_each_p
     assert set(spec.inputs) == set(form(DEFAULT)) | {"with_explora"}
 
 
-@pytest.mark.parametrize("step", [*STEPS, "check"])
+@pytest.mark.parametrize("step", [*TASKS, "check"])
 def test_everything_that_a_component_takes_and_gives_is_described(step: str) -> None:
     spec = component(step)
     assert spec.description and all(one.description for one in (*spec.inputs.values(), *spec.outputs.values()))
 
 
 def test_a_title_in_the_pipelines_ui_begins_with_the_name_of_its_step() -> None:
-    assert all(contract.title.lower().split()[0] == name for name, contract in STEPS.items())
+    assert all(contract.title.lower().split()[0] == name for name, contract in TASKS.items())
 
 
 def test_the_pipeline_gives_every_artifact_of_the_contract() -> None:
     every = {artifact for step in STEPS.values() for artifact in step.outputs}
     assert set(outputs_of(True)._fields) == every
     assert set(outputs_of(False)._fields) == every - set(STEPS["adapt"].outputs)
+    assert set(outputs_of(True, 2)._fields) == every - {"images"}  # which each shard has
 
 
 def test_checked_settings_survive_kfps_floats_and_leave_out_null() -> None:

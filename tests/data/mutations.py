@@ -1,8 +1,8 @@
 """Damaged image files of every allowed format, always the same for a seed; run, it feeds them to the decoder.
 
 `python -m tests.data.mutations SEED COUNT` prints one JSON object: how many were refused, what escaped besides
-`DataError`, the slowest in seconds and the peak memory in megabytes. It has a process of its own because the peak is
-the process's, and a decoder that crashes must not take the tests with it.
+`DataError`, which have another verdict at a reduced scale, the slowest in seconds and the peak memory in megabytes. It
+has a process of its own because the peak is the process's, and a decoder that crashes must not take the tests with it.
 """
 
 import io
@@ -24,6 +24,7 @@ from natix_lib.errors import DataError
 from natix_lib.transform import Transform
 
 TRANSFORM = Transform(32, 64, True, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+SIDES = (9, 2)  # of which a picture of 48 x 36 is decoded at a half and a quarter
 EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 SAVED: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "JPEG": [("RGB", {}), ("L", {}), ("CMYK", {}), ("RGB", {"progressive": True}), ("RGB", {"exif": True})],
@@ -126,20 +127,34 @@ def peak_megabytes() -> float:
     return int(line.split()[1]) / 1024
 
 
+def verdict(content: bytes, shorter_side: int | None) -> str | None:
+    """Why a file is refused when it may be decoded at a reduced scale; None if it is not."""
+    try:
+        decode(content, MAX_PIXELS, shorter_side)
+    except DataError as error:
+        return str(error)
+    return None
+
+
 def main(seed: int, count: int) -> None:
     """Feed damaged files to ingest's and to predict's way."""
-    refused, slowest, escaped = 0, 0.0, []
+    refused, slowest, escaped, differing = 0, 0.0, [], []
     for number, content in enumerate(mutations(seed, count)):
         started = time.perf_counter()
         try:
+            verdicts = [verdict(content, side) for side in (None, *SIDES)]
+            if len(set(verdicts)) > 1:
+                differing.append(f"{number}: {verdicts}")
             prepare(content, 64, MAX_PIXELS)
+            prepare(content, SIDES[0], MAX_PIXELS)
             TRANSFORM(decode(content, MAX_PIXELS))
         except DataError:
             refused += 1
         except BaseException as error:
             escaped.append(f"{number}: {type(error).__name__}: {error}")
         slowest = max(slowest, time.perf_counter() - started)
-    print(json.dumps({"refused": refused, "escaped": escaped, "slowest": slowest, "peak_mb": peak_megabytes()}))
+    outcome = {"refused": refused, "escaped": escaped, "differing": differing, "slowest": slowest}
+    print(json.dumps({**outcome, "peak_mb": peak_megabytes()}))
 
 
 if __name__ == "__main__":

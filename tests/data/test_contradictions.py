@@ -1,5 +1,5 @@
 from natix_lib import config
-from natix_lib.data.contradictions import contradicting, without_contradicting
+from natix_lib.data.contradictions import contradicted, without_contradicting
 from natix_lib.data.rows import Row, Source
 
 RULES = {"None": {"text": ["construction", "traffic cone"]}}
@@ -22,7 +22,7 @@ def source(declared: list[str]) -> Source:
 
 
 def test_words_that_contradict_a_class_are_found_in_any_case_and_kept() -> None:
-    document, lines = contradicting(source([]), settings())
+    document, lines = contradicted(source([]), settings())
     assert [example["id"] for example in document["examples"]] == ["1"] and document["count"] == 1
     assert document["examples"][0] == {
         "id": "1", "column": "text", "word": "construction", "text": "Under CONSTRUCTION since May",
@@ -32,7 +32,7 @@ def test_words_that_contradict_a_class_are_found_in_any_case_and_kept() -> None:
 
 
 def test_other_spellings_and_numbers_of_a_class_are_that_class() -> None:
-    document, _ = contradicting(source(["None", "Roadwork"]), settings(class_aliases={"none": "None"}))
+    document, _ = contradicted(source(["None", "Roadwork"]), settings(class_aliases={"none": "None"}))
     assert [example["id"] for example in document["examples"]] == ["1", "4", "5"]
 
 
@@ -40,11 +40,11 @@ def test_they_are_left_out_with_their_pictures_where_the_config_says_so() -> Non
     left = without_contradicting(source(["None", "Roadwork"]), settings(contradicting="drop"))
     assert [row.id for row in left.rows] == ["0", "2", "3", "4"] and list(left.images()) == [b"0", b"2", b"3", b"4"]
     assert left.warnings == ["left out 2 of 6 rows whose text contradicts their class (data.contradicting: drop): 1, 5"]
-    assert contradicting(left, settings(contradicting="drop")) == ({"count": 0, "examples": []}, [])
+    assert contradicted(left, settings(contradicting="drop")) == ({"count": 0, "examples": []}, [])
 
 
 def test_a_long_text_is_shown_around_the_word() -> None:
     rows = [Row("0", "None", tags={"text": "x" * 5000 + " construction " + "y" * 5000})]
-    document, _ = contradicting(Source(rows, lambda: iter([])), settings())
+    document, _ = contradicted(Source(rows, lambda: iter([])), settings())
     (example,) = document["examples"]
     assert "construction" in example["text"] and len(example["text"]) < 200

@@ -90,8 +90,8 @@ REFUSED = {
         "folders None, Roadwork repeat below part1, part2, so either may be the classes: set data.class_names",
     ),
     "nothing that is read": (
-        ["a.tar", "b.tar"],
-        r"no folder of images for each class; it holds 2 files \(.tar 2\): a.tar",
+        ["a.bin", "b.bin"],
+        r"no folder of images for each class; it holds 2 files \(.bin 2\): a.bin",
     ),
 }
 
@@ -267,3 +267,21 @@ def test_folders_that_are_all_named_as_parts_of_a_set_are_no_classes_unless_name
     assert len(opened(root, class_names=list(names)).rows) == 2 * len(names)
     images(root, "Roadwork")
     assert len(opened(root).rows) == 2 * len(names) + 2
+
+
+def test_split_roles_below_all_classes_are_read_without_naming_the_classes(tmp_path: Path) -> None:
+    source = opened(images(tmp_path, *(f"{label}/{split}" for label in "ab" for split in ("train", "val2017", "test"))))
+    assert {(row.label, row.given_split) for row in source.rows} == {
+        (label, role) for label in "ab" for role in (TRAIN, VAL_SELECT, TEST)
+    }
+    assert (
+        source.rows[0].id == "a/test/0.jpg" and source.layout == "in a folder for each class, above folders of splits"
+    )
+
+
+def test_split_roles_below_one_class_alone_are_refused_as_before(tmp_path: Path) -> None:
+    root = images(tmp_path, "a/train", "b/train", "b")
+    with pytest.raises(DataError, match="images lie at 2 depths, as b/0.jpg and a/train/0.jpg: set data.class_names"):
+        opened(root)
+    with pytest.raises(DataError, match="below it are test, train: set data.data_root to that folder"):
+        opened(images(tmp_path / "wrapped", "set/train/a", "set/test/a"))

@@ -1,15 +1,16 @@
 import io
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from natix_lib.data import images
 from natix_lib.data.decode import MAX_PIXELS, open_image
-from natix_lib.data.images import perceptual_hash, prepare
+from natix_lib.data.images import Prepared, perceptual_hash, prepare, prepare_all
 from natix_lib.errors import DataError
 
 
@@ -62,6 +63,27 @@ def test_equal_pixels_have_equal_hashes_whatever_the_file(picture: Callable[...,
     assert first != second
     assert prepare(first, 64, MAX_PIXELS).sha256 == prepare(second, 64, MAX_PIXELS).sha256
     assert prepare(first, 64, MAX_PIXELS).sha256 != prepare(encoded(picture(seed=1)), 64, MAX_PIXELS).sha256
+
+
+def test_images_are_prepared_in_order_and_read_no_further_ahead_than_their_bytes_allow(
+    picture: Callable[..., Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [encoded(picture(40 + number, 32)) for number in range(40)]
+    monkeypatch.setattr(images, "cpu_threads", lambda: 2)
+    monkeypatch.setattr(images, "AHEAD_BYTES", 3 * len(files[0]))
+    read: list[int] = []
+
+    def contents() -> Iterator[bytes | DataError]:
+        for number, content in enumerate(files):
+            read.append(number)
+            yield DataError("gone") if number == 7 else content
+
+    results = []
+    for result in prepare_all(contents(), 64, MAX_PIXELS):
+        results.append(result)
+        assert len(read) - len(results) <= 4
+    assert str(results[7]) == "gone"
+    assert [each.width for each in results if isinstance(each, Prepared)] == [40 + n for n in range(40) if n != 7]
 
 
 def test_the_perceptual_hash_survives_compression_and_size_and_tells_scenes_apart(real_data: Path) -> None:

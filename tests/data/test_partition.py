@@ -1,5 +1,6 @@
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from natix_lib.contracts import ROLES
-from natix_lib.data.feasibility import fewest_lacking
+from natix_lib.data.exact import Question, fewest_lacking, nearest
 from natix_lib.data.partition import Groups, assign
 from natix_lib.errors import DataError
 
@@ -31,12 +32,14 @@ def roles_of(
     least: int = 1,
     names: list[str] | None = None,
     synthetic: np.ndarray | None = None,
+    kept: list | None = None,
 ) -> np.ndarray:
     groups = Groups(
         names or [f"group {number:05d}" for number in range(len(counts))],
         counts,
         np.zeros_like(counts) if synthetic is None else synthetic,
         np.full(len(counts), -1) if given is None else np.array(given),
+        np.full(len(counts), -1) if kept is None else np.array(kept),
     )
     return assign(groups, RATIOS, least, seed, [f"class {c}" for c in range(counts.shape[1])])
 
@@ -101,7 +104,7 @@ def test_the_order_of_groups_does_not_matter(groups: int) -> None:
     assert np.array_equal(roles_of(counts, names=names)[shuffled], again)
 
 
-@pytest.mark.parametrize("seeds", [range(20), pytest.param(range(20, 220), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seeds", [range(8), pytest.param(range(8, 220), marks=pytest.mark.slow)])
 def test_tight_divisions_that_exist_are_never_refused(seeds: range) -> None:
     for seed in seeds:
         counts, least = planted(seed)
@@ -146,7 +149,7 @@ def test_a_refusal_names_class_split_and_what_would_help() -> None:
 
 def test_what_the_solver_cannot_show_in_time_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     from natix_lib.data import partition
-    from natix_lib.data.feasibility import Fewest
+    from natix_lib.data.exact import Fewest
 
     monkeypatch.setattr(
         partition, "fewest_lacking", lambda counts, fixed, least: Fewest(None, np.zeros((4, 2), dtype=np.int64), False)
@@ -170,8 +173,8 @@ def test_synthetic_images_count_for_train_and_never_for_test() -> None:
         roles_of(counts, given, synthetic=synthetic)
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=8, max_size=40), st.integers(0, 3))
-@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=8, max_size=30), st.integers(0, 3))
+@settings(max_examples=25, deadline=None)
 def test_every_group_has_a_role_and_every_class_is_in_every_role_or_it_is_an_error(groups: list, seed: int) -> None:
     counts = np.array([pair if sum(pair) else (1, 0) for pair in groups], dtype=np.int64)
     try:
@@ -204,7 +207,13 @@ def test_groups_without_a_given_role_fill_what_is_absent() -> None:
 @pytest.mark.parametrize(
     ("counts", "given_roles", "least", "message"),
     [
-        ([[5, 0]] * 8 + [[0, 5]] * 2, None, 1, "class class 1 has 2 groups, 4 splits need at least one each"),
+        (
+            [[5, 0]] * 8 + [[0, 5]] * 2,
+            None,
+            1,
+            r"class class 1 has 2 groups, 4 splits need at least one each \(TRAIN, VAL_SELECT, VAL_CALIB, TEST\): .*"
+            "label 2 more groups of it, such as drives, or merge it with another class",
+        ),
         ([[5, 5]] * 4, [0, 1, 2, 2], 1, "class class 0 has 1 groups, 2 splits need at least one each"),
         ([[5, 5]] * 4, [1, 1, 2, 3], 1, "split TRAIN holds no image"),
         ([[5, 5]] * 3 + [[0, 5]], [0, 1, 2, 3], 1, "split TEST holds one class only: class 1"),
@@ -221,6 +230,39 @@ def test_a_role_that_cannot_hold_every_class_is_named(
 ) -> None:
     with pytest.raises(DataError, match=message):
         roles_of(np.array(counts), given_roles, least=least)
+
+
+def test_few_groups_with_a_heavy_tail_come_as_near_as_the_exact_solver_does() -> None:
+    """Where moves and swaps alone end 1.3 to 2.6 times as far from the ratios."""
+    for seed in range(3):
+        sizes = np.ceil(3 * (1 + np.random.default_rng(seed).pareto(1.2, 16))).astype(int).clip(max=500)
+        counts = np.stack([np.random.default_rng(seed).multinomial(size, [0.4, 0.6]) for size in sizes])
+        total = counts.sum(axis=0)
+        question = Question(
+            counts, np.stack([counts] * 4), 0 * counts[:4], 0 * counts[:4], RATIOS[:, None] * total, 1 / total, 1
+        )
+        cheapest = nearest(question, np.zeros(16), nodes=10_000)
+        assert cheapest is not None
+        miss = [np.abs(shares(counts, roles) - RATIOS[:, None]).sum() for roles in (roles_of(counts), cheapest)]
+        assert miss[0] <= 1.1 * miss[1]
+
+
+def test_kept_roles_stay_and_new_groups_make_up_for_what_they_miss() -> None:
+    """An earlier division without a group in VAL_CALIB, and too much in TEST."""
+    counts = drives(60)
+    kept = [TRAIN] * 10 + [VAL_SELECT] * 4 + [TEST] * 16 + [-1] * 30
+    roles = roles_of(counts, kept=kept)
+    assert roles[:30].tolist() == kept[:30] and TEST not in roles[30:]
+    achieved = counts[roles == VAL_CALIB].sum() / counts.sum()
+    assert achieved == pytest.approx(0.15, abs=0.03) and not np.array_equal(roles_of(counts), roles)
+
+
+def test_the_order_of_classes_does_not_matter() -> None:
+    counts = drives(24, classes=3)
+    groups = Groups([f"group {number}" for number in range(24)], counts, 0 * counts, *[np.full(24, -1)] * 2)
+    turned = replace(groups, counts=counts[:, ::-1], synthetic=0 * counts)
+    first = assign(groups, RATIOS, 1, 0, ["a", "b", "c"])
+    assert np.array_equal(first, assign(turned, RATIOS, 1, 0, ["c", "b", "a"]))
 
 
 def test_the_roles_are_numbered_as_the_contracts_say() -> None:

@@ -107,7 +107,7 @@ def copy_out(divided: Paths, images: Path, out: Path, roles: np.ndarray | None =
     folders = {role: out / role for role in ROLES}
     numbers = np.arange(len(index)) % 4 if roles is None else roles
     files = read_json(images / "images.json")["files"]
-    write_sets(images, files, index, numbers, [f"g{n}" for n in range(len(index))], "0" * 64, folders)
+    write_sets([(images, files)], index, numbers, [f"g{n}" for n in range(len(index))], "0" * 64, folders)
     return folders
 
 

@@ -12,11 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.formats import READ, opened
 from natix_lib.config import DataSource
 from natix_lib.data.classes import resolve_classes
 from natix_lib.data.doubts import contradictions, without_names, without_placeholders
 from natix_lib.data.sources import open_source
 from natix_lib.errors import NatixError
+from tests.data.test_formats import tiny
 
 FOLDERS = ["None", "Roadwork", "train", "test", "val", "validation", "images", "docs", ".git", "__MACOSX", "x.parquet"]
 FOLDERS += ["test_site", "a b", "Stra\udcdfe", "é", "0", "1", "split=train", "drive1", "part-1.csv"]
@@ -134,7 +136,9 @@ def attack(folder: Path, seeds: range) -> tuple[int, int]:
         root.mkdir()
         draw(root, random_numbers)
         settings: dict[str, Any] = {
-            "format": random_numbers.choice(["auto", "auto", "auto", "manifest", "parquet", "folder"]),
+            "format": random_numbers.choice(
+                ["auto", "auto", "auto", "manifest", "parquet", "folder", "arrow", "webdataset"]
+            ),
             "class_names": random_numbers.choice([[], [], ["None", "Roadwork"]]),
         }
         try:
@@ -143,6 +147,77 @@ def attack(folder: Path, seeds: range) -> tuple[int, int]:
             refused += 1
             assert "\n" not in str(error) and str(error).encode()
     return read, refused
+
+
+def damaged(content: bytes, random_numbers: random.Random) -> bytes:
+    """One damage: cut off, bytes changed, removed or doubled, or a number made large."""
+    data = bytearray(content)
+    at = random_numbers.randrange(len(data))
+    match random_numbers.randrange(5):
+        case 0:
+            del data[at:]
+        case 1:
+            for place in random_numbers.sample(range(len(data)), min(8, len(data))):
+                data[place] = random_numbers.randrange(256)
+        case 2:
+            del data[at : at + random_numbers.randrange(1, 600)]
+        case 3:
+            data[at:at] = data[at : at + random_numbers.randrange(1, 600)]
+        case _:
+            data[at : at + 4] = b"\xff\xff\xff\x7f"
+    return bytes(data)
+
+
+def attack_layouts(folder: Path, names: Sequence[str], seeds: range) -> tuple[int, int]:
+    """Damage one file of a layout for each seed; what is read has all of its images, or else it is one line.
+
+    A picture in a folder of its own may be lost where its name or its folder is what was damaged; one in a shard, a
+    saved set or an archive may not.
+    """
+    read = refused = 0
+    items = tiny()
+    for name in names:
+        layout = READ[name]
+        whole = folder / name.replace("/", "_")
+        layout.write(items, whole)
+        files = sorted(path for path in whole.rglob("*") if path.is_file() and path.suffix != ".jpg")
+        for seed in seeds:
+            random_numbers = random.Random(seed)
+            path = files[seed % len(files)]
+            content = path.read_bytes()
+            path.write_bytes(damaged(content, random_numbers))
+            scratch = folder / f"{whole.name}-{seed}"
+            scratch.mkdir()
+            try:
+                source = opened(whole, scratch, layout)
+                contents = list(source.images())
+                assert len(contents) == len(source.rows) > 0
+                "\n".join([*source.warnings, *map(str, contents)]).encode()
+                holds = sum(isinstance(image, bytes) for image in contents)
+                assert holds == len(items) or source.file or "without an image" in str(source.warnings), (name, seed)
+                read += 1
+            except NatixError as error:
+                refused += 1
+                assert "\n" not in str(error) and str(error).encode(), (name, seed)
+            path.write_bytes(content)
+    return read, refused
+
+
+PACKED = [
+    name for name in READ if name.startswith(("WebDataset", "zip of class", "zip of one", "tar", "save_to", "COCO"))
+]
+
+
+def test_damaged_shards_archives_and_coco_are_read_whole_or_refused(tmp_path: Path) -> None:
+    names = [name for name in PACKED if not name.startswith("save_to")]
+    read, refused = attack_layouts(tmp_path, names, range(6))
+    assert read and refused > len(names)
+
+
+@pytest.mark.slow
+def test_2000_damages_of_every_packed_layout_are_read_whole_or_refused(tmp_path: Path) -> None:
+    read, refused = attack_layouts(tmp_path, PACKED, range(100, 250))
+    assert read > 100 and refused > 500
 
 
 def test_40_random_layouts_are_read_or_refused(tmp_path: Path) -> None:

@@ -58,12 +58,15 @@ def test_an_index_that_pandas_wrote_is_a_column_without_a_name(tmp_path: Path) -
     ("content", "message"),
     [
         (
-            PLAIN.replace("Arden", "Köln").encode("latin-1"),
-            r"it is not UTF-8 \(byte 0xf6 in line 2\): save it as UTF-8",
+            PLAIN.replace("Arden", "Žižkov").encode("iso8859-2"),
+            r"it is not UTF-8 \(byte 0xae in line 2\): save it as UTF-8",
         ),
         (b"image,label\na.jpg,\0x\n", "it holds NUL bytes"),
         (b"image,label\na.jpg,x,y\n", "manifest.csv row 2 has 3 values, the header has 2 columns"),
-        (b'image,label\na.jpg,"x\nb.jpg,y\n', "manifest.csv cannot be read: unexpected end of data"),
+        (
+            b'image,label\na.jpg,"x\nb.jpg,y\n',
+            "manifest.csv cannot be read: the quote that opens in line 2 is never closed",
+        ),
         (b"image,label,city,city\na.jpg,x,1,2\n", "manifest.csv has the column 'city' twice"),
         (b"", "manifest.csv is empty"),
         (b"image,label\n", "lists no image"),
@@ -225,8 +228,10 @@ def test_manifest_jsonl_beside_images_is_the_manifest(tmp_path: Path) -> None:
         ("labels.csv", "id,label\n0,None\n", "all 2 images lie in one folder, images, .*; a table among labels.csv is "
                                              "read when data.manifest names it"),
         ("train.txt", "0.jpg 1\n", "train.txt beside folders images may list the images"),
-        ("coco.json", '{"images": [{"file_name": "0.jpg"}]}', "manifest coco.json cannot be read: it must be a list "
-                                                             ".*; it may list the images: mend it, or set data"),
+        ("coco.json", '{"images": [{"file_name": "0.jpg"}]}', "coco.json may list the images, but has no .*; it "
+                                                             "has file_name: set data.manifest to it"),
+        ("coco.json", '{"images": [{"file_name": "0.jpg"}], "annotations": []}',
+         "manifest coco.json cannot be read: COCO's categories must be a list .*; it may list the images: mend it, or"),
         ("labels.xlsx", "x", "labels.xlsx beside folders images may list the images"),
     ],
 )  # fmt: skip
@@ -235,13 +240,27 @@ def test_a_table_beside_images_that_is_not_read_is_named(tmp_path: Path, name: s
         opened(files(images(tmp_path, "images"), name, text=text))
 
 
+def test_a_table_for_each_split_gives_its_images_the_role(tmp_path: Path) -> None:
+    images(tmp_path, "images")
+    files(tmp_path, "train.csv", text="image,label\n0.jpg,a\n")
+    files(tmp_path, "labels_val.csv", text="image,label\n1.jpg,b\n")
+    source = opened(tmp_path)
+    assert reading(source) == {"images/0.jpg": ("a", TRAIN), "images/1.jpg": ("b", VAL_SELECT)}
+    assert source.warnings[0] == "labels_val.csv, train.csv are read as the manifest, a table for each split role"
+    files(tmp_path, "train.csv", text="image,label,split\n0.jpg,a,test\n")
+    with pytest.raises(DataError, match="train.csv row 2: images/0.jpg is TRAIN by .* and TEST by its split column"):
+        opened(tmp_path)
+
+
 def test_two_tables_beside_images_are_refused_and_named(tmp_path: Path) -> None:
     images(tmp_path, "images")
-    files(tmp_path, "test.csv", "train.csv", text="image,label\n0.jpg,a\n")
+    files(tmp_path, "a.csv", "train.csv", text="image,label\n0.jpg,a\n")
     with pytest.raises(
-        DataError, match="test.csv, train.csv beside folders images may list the images: set data.manifest"
+        DataError, match="a.csv, train.csv beside folders images may list the images: set data.manifest"
     ):
         opened(tmp_path)
+    (tmp_path / "a.csv").unlink()
+    (tmp_path / "train.csv").unlink()
     files(tmp_path, "manifest.csv", "manifest.jsonl", text="image,label\nimages/0.jpg,a\n")
     with pytest.raises(DataError, match="has manifest.csv, manifest.jsonl: name one as data.manifest"):
         opened(tmp_path)
@@ -332,6 +351,18 @@ def test_a_whole_float_in_text_is_the_whole_number_as_label_group_and_source_id(
 
 
 def test_a_label_that_holds_a_line_break_is_refused(tmp_path: Path) -> None:
-    files(tmp_path, "manifest.csv", text='image,label\na.jpg,"x\nb.jpg,y"\nc.jpg,z\n')
+    files(tmp_path, "manifest.csv", text='image,label\na.jpg,"x\nb,y"\nc.jpg,z\n')
     with pytest.raises(DataError, match="manifest.csv row 3: column label holds a line break"):
         opened(tmp_path)
+
+
+def test_a_table_that_names_images_beside_the_manifest_is_refused_where_it_gives_labels_and_else_said(
+    tmp_path: Path,
+) -> None:
+    root = files(images(tmp_path, "images"), "manifest.csv", text="image,label\nimages/0.jpg,a\nimages/1.jpg,b\n")
+    files(root, "boxes.csv", text="image,x\nimages/0.jpg,1\n")
+    assert "boxes.csv names images too and is not read: set data.manifest" in lines(opened(root).warnings)
+    files(root, "labels.csv", text="image;label\n0.jpg;b\n")
+    with pytest.raises(DataError, match="has manifest.csv, labels.csv: name one as data.manifest"):
+        opened(root)
+    assert len(opened(root, manifest="labels.csv").rows) == 1 and len(opened(root, manifest="manifest.csv").rows) == 2

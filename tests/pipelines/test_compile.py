@@ -15,7 +15,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from natix_lib import config
 from natix_lib.config.form import FORM, form
-from natix_lib.contracts import SETS, STEPS
+from natix_lib.contracts import SETS, TASKS
 from natix_pipelines.compile import compiled, compiled_component, main
 from natix_pipelines.targets import Target
 from natix_pipelines.training import pipeline_name
@@ -82,18 +82,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = {**os.environ, "HF_TOKEN": TOKEN}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == len(VARIANTS) + 2 * len(STEPS) + 1
+    assert len(done.stdout.splitlines()) == len(VARIANTS) + 2 * len(TASKS) + 1
     return folder
 
 
 @beside_the_files
 def test_compiling_gives_the_same_bytes_in_every_process(made: Path) -> None:
     other = {path.relative_to(made): path.read_text() for path in made.rglob("*.yaml")}
-    assert len(other) == len(VARIANTS) + len(STEPS) + 1
+    assert len(other) == len(VARIANTS) + len(TASKS) + 1
     for name, with_explora in VARIANTS:
         file = golden(name, with_explora)
         assert other[file.relative_to(GOLDEN)] == file.read_text()
-    for step in ("check", *STEPS):
+    for step in ("check", *TASKS):
         here = on_a_short_stack(compiled_component, Target("kubeflow"), step)
         assert other[Path("components") / f"{step}.yaml"] == here
 
@@ -105,7 +105,7 @@ def test_no_secret_of_the_environment_is_in_what_is_compiled(made: Path) -> None
 
 
 @beside_the_files
-@pytest.mark.parametrize("step", ["check", *STEPS])
+@pytest.mark.parametrize("step", ["check", *TASKS])
 def test_each_component_is_a_file_that_loads_with_its_image(made: Path, step: str) -> None:
     path = made / "components" / f"{step}.yaml"
     loaded = components.load_component_from_file(str(path))
@@ -113,7 +113,7 @@ def test_each_component_is_a_file_that_loads_with_its_image(made: Path, step: st
     assert set(loaded.component_spec.inputs) == set(original.inputs)
     assert set(loaded.component_spec.outputs) == set(original.outputs)
     (executor,) = yaml.safe_load(path.read_text())["deploymentSpec"]["executors"].values()
-    gpu = step in STEPS and STEPS[step].gpu
+    gpu = step in TASKS and TASKS[step].gpu
     assert executor["container"]["image"] == f"natix-{'gpu' if gpu else 'cpu'}:latest"
 
 
@@ -172,12 +172,22 @@ def test_the_specification_parses_strictly_and_loads(name: str, with_explora: bo
     parsed = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec(), ignore_unknown_fields=False)
     assert parsed.pipeline_info.name == f"natix-{pipeline_name(with_explora)}"
     loaded = components.load_component_from_file(str(golden(name, with_explora)))
-    assert set(loaded.component_spec.inputs) == {*form(DEFAULT), "data_version", "backbone_version"}
+    assert set(loaded.component_spec.inputs) == {*form(DEFAULT), "data_version", "backbone_version", "previous_version"}
 
 
 TYPES = {
     **dict.fromkeys(
-        ("data_root", "backbone_id", "policy", "num_gpus", "seed", "data_version", "backbone_version"), "STRING"
+        (
+            "data_root",
+            "backbone_id",
+            "policy",
+            "num_gpus",
+            "seed",
+            "data_version",
+            "backbone_version",
+            "previous_version",
+        ),
+        "STRING",
     ),
     **dict.fromkeys(("alpha", "delta", "lr"), "NUMBER_DOUBLE"),
     "epochs": "NUMBER_INTEGER",

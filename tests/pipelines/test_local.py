@@ -9,7 +9,9 @@ from kfp.local import cache as kfp_cache
 from kfp.local import subprocess_task_handler
 
 from natix_lib import config
+from natix_lib.contracts import SCHEMA_VERSION
 from natix_lib.errors import ConfigError, DataError, NatixError, StorageError
+from natix_lib.files import write_json
 from natix_pipelines import local
 from natix_pipelines.run_log import RunLog
 from tests.short_stack import on_a_short_stack
@@ -107,6 +109,26 @@ def test_data_that_is_not_there_is_told_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"gone does not exist"):
         local.run(settings(tmp_path / "gone"), tmp_path / "out", tmp_path / "cache", display)
     assert display.events == []
+
+
+def test_another_earlier_division_at_the_same_place_is_another_argument_of_the_pipeline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits = {"artifact": "splits", "schema_version": SCHEMA_VERSION, "dataset_fingerprint": "x", "warnings": []}
+    splits |= {"class_names": ["None", "Roadwork"], "roles": {"TEST": ["a.jpg"]}, "groups": {"a.jpg": "a.jpg"}}
+    monkeypatch.chdir(tmp_path)
+    before = settings(tmp_path)
+    before = before.model_copy(update={"split": before.split.model_copy(update={"previous": "splits.json"})})
+    versions = []
+    for name in ("a.jpg", "b.jpg"):
+        write_json(tmp_path / "splits.json", splits | {"roles": {"TEST": [name]}})
+        absolute, arguments = local.prepared(before)
+        versions.append(arguments["previous_version"])
+        assert absolute.split.previous == str(tmp_path / "splits.json")
+    assert versions[0] != versions[1]
+    (tmp_path / "splits.json").unlink()
+    with pytest.raises(StorageError, match=r"splits.json does not exist"):
+        local.prepared(before)
 
 
 def test_a_text_that_kfp_rewrites_is_refused(tmp_path: Path) -> None:

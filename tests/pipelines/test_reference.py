@@ -5,7 +5,7 @@ import pytest
 
 from natix_lib import config
 from natix_lib.config.step_settings import SETTINGS, step_settings
-from natix_lib.contracts import STEPS
+from natix_lib.contracts import STEPS, TASKS
 from natix_pipelines.reference import component_spec, page, settings_of, settings_schema
 
 ROOT = Path(__file__).parent.parent.parent
@@ -23,7 +23,7 @@ def test_every_input_output_and_key_is_a_row_with_a_text() -> None:
     assert all(len(row[-1].removesuffix("|").strip()) > 5 for row in rows)
     expected = sum(
         len(component_spec(step).inputs) + len(component_spec(step).outputs) + len(settings_of(step).model_fields)
-        for step in STEPS
+        for step in TASKS
     )
     assert len(rows) == expected
 

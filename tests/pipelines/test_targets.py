@@ -207,7 +207,7 @@ def test_steps_on_gpu_nodes_and_steps_that_read_a_source_are_tried_again_and_no_
     policies = {
         step: task["retryPolicy"] for step, task in compiled_once(target, "rich").tasks.items() if "retryPolicy" in task
     }
-    assert set(policies) == {"ingest", "fetch", "adapt", "train"}
+    assert set(policies) == {"ingest", "split", "fetch", "adapt", "train"}
     for step, policy in policies.items():
         assert (policy["maxRetryCount"], policy["backoffDuration"], policy["backoffFactor"]) == (3, "20s", 2.0)
         hours = 10 if step in GPU_STEPS else 0.5
@@ -316,7 +316,11 @@ def test_locally_the_settings_are_constants_and_nothing_is_checked_again() -> No
     )
     for step, expected in step_settings(with_adapt).items():
         assert tasks[step]["inputs"]["parameters"]["settings"]["runtimeValue"]["constant"] == expected
-    assert set(local["root"]["inputDefinitions"]["parameters"]) == {"data_version", "backbone_version"}
+    assert set(local["root"]["inputDefinitions"]["parameters"]) == {
+        "data_version",
+        "backbone_version",
+        "previous_version",
+    }
 
 
 def test_an_accelerator_that_vertex_does_not_know_is_refused() -> None:

@@ -107,7 +107,7 @@ def test_an_empty_folder_and_a_missing_one_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"data.data_root .*empty is empty"):
         run(tmp_path / "empty", tmp_path / "out")
-    with pytest.raises(DataError, match=r"data.data_root .*gone is no folder"):
+    with pytest.raises(DataError, match=r"data.data_root .*gone does not exist"):
         run(tmp_path / "gone", tmp_path / "out")
 
 

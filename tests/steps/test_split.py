@@ -169,6 +169,40 @@ def test_neither_the_order_of_rows_nor_of_shards_tells(tmp_path: Path, monkeypat
     assert (tmp_path / "a" / "splits.json").read_bytes() == (tmp_path / "b" / "splits.json").read_bytes()
 
 
+def test_another_layout_of_the_same_images_gets_the_same_splits_and_content_fingerprint(tmp_path: Path) -> None:
+    """A manifest, and a folder for each class with other names."""
+    import csv
+    import shutil
+
+    root = write_images(tmp_path / "source", groups=24, frames=1)
+    rows = list(csv.DictReader((root / "manifest.csv").read_text().splitlines()))
+    names = {}
+    for number, row in enumerate(rows):
+        target = tmp_path / "folders" / row["label"] / f"{(number * 7) % 24:02d}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / row["image"], target)
+        names[f"{row['label']}/{target.name}"] = row["image"]
+    manifest = run(ingest(root, tmp_path / "a"), tmp_path / "a")
+    folders = run(ingest(tmp_path / "folders", tmp_path / "b"), tmp_path / "b")
+    assert folders["content_fingerprint"] == manifest["content_fingerprint"]
+    assert folders["dataset_fingerprint"] != manifest["dataset_fingerprint"]
+    for role in ROLES:
+        assert {names[name] for name in folders["roles"][role]} == set(manifest["roles"][role])
+
+
+def test_roles_of_an_earlier_division_are_kept_when_images_come(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = run(ingested(tmp_path / "a", groups=24, frames=1), tmp_path / "a")
+    paths = ingested(tmp_path / "b", groups=32, frames=1)
+    second = run(paths, tmp_path / "b", previous=str(tmp_path / "a"), seed=3)
+    for role in ROLES:
+        assert set(first["roles"][role]) == {name for name in second["roles"][role] if int(name[:2]) < 24}
+    assert second["previous"]["kept"] == 24 and second["previous"]["new"] == 8
+    assert "24 images keep their role of split.previous, 8 are new" in capsys.readouterr().out
+    assert set(open_set(tmp_path / "b" / "test_set", "TEST").ids) == set(second["roles"]["TEST"])
+
+
 def test_a_child_of_an_image_follows_it(tmp_path: Path) -> None:
     """Frame 2 of every drive carries no group but names frame 0 as its source."""
 

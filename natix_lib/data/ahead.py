@@ -13,7 +13,19 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ahead(work: Callable[[T], R], items: Iterable[T], threads: int, results: int) -> Generator[R, None, None]:
+def nothing(_: object) -> int:
+    """The weight of items that need not be weighed."""
+    return 0
+
+
+def ahead(
+    work: Callable[[T], R],
+    items: Iterable[T],
+    threads: int,
+    results: int,
+    weigh: Callable[[T], int] = nothing,
+    most: int = 0,
+) -> Generator[R, None, None]:
     """`map(work, items)`, in order, done in threads before it is asked for.
 
     Args:
@@ -21,18 +33,24 @@ def ahead(work: Callable[[T], R], items: Iterable[T], threads: int, results: int
         items: Taken one by one, in the thread of who asks.
         threads: How many work at once; 1 works when it is asked, in the thread of who asks.
         results: How many items may be taken, at work or done, beyond those that were asked for.
+        weigh: What an item weighs, such as its bytes.
+        most: What those items may weigh together; the last one taken may come on top.
     """
     if threads == 1:
         yield from map(work, items)
         return
     pool = ThreadPoolExecutor(threads)
-    waiting: deque[Future[R]] = deque()
+    waiting: deque[tuple[int, Future[R]]] = deque()
+    held = 0
     try:
         for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > results:
-                yield waiting.popleft().result()
+            waiting.append((weigh(item), pool.submit(work, item)))
+            held += waiting[-1][0]
+            while waiting and (len(waiting) > results or held > most):
+                weight, result = waiting.popleft()
+                held -= weight
+                yield result.result()
         while waiting:
-            yield waiting.popleft().result()
+            yield waiting.popleft()[1].result()
     finally:  # also when who asks stops asking
         pool.shutdown(cancel_futures=True)

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from natix_lib.bundle.ahead import ahead
+from natix_lib.data.ahead import ahead
 
 
 def test_results_come_in_the_order_of_the_items_whatever_takes_longer() -> None:
@@ -29,6 +29,20 @@ def test_no_more_items_are_taken_than_may_wait() -> None:
     before = threading.active_count()
     results.close()
     assert threading.active_count() == before - 2 and len(taken) == 7
+
+
+def test_items_wait_only_up_to_their_weight_together() -> None:
+    taken = []
+
+    def items():
+        for number in range(20):
+            taken.append(number)
+            yield number
+
+    results = ahead(lambda number: number, items(), 2, 50, lambda number: 100 if number == 9 else 10, 45)
+    assert next(results) == 0 and taken == [0, 1, 2, 3, 4]
+    assert [next(results) for _ in range(9)] == list(range(1, 10)) and len(taken) == 10
+    assert list(results) == list(range(10, 20))
 
 
 def test_several_work_at_once_and_one_thread_is_that_of_who_asks() -> None:

@@ -1,0 +1,35 @@
+"""shard: one shard's share of the labelled images -> encoded images, and their part of the index."""
+
+from typing import Any
+
+from kfp import dsl
+from kfp.dsl import Dataset, Metrics, Output
+
+from natix_components.images import CPU_IMAGE
+
+
+@dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
+def shard(
+    settings: dict[str, Any],
+    data_version: str,
+    shard: str,
+    images: Output[Dataset],
+    part: Output[Dataset],
+    metrics: Output[Metrics],
+) -> None:
+    """Read one shard's share of labelled images of any supported format.
+
+    Args:
+        settings: What ingest reads of the config, docs/components.md.
+        data_version: Another text when the images have changed under the same address, which the cache cannot see.
+        shard: Which shard, of how many, 2/3.
+
+    Returns:
+        images: The shard's encoded images.
+        part: A row for each of them, with its label, group and place, and what was rejected.
+        metrics: How many images and rejects the shard has.
+    """
+    from natix_lib.steps import shard as step
+    from natix_lib.steps.shown import show_metrics
+
+    show_metrics(metrics, step.run(settings, shard=shard, images=images.path, part=part.path))
