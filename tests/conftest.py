@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 
 from natix_lib.demo.backbone import write_untrained_backbone
+from natix_lib.storage import s3
 from tests.cloud_storage import Cloud, cloud_storage
+from tests.simple_storage import Simple, simple_storage
 from tests.small_run import Chain, make_chain
 
 ROOT = Path(__file__).parent.parent
@@ -67,6 +69,25 @@ def cloud(running_cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Cloud:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", running_cloud.url)
     running_cloud.wipe()
     return running_cloud
+
+
+@pytest.fixture(scope="session")
+def running_simple() -> Iterator[Simple]:
+    """S3 on the loopback."""
+    with simple_storage() as simple:
+        yield simple
+
+
+@pytest.fixture
+def simple(running_simple: Simple, monkeypatch: pytest.MonkeyPatch) -> Simple:
+    """Empty S3 on the loopback, as boto3 finds it."""
+    settings = {"ENDPOINT_URL": running_simple.url, "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}
+    for name, value in settings.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    running_simple.wipe()
+    s3.open_client.cache_clear()
+    return running_simple
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The local folder of data.data_root: itself, fetched from a bucket, or unpacked from the one archive that it is."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from natix_lib import storage
@@ -15,13 +16,19 @@ FETCHED = "source"  # where in the scratch folder a bucket's objects come to lie
 BESIDE = (".md", ".txt", ".pdf", ".rst", "")  # what may lie beside an archive and is not of the set: README, LICENSE
 
 
-def local_root(settings: DataSource, scratch: Path, wanted: Wanted = everything) -> Path:
+def local_root(
+    settings: DataSource,
+    scratch: Path,
+    wanted: Wanted = everything,
+    fetch: Callable[[str, Path, Wanted], Path] = storage.fetch_folder,
+) -> Path:
     """The folder that the data set is read from.
 
     Args:
         settings: Where it is, and its format.
         scratch: Empty folder for what is fetched or unpacked; it must last as long as the images are read.
         wanted: Which objects of a bucket are fetched, as `storage.fetch_folder` asks.
+        fetch: What fetches a bucket's prefix, with the arguments of `storage.fetch_folder`.
 
     Raises:
         DataError: If there is no folder and no archive, or the archive cannot be unpacked.
@@ -38,7 +45,7 @@ def local_root(settings: DataSource, scratch: Path, wanted: Wanted = everything)
         if not storage.is_remote(uri) and not Path(uri).is_dir():
             reason = "is no folder and no archive" if Path(uri).exists() else "does not exist"
             raise DataError(f"data.data_root {uri} {reason}")
-        root = storage.fetch_folder(uri, scratch / FETCHED, wanted)
+        root = fetch(uri, scratch / FETCHED, wanted)
     archive = _only_archive(root)
     if archive is None or _is_shard(archive, settings.format):
         return root

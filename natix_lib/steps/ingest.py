@@ -5,12 +5,13 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from natix_lib import config
+from natix_lib import config, run_cache, storage
 from natix_lib.config.step_settings import IngestSettings
 from natix_lib.contracts import write_manifest
 from natix_lib.cpus import cpu_threads
@@ -25,6 +26,7 @@ from natix_lib.data.sources import open_source
 from natix_lib.errors import DataError, StorageError
 from natix_lib.files import canonical_json, sha256_bytes, write_csv
 from natix_lib.progress import WARNING, Lines
+from natix_lib.storage.bucket import Wanted
 
 WINDOW = 256  # images in memory at once
 
@@ -48,8 +50,12 @@ def run(settings: Mapping[str, Any], *, images: str, index: str, rejects: str) -
     """
     ingest_settings = config.parse(IngestSettings, settings)
     data = ingest_settings.data
-    with tempfile.TemporaryDirectory() as scratch:
-        source = open_source(local_root(data, Path(scratch)), data)
+    with tempfile.TemporaryDirectory() as scratch, run_cache.buckets() as place, ExitStack() as staged:
+
+        def fetch(uri: str, _: Path, wanted: Wanted) -> Path:
+            return staged.enter_context(storage.staged(uri, place, wanted))
+
+        source = open_source(local_root(data, Path(scratch), fetch=fetch), data)
         if data.unlabelled == "drop":
             source = _labelled(source)
         return _write(source, ingest_settings, Path(images), index, rejects)

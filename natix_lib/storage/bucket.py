@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from natix_lib.errors import StorageError
+
 Wanted = Callable[[str, int], bool]  # whether a file of this name and so many bytes is wanted
 
 
@@ -24,9 +26,13 @@ class Object:
     name: str  # in the bucket, the prefix included
     address: str  # with scheme and bucket, for messages
     size: int  # bytes
-    checksum: str  # with its method: "crc32c AAAAAA=="
+    checksum: str  # of the content, with its method: "crc32c AAAAAA=="; "" where the service has not told it
     state: tuple[str | int | None, ...]  # as JSON takes it; differs after every change of the object
     handle: Any  # by which the service's client knows it
+
+
+class Gone(StorageError):
+    """There is no such object, or no longer in the version that was listed."""
 
 
 class Bucket(Protocol):
@@ -44,8 +50,16 @@ class Bucket(Protocol):
         `deep`.
         """
 
-    def download(self, source: Object, path: Path) -> None:
-        """Write the content that was listed to `path`; it may be left there in part when the transfer fails."""
+    def download(self, source: Object, path: Path) -> Object:
+        """Write the content that was listed to `path`; it may be left there in part when the transfer fails.
+
+        Returns:
+            The object with all that its answer has told: its checksum, where the listing had none.
+
+        Raises:
+            Gone: If it was removed or replaced since it was listed.
+            StorageError: If it cannot be read.
+        """
 
     def matches(self, listed: Object, path: Path) -> bool:
         """Whether a file has the checksum that was listed, and so the content."""

@@ -45,6 +45,10 @@ class Local:
             raise StorageError(f"{uri} is no folder" if self._path.exists() else f"folder {uri} does not exist")
         return self._path
 
+    @contextmanager
+    def staged(self, place: Path, wanted: Wanted) -> Iterator[Path]:
+        yield self.fetch_folder(place, wanted)
+
     def fingerprint(self) -> str:
         root = self._path
         if not root.exists():
