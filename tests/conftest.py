@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from natix_lib.demo.backbone import write_untrained_backbone
-from natix_lib.storage import s3
 from tests.cloud_storage import Cloud, cloud_storage
 from tests.simple_storage import Simple, simple_storage
 from tests.small_run import Chain, make_chain
@@ -86,7 +85,6 @@ def simple(running_simple: Simple, monkeypatch: pytest.MonkeyPatch) -> Simple:
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     running_simple.wipe()
-    s3.open_client.cache_clear()
     return running_simple
 
 

@@ -83,6 +83,9 @@ def fronting(store: Store) -> Iterator[None]:
 
     class Front(Handler):
         def forward(self) -> None:
+            if self.headers.get("Expect"):  # boto3 waits a second for it
+                self.send_response_only(100)
+                self.end_headers()
             length = int(self.headers.get("Content-Length") or 0)
             body = self.rfile.read(length)
             if len(body) < length:  # its sender was killed; the emulator would wait for the rest for ever

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from tests.front import Store, fronting
@@ -19,7 +20,7 @@ class Simple(Store):
 
     writes: Counter[str] = field(default_factory=Counter)  # how often each object was sent through the front
 
-    @property
+    @cached_property
     def client(self) -> Any:
         """A client, past the front."""
         import boto3
@@ -30,15 +31,16 @@ class Simple(Store):
 
     def put(self, files: dict[str, bytes]) -> None:
         """Write objects, by name."""
-        client = self.client
         for name, content in files.items():
-            client.put_object(Bucket=BUCKET, Key=name, Body=content)
+            self.client.put_object(Bucket=BUCKET, Key=name, Body=content)
 
     def contents(self) -> dict[str, bytes]:
         """Every object, by name."""
-        client = self.client
-        names = [entry["Key"] for entry in client.list_objects_v2(Bucket=BUCKET).get("Contents", ())]
-        return {name: client.get_object(Bucket=BUCKET, Key=name)["Body"].read() for name in names}
+        return {name: self.client.get_object(Bucket=BUCKET, Key=name)["Body"].read() for name in self.names()}
+
+    def names(self) -> list[str]:
+        """Names of all objects, at most 1,000."""
+        return [entry["Key"] for entry in self.client.list_objects_v2(Bucket=BUCKET).get("Contents", ())]
 
     def remove(self, name: str) -> None:
         """Remove an object."""
@@ -48,9 +50,8 @@ class Simple(Store):
         """Remove all objects, keep the bucket; nothing goes wrong any more."""
         self.calm()
         self.writes.clear()
-        client = self.client
-        for name in self.contents():
-            client.delete_object(Bucket=BUCKET, Key=name)
+        while names := self.names():
+            self.client.delete_objects(Bucket=BUCKET, Delete={"Objects": [{"Key": name} for name in names]})
 
     def is_read(self, path: str) -> str:
         address = urllib.parse.urlsplit(path)

@@ -78,7 +78,7 @@ class SimpleStorage:
         return self.simple.contents()
 
     def writes(self) -> dict[str, object]:
-        return {name: self.simple.writes[name] for name in self.contents()}
+        return {name: self.simple.writes[name] for name in self.simple.names()}
 
 
 class Memory:
