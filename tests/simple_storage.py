@@ -60,7 +60,6 @@ class Simple(Store):
     def is_list(self, path: str) -> bool:
         return "list-type=2" in path
 
-
     def intercepts(self, method: str, path: str, body: bytes) -> tuple[int, bytes] | None:
         if method == "PUT":
             self.writes[urllib.parse.unquote(path.removeprefix(f"/{BUCKET}/"))] += 1

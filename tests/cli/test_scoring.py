@@ -169,7 +169,10 @@ def test_a_word_that_leads_to_no_image_ends_the_call_in_one_line(
         ("text.jpg", "no image format is known for it"),
         ("empty.jpg/below", "Not a directory"),
         ("x" * 5000, "File name too long"),
-        ("https://user:pass@host/a", "it must be a local path or gs://bucket/path or s3://bucket/path: no other addresses are read"),
+        (
+            "https://user:pass@host/a",
+            "it must be a local path or gs://bucket/path or s3://bucket/path: no other addresses are read",
+        ),
         ("~/a.jpg", "it must be written out: ~ is not expanded here"),
         ("loop.jpg", "Too many levels of symbolic links"),
     ],
