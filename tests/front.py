@@ -4,6 +4,7 @@ It answers an error, changes an answer on its way, cuts the connection in the mi
 lets something happen just before an object is read.
 """
 
+import contextlib
 import threading
 import time
 import urllib.error
@@ -111,7 +112,8 @@ def fronting(store: Store) -> Iterator[None]:
                 time.sleep(store.seconds)
                 if store.cut():
                     return self.answer_by_half(status, content, headers)
-            self.answer(status, content, headers)
+            with contextlib.suppress(ConnectionError):  # a client that was killed
+                self.answer(status, content, headers)
 
         def answer_by_half(self, status: int, content: bytes, headers: dict[str, str]) -> None:
             self.send_response(status)
