@@ -143,7 +143,7 @@ def bucket_and_name(uri: str, schemes: Collection[str] = SCHEMES) -> tuple[str, 
     bucket, _, name = uri.partition("://")[2].partition("/")
     uri_scheme = scheme(uri)
     if uri_scheme is None or uri_scheme not in schemes or not bucket or not name.strip("/"):
-        raise ValueError(f"must read {_shapes([uri_scheme] if uri_scheme in schemes else schemes)}")
+        raise ValueError(f"must read {_shapes([uri_scheme] if uri_scheme and uri_scheme in schemes else schemes)}")
     if not SCHEMES[uri_scheme].fullmatch(bucket) or _is_ip(bucket):
         raise ValueError(
             "must name a bucket, 3 to 63 lower-case letters, digits, -, . and, of gs://, _ (no IP address)"

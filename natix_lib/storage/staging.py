@@ -48,7 +48,7 @@ class Kept:
         self.used_again = 0
         self.tree = root / f"{TREE}{uuid.uuid4().hex[:12]}"
 
-    def put(self, source: Object, target: Path, download: Callable[[Object, Path], None]) -> None:
+    def put(self, source: Object, target: Path, download: Callable[[Object, Path], object]) -> None:
         """Make `target` the object's content: what is kept of this state, or else what `download` gives."""
         key = _key(source)
         content = self._contents.get(key)

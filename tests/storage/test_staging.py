@@ -13,6 +13,7 @@ import pytest
 
 from natix_lib import storage
 from natix_lib.errors import StorageError
+from natix_lib.files import sha256_file
 from natix_lib.storage import gs, remote, s3, staging
 from tests.cloud_storage import BUCKET
 from tests.front import Store
@@ -53,7 +54,7 @@ class Scene:
         """What is kept, checked to be whole."""
         files = [path for path in self.place.glob("*/objects/[!.]*")]
         for path in files:
-            assert staging.sha256_file(path)[: staging.DIGITS] == path.name.partition("-")[2]
+            assert sha256_file(path)[: staging.DIGITS] == path.name.partition("-")[2]
         return [path.read_bytes() for path in files]
 
 
