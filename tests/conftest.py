@@ -63,7 +63,13 @@ def running_cloud() -> Iterator[Cloud]:
 
 
 @pytest.fixture
-def cloud(running_cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept of a bucket is kept by this test alone."""
+    monkeypatch.setenv("NATIX_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def cloud(running_cloud: Cloud, own_cache: None, monkeypatch: pytest.MonkeyPatch) -> Cloud:
     """Empty Cloud Storage on the loopback, as google-cloud-storage finds it."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", running_cloud.url)
     running_cloud.wipe()
@@ -78,7 +84,7 @@ def running_simple() -> Iterator[Simple]:
 
 
 @pytest.fixture
-def simple(running_simple: Simple, monkeypatch: pytest.MonkeyPatch) -> Simple:
+def simple(running_simple: Simple, own_cache: None, monkeypatch: pytest.MonkeyPatch) -> Simple:
     """Empty S3 on the loopback, as boto3 finds it."""
     settings = {"ENDPOINT_URL": running_simple.url, "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}
     for name, value in settings.items():
