@@ -5,13 +5,14 @@ see `natix_lib.data.parts`. Run by itself it does all the work in one process, w
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from natix_lib import config
+from natix_lib import config, run_cache, storage
 from natix_lib.config.step_settings import IngestSettings
 from natix_lib.contracts import write_manifest
 from natix_lib.data.arrow import ShardWriter, images_schema
@@ -36,6 +37,7 @@ from natix_lib.data.sources import open_source
 from natix_lib.errors import DataError, StorageError
 from natix_lib.files import JsonDict, write_csv
 from natix_lib.progress import WARNING, Lines
+from natix_lib.storage.bucket import Wanted
 
 
 def run(settings: Mapping[str, Any], *, images: str, index: str, rejects: str) -> dict[str, float]:
@@ -77,8 +79,15 @@ def decode_shard(ingest_settings: IngestSettings, shard: Shard | None, folder: P
         NatixError: As `run`, but for what only all images can tell.
     """
     data, lines = ingest_settings.data, Lines()
-    with tempfile.TemporaryDirectory() as scratch:
-        root, fetch = local_root(data, Path(scratch), lambda name, _: shard is None or not _is_image(name))
+    with tempfile.TemporaryDirectory() as scratch, run_cache.buckets() as place, ExitStack() as open_places:
+        more: list[Callable[[Collection[str]], None]] = []
+
+        def fetch(uri: str, _: Path, wanted: Wanted) -> Path:
+            staged = open_places.enter_context(storage.staged(uri, place, wanted))
+            more.append(staged.fetch)
+            return staged.folder
+
+        root = local_root(data, Path(scratch), lambda name, _: shard is None or not _is_image(name), fetch)
         source = open_source(root, data)
         if data.unlabelled == "drop":
             source = _labelled(source)
@@ -89,7 +98,8 @@ def decode_shard(ingest_settings: IngestSettings, shard: Shard | None, folder: P
         else:
             lines.say(f"shard {shard.number} of {shard.count} has {len(chosen)} of {len(rows)} images")
             files = [source.file(number).relative_to(root).as_posix() for number in chosen] if source.file else []
-            fetch([name for name in files if _is_image(name)])
+            for fetch_more in more:
+                fetch_more([name for name in files if _is_image(name)])
         prepared = prepare_all(source.images_of(chosen), data.resize_shorter_side, data.max_pixels)
         index_rows: list[dict[str, Any]] = []
         rejects: list[tuple[str, str]] = []

@@ -80,7 +80,7 @@ def look(data: DataSource, split: Split, num_classes: int | None, scratch: Path)
         NatixError: If ingest would refuse it before it decodes a picture, or it cannot be fetched.
     """
     uri = data.data_root
-    root, _ = local_root(data, scratch, _Tables(uri))
+    root = local_root(data, scratch, _Tables(uri))
     remote = storage.is_remote(uri) and root == scratch / FETCHED
     source = open_source(root, data)
     labelled = [row.label is not None for row in source.rows]
