@@ -73,7 +73,7 @@ def _write(
     data, lines = ingest_settings.data, Lines()
     rows, doubts = without_placeholders(source.rows)
     rows, names_left_out = without_names(rows)
-    warnings = [*source.warnings, *doubts, *names_left_out]
+    warnings = [*doubts, *source.warnings, *names_left_out]
     for warning in warnings:
         lines.say(f"{WARNING}{warning}")
     names, labels, positive = resolve_classes(
