@@ -27,7 +27,7 @@ from natix_lib.data.division import COLUMNS, divide
 from natix_lib.data.images import prepare
 
 DATA = Path(os.environ.get("NATIX_TEST_DATA", "../shared/data")) / "roadwork-real"
-SEEDS = 20
+SEEDS = 12
 FRAMES, STRETCH = 40, 15
 RATIOS = (0.6, 0.1, 0.15, 0.15)
 FOLDS = 20  # of which 12, 2, 3 and 3 are the roles

@@ -2,8 +2,8 @@
 
 - `time`: frames of one camera at most `split.drive_gap_s` apart. Where both have places, what lies between them must be
   a speed that a car has, and frames are looked for among those near by, so that two cars in two cities at one second
-  stay apart. A time is believed unless the pictures say otherwise: where neighbours in time look no more alike than
-  strangers, as in the pictures of a fleet without places, it joins none.
+  stay apart. Times are believed unless they join a tenth of the images and more while neighbours in time look no more
+  alike than strangers: so it is with the pictures of a fleet without places.
 - `name`: all frames of a run such as `pgh0123_*`. A number is not believed unless the pictures say so too, all runs of
   one form of name together: collections from the web are numbered as well.
 - `looks`: neighbours in name or time order, in orders that the two others cannot use as a whole, that look alike as few
@@ -33,6 +33,7 @@ TIME, NAME, LOOKS = "time", "name", "looks"
 SPEED = 50.0  # metres a second, 180 km/h
 RECEIVER_M = 100.0  # by which two places of one car may be wrong together
 NEXT = 8  # frames of other cars that may lie between two frames of one, among those near by
+MOST = 0.1  # share of the images in one drive by their times, up to which pictures need not confirm it
 WINDOW = 3  # places in an order over which neighbours that look alike are joined: one bus may hide one frame
 
 
@@ -166,7 +167,7 @@ def _by_time(shots: Shots, most: float) -> tuple[_Pairs, _Pairs, Bools, list[str
     verdict = judge(shots.pictures, neighbours.rows, order, shots.labels, ranked)
     sure, alike, useless, warnings = NO_PAIRS, NO_PAIRS, np.zeros(len(placed), dtype=bool), []
     for number, pairs, window in ((0, together, [together]), (1, steps[0], steps)):
-        if number < len(verdict.share) and verdict.streets[number]:
+        if number < len(verdict.share) and verdict.streets[number] and _largest(len(placed), pairs) > MOST * len(timed):
             for near in window:
                 alike = alike.with_these(_look_alike(shots, near, np.full(len(near.gap), verdict.alike[number])))
             useless |= np.isfinite(shots.time) & (placed == (number == 0))
@@ -212,6 +213,11 @@ def _in_given_splits(shots: Shots, frames: Frames, rows: Ints) -> _Pairs:
 def _components(to: Ints) -> Ints:
     """The smallest row of each row's component, (n,)."""
     return joined(len(to), np.arange(len(to)), to)
+
+
+def _largest(count: int, pairs: _Pairs) -> int:
+    """Images of the largest component that the pairs make."""
+    return int(np.bincount(joined(count, *pairs.rows.T)).max(initial=0))
 
 
 def _steps(ordered: Ints, step: int, value: Floats | Ints) -> _Pairs:

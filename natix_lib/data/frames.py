@@ -60,7 +60,8 @@ def numbered(ids: Sequence[str]) -> Frames:
         digits = pc.fill_null(pc.struct_field(parts, "number"), "0")
         number = np.where(has_number, pc.cast(digits, pa.int64()).to_numpy(zero_copy_only=False), number)
         form = _codes(pc.replace_substring_regex(pc.binary_join_element_wise(before, after, ""), "[0-9]+", "#"))
-        low, high = np.full(form.max() + 1, np.iinfo(np.int64).max), np.full(form.max() + 1, -1)
+        forms = int(form.max(initial=0)) + 1
+        low, high = np.full(forms, np.iinfo(np.int64).max), np.full(forms, -1)
         np.minimum.at(low, form, number)
         np.maximum.at(high, form, number)
         fixed = pa.array((low == high)[form] & has_number & (np.bincount(form)[form] > 1) & (turn < FIXED))
