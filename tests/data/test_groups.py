@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from natix_lib.data.groups import Links, joined, joined_by_all, same_source, same_value, tree
 
@@ -25,6 +26,24 @@ def test_children_of_one_source_are_joined_with_the_image_that_is_the_source() -
     ids = ["child", "set/a.jpg", "lone", "copy", "grandchild"]
     sources = ["./set/a.jpg", None, "elsewhere", "set//a.jpg", "child"]
     assert same_source(ids, sources).smallest.tolist() == [0, 0, 2, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "source", ["set/a.jpg", "./set/a.jpg", "set\\a.jpg", "set/a", "a.jpg", "a", "other/a.jpg", "/data/set/a.png"]
+)
+def test_a_source_names_its_image_in_many_ways(source: str) -> None:
+    links = same_source(["set/a.jpg", "set/b.jpg", "x"], [None, source, None])
+    assert links.smallest.tolist() == [0, 0, 2] and links.why(1) == f"source {source}"
+
+
+def test_a_name_that_two_images_have_is_nobodys_source_and_still_joins_its_children() -> None:
+    assert same_source(["s/a.jpg", "t/a.jpg", "x", "y"], [None, None, "a.jpg", "a.jpg"]).smallest.tolist() == [
+        0,
+        1,
+        2,
+        2,
+    ]
+    assert same_source(["s/a.jpg", "t/a.jpg", "x"], [None, None, "t/a.jpg"]).smallest.tolist() == [0, 1, 1]
 
 
 def test_an_image_that_is_its_own_source_or_part_of_a_circle_is_joined_once() -> None:
