@@ -11,10 +11,13 @@ StratifiedGroupKFold where every image is its own group, as no column tells othe
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -44,8 +47,12 @@ class Frames:
     pixels: np.ndarray
 
     def only(self, rows: Sequence[int]) -> "Frames":
-        kept = [[values[row] for row in rows] for values in (self.ids, self.drives, self.hashes)]
-        return Frames(kept[0], kept[1], kept[2], self.pixels[list(rows)])
+        return Frames(
+            [self.ids[row] for row in rows],
+            [self.drives[row] for row in rows],
+            [self.hashes[row] for row in rows],
+            self.pixels[list(rows)],
+        )
 
     @property
     def filmed(self) -> np.ndarray:
@@ -77,8 +84,16 @@ def nameless(frames: Frames) -> Frames:
     return replace(frames, ids=[f"{code:010x}.jpg" for code in codes.tolist()])
 
 
+Divide = Callable[[Frames, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+
+
 def by_natix(
-    frames: Frames, labels: np.ndarray, seed: int, use_group: bool = False, timed: bool = False, **settings: object
+    frames: Frames,
+    labels: np.ndarray,
+    seed: int,
+    use_group: bool = False,
+    timed: bool = False,
+    settings: Mapping[str, object] = MappingProxyType({}),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Role and group of each image."""
     count = len(frames.ids)
@@ -87,7 +102,8 @@ def by_natix(
     for row in range(count if timed else 0):
         if frames.filmed[row]:
             time[row] = (START + timedelta(days=day[frames.drives[row]], seconds=row)).isoformat()
-    columns = {name: [None] * count for name in COLUMNS} | {
+    empty: dict[str, Sequence[Any]] = {name: [None] * count for name in COLUMNS}
+    columns = empty | {
         "id": frames.ids,
         "label": labels.tolist(),
         "group": frames.drives if use_group else [None] * count,
@@ -132,15 +148,15 @@ def one_drive(frames: Frames) -> Table:
         replace(some, ids=[f"{'frame' if film else 'web'}_{row:04d}.jpg" for row, film in enumerate(some.filmed)])
         for some in sets
     ]
-    cases = [
+    cases: list[tuple[str, str, Any, Divide]] = [
         ("random", "–", sets, at_random),
         ("StratifiedGroupKFold", "–", sets, by_folds),
-        ("natix without its drive rules", "–", sets, lambda *a: by_natix(*a, **OFF)),
+        ("natix without its drive rules", "–", sets, partial(by_natix, settings=OFF)),
         ("natix", "nothing but pixels", [nameless(some) for some in sets], by_natix),
         ("natix", "frame_0001 to frame_0040", counted, by_natix),
         ("natix", "names with drive and frame", sets, by_natix),
-        ("natix", "captured_at", [nameless(some) for some in sets], lambda *a: by_natix(*a, timed=True)),
-        ("natix", "group", sets, lambda *a: by_natix(*a, use_group=True)),
+        ("natix", "captured_at", [nameless(some) for some in sets], partial(by_natix, timed=True)),
+        ("natix", "group", sets, partial(by_natix, use_group=True)),
     ]
     for name, told, variants, function in cases:
         together, divided = [], []
@@ -175,14 +191,14 @@ def stretches(frames: Frames) -> Table:
         "neighbour in TRAIN",
     ):
         table.add_column(column, justify="left" if column in ("division", "what tells of drives") else "right")
-    cases = [
+    cases: list[tuple[str, str, Any, Divide]] = [
         ("random", "–", frames, at_random),
         ("StratifiedGroupKFold", "–", frames, by_folds),
-        ("natix without its drive rules", "–", frames, lambda *a: by_natix(*a, **OFF)),
+        ("natix without its drive rules", "–", frames, partial(by_natix, settings=OFF)),
         ("natix", "nothing but pixels", nameless(frames), by_natix),
         ("natix", "names with drive and frame", frames, by_natix),
-        ("natix", "captured_at", nameless(frames), lambda *a: by_natix(*a, timed=True)),
-        ("natix", "group", frames, lambda *a: by_natix(*a, use_group=True)),
+        ("natix", "captured_at", nameless(frames), partial(by_natix, timed=True)),
+        ("natix", "group", frames, partial(by_natix, use_group=True)),
     ]
     for name, told, variant, function in cases:
         right, leaked = [], []

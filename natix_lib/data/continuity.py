@@ -21,6 +21,7 @@ PAIRS = 10  # below which an order is not judged
 SURE = 3.0  # standard errors above chance: one order of 700 passes by luck
 FRAMES, STREETS = 0.65, 0.55  # share of neighbours nearer than strangers: from here on frames, up to here no frames
 CHANCE, WIDTH = 0.5, 64
+DRAWN = 20_000  # pairs of any two images
 RARE = 0.02  # share of strangers that differ as little as two neighbours that are said to look alike
 
 
@@ -41,6 +42,15 @@ class Looks:
         bits: Ints = np.bitwise_count(self.hashes[a] ^ self.hashes[b]).astype(np.int64)
         return bits
 
+    def rare(self) -> int:
+        """Bits up to which only RARE of the pairs of any two images differ; -1 for none."""
+        rows = np.flatnonzero(self.seen)
+        if len(rows) < 2:
+            return -1
+        a, b = np.random.default_rng(0).choice(rows, (2, DRAWN))
+        bits = np.bincount(self.differ(a[a != b], b[a != b]), minlength=1)
+        return int(np.count_nonzero(np.cumsum(bits) <= RARE * bits.sum())) - 1
+
 
 def looks(hashes: Sequence[int | None]) -> Looks:
     """How images look by their perceptual hashes; None for one that has none."""
@@ -57,7 +67,8 @@ class Verdict:
             PAIRS of them can be judged, (orders,).
         frames: Orders in which neighbours are surely frames, (orders,).
         streets: Orders in which they look no more alike than strangers, (orders,).
-        alike: Bits up to which two neighbours look alike as only RARE of the strangers do, -1 for none, (orders,).
+        alike: Bits up to which two neighbours look alike as only RARE of the strangers do, or of any two images, since an
+            order of one drive has no strangers; -1 for none, (orders,).
     """
 
     share: Floats
@@ -106,7 +117,7 @@ def judge(pictures: Looks, pairs: Ints, order: Ints, pool: Ints, rank: Ints) -> 
     spread = np.bincount(order, (won - share[order]) ** 2, minlength=orders) / count
     alike = np.full(orders, -1)
     rare = np.cumsum(bits, axis=1) <= RARE * bits.sum(axis=1, keepdims=True)
-    alike[judged] = rare.sum(axis=1)[: judged.sum()] - 1
+    alike[judged] = np.maximum(rare.sum(axis=1)[: judged.sum()] - 1, pictures.rare())
     with np.errstate(invalid="ignore"):
         frames = (share >= FRAMES) & (share - SURE * np.sqrt(spread / count) > CHANCE)
         return Verdict(share, frames, share < STREETS, alike)

@@ -14,7 +14,7 @@ from natix_lib.data.drives import Drives, find_drives
 from natix_lib.data.images import perceptual_hash
 
 REAL = Path(os.environ.get("NATIX_TEST_DATA", "../shared/data")) / "roadwork-real"
-OFF = {"drive_gap_s": 0, "drive_names": False, "drive_looks": False}
+OFF: dict[str, Any] = {"drive_gap_s": 0, "drive_names": False, "drive_looks": False}
 
 
 def columns(ids: Sequence[str], **given: Sequence[Any]) -> dict[str, Sequence[Any]]:
