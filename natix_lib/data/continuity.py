@@ -67,8 +67,8 @@ class Verdict:
             PAIRS of them can be judged, (orders,).
         frames: Orders in which neighbours are surely frames, (orders,).
         streets: Orders in which they look no more alike than strangers, (orders,).
-        alike: Bits up to which two neighbours look alike as only RARE of the strangers do, or of any two images, since an
-            order of one drive has no strangers; -1 for none, (orders,).
+        alike: Bits up to which two neighbours look alike as only RARE of the strangers do, or of any two images, since
+            an order of one drive has no strangers; -1 for none, (orders,).
     """
 
     share: Floats
