@@ -390,7 +390,7 @@ def opened(folder: Path, scratch: Path, layout: Layout | None = None) -> Source:
     """The source as ingest opens it."""
     place = folder / layout.root if layout and layout.root else folder
     settings = DataSource(data_root=str(place), **dict(layout.settings if layout else ()))
-    return open_source(local_root(settings, scratch)[0], settings)
+    return open_source(local_root(settings, scratch), settings)
 
 
 Fact = tuple[str, str, str | None, str | None]

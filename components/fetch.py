@@ -1,4 +1,4 @@
-"""fetch: hub id, folder or gs:// -> backbone. The only task that sees the hub's token."""
+"""fetch: hub id, folder, gs:// or s3:// -> backbone. The only task that sees the hub's token."""
 
 from typing import Any
 

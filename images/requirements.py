@@ -4,7 +4,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-EXTRAS = ("train", "gcs", "nodes", "serve")
+EXTRAS = ("train", "gcs", "s3", "nodes", "serve")
 
 project = tomllib.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))["project"]
 extras = project["optional-dependencies"]

@@ -35,8 +35,11 @@ BUCKET_PART = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 BUCKET = re.compile(rf"(?=.{{3,222}}$)(?=[a-z0-9].*[a-z0-9]$){BUCKET_PART}(?:\.{BUCKET_PART})*")
 OBJECT_BYTES = 1024  # "Object naming", in UTF-8
 
+# Amazon S3, "Bucket naming rules", which the stores that speak its protocol share.
+S3_BUCKET = re.compile(r"(?=.{3,63}$)(?!xn--)[a-z0-9](?:[a-z0-9-]|\.(?=[a-z0-9]))*[a-z0-9]")
+
 # What the name of a bucket may be, a line a scheme; natix_lib/storage/SCHEME.py reads and writes there.
-SCHEMES = {"gs": BUCKET}
+SCHEMES = {"gs": BUCKET, "s3": S3_BUCKET}
 PREFIXES = " or ".join(f"{scheme}://" for scheme in SCHEMES)  # for messages
 
 # huggingface_hub.utils.validate_repo_id, with the owner that every backbone has.
@@ -140,9 +143,11 @@ def bucket_and_name(uri: str, schemes: Collection[str] = SCHEMES) -> tuple[str, 
     bucket, _, name = uri.partition("://")[2].partition("/")
     uri_scheme = scheme(uri)
     if uri_scheme is None or uri_scheme not in schemes or not bucket or not name.strip("/"):
-        raise ValueError(f"must read {_shapes(schemes)}")
+        raise ValueError(f"must read {_shapes([uri_scheme] if uri_scheme and uri_scheme in schemes else schemes)}")
     if not SCHEMES[uri_scheme].fullmatch(bucket) or _is_ip(bucket):
-        raise ValueError("must name a bucket, 3 to 63 lower-case letters, digits, -, _ and . (no IP address)")
+        raise ValueError(
+            "must name a bucket, 3 to 63 lower-case letters, digits, -, . and, of gs://, _ (no IP address)"
+        )
     if {"", ".", ".."}.intersection(name.removesuffix("/").split("/")):
         raise ValueError("must name an object without empty parts, . and .. between its slashes")
     if len(name.encode("utf-8", "surrogatepass")) > OBJECT_BYTES or CONTROL.search(name):

@@ -5,6 +5,7 @@
     PLACE/artifacts/.steps/KEY.json          KFP's entry of a finished step; its time says when it was last used
     PLACE/artifacts/.steps/KEY.record        what natix says of it; its time says when it was made
     PLACE/artifacts/natix-.../STEP/          the step's artifacts
+    PLACE/buckets/HASH/                      what is kept of a bucket's address, as `natix_lib/storage/staging.py` says
 
 Here nothing needs KFP, so that the cache can be looked at and emptied at once, and where nothing can be run. A folder
 of a step that no entry names is left over: its run was killed, or it was changed and made anew. An entry is removed
@@ -20,6 +21,7 @@ import fcntl
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,8 @@ from natix_lib.errors import ConfigError, ContractError, StorageError
 from natix_lib.files import JsonDict, read_json
 
 ARTIFACTS, STEPS, RECORD, FAILED_LOG, LOCK = "artifacts", ".steps", ".record", "failed.log", "lock"
+BUCKETS, ADDRESS = "buckets", "address.json"
+VARIABLE = "NATIX_CACHE"  # by which a run tells its steps where its cache is
 ENTRY = re.compile(r"([0-9a-f]{64})\.json")
 STEP = re.compile(r"[a-z][a-z0-9_-]*")
 RUN = re.compile(r"natix-.+-\d{4}(-\d\d){5}-\d{6}")  # as KFP names the folder of a run
@@ -36,12 +40,12 @@ ELSEWHERE = "name a folder with --cache or XDG_CACHE_HOME"
 
 @dataclass(frozen=True)
 class Kept:
-    """What the cache holds of one step.
+    """What the cache holds of one step, or of a bucket.
 
     Attributes:
-        step: The step's name.
+        step: The step's name, or the bucket's address.
         key: The entry's key, 64 hex digits; "" for what is left over.
-        folder: The folder of the step's artifacts; None when the entry names none in this cache.
+        folder: The folder of the artifacts or objects; None when the entry names none in this cache.
         size: Bytes of its files.
         used: When it was last made or taken from the cache, seconds since the epoch.
         made: When it was made; None where nothing says.
@@ -58,13 +62,15 @@ class Kept:
 
 
 def place(folder: Path | None) -> Path:
-    """The cache's place: `folder`, or `$XDG_CACHE_HOME/natix`, or `~/.cache/natix`.
+    """The cache's place: `folder`, or `$NATIX_CACHE`, or `$XDG_CACHE_HOME/natix`, or `~/.cache/natix`.
 
     Raises:
         ConfigError: If none is named and this user has no home folder.
     """
     try:
-        return folder or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "natix"
+        if folder or os.environ.get(VARIABLE):
+            return folder or Path(os.environ[VARIABLE])
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "natix"
     except RuntimeError as error:
         raise ConfigError(f"no place for the cache, this user has no home folder: {ELSEWHERE}") from error
 
@@ -84,6 +90,26 @@ def in_use(cache: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_SH)
         yield
+
+
+@contextlib.contextmanager
+def buckets() -> Iterator[Path]:
+    """The folder of what is kept of buckets, of which nothing is removed within the block.
+
+    Where there can be no cache, it is a folder that goes at the end of the block.
+    """
+    try:
+        cache = place(None)
+        steps_folder(cache).mkdir(parents=True, exist_ok=True)
+        (cache / BUCKETS).mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache / BUCKETS):
+            pass
+    except (OSError, ConfigError):
+        with tempfile.TemporaryDirectory(prefix="natix-") as scratch:
+            yield Path(scratch)
+        return
+    with in_use(cache):
+        yield cache / BUCKETS
 
 
 @contextlib.contextmanager
@@ -118,6 +144,8 @@ def kept(cache: Path) -> list[Kept]:
         runs = [path for path in _names(cache / ARTIFACTS) if RUN.fullmatch(path.name) and _is_folder(path)]
         folders = [path for run in runs for path in _names(run) if path not in named]
         left = [Kept(path.name, "", path, _size(path), path.lstat().st_mtime, None, {}) for path in folders]
+        if _is_folder(cache / BUCKETS):
+            entries += [_of_bucket(path) for path in _names(cache / BUCKETS) if _is_folder(path)]
     except OSError as error:
         raise StorageError(f"cache {error.filename or cache}: {error.strerror or error}") from error
     return sorted(entries, key=lambda entry: -entry.used) + sorted(left, key=lambda entry: -entry.used)
@@ -188,6 +216,13 @@ def _entry(cache: Path, path: Path) -> Kept:
     return Kept(str(step), key, folder, size, path.lstat().st_mtime, made, record)
 
 
+def _of_bucket(folder: Path) -> Kept:
+    record = read_record(folder / ADDRESS)
+    used = (folder / ADDRESS if record else folder).lstat().st_mtime
+    size = sum(_size(path) for path in _names(folder) if not path.name.startswith("tree-"))  # links to the same bytes
+    return Kept(str(record.get("address", "bucket")), folder.name if record else "", folder, size, used, None, {})
+
+
 def _step_folder(cache: Path, artifact: Path) -> Path | None:
     """The step's folder that an artifact lies in; None outside the cache: there nothing is sized or removed."""
     artifacts, step, run = (cache / ARTIFACTS).absolute(), artifact.parent, artifact.parent.parent
@@ -213,7 +248,7 @@ def _size(path: Path) -> int:
 
 
 def _remove(path: Path) -> None:
-    """Remove the folder of a step, and that of its run when it was the last."""
+    """Remove the folder of a step or bucket, and that of its run, or of all buckets, when it was the last."""
     if _is_folder(path.parent):
         if _is_folder(path):
             shutil.rmtree(path)

@@ -160,7 +160,7 @@ def _replaced(place: Path, log: RunLog, config: Config) -> Iterator[None]:
     """Let KFP start its tasks and look for finished ones in our way."""
 
     def run_step(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
-        log.code = step_process.run(full_command, env_vars)
+        log.code = step_process.run(full_command, {**(env_vars or {}), run_cache.VARIABLE: str(place.absolute())})
         if not log.code and (splits := _path_of("splits", full_command)):
             log.notes = _after_split(splits, config)
         return log.code

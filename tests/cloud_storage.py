@@ -1,7 +1,7 @@
 """Cloud Storage on the loopback: the emulator of PyPI behind a front that adds what it lacks.
 
-The front enforces `ifGenerationMatch=0`, which the emulator ignores, under a lock. As a test asks, it answers 503,
-changes answers on their way, and holds an upload up.
+The front enforces `ifGenerationMatch=0` and the `generation` of a read, which the emulator ignores, under a lock. As a
+test asks, it holds an upload up, and lets all else go wrong that `tests/front.py` can.
 """
 
 import json
@@ -10,50 +10,49 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from gcp_storage_emulator.server import create_server
 
-from tests.loopback import Handler, serving
+from tests.front import Store, fronting
 
 BUCKET = "street"
-PASSED_ON = ("Content-Type", "X-Goog-Hash", "Location", "Range", "ETag")
-
-# Gives the body of an answer for the request's path, the body and the headers, which it may change.
-Edit = Callable[[str, bytes, dict[str, str]], bytes]
+READ = re.compile(rf"/download/storage/v1/b/{BUCKET}/o/([^?]+)\?(.*)")
 
 
 @dataclass
-class Cloud:
-    """Where it listens, how many of the next requests fail with 503, and what else goes wrong."""
+class Cloud(Store):
+    """Cloud Storage, past the front by google-cloud-storage."""
 
-    emulator: str
-    url: str = ""
-    failures: int = 0
-    edit: Edit | None = None
     held_up: str = ""  # the object whose upload waits until `released`
     waiting: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def wipe(self) -> None:
         """Remove all objects, keep the bucket; nothing goes wrong any more."""
-        self.failures, self.edit, self.held_up = 0, None, ""
+        self.calm()
+        self.held_up = ""
         self.waiting.clear()
         self.released.clear()
         urllib.request.urlopen(f"{self.emulator}/wipe?keep-buckets=True").close()
 
-    def holds(self, name: str) -> bool:
-        """Whether an object exists."""
+    def known(self, name: str) -> dict[str, Any] | None:
+        """What the emulator knows of an object; None when there is none."""
         try:
-            urllib.request.urlopen(f"{self.emulator}/storage/v1/b/{BUCKET}/o/{urllib.parse.quote(name, safe='')}")
-            return True
+            address = f"{self.emulator}/storage/v1/b/{BUCKET}/o/{urllib.parse.quote(name, safe='')}"
+            with urllib.request.urlopen(address) as reply:
+                known: dict[str, Any] = json.load(reply)
+                return known
         except urllib.error.HTTPError as error:
             error.close()
-            return False
+            return None
+
+    def holds(self, name: str) -> bool:
+        """Whether an object exists."""
+        return self.known(name) is not None
 
     @property
     def bucket(self) -> Any:
@@ -70,6 +69,34 @@ class Cloud:
         for name, content in files.items():
             bucket.blob(name).upload_from_string(content)
 
+    def remove(self, name: str) -> None:
+        """Remove an object."""
+        self.bucket.blob(name).delete()
+
+    def is_read(self, path: str) -> str:
+        match = READ.fullmatch(path)
+        return urllib.parse.unquote(match[1]) if match else ""
+
+    def is_list(self, path: str) -> bool:
+        return path.startswith(f"/storage/v1/b/{BUCKET}/o?")
+
+    def drops(self, method: str, path: str, body: bytes) -> bool:
+        held_up = bool(self.held_up) and _uploaded(method, path, body) == self.held_up
+        if held_up:
+            self.waiting.set()
+            self.released.wait(60)
+        return held_up
+
+    def intercepts(self, method: str, path: str, body: bytes) -> tuple[int, bytes] | None:
+        uploaded = _uploaded(method, path, body)
+        if uploaded and "ifGenerationMatch=0" in path and self.holds(uploaded):
+            return 412, b'{"error": {"code": 412, "message": "conditionNotMet"}}'
+        match = READ.fullmatch(path)
+        generation = urllib.parse.parse_qs(match[2]).get("generation") if match else None
+        if generation and (self.known(self.is_read(path)) or {}).get("generation") != generation[0]:
+            return 404, b"No such object"
+        return None
+
 
 @contextmanager
 def cloud_storage() -> Iterator[Cloud]:
@@ -78,43 +105,8 @@ def cloud_storage() -> Iterator[Cloud]:
     server.start()
     host, port = server._api._httpd.server_address[:2]
     cloud = Cloud(f"http://{host}:{port}")
-
-    class Front(Handler):
-        def forward(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            body = self.rfile.read(length)
-            if len(body) < length:  # its sender was killed; the emulator would wait for the rest for ever
-                return None
-            if cloud.failures:
-                cloud.failures -= 1
-                return self.answer(503, b"")
-            uploaded = _uploaded(self.command, self.path, body)
-            if cloud.held_up and uploaded == cloud.held_up:
-                cloud.waiting.set()
-                cloud.released.wait(60)
-                return None
-            with cloud.lock:
-                if uploaded and "ifGenerationMatch=0" in self.path and cloud.holds(uploaded):
-                    return self.answer(412, b'{"error": {"code": 412, "message": "conditionNotMet"}}')
-                kept = {name: value for name, value in self.headers.items() if name not in ("Host", "Connection")}
-                request = urllib.request.Request(cloud.emulator + self.path, body or None, kept, method=self.command)
-                try:
-                    with urllib.request.urlopen(request) as reply:
-                        status, answered, content = reply.status, reply.headers, reply.read()
-                except urllib.error.HTTPError as error:
-                    with error:
-                        status, answered, content = error.code, error.headers, error.read()
-            headers = {name: answered[name] for name in PASSED_ON if answered.get(name)}
-            if "json" in headers.get("Content-Type", ""):
-                content = content.replace(cloud.emulator.encode(), cloud.url.encode())  # links to contents
-            if cloud.edit:
-                content = cloud.edit(self.path, content, headers)
-            self.answer(status, content, headers)
-
-        do_GET = do_POST = do_PUT = do_DELETE = forward
-
     try:
-        with serving(Front) as cloud.url:
+        with fronting(cloud):
             yield cloud
     finally:
         server.stop()

@@ -107,7 +107,7 @@ SCALARS = [
     "sweep",
     "gs://x",
     "gs://b//c",
-    "s3://a/b",
+    "ftp://a/b",
     "16Gi",
     "16G B",
     "4x",

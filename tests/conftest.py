@@ -11,6 +11,7 @@ from PIL import Image
 
 from natix_lib.demo.backbone import write_untrained_backbone
 from tests.cloud_storage import Cloud, cloud_storage
+from tests.simple_storage import Simple, simple_storage
 from tests.small_run import Chain, make_chain
 
 ROOT = Path(__file__).parent.parent
@@ -62,11 +63,35 @@ def running_cloud() -> Iterator[Cloud]:
 
 
 @pytest.fixture
-def cloud(running_cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept of a bucket is kept by this test alone."""
+    monkeypatch.setenv("NATIX_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def cloud(running_cloud: Cloud, own_cache: None, monkeypatch: pytest.MonkeyPatch) -> Cloud:
     """Empty Cloud Storage on the loopback, as google-cloud-storage finds it."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", running_cloud.url)
     running_cloud.wipe()
     return running_cloud
+
+
+@pytest.fixture(scope="session")
+def running_simple() -> Iterator[Simple]:
+    """S3 on the loopback."""
+    with simple_storage() as simple:
+        yield simple
+
+
+@pytest.fixture
+def simple(running_simple: Simple, own_cache: None, monkeypatch: pytest.MonkeyPatch) -> Simple:
+    """Empty S3 on the loopback, as boto3 finds it."""
+    settings = {"ENDPOINT_URL": running_simple.url, "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}
+    for name, value in settings.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    running_simple.wipe()
+    return running_simple
 
 
 @pytest.fixture(scope="session")

@@ -116,7 +116,7 @@ def test_the_usual_quantities_pass() -> None:
                 "gs://bucket/./b",
                 "GS://bucket/x",
                 "gs:/bucket/x",
-                "s3://bucket/x",
+                "ftp://bucket/x",
                 "http://h/x",
                 "gs://Bucket/x",
                 "gs://10.0.0.1/x",
@@ -132,7 +132,7 @@ def test_the_usual_quantities_pass() -> None:
         (
             grammar.backbone_source,
             ["owner/vit", "runs/a/b", "./my models", "/a b", "gs://bucket/x", "vit", "../x"],
-            ["https://huggingface.co/owner/vit", "hf.co/owner/vit", "owner/a b", "s3://a/b", "~/vit", "a:b"],
+            ["https://huggingface.co/owner/vit", "hf.co/owner/vit", "owner/a b", "ftp://a/b", "~/vit", "a:b"],
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Where backbones come from: a hub id, a local folder, or a `gs://` folder.
+"""Where backbones come from: a hub id, a local folder, or a folder in a bucket.
 
 Files are taken as they are, not saved again, so their hashes are the publisher's. Only config, safetensors, the
 preprocessor's config and licence files are taken: no pickle ever reaches the disk. A token is used here and nowhere

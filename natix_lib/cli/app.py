@@ -38,7 +38,7 @@ app = typer.Typer(
 
 register(
     app, "init", init,
-    takes="a folder for each class, a manifest, a table beside images or Parquet; a folder or a gs:// prefix",
+    takes="a folder for each class, a manifest, a table beside images or Parquet; a folder, a gs:// or an s3:// prefix",
     gives="a commented config that natix run takes",
     example="natix init pictures --output street.yaml",
 )  # fmt: skip

@@ -9,10 +9,10 @@ from typing import Annotated, Optional
 
 import typer
 
-from natix_lib import run_cache
+from natix_lib import grammar, run_cache
 from natix_lib.cli.help import Groups
 from natix_lib.cli.options import CachePlace
-from natix_lib.errors import ConfigError
+from natix_lib.errors import ConfigError, printable
 from natix_lib.progress import duration
 from natix_lib.run_cache import Kept, size_text
 
@@ -28,7 +28,8 @@ def show(context: typer.Context, folder: CachePlace = None) -> None:
     """List what the cache of natix run holds, or remove some of it: natix cache remove.
 
     A line for each finished step: its id, size, when it was made and last used, how long it took, and the version of
-    natix's code that made it, which alone can use it again. What a run that was killed has left is unfinished.
+    natix's code that made it, which alone can use it again. What a run that was killed has left is unfinished. A line
+    for each bucket's address whose objects are kept, so that they are not sent again.
     """
     if context.invoked_subcommand is None:
         place = run_cache.place(folder)
@@ -44,7 +45,9 @@ def show(context: typer.Context, folder: CachePlace = None) -> None:
 def remove(
     names: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Argument(metavar="NAME", help=f"Steps, ids, versions of the code, or {LEFT_OVER!r}.", show_default=False),
+        typer.Argument(
+            metavar="NAME", help=f"Steps, addresses, ids, versions of the code, or {LEFT_OVER!r}.", show_default=False
+        ),
     ] = None,
     older_than: Annotated[
         Optional[str],  # noqa: UP045
@@ -53,7 +56,7 @@ def remove(
     everything: Annotated[bool, typer.Option("--all", help="All that the cache holds.")] = False,
     folder: CachePlace = None,
 ) -> None:
-    """Remove finished steps from the cache, by name, age or all; the next run makes again what it needs.
+    """Remove finished steps and objects of buckets, by name, age or all; the next run makes again what it needs.
 
     Nothing is removed while a run is at work with this cache.
     """
@@ -86,6 +89,10 @@ def _is(each: Kept, name: str) -> bool:
     return len(name) >= ID_DIGITS and each.key.startswith(name)
 
 
+def _is_bucket(each: Kept) -> bool:
+    return bool(each.key) and grammar.scheme(each.step) is not None
+
+
 def _seconds(text: str) -> float:
     """A length of time in seconds: a whole number and one of m, h, d, w.
 
@@ -115,10 +122,12 @@ def _print(place: Path, entries: list[Kept]) -> None:
         made = _ago(now, each.made) if each.made is not None else ""
         code = str(each.record.get("code", ""))[:ID_DIGITS]
         name = each.key[:ID_DIGITS] or LEFT_OVER
-        table.add_row(each.step, name, size_text(each.size), made, _ago(now, each.used), took, code)
+        table.add_row(printable(each.step), name, size_text(each.size), made, _ago(now, each.used), took, code)
     console.print(table, soft_wrap=False, width=max(console.width, 100))
-    left = [each for each in entries if not each.key]
-    total = f"{len(entries) - len(left)} finished steps"
+    left, buckets = [each for each in entries if not each.key], [each for each in entries if _is_bucket(each)]
+    total = f"{len(entries) - len(left) - len(buckets)} finished steps"
+    if buckets:
+        total += f", objects of {len(buckets)} buckets ({size_text(sum(each.size for each in buckets))})"
     if left:
         total += f" and {len(left)} unfinished ({size_text(sum(each.size for each in left))})"
     console.print(f"\n{total}, {size_text(sum(each.size for each in entries))} in {place}", markup=False)

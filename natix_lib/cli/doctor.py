@@ -2,7 +2,7 @@
 
 It answers questions and judges nothing: what is missing is a line that says so, and the exit code is 0. Addresses are
 asked at the same time, each for at most SECONDS, by threads that the process does not wait for at its end. Whether
-someone may read a bucket is asked by listing it, where google-cloud-storage is here; else whether the service answers.
+someone may read a bucket is asked by listing it, where its client is here; else whether the service answers.
 Nothing is installed for it: the packages of the base install are enough, and torch is imported only where it is here.
 """
 
@@ -19,10 +19,11 @@ from urllib.parse import urlsplit
 
 import typer
 
-from natix_lib.cli.extras import EXTRAS, is_here
+from natix_lib.cli.extras import CLIENTS, EXTRAS, is_here, missing
 from natix_lib.cli.options import CachePlace
 from natix_lib.cpus import cpu_threads
 from natix_lib.errors import ConfigError, NatixError
+from natix_lib.grammar import PREFIXES
 
 SECONDS = 5.0  # for all addresses together
 HUB = "https://huggingface.co"
@@ -31,7 +32,7 @@ PACKAGES = ("numpy", "scipy", "pillow", "onnxruntime", "pydantic", "torch", "tra
 
 def doctor(
     bucket: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="A gs:// address to ask for.", show_default=False)
+        str, typer.Option(metavar="ADDRESS", help=f"A {PREFIXES} address to ask for.", show_default=False)
     ] = "",
     endpoint: Annotated[
         str,
@@ -144,8 +145,9 @@ def _bucket(address: str) -> str:
 
     if grammar.scheme(address) is None:
         raise ConfigError(f"{address} must be an address like gs://bucket/prefix")
-    if not is_here("google.cloud.storage"):
-        return "not asked: needs pip install 'natix[gcs]'"
+    client = CLIENTS[str(grammar.scheme(address))]
+    if not is_here(client):
+        return f"not asked: {missing(client)}"
     return f"yes, {address} can be listed: {len(storage.file_names(address))} objects"
 
 

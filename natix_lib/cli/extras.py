@@ -21,10 +21,12 @@ EXTRAS = {  # extra of natix to the modules that it brings; any other module com
     ),
     "pipelines": ("kfp", "kfp.kubernetes"),
     "gcs": ("google.cloud.storage",),
+    "s3": ("boto3",),
     "vertex": ("google.cloud.aiplatform",),
     "nodes": ("kubeflow.trainer",),
     "serve": ("anyio", "starlette", "uvicorn"),
 }  # fmt: skip
+CLIENTS = {"gs": "google.cloud.storage", "s3": "boto3"}  # scheme of a bucket to the module that reads it
 OF_A_RUN = EXTRAS["train"]
 BACKBONE = ("torch", "transformers", "safetensors")
 PAGE = ("pyarrow", "matplotlib", "jinja2")
@@ -94,12 +96,12 @@ def require_places(settings: Any) -> None:
         settings: A checked config.
 
     Raises:
-        ConfigError: If an address of Cloud Storage stands in it and google-cloud-storage is not here.
+        ConfigError: If an address stands in it and the package that reads such buckets is not here.
     """
     from natix_lib import grammar
 
-    if "gs" in {grammar.scheme(text) for text in _texts(settings.model_dump())}:
-        require("google.cloud.storage")
+    schemes = {grammar.scheme(text) for text in _texts(settings.model_dump())}
+    require(*(module for scheme, module in CLIENTS.items() if scheme in schemes))
 
 
 def _texts(value: Any) -> list[str]:

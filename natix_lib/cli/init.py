@@ -41,7 +41,7 @@ def init(
     data: Annotated[
         str,
         typer.Argument(
-            metavar="DATA", help="Folder, archive or gs://bucket/prefix of labelled images.", show_default=False
+            metavar="DATA", help="Folder, archive, gs:// or s3:// prefix of labelled images.", show_default=False
         ),
     ],
     output: Annotated[

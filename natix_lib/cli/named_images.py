@@ -26,7 +26,7 @@ from PIL import Image
 
 from natix_lib import grammar, storage
 from natix_lib.bundle.pictures import Opener
-from natix_lib.cli.extras import is_here, missing, require
+from natix_lib.cli.extras import CLIENTS, is_here, missing, require
 from natix_lib.config import Columns
 from natix_lib.data.ahead import ahead
 from natix_lib.data.decode import MAX_PIXELS, decode, decode_file, file_bytes
@@ -104,8 +104,9 @@ def _image(name: str) -> NamedImage:
 
 def _open(name: str, shorter_side: int) -> Image.Image:
     if storage.is_remote(name):
-        if not is_here("google.cloud.storage"):  # of a list, whose other images have their rows
-            raise DataError(str(missing("google.cloud.storage")))
+        client = CLIENTS[str(grammar.scheme(name))]
+        if not is_here(client):  # of a list, whose other images have their rows
+            raise DataError(str(missing(client)))
         with TemporaryDirectory(prefix="natix-") as folder:
             path = Path(folder) / "image"
             return _opener(path, lambda _: storage.fetch_file(name, folder).rename(path))(shorter_side)

@@ -25,8 +25,8 @@ def predict(
         list[str],
         typer.Argument(
             help="Images, folders (all images below), quoted patterns ('photos/**/*.jpg'), manifests with a column "
-            "image (CSV, TSV, JSON, JSON Lines, Parquet; names from the manifest's folder), gs:// objects or prefixes, "
-            "- for a list on standard input, one a line.",
+            "image (CSV, TSV, JSON, JSON Lines, Parquet; names from the manifest's folder), gs:// and s3:// objects or "
+            "prefixes, - for a list on standard input, one a line.",
             metavar="WHAT",
             show_default=False,
         ),

@@ -63,7 +63,9 @@ class Columns(Section):
 class DataSource(Section):
     """What ingest reads."""
 
-    data_root: Place = Field(description="Folder or gs://bucket/prefix that holds the images, or one zip or tar of it.")
+    data_root: Place = Field(
+        description="Folder, or gs:// or s3:// prefix, that holds the images, or one zip or tar of it."
+    )
     format: Literal["auto", "manifest", "parquet", "arrow", "webdataset", "folder"] = default(
         "auto",
         "Layout of the images: a table that lists them, Parquet files or Arrow files of datasets' save_to_disk that "
@@ -132,7 +134,7 @@ class DataSource(Section):
     @classmethod
     def _check_root(cls, value: str) -> str:
         if not value.strip():
-            raise ValueError("data.data_root must name a folder or gs:// prefix, got an empty text")
+            raise ValueError("data.data_root must name a folder or a bucket's prefix, got an empty text")
         return value
 
     @field_validator("class_names", "positive_classes")

@@ -31,7 +31,7 @@ class Export(Section):
     )
     publish_uri: Place = default(
         "",
-        'Folder or gs:// prefix that also receives the bundle; "" leaves it where the run has put it.',
+        'Folder, gs:// or s3:// prefix that also receives the bundle; "" leaves it where the run has put it.',
         source="choice: a place must be named by who owns it",
     )
 

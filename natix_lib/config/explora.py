@@ -119,7 +119,7 @@ class Explora(Section):
     )
     checkpoint_root: Place = default(
         "",
-        'Folder or gs:// prefix of the checkpoints that a stopped run continues from; "" keeps none.',
+        'Folder, gs:// or s3:// prefix of the checkpoints that a stopped run continues from; "" keeps none.',
         source="choice: a place must be named by who owns it",
     )
     checkpoint_every: PositiveInt = default(

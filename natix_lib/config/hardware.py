@@ -145,7 +145,7 @@ class Hardware(Section):
     )
     shared_root: Place = default(
         "",
-        "gs:// prefix through which the nodes of a TrainJob get their inputs; needed when num_nodes is above 1.",
+        "Prefix in gs:// or s3:// by which the nodes of a TrainJob get their inputs; needed if num_nodes is above 1.",
         source="choice: a place must be named by who owns it",
     )
     training_runtime: ObjectName = default(

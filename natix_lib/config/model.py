@@ -22,7 +22,7 @@ class Model(Section):
     """The backbone and the head."""
 
     backbone_id: BackboneSource = Field(
-        description="Backbone: an id on the Hugging Face hub, a local folder or a gs:// folder."
+        description="Backbone: an id on the Hugging Face hub, a local folder, or a gs:// or s3:// folder."
     )
     backbone_revision: str = default(
         "main",
@@ -83,7 +83,7 @@ class Model(Section):
     @classmethod
     def _check_backbone(cls, value: str) -> str:
         if not value.strip():
-            raise ValueError("model.backbone_id must name a hub id, a folder or a gs:// folder, got an empty text")
+            raise ValueError("model.backbone_id must name a hub id, or a folder here or in a bucket, got an empty text")
         prefix, suffix = "facebook/dinov3-", "-pretrain-lvd1689m"
         name = value.removeprefix(prefix).removesuffix(suffix)
         if value == f"{prefix}{name}{suffix}" and name not in DINOV3_HUB_NAMES:

@@ -76,3 +76,19 @@ class Split(Section):
         "leaves all of them out.",
         source="choice: either label may be the right one, and images are not lost in silence",
     )
+    drive_gap_s: NonNegativeFloat = default(
+        60.0,
+        "Seconds between captured_at up to which images without a group are frames of one drive; 0 switches it off.",
+        unit="seconds",
+        source="choice: longer than a red light or a tunnel, shorter than the stop between two drives",
+    )
+    drive_names: bool = default(
+        True,
+        "Whether frame numbers in names, such as pgh0123_00045.jpg, tell drives where their pictures confirm it.",
+        source="choice: names are all that many sets have, and numbers alone also count strangers",
+    )
+    drive_looks: bool = default(
+        True,
+        "Whether neighbours by name or time that look alike are one drive, where names and times alone do not tell.",
+        source="choice: consecutive frames leak most",
+    )

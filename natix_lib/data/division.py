@@ -7,7 +7,8 @@ out, rather than their whole groups kept in TRAIN, because a set with synthetic 
 no group left for TEST. They still hold their group together.
 
 Near-duplicates in different given splits are counted, listed and told, not refused: perceptual hashes of small images
-collide, and public benchmarks have such pairs. A drive, a place, an original or equal pixels in two is a leak.
+collide, and public benchmarks have such pairs. So are drives by time, names and looks. A given drive, a place, an
+original or equal pixels in two is a leak.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,12 +21,13 @@ from numpy.typing import NDArray
 from natix_lib.arrays import Bools, Ints
 from natix_lib.config import ROLE_RATIO_NAMES, Split
 from natix_lib.contracts import ROLES
+from natix_lib.data.drives import LOOKS, NAME, TIME, find_drives
 from natix_lib.data.duplicates import Crossing, near_duplicates, near_duplicates_across
 from natix_lib.data.fingerprint import smallest_of
 from natix_lib.data.given import given_roles, of_group, refuse_leak
 from natix_lib.data.groups import Links, joined_by_all, same_source, same_value
 from natix_lib.data.partition import REAL_ONLY, Groups, assign
-from natix_lib.data.places import within_metres
+from natix_lib.data.places import metres_between, within_metres
 from natix_lib.data.previous import NONE, REASON, Kept, Previous, keep_roles
 from natix_lib.documents import PIXEL_DIGITS
 from natix_lib.errors import DataError
@@ -51,6 +53,9 @@ SWITCHES = {
     "place": "split.gps_radius_m",
     "same_pixels": "the images themselves",
     NEAR: "split.near_duplicate_bits",
+    TIME: "split.drive_gap_s",
+    NAME: "split.drive_names",
+    LOOKS: "split.drive_looks",
 }
 MOST_PAIRS = 1000  # listed in splits.json: more than a person looks at, and some 200 kB
 GIANT = 0.5  # share of the images in one group, above which no ratio can be met
@@ -184,25 +189,20 @@ def divide(
     sorted_columns = {name: [columns[name][row] for row in order] for name in COLUMNS}
     ids, hashes = sorted_columns["id"], sorted_columns["phash"]
     given = given_roles(sorted_columns["given_split"], settings.use_given)
+    lat, lon = (np.array(sorted_columns[name], dtype=np.float64) for name in ("lat", "lon"))
+    place = within_metres(lat, lon, settings.gps_radius_m)
     rules = {
         "group": Links(same_value(sorted_columns["group"]), lambda row: str(sorted_columns["group"][row])),
-        "source_id": Links(
-            same_source(ids, sorted_columns["source_id"]), lambda row: str(sorted_columns["source_id"][row])
-        ),
-        "place": Links(
-            within_metres(
-                np.array(sorted_columns["lat"], dtype=np.float64),
-                np.array(sorted_columns["lon"], dtype=np.float64),
-                settings.gps_radius_m,
-            ),
-            lambda row: f"within {settings.gps_radius_m:g} m",
-        ),
+        "source_id": same_source(ids, sorted_columns["source_id"]),
+        "place": Links(place, lambda row: f"{metres_between(lat, lon, [row], place[[row]])[0]:.0f} m apart"),
         "same_pixels": Links(same_value(sorted_columns["sha256"]), lambda row: "equal pixels"),
     }
     for rule, links in rules.items():
         refuse_leak(rule, links.smallest, given, ids)
     bits = settings.near_duplicate_bits
     rules[NEAR] = Links(_near_within_splits(hashes, given, bits), lambda row: f"at most {bits} of 64 bits differ")
+    drives = find_drives(sorted_columns, given, settings)
+    rules |= drives.rules
     across = near_duplicates_across(hashes, given, settings.near_duplicate_bits, MOST_PAIRS)
     smallest = joined_by_all([links.to for links in rules.values()])
     refuse_leak("all rules together", smallest, given, ids)
@@ -229,10 +229,6 @@ def divide(
     kept_out = synthetic & np.isin(roles, [ROLES.index(role) for role in REAL_ONLY])
     roles[kept_out | ~usable] = -1
     left_out = {ids[row]: "synthetic" if usable[row] else REASON for row in np.flatnonzero(kept_out | ~usable).tolist()}
-    untold = sum(
-        time is not None and drive is None
-        for time, drive in zip(sorted_columns["captured_at"], sorted_columns["group"], strict=True)
-    )
     return Division(
         ids=ids,
         pixels=pixels,
@@ -249,9 +245,8 @@ def divide(
         left_out=left_out,
         kept=kept,
         warnings=[
-            *_warnings(
-                across, settings.near_duplicate_bits, largest, untold, list(left_out.values()).count("synthetic")
-            ),
+            *drives.warnings,
+            *_warnings(across, settings.near_duplicate_bits, largest, list(left_out.values()).count("synthetic")),
             *(kept.warnings if kept else []),
         ],
     )
@@ -286,8 +281,8 @@ def _largest(smallest: Ints, rules: Mapping[str, Links], ids: list[str]) -> Larg
     )
 
 
-def _warnings(across: Crossing, bits: int, largest: LargestGroup, untold: int, left_out: int) -> list[str]:
-    """What a reader must know of near-duplicates in two splits, of a group of most images, of times and left out."""
+def _warnings(across: Crossing, bits: int, largest: LargestGroup, left_out: int) -> list[str]:
+    """What a reader must know of near-duplicates in two splits, of a group of most images and of images left out."""
     result = []
     if across.count:
         result.append(
@@ -297,11 +292,6 @@ def _warnings(across: Crossing, bits: int, largest: LargestGroup, untold: int, l
         )
     if largest.share > GIANT:
         result.append(f"O{str(largest)[1:]}.")
-    if untold:
-        result.append(
-            f"{untold} images have a captured_at and no group: times join no frames, so frames of one drive can lie in "
-            "two splits unless they look alike."
-        )
     if left_out:
         result.append(f"{left_out} synthetic images of groups in {' and '.join(REAL_ONLY)} are in no split.")
     return result

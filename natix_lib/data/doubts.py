@@ -5,21 +5,26 @@ A placeholder is made empty here, where rows become a dataset, so that no later 
 kept and said: parting images of one scene would leak, and joining too many is refused by split where it does not fit.
 """
 
-import re
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 
+import numpy as np
+
+from natix_lib.data.drives import CANNOT_TELL
+from natix_lib.data.frames import in_drives
 from natix_lib.data.rows import Row, some
+from natix_lib.data.times import days_alone, seconds
 
 # How tables, databases and people write that there is no value; compared in lower case.
 PLACEHOLDERS = {"unknown", "unk", "unnamed", "undefined", "unspecified", "not available", "missing", "tbd", "no group"}
+PLACEHOLDERS |= {"unassigned", "not set", "empty", "blank", "nogroup", "no_group", "no sequence", "---", "_", "–", "—"}
 PLACEHOLDERS |= {"nan", "nat", "none", "null", "nil", "n/a", "na", "<na>", "#n/a", "(none)", "-", "--", "?", ".", "-1"}
 LABELS = {"nan", "null", "n/a", "na", "<na>", "#n/a", "-", "?"}  # not none and unknown, which are classes of road sets
 LARGE = 0.5  # share of the rows in one group or at one place that is said: split can hardly divide the rest
+ISLAND = 1e-3  # degrees, 110 m
 PLACED_ROWS = 20  # fewer rows at one place are no sign of a default
-EPOCH = (10, 19)  # digits of seconds to nanoseconds since 1970, for the years 2001 to 2286
 
 
 def without_placeholders(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
@@ -29,11 +34,11 @@ def without_placeholders(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
         rows: All rows of the source.
 
     Returns:
-        The rows in their order, and the lines.
+        The rows in their order, and the lines: rows that name no drive first.
     """
     cleaned, lines = list(rows), []
     for key in ("group", "source_id"):
-        doubtful = [row for row in cleaned if str(getattr(row, key)).lower() in PLACEHOLDERS and getattr(row, key)]
+        doubtful = [row for row in cleaned if getattr(row, key) and _is_placeholder(str(getattr(row, key)))]
         if doubtful:
             values = Counter(str(getattr(row, key)) for row in doubtful)
             words = some(repr(value) for value, _ in values.most_common())
@@ -42,11 +47,21 @@ def without_placeholders(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
             )
             names = {row.id for row in doubtful}
             cleaned = [Row(**{**vars(row), key: None}) if row.id in names else row for row in cleaned]
-    island = [row for row in cleaned if row.lat == 0 and row.lon == 0]
+    island = [row for row in cleaned if _is_island(row)]
     if island:
         lines.append(f"lat 0, lon 0 is a placeholder in {_share(island, rows)} and joins nothing: {_ids(island)}")
-        cleaned = [replace(row, lat=None, lon=None) if row.lat == 0 and row.lon == 0 else row for row in cleaned]
-    return cleaned, [*lines, *_large(cleaned), *_times(cleaned), *_labels(cleaned), *ungrouped(cleaned)]
+        cleaned = [replace(row, lat=None, lon=None) if _is_island(row) else row for row in cleaned]
+    return cleaned, [*ungrouped(cleaned), *lines, *_large(cleaned), *_times(cleaned), *_labels(cleaned)]
+
+
+def _is_placeholder(text: str) -> bool:
+    bare = text.strip("<>()[]{}'\"").strip().lower()
+    return not bare or bare in PLACEHOLDERS or text.lower() in PLACEHOLDERS
+
+
+def _is_island(row: Row) -> bool:
+    """Whether a row lies where receivers say that they know no place: latitude 0, longitude 0, in the open sea."""
+    return row.lat is not None and row.lon is not None and abs(row.lat) < ISLAND and abs(row.lon) < ISLAND
 
 
 def without_names(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
@@ -109,23 +124,32 @@ def _large(rows: Sequence[Row]) -> list[str]:
 
 
 def _times(rows: Sequence[Row]) -> list[str]:
-    doubtful = [row for row in rows if row.captured_at is not None and not _is_time(row.captured_at)]
-    if not doubtful:
-        return []
-    return [
-        f"captured_at is neither ISO 8601 nor seconds since 1970 in {_share(doubtful, rows)}, kept as text: "
-        f"{some(f'{row.captured_at} ({row.id})' for row in doubtful)}"
-    ]
-
-
-def _is_time(text: str) -> bool:
-    if re.fullmatch(r"\d+(\.\d+)?", text) and EPOCH[0] <= len(text.partition(".")[0]) <= EPOCH[1]:
-        return True
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
+    """Times that cannot be read, days without a clock, and one time of most rows."""
+    timed = [row for row in rows if row.captured_at is not None]
+    texts = [row.captured_at for row in timed]
+    time, day = seconds(texts), days_alone(texts)
+    lines = []
+    unreadable = [row for row, known, alone in zip(timed, np.isfinite(time), day, strict=True) if not known | alone]
+    if unreadable:
+        examples = some(f"{row.captured_at} ({row.id})" for row in unreadable)
+        lines.append(
+            f"captured_at is neither ISO 8601, a time of EXIF nor seconds since 1970 in {_share(unreadable, rows)}, "
+            f"kept as text, and joins nothing: {examples}"
+        )
+    days = [row for row, alone in zip(timed, day, strict=True) if alone]
+    if days:
+        lines.append(
+            f"captured_at is a day without a clock in {_share(days, rows)} and joins nothing: {days[0].captured_at} "
+            f"({days[0].id})"
+        )
+    for value, count in Counter(time[np.isfinite(time)].tolist()).most_common(1):
+        if count > LARGE * len(rows) and count >= PLACED_ROWS:
+            text = next(text for text, known in zip(texts, time, strict=True) if known == value)
+            lines.append(
+                f"captured_at {text} is given for {count} of {len(rows)} rows ({count / len(rows):.0%}), which "
+                "are kept together: leave the cells empty if it is a default"
+            )
+    return lines
 
 
 def _labels(rows: Sequence[Row]) -> list[str]:
@@ -140,12 +164,16 @@ def _labels(rows: Sequence[Row]) -> list[str]:
 
 def ungrouped(rows: Sequence[Row]) -> list[str]:
     """A line when rows name nothing that tells drives apart."""
-    alone = [row for row in rows if row.group is None and row.source_id is None and row.lat is None]
+    given = [row.group is not None or row.source_id is not None or row.lat is not None for row in rows]
+    told = np.array(given, dtype=bool) | np.isfinite(seconds([row.captured_at for row in rows]))
+    alone = list(itertools.compress(rows, (~told).tolist()))
     if not alone:
         return []
+    named = int(in_drives([row.id for row in rows])[~told].sum())
+    names = f"; names of {named} of them number frames, which split believes where pictures confirm it" if named else ""
     return [
-        f"{_share(alone, rows)} name neither group nor place nor source_id: frames of one drive cannot be told apart "
-        "and can reach two splits unless they look alike; a manifest.csv with a group column prevents it"
+        f"{CANNOT_TELL} in {_share(alone, rows)}: they name neither group, place, source_id nor time{names}; frames of "
+        "one drive can reach two splits unless they look alike; a manifest.csv with a group column prevents it"
     ]
 
 

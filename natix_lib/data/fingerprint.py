@@ -28,7 +28,7 @@ def content_fingerprint(columns: Mapping[str, Sequence[Any]], class_names: list[
         Hex SHA-256 over the sorted class names, and of each image its pixel hash, the smallest pixel hash of the images
         that `group` and `source_id` join it to, and its class; images sorted by these three.
     """
-    groups = joined_by_all([same_value(columns["group"]), same_source(columns["id"], columns["source_id"])])
+    groups = joined_by_all([same_value(columns["group"]), same_source(columns["id"], columns["source_id"]).to])
     group_names = smallest_of(columns["sha256"], groups)
     number = {name: place for place, name in enumerate(sorted(class_names))}
     rows = sorted(

@@ -83,13 +83,50 @@ def same_value(values: Sequence[Hashable | None]) -> Ints:
     )
 
 
-def same_source(ids: Sequence[str], sources: Sequence[str | None]) -> Ints:
-    """Join the rows of one source, and the image whose id the source is; `./x` and `x` are one name."""
-    names = [None if source is None else posixpath.normpath(str(source)) for source in sources]
+def same_source(ids: Sequence[str], sources: Sequence[str | None]) -> Links:
+    r"""Join the rows of one source, and the image whose id the source names.
+
+    Tools write the original of an image in their own way: `./x.jpg` and `set//x.jpg`, with `\` between folders,
+    without the ending, or from another folder. A source names the image of the same path; else the one of the same path
+    without ending; else the only one whose name, with or without its ending, is the source's.
+
+    Args:
+        ids: Name of each image, (n,).
+        sources: Name of the original of each image, None for none, (n,).
+    """
+    names = [None if source is None else posixpath.normpath(str(source).replace("\\", "/")) for source in sources]
     children = same_value(names)
-    named = set(names)
-    parents = {name: row for row, name in enumerate(map(posixpath.normpath, ids)) if name in named}
-    child = np.array([row for row, name in enumerate(names) if name in parents], dtype=np.int64)
-    parent = np.array([parents[name] for name in names if name in parents], dtype=np.int64)
-    rows = np.arange(len(ids))
-    return joined(len(ids), np.concatenate([rows, child]), np.concatenate([children, parent]))
+    first = [row for row, name in enumerate(names) if name is not None and children[row] == row]
+    links = [(row, int(to)) for row, to in enumerate(children) if row != to]
+    if first:
+        for spelt in (posixpath.normpath, _without_ending, _base, lambda name: _without_ending(_base(name))):
+            rows = _only_rows([spelt(name) for name in ids])
+            named = {row: rows[spelt(str(names[row]))] for row in first if spelt(str(names[row])) in rows}
+            links += named.items()
+            first = [row for row in first if row not in named]
+    pairs = np.array(links, dtype=np.int64).reshape(-1, 2)
+    to = tree(len(ids), *pairs.T)
+
+    def why(row: int) -> str:
+        source = sources[row] if sources[row] is not None else sources[to[row]]
+        return f"source {source}"
+
+    return Links(to, why)
+
+
+def _base(name: str) -> str:
+    return posixpath.basename(posixpath.normpath(name))
+
+
+def _without_ending(name: str) -> str:
+    return posixpath.splitext(posixpath.normpath(name))[0]
+
+
+def _only_rows(names: Sequence[str]) -> dict[str, int]:
+    """The row of each name that only one row has."""
+    rows: dict[str, int] = {}
+    repeated = set()
+    for row, name in enumerate(names):
+        if rows.setdefault(name, row) != row:
+            repeated.add(name)
+    return {name: row for name, row in rows.items() if name not in repeated}

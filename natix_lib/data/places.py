@@ -12,7 +12,7 @@ from scipy.cluster.hierarchy import DisjointSet
 from scipy.spatial import cKDTree
 
 from natix_lib.arrays import Floats, Ints
-from natix_lib.data.groups import joined
+from natix_lib.data.groups import joined, tree
 
 EARTH_RADIUS_M = 6_371_008.8
 ROUNDING_M = 1e-6  # far above the rounding of the arithmetic, far below any receiver: places at the radius are joined
@@ -29,7 +29,7 @@ def within_metres(lat: Floats, lon: Floats, metres: float) -> Ints:
         metres: 0 or less joins nothing.
 
     Returns:
-        The smallest row that each row is joined to, (n,).
+        A row within reach that each row is linked to, so that components are whole, as `groups.Links.to`, (n,).
     """
     known = np.flatnonzero(np.isfinite(lat) & np.isfinite(lon))
     if not len(known) or metres <= 0:
@@ -43,15 +43,22 @@ def within_metres(lat: Floats, lon: Floats, metres: float) -> Ints:
     starts = np.flatnonzero(np.append(True, (np.diff(cubes, axis=0) != 0).any(axis=1)))
     pairs = _joined_cubes(cubes[starts], points, starts, reach)
     sizes = np.diff(np.append(starts, len(known)))
-    return joined(
-        len(lat),
-        np.concatenate([known, known[starts[pairs[:, 0]]]]),
-        np.concatenate([np.repeat(known[starts], sizes), known[starts[pairs[:, 1]]]]),
+    first = np.repeat(known[starts], sizes)
+    return tree(len(lat), np.concatenate([known, known[pairs[:, 0]]]), np.concatenate([first, known[pairs[:, 1]]]))
+
+
+def metres_between(lat: Floats, lon: Floats, a: Ints | list[int], b: Ints | list[int]) -> Floats:
+    """Metres on the ground between the places of rows a and those of rows b, (k,)."""
+    phi, theta = np.radians(lat), np.radians(lon)
+    chord = (
+        np.sin((phi[a] - phi[b]) / 2) ** 2 + np.cos(phi[a]) * np.cos(phi[b]) * np.sin((theta[a] - theta[b]) / 2) ** 2
     )
+    metres: Floats = 2 * EARTH_RADIUS_M * np.arcsin(np.sqrt(np.minimum(1, chord)))
+    return metres
 
 
 def _joined_cubes(cubes: Floats, points: Floats, starts: Ints, reach: float) -> Ints:
-    """Pairs of cubes that join all cubes that belong together, (k, 2)."""
+    """Pairs of places within reach that join all cubes that belong together, (k, 2)."""
     sizes = np.diff(np.append(starts, len(points)))
     low, high = np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)
     pairs = cKDTree(cubes).query_pairs(2.5, p=np.inf, output_type="ndarray")  # a neighbour is at most 2 cubes away
@@ -63,29 +70,31 @@ def _joined_cubes(cubes: Floats, points: Floats, starts: Ints, reach: float) -> 
         near = ((points[starts[block[:, 0]]] - points[starts[block[:, 1]]]) ** 2).sum(axis=1) <= reach**2
         sure.append(block[near])
         open_pairs.append(block[~near])
-    links, pairs = np.concatenate(sure), np.concatenate(open_pairs)
-    label = joined(len(cubes), *links.T)
+    links, pairs = starts[np.concatenate(sure)], np.concatenate(open_pairs)
+    cube = np.repeat(np.arange(len(cubes)), sizes)
+    label = joined(len(cubes), *cube[links].T)
     pairs = pairs[label[pairs[:, 0]] != label[pairs[:, 1]]]
     work = sizes[pairs[:, 0]] * sizes[pairs[:, 1]]
     small = work <= TREE
     links = np.concatenate([links, _near(pairs[small], work[small], points, starts, sizes, reach)])
-    label = joined(len(cubes), *links.T)
+    label = joined(len(cubes), *cube[links].T)
     large = pairs[~small & (label[pairs[:, 0]] != label[pairs[:, 1]])]
     sets = DisjointSet(np.unique(label[large]).tolist())
     more = []
     for a, b in large.tolist():
         if not sets.connected(int(label[a]), int(label[b])):
-            tree = cKDTree(points[starts[a] : starts[a] + sizes[a]])
+            search = cKDTree(points[starts[a] : starts[a] + sizes[a]])
             others = points[starts[b] : starts[b] + sizes[b]]
-            if np.isfinite(tree.query(others, distance_upper_bound=np.nextafter(reach, np.inf))[0]).any():
+            metres, nearest = map(np.asarray, search.query(others, distance_upper_bound=np.nextafter(reach, np.inf)))
+            if np.isfinite(metres).any():
                 sets.merge(int(label[a]), int(label[b]))
-                more.append((a, b))
+                more.append((starts[a] + nearest[metres.argmin()], starts[b] + metres.argmin()))
     return np.concatenate([links, np.array(more, dtype=np.int64).reshape(-1, 2)])
 
 
 def _near(pairs: Ints, work: Ints, points: Floats, starts: Ints, sizes: Ints, reach: float) -> Ints:
-    """Those pairs of cubes that have a place each within reach, all distances computed, (k, 2)."""
-    near = np.zeros(len(pairs), dtype=bool)
+    """Two places within reach of each pair of cubes that has some, all distances computed, (k, 2)."""
+    near = np.full((len(pairs), 2), -1)
     total = np.cumsum(work)
     ends = np.searchsorted(total, np.arange(BLOCK, work.sum(), BLOCK))
     for block in np.split(np.arange(len(pairs)), ends):
@@ -94,5 +103,5 @@ def _near(pairs: Ints, work: Ints, points: Floats, starts: Ints, sizes: Ints, re
         a, b = pairs[pair].T
         first, second = starts[a] + number // sizes[b], starts[b] + number % sizes[b]
         close = ((points[first] - points[second]) ** 2).sum(axis=1) <= reach**2
-        near[pair[close]] = True
-    return pairs[near]
+        near[pair[close]] = np.stack([first[close], second[close]], axis=1)
+    return near[near[:, 0] >= 0]

@@ -1,7 +1,7 @@
 """The local folder of data.data_root: itself, fetched from a bucket, or unpacked from the one archive that it is."""
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 
 from natix_lib import storage
@@ -17,17 +17,18 @@ BESIDE = (".md", ".txt", ".pdf", ".rst", "")  # what may lie beside an archive a
 
 
 def local_root(
-    settings: DataSource, scratch: Path, wanted: Wanted = everything
-) -> tuple[Path, Callable[[Collection[str]], None]]:
+    settings: DataSource,
+    scratch: Path,
+    wanted: Wanted = everything,
+    fetch: Callable[[str, Path, Wanted], Path] = storage.fetch_folder,
+) -> Path:
     """The folder that the data set is read from.
 
     Args:
         settings: Where it is, and its format.
         scratch: Empty folder for what is fetched or unpacked; it must last as long as the images are read.
         wanted: Which objects of a bucket are fetched, as `storage.fetch_folder` asks.
-
-    Returns:
-        The folder, and a function that fetches more objects by their names below it, as `storage.stage` gives it.
+        fetch: What fetches a bucket's prefix, with the arguments of `storage.fetch_folder`.
 
     Raises:
         DataError: If there is no folder and no archive, or the archive cannot be unpacked.
@@ -40,20 +41,15 @@ def local_root(
         if file.parent != scratch / "archive":
             (scratch / "archive" / file.name).symlink_to(file.absolute())
         root = scratch / "archive"
-        fetch: Callable[[Collection[str]], None] = _nothing_more
     else:
         if not storage.is_remote(uri) and not Path(uri).is_dir():
             reason = "is no folder and no archive" if Path(uri).exists() else "does not exist"
             raise DataError(f"data.data_root {uri} {reason}")
-        root, fetch = storage.stage(uri, scratch / FETCHED, wanted)
+        root = fetch(uri, scratch / FETCHED, wanted)
     archive = _only_archive(root)
     if archive is None or _is_shard(archive, settings.format):
-        return root, fetch
-    return unpack(archive, scratch / "unpacked" / archive.stem), _nothing_more
-
-
-def _nothing_more(names: Collection[str]) -> None:
-    """What is unpacked is there."""
+        return root
+    return unpack(archive, scratch / "unpacked" / archive.stem)
 
 
 def _only_archive(root: Path) -> Path | None:

@@ -34,7 +34,7 @@ class Checkpoints:
     """The checkpoints of one run."""
 
     def __init__(self, root: str, identity: dict[str, Any]) -> None:
-        """Keep them below `root`, a folder or gs:// prefix, for the run with this identity (JSON)."""
+        """Keep them below `root`, a folder or a bucket's prefix, for the run with this identity (JSON)."""
         self.folder = f"{root.rstrip('/')}/{sha256_bytes(canonical_json(identity))[:16]}"
 
     def save(self, learner: Learner, optimizer: torch.optim.Optimizer) -> str:

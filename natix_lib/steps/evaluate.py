@@ -71,8 +71,8 @@ def run(
         "ingested": test.ingested,
         "positive_classes": test.positive_classes,
         "warnings": [
+            *splits["warnings"],  # of leaks: what makes every figure doubtful comes first
             *_policy_warnings(scored, loaded.policy.mode, policy),
-            *splits["warnings"],  # of leaks
             *test.ingested["warnings"],
             *_warnings(scored, figures),
         ],

@@ -1,4 +1,4 @@
-"""fetch: hub id, folder or gs:// -> backbone, loaded once to prove that it loads strictly."""
+"""fetch: hub id, folder, gs:// or s3:// -> backbone, loaded once to prove that it loads strictly."""
 
 import tempfile
 from collections.abc import Mapping

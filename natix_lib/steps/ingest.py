@@ -5,13 +5,14 @@ see `natix_lib.data.parts`. Run by itself it does all the work in one process, w
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from natix_lib import config
+from natix_lib import config, run_cache, storage
 from natix_lib.config.step_settings import IngestSettings
 from natix_lib.contracts import write_manifest
 from natix_lib.data.arrow import ShardWriter, images_schema
@@ -38,6 +39,7 @@ from natix_lib.data.thumbnails import shown_rejects
 from natix_lib.errors import DataError, StorageError
 from natix_lib.files import JsonDict, write_csv
 from natix_lib.progress import WARNING, Lines
+from natix_lib.storage.bucket import Wanted
 
 
 def run(settings: Mapping[str, Any], *, images: str, index: str, rejects: str) -> dict[str, float]:
@@ -79,8 +81,15 @@ def decode_shard(ingest_settings: IngestSettings, shard: Shard | None, folder: P
         NatixError: As `run`, but for what only all images can tell.
     """
     data, lines = ingest_settings.data, Lines()
-    with tempfile.TemporaryDirectory() as scratch:
-        root, fetch = local_root(data, Path(scratch), lambda name, _: shard is None or not _is_image(name))
+    with tempfile.TemporaryDirectory() as scratch, run_cache.buckets() as place, ExitStack() as open_places:
+        more: list[Callable[[Collection[str]], None]] = []
+
+        def fetch(uri: str, _: Path, wanted: Wanted) -> Path:
+            staged = open_places.enter_context(storage.staged(uri, place, wanted))
+            more.append(staged.fetch)
+            return staged.folder
+
+        root = local_root(data, Path(scratch), lambda name, _: shard is None or not _is_image(name), fetch)
         source = open_source(root, data)
         if data.unlabelled == "drop":
             source = _labelled(source)
@@ -92,7 +101,8 @@ def decode_shard(ingest_settings: IngestSettings, shard: Shard | None, folder: P
         else:
             lines.say(f"shard {shard.number} of {shard.count} has {len(chosen)} of {len(rows)} images")
             files = [source.file(number).relative_to(root).as_posix() for number in chosen] if source.file else []
-            fetch([name for name in files if _is_image(name)])
+            for fetch_more in more:
+                fetch_more([name for name in files if _is_image(name)])
         prepared = prepare_all(source.images_of(chosen), data.resize_shorter_side, data.max_pixels)
         index_rows: list[dict[str, Any]] = []
         rejects: list[tuple[str, str]] = []
@@ -183,7 +193,7 @@ def _listed(source: Source, ingest_settings: IngestSettings) -> tuple[list[Row],
             positive_classes=positive,
             tag_names=sorted({name for row in rows for name in row.tags}),
             resize_shorter_side=data.resize_shorter_side,
-            warnings=[*source.warnings, *doubts, *texts, *names_left_out],
+            warnings=[*doubts, *source.warnings, *texts, *names_left_out],
             contradicting=contradicting_texts,
             listed=len(rows),
             listing_sha256=Listed.hash_of(rows),

@@ -1,4 +1,4 @@
-"""Local paths and buckets behind the same few verbs: fetch, fingerprint, write, list, remove, mirror, publish.
+"""Local paths and buckets behind the same few verbs: fetch, stage, fingerprint, write, list, remove, mirror, publish.
 
 A verb takes an address and works on what it names: a path (`local.py`) or a bucket (`remote.py`). Of a kind of bucket
 only the primitives of `bucket.Bucket` differ, and `gs.py` has those of Google Cloud Storage; each module is named as
@@ -8,13 +8,14 @@ A file or folder that was fetched is either whole or absent, and what was publis
 publishers' files.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
 
 from natix_lib import grammar
 from natix_lib.errors import StorageError
-from natix_lib.storage.bucket import Bucket, Wanted, everything
+from natix_lib.storage.bucket import Bucket, Staged, Wanted, everything
 from natix_lib.storage.local import Local
 from natix_lib.storage.remote import Remote
 
@@ -46,22 +47,30 @@ def fetch_folder(uri: str, destination: str | Path, wanted: Wanted = everything)
             empty file.
 
     Raises:
-        StorageError: If nothing is there, the objects' names are no files of one folder, or a transfer fails.
+        StorageError: If nothing is there, the objects' names are no files of one folder, they change while they are
+            read and again when they are read once more, or a transfer fails.
     """
     return _at(uri).fetch_folder(Path(destination), wanted)
 
 
-def stage(uri: str, destination: str | Path, wanted: Wanted) -> tuple[Path, Callable[[Collection[str]], None]]:
-    """Fetch some objects below a prefix as `fetch_folder` does, and others when they are known, by one listing.
+def staged(uri: str, place: str | Path, wanted: Wanted = everything) -> AbstractContextManager[Staged]:
+    """Fetch all objects below a prefix for as long as a block runs, and keep their contents for the next time.
+
+    A fetch that was stopped goes on where it was, and of one that is repeated only what has changed is sent; see
+    `staging.py`. Several may read one address at once.
+
+    Args:
+        uri: A bucket's prefix, or a local folder, which is given as it is.
+        place: Folder of what is kept of all addresses.
+        wanted: As in `fetch_folder`; an object that is not wanted can be fetched later by `Staged.fetch`.
 
     Returns:
-        The folder, and a function that fetches the objects of some names below the prefix, in parallel, over the empty
-        files; names that are not there are passed over, and of a local folder there is nothing to fetch.
+        What gives the block a folder, which must not be changed, with the objects as they were at one moment.
 
     Raises:
-        StorageError: As `fetch_folder` does; the function, if a transfer fails.
+        StorageError: As `fetch_folder`, when the block is entered.
     """
-    return _at(uri).stage(Path(destination), wanted)
+    return _at(uri).staged(Path(place), wanted)
 
 
 def remote_files(uri: str) -> list[tuple[str, Callable[[Path], None]]]:

@@ -4,10 +4,12 @@ A module of this room that is named as a scheme of `grammar.SCHEMES` has `open_b
 `Bucket`; `uri` is the address that the user has named, for messages.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from natix_lib.errors import StorageError
 
 Wanted = Callable[[str, int], bool]  # whether a file of this name and so many bytes is wanted
 
@@ -24,9 +26,27 @@ class Object:
     name: str  # in the bucket, the prefix included
     address: str  # with scheme and bucket, for messages
     size: int  # bytes
-    checksum: str  # with its method: "crc32c AAAAAA=="
+    checksum: str  # of the content, with its method: "crc32c AAAAAA=="; "" where the service has not told it
     state: tuple[str | int | None, ...]  # as JSON takes it; differs after every change of the object
     handle: Any  # by which the service's client knows it
+
+
+class Gone(StorageError):
+    """There is no such object, or no longer in the version that was listed."""
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What a block reads of an address.
+
+    Attributes:
+        folder: The folder of its files.
+        fetch: Fetches the objects of some names below the address, in parallel, over the empty files that stand for
+            them; names that are not there are passed over. StorageError if a transfer fails or one has changed.
+    """
+
+    folder: Path
+    fetch: Callable[[Collection[str]], None]
 
 
 class Bucket(Protocol):
@@ -44,8 +64,16 @@ class Bucket(Protocol):
         `deep`.
         """
 
-    def download(self, source: Object, path: Path) -> None:
-        """Write the content that was listed to `path`; it may be left there in part when the transfer fails."""
+    def download(self, source: Object, path: Path) -> Object:
+        """Write the content that was listed to `path`; it may be left there in part when the transfer fails.
+
+        Returns:
+            The object with all that its answer has told: its checksum, where the listing had none.
+
+        Raises:
+            Gone: If it was removed or replaced since it was listed.
+            StorageError: If it cannot be read.
+        """
 
     def matches(self, listed: Object, path: Path) -> bool:
         """Whether a file has the checksum that was listed, and so the content."""

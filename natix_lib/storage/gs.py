@@ -6,15 +6,18 @@ The client checks the crc32c of every transfer and retries transient errors.
 import base64
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from natix_lib.errors import StorageError
-from natix_lib.storage.bucket import Bucket, Object
+from natix_lib.storage.bucket import Bucket, Gone, Object
 
 DEADLINE = 120.0  # seconds that one request may be retried for
 REQUEST_SECONDS = 60  # that one answer without content may take
 TRANSFER_SECONDS = 300  # that one answer with content may take between two packets
+
+FIELDS = "items(name,size,crc32c,generation),prefixes,nextPageToken"  # of a listing: a third of what is sent without
 
 T = TypeVar("T")
 
@@ -24,28 +27,30 @@ class GsBucket:
 
     def __init__(self, bucket_name: str, uri: str) -> None:
         self._uri = uri
-        self._bucket = _client().bucket(bucket_name)
+        self._bucket = _client(os.environ.get("STORAGE_EMULATOR_HOST") or "").bucket(bucket_name)
 
     def find(self, name: str) -> Object | None:
         blob = _answer(self._uri, lambda: self._bucket.get_blob(name, timeout=REQUEST_SECONDS, retry=_retry()))
         return blob and self._object(blob)
 
     def list(self, prefix: str, deep: bool = True) -> list[Object]:
-        options: dict[str, Any] = {"prefix": prefix, "delimiter": None if deep else "/", "retry": _retry()}
+        options: dict[str, Any] = {"prefix": prefix, "delimiter": None if deep else "/", "fields": FIELDS}
+        options |= {"timeout": REQUEST_SECONDS, "retry": _retry()}
         return [self._object(blob) for blob in _answer(self._uri, lambda: list(self._bucket.list_blobs(**options)))]
 
-    def download(self, source: Object, path: Path) -> None:
+    def download(self, source: Object, path: Path) -> Object:
         from google.cloud.storage.exceptions import DataCorruption
 
         options = _transfer_options()
 
         def transfer() -> None:
             try:
-                source.handle.download_to_filename(path, **options)
+                self._blob(source).download_to_filename(path, **options)
             except DataCorruption as error:
                 raise StorageError(f"{source.address} does not match the crc32c of its answer") from error
 
         _answer(source.address, transfer)
+        return source
 
     def matches(self, listed: Object, path: Path) -> bool:
         return listed.checksum == f"crc32c {_crc32c(path)}"
@@ -71,7 +76,11 @@ class GsBucket:
         return _answer(self._uri, transfer)
 
     def remove(self, listed: Object) -> None:
-        _answer(self._uri, lambda: listed.handle.delete(timeout=REQUEST_SECONDS, retry=_retry()))
+        _answer(self._uri, lambda: self._blob(listed).delete(timeout=REQUEST_SECONDS, retry=_retry()))
+
+    def _blob(self, listed: Object) -> Any:
+        """An object in the version that was listed, as the client knows it."""
+        return self._bucket.blob(listed.name, generation=listed.handle)
 
     def _object(self, blob: Any) -> Object:
         """An object as it is now: a download changes the blob to what the answer's header says."""
@@ -81,7 +90,7 @@ class GsBucket:
             size=blob.size or 0,
             checksum=f"crc32c {blob.crc32c}",
             state=(blob.size, blob.crc32c, blob.generation),
-            handle=blob,
+            handle=blob.generation,  # a blob holds 3 kB, and a listing may have a million
         )
 
 
@@ -94,14 +103,16 @@ def open_bucket(bucket_name: str, uri: str) -> Bucket:
     return GsBucket(bucket_name, uri)
 
 
-def _client() -> Any:
+@lru_cache(maxsize=4)
+def _client(emulator: str) -> Any:
+    """The client for Google's service, or of an emulator at this address; threads share it."""
     try:
         from google.auth.credentials import AnonymousCredentials
         from google.auth.exceptions import DefaultCredentialsError
         from google.cloud import storage
     except ModuleNotFoundError as error:
         raise StorageError("gs:// addresses need google-cloud-storage: pip install 'natix[gcs]'") from error
-    if os.environ.get("STORAGE_EMULATOR_HOST"):
+    if emulator:
         return storage.Client(project="emulated", credentials=AnonymousCredentials())
     try:
         return storage.Client()
@@ -128,7 +139,7 @@ def _answer(uri: str, call: Callable[[], T]) -> T:
     try:
         return call()
     except NotFound as error:
-        raise StorageError(f"{uri} does not exist") from error
+        raise Gone(f"{uri} does not exist") from error
     except (RetryError, GoogleAPIError, GoogleAuthError, RequestException) as error:
         raise StorageError(f"{uri}: {error}") from error
     except OSError as error:

@@ -5,14 +5,14 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from natix_lib import grammar
 from natix_lib.errors import StorageError
 from natix_lib.files import replacing, write_bytes
-from natix_lib.storage.bucket import Wanted
+from natix_lib.storage.bucket import Staged, Wanted
 
 
 class Local:
@@ -45,8 +45,9 @@ class Local:
             raise StorageError(f"{uri} is no folder" if self._path.exists() else f"folder {uri} does not exist")
         return self._path
 
-    def stage(self, destination: Path, wanted: Wanted) -> tuple[Path, Callable[[Collection[str]], None]]:
-        return self.fetch_folder(destination, wanted), lambda names: None
+    @contextmanager
+    def staged(self, place: Path, wanted: Wanted) -> Iterator[Staged]:
+        yield Staged(self.fetch_folder(place, wanted), lambda names: None)
 
     def fingerprint(self) -> str:
         root = self._path

@@ -11,8 +11,10 @@ were rejected: a consumer wants the address that the config names.
 """
 
 import shutil
-from collections.abc import Callable, Collection, Iterable
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -20,11 +22,13 @@ from typing import TypeVar
 from natix_lib import grammar
 from natix_lib.errors import StorageError
 from natix_lib.files import canonical_json, sha256_bytes
-from natix_lib.storage.bucket import Bucket, Object, Wanted
+from natix_lib.storage.bucket import Bucket, Gone, Object, Staged, Wanted
 from natix_lib.storage.local import files_below, one_line, rename, temporary_beside
+from natix_lib.storage.staging import kept
 
 CLAIM = ".publishing"
 THREADS = 16  # transfers at once; a few saturate a pod's network
+MOMENTS = 3  # how often a folder is read before it counts as one that does not rest
 
 T = TypeVar("T")
 
@@ -53,43 +57,70 @@ class Remote:
         return target
 
     def fetch_folder(self, destination: Path, wanted: Wanted) -> Path:
-        return self.stage(destination, wanted)[0]
-
-    def stage(self, destination: Path, wanted: Wanted) -> tuple[Path, Callable[[Collection[str]], None]]:
-        objects = self._files()
-        partial = temporary_beside(destination)
+        part = temporary_beside(destination)
         try:
-            with one_line(str(partial.parent)):
-                partial.mkdir(parents=True)
-            ignores_case = partial.with_name(partial.name.swapcase()).exists()  # macOS, Windows
-            names = self._names_in_folder(objects, str.casefold if ignores_case else str)
-
-            def fetch(pair: tuple[PurePosixPath, Object]) -> None:
-                name, listed = pair
-                if wanted(name.as_posix(), listed.size):
-                    self._download(listed, partial / name)
-                else:
-                    with one_line(str(partial / name)):
-                        (partial / name).parent.mkdir(parents=True, exist_ok=True)
-                        (partial / name).touch()
-
-            _all(zip(names, objects, strict=True), fetch)
-            rename(partial, destination)
+            self._fill(part, wanted, self._files(), self._download)
+            rename(part, destination)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        by_name = {name.as_posix(): listed for name, listed in zip(names, objects, strict=True)}
+            shutil.rmtree(part, ignore_errors=True)
+        return destination
 
-        def fetch_more(chosen: Collection[str]) -> None:
-            _all(by_name.keys() & set(chosen), lambda name: self._download(by_name[name], destination / name))
+    @contextmanager
+    def staged(self, place: Path, wanted: Wanted) -> Iterator[Staged]:
+        objects = self._files()
+        with ExitStack() as opened:
+            with one_line(str(place)):
+                here = opened.enter_context(kept(place, self._uri, sum(each.size for each in objects)))
+            objects = self._fill(here.tree, wanted, objects, partial(here.put, download=self._download))
+            with one_line(str(place)):
+                here.settle(objects)
+            by_name = {each.name.removeprefix(f"{self._folder}/"): each for each in objects}
 
-        return destination, fetch_more
+            def fetch(names: Collection[str]) -> None:
+                def put(name: str) -> None:
+                    with one_line(by_name[name].address):
+                        (here.tree / name).unlink(missing_ok=True)
+                        here.put(by_name[name], here.tree / name, self._download)
+
+                try:
+                    _all(by_name.keys() & set(names), put)
+                except Gone as error:
+                    raise StorageError(f"{self._uri} was changed while it was read: {error}") from error
+
+            yield Staged(here.tree, fetch)
+
+    def _fill(
+        self, folder: Path, wanted: Wanted, objects: list[Object], put: Callable[[Object, Path], None]
+    ) -> list[Object]:
+        """Make `folder` of the objects as they were at one moment: it is made anew when they have changed meanwhile.
+
+        Returns:
+            The objects of that moment.
+        """
+        for _ in range(MOMENTS):
+            shutil.rmtree(folder, ignore_errors=True)
+            with one_line(str(folder.parent)):
+                folder.mkdir(parents=True)
+            ignores_case = folder.with_name(folder.name.swapcase()).exists()  # macOS, Windows
+            names = self._names_in_folder(objects, str.casefold if ignores_case else str)
+            was_there = True
+            try:
+                _all(zip(names, objects, strict=True), partial(_put_into, folder, wanted, put))
+            except Gone:
+                was_there = False
+            before, objects = objects, self._files()
+            if was_there and _moment(before) == _moment(objects):
+                return objects
+        raise StorageError(
+            f"{self._uri} was changed each of the {MOMENTS} times that it was read: wait until nothing is written there"
+        )
 
     def files(self) -> list[tuple[str, Callable[[Path], None]]]:
         one = None if self._name.endswith("/") else self._bucket.find(self._name)
         return [(each.address, partial(self._download, each)) for each in ([one] if one else self._files())]
 
     def fingerprint(self) -> str:
-        return sha256_bytes(canonical_json([[file.name, *file.state] for file in self._files()]))
+        return sha256_bytes(canonical_json(_moment(self._files())))
 
     def sizes(self) -> dict[str, int]:
         return {file.name.removeprefix(f"{self._folder}/"): file.size for file in self._files()}
@@ -150,9 +181,12 @@ class Remote:
         with one_line(source.address):
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                self._bucket.download(source, part)
-                if not self._bucket.matches(source, part):
-                    raise StorageError(f"{source.address} does not match its {source.checksum}")
+                received = self._bucket.download(source, part)
+                if received.checksum and not self._bucket.matches(received, part):
+                    raise StorageError(f"{source.address} does not match its {received.checksum}")
+                if not received.checksum and part.stat().st_size != source.size:
+                    size = part.stat().st_size
+                    raise StorageError(f"{source.address} has {source.size} bytes, of which {size} were received")
                 part.replace(target)
             finally:
                 part.unlink(missing_ok=True)
@@ -190,7 +224,45 @@ class Remote:
         return names
 
 
+def _moment(objects: Iterable[Object]) -> list[list[str | int | None]]:
+    return [[each.name, *each.state] for each in objects]
+
+
+def _put_into(
+    folder: Path, wanted: Wanted, put: Callable[[Object, Path], None], named: tuple[PurePosixPath, Object]
+) -> None:
+    name, listed = named
+    target = folder / name
+    with one_line(listed.address):
+        if wanted(name.as_posix(), listed.size):
+            put(listed, target)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.touch()
+
+
 def _all(items: Iterable[T], work: Callable[[T], object]) -> None:
+    """Do the work on all items, many at once; after the first failure nothing new is begun.
+
+    Each thread takes the next item when it is done with one: a million of them waiting in a pool would be a gigabyte.
+    """
+    waiting, taking, failed = iter(items), threading.Lock(), threading.Event()
+
+    def take() -> None:
+        while not failed.is_set():
+            with taking:
+                item = next(waiting, None)
+            if item is None:
+                return
+            try:
+                work(item)
+            except BaseException:
+                failed.set()
+                raise
+
     with ThreadPoolExecutor(THREADS) as pool:
-        for _ in pool.map(work, items):
-            pass
+        try:
+            for thread in [pool.submit(take) for _ in range(THREADS)]:
+                thread.result()
+        finally:
+            failed.set()  # this thread may have been interrupted

@@ -51,7 +51,9 @@ def draft(given: JsonDict, seen: Seen, machine: Machine, terms: Terms | None) ->
         **_classes(seen),
         **({"data.unlabelled": Key("drop", f"{seen.unlabelled} rows have no label.")} if seen.unlabelled else {}),
         **_workers(machine),
-        "model.backbone_id": Key(backbone.name, "A hub id, a local folder or gs://, frozen; only a head is trained."),
+        "model.backbone_id": Key(
+            backbone.name, "A hub id, a local folder, gs:// or s3://, frozen; only a head is trained."
+        ),
         "export.policy": Key(
             "calibrate", "The policy that ships: calibrate comes with its guarantee, sweep with none."
         ),

@@ -20,7 +20,8 @@ from natix_lib.data.archives import ARCHIVES
 from natix_lib.data.classes import resolve_classes
 from natix_lib.data.decode import sides
 from natix_lib.data.division import COLUMNS, Division, divide
-from natix_lib.data.doubts import ungrouped, without_names, without_placeholders
+from natix_lib.data.doubts import without_names, without_placeholders
+from natix_lib.data.drives import CANNOT_TELL
 from natix_lib.data.root import FETCHED, local_root
 from natix_lib.data.rows import Row, Source, read_file
 from natix_lib.data.sources import NOTES, open_source
@@ -80,7 +81,7 @@ def look(data: DataSource, split: Split, num_classes: int | None, scratch: Path)
         NatixError: If ingest would refuse it before it decodes a picture, or it cannot be fetched.
     """
     uri = data.data_root
-    root, _ = local_root(data, scratch, _Tables(uri))
+    root = local_root(data, scratch, _Tables(uri))
     remote = storage.is_remote(uri) and root == scratch / FETCHED
     source = open_source(root, data)
     labelled = [row.label is not None for row in source.rows]
@@ -95,7 +96,6 @@ def look(data: DataSource, split: Split, num_classes: int | None, scratch: Path)
     missing = [(row.id, "no such file") for number, row in enumerate(rows) if _is_missing(source, number)]
     sizes, unread = _sampled(source, data.max_pixels, uri if remote else None, root)
     division, refusal = _divided(rows, labels, names, split)
-    untold = set(ungrouped(rows))
     return Seen(
         rows=rows,
         unlabelled=unlabelled,
@@ -109,8 +109,9 @@ def look(data: DataSource, split: Split, num_classes: int | None, scratch: Path)
         division=division,
         refusal=refusal,
         warnings=[
-            *(line for line in [*source.warnings, *doubts, *names_left_out] if line not in untold),
-            *(division.warnings if division else []),
+            line
+            for line in [*source.warnings, *doubts, *names_left_out, *(division.warnings if division else [])]
+            if not line.startswith(CANNOT_TELL)
         ],
     )
 

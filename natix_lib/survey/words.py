@@ -137,7 +137,9 @@ def _columns(seen: Seen) -> list[Note]:
 
 
 def _groups(seen: Seen) -> list[Note]:
-    alone = sum(row.group is None and row.source_id is None and row.lat is None for row in seen.rows)
+    alone = sum(
+        row.group is None and row.source_id is None and row.lat is None and row.captured_at is None for row in seen.rows
+    )
     if not alone:
         return []
     which = "no image says" if alone == len(seen.rows) else f"{alone} of {len(seen.rows)} images do not say"

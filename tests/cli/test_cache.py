@@ -13,6 +13,9 @@ from kfp import dsl
 
 from natix_lib import run_cache
 from natix_lib.contracts import write_manifest
+from natix_lib.errors import StorageError
+from natix_lib.storage import staging
+from natix_lib.storage.bucket import Object
 from natix_pipelines.step_cache import StepCache
 from tests.cli.test_cli import invoke
 
@@ -219,3 +222,20 @@ def test_what_cannot_be_meant_is_refused_and_removes_nothing(
 )  # fmt: skip
 def test_sizes_are_written_for_people(size: int, text: str) -> None:
     assert run_cache.size_text(size) == text
+
+
+def test_what_is_kept_of_a_bucket_is_listed_by_its_address_and_removed_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    keep(cache, "ingest", 1)
+    monkeypatch.setenv("NATIX_CACHE", str(cache))
+    with run_cache.buckets() as place, staging.kept(place, "s3://street/set", 3) as here:
+        with pytest.raises(StorageError, match="a run is at work with the cache"):
+            run_cache.remove(cache, run_cache.kept(cache))
+        here.tree.mkdir()
+        listed = Object("set/a", "s3://street/set/a", 3, "", (3, "tag"), None)
+        here.put(listed, here.tree / "a", lambda source, path: path.write_bytes(b"abc"))
+    assert [each.step for each in run_cache.kept(cache)] == ["s3://street/set", "ingest"]
+    removed = invoke("cache", "remove", "s3://street/set", "--cache", str(cache))
+    assert removed.exit_code == 0 and not (cache / "buckets").exists() and is_kept(cache, "ingest", 1)

@@ -46,7 +46,7 @@ def test_what_cannot_be_reached_is_a_line_and_no_secret_is_printed(
     }
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(values))
     started = time.monotonic()
-    rows = doctor("--endpoint", f"127.0.0.1:{port}", "--bucket", "s3://a/b", "--cache", tmp_path / "cache")
+    rows = doctor("--endpoint", f"127.0.0.1:{port}", "--bucket", "ftp://a/b", "--cache", tmp_path / "cache")
     assert time.monotonic() - started < 60
     assert rows["hub"].startswith("no: ") and rows["kfp"].startswith("no: ") and rows["bucket"].startswith("no: ")
     assert rows["cluster"] == f"yes, context here answers at 127.0.0.1:{port}"

@@ -130,6 +130,7 @@ def test_the_table_names_the_extras_of_the_project_and_modules_that_they_bring()
         ("torch.nn", "the package torch is missing here: pip install 'natix[train]'"),
         ("kfp.kubernetes", "the package kfp.kubernetes is missing here: pip install 'natix[pipelines]'"),
         ("google.auth.exceptions", "the package google.cloud.storage is missing here: pip install 'natix[gcs]'"),
+        ("boto3", "the package boto3 is missing here: pip install 'natix[s3]'"),
         ("google.cloud.aiplatform", "the package google.cloud.aiplatform is missing here: pip install 'natix[vertex]'"),
         ("numpy.linalg", "the package numpy is missing here: pip install 'natix'"),
     ],

@@ -128,7 +128,7 @@ def test_a_manifest_names_images_from_its_folder(predict: Predict, photos: Path,
     assert names(result) == ["photos/rear/c.webp", "photos/a.png", "photos/gone.jpg", "https://host/x.jpg"]
     errors = [row.get("error") for row in rows(result)]
     assert errors[:2] == [None, None] and errors[2] == "No such file or directory"
-    assert errors[3] == "it must be a local path or gs://bucket/path: no other addresses are read"
+    assert errors[3] == "it must be a local path or gs://bucket/path or s3://bucket/path: no other addresses are read"
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,10 @@ def test_a_word_that_leads_to_no_image_ends_the_call_in_one_line(
         ("text.jpg", "no image format is known for it"),
         ("empty.jpg/below", "Not a directory"),
         ("x" * 5000, "File name too long"),
-        ("https://user:pass@host/a", "it must be a local path or gs://bucket/path: no other addresses are read"),
+        (
+            "https://user:pass@host/a",
+            "it must be a local path or gs://bucket/path or s3://bucket/path: no other addresses are read",
+        ),
         ("~/a.jpg", "it must be written out: ~ is not expanded here"),
         ("loop.jpg", "Too many levels of symbolic links"),
     ],

@@ -211,7 +211,10 @@ def test_the_text_that_the_random_ones_damage_is_valid(tmp_path: Path) -> None:
         ({"a\nb": {}}, "a key must not contain the character '\\n'"),
         ({"model": {"backbone_id": 1234567}}, "model.backbone_id: input should be a valid string, got 1234567 (put it"),
         ({"model": {"backbone_id": "x", 1: 2}}, "model.1: keys should be strings, got 1"),
-        ({"data": {"data_root": "s3://a/b"}}, "data.data_root must be a local path or gs://bucket/path: no other"),
+        (
+            {"data": {"data_root": "ftp://a/b"}},
+            "data.data_root must be a local path or gs://bucket/path or s3://bucket/path",
+        ),
         ({"data": {"data_root": "https://user:pass@host/x"}}, "got 'https://***@host/x'"),
         ({"export": {"policy": "sweep", "publish_uri": "gs://Bucket/x"}}, "export.publish_uri must name a bucket"),
         ({"explora": {"checkpoint_root": "gs://bucket"}}, "explora.checkpoint_root must read gs://bucket/path"),

@@ -46,7 +46,7 @@ def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarIn
 def source_of(place: Path, scratch: Path, **settings: object) -> Source:
     scratch.mkdir()
     data = DataSource(data_root=str(place), **settings)  # type: ignore[arg-type]
-    return open_source(local_root(data, scratch)[0], data)
+    return open_source(local_root(data, scratch), data)
 
 
 WRITERS: dict[str, Callable[[Path], Path]] = {

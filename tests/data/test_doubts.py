@@ -5,7 +5,7 @@ import pytest
 from natix_lib.data.doubts import contradictions, without_names, without_placeholders
 from natix_lib.data.rows import Row
 
-GROUPED = "neither group nor place nor source_id"
+GROUPED = "Drives cannot be told apart"
 
 
 def rows(count: int, **values: Any) -> list[Row]:
@@ -21,7 +21,9 @@ def cleaned(*arguments: Any, **values: Any) -> tuple[list[Row], list[str]]:
     return changed, [line for line in lines if GROUPED not in line]
 
 
-@pytest.mark.parametrize("word", ["unknown", "NaN", "None", "-", "N/A", "null", "?", "-1", "<NA>", "Unspecified"])
+@pytest.mark.parametrize(
+    "word", ["unknown", "NaN", "None", "-", "N/A", "null", "?", "-1", "<NA>", "Unspecified", "[unknown]", "—"]
+)
 @pytest.mark.parametrize("key", ["group", "source_id"])
 def test_a_placeholder_joins_nothing_and_is_said_with_its_share(key: str, word: str) -> None:
     changed, lines = cleaned(8, **{key: [word, word, "d1", "d2", word, "d3", "d4", word]})
@@ -37,7 +39,7 @@ def test_names_that_only_hold_such_a_word_are_kept() -> None:
 
 
 def test_latitude_0_longitude_0_is_no_place() -> None:
-    changed, lines = cleaned(4, lat=[0.0, 0.0, 48.1, 0.0], lon=[0.0, 11.0, 11.5, 0.0])
+    changed, lines = cleaned(4, lat=[0.0, 0.0, 48.1, -1e-7], lon=[0.0, 11.0, 11.5, 1e-7])
     assert [(row.lat, row.lon) for row in changed] == [(None, None), (0.0, 11.0), (48.1, 11.5), (None, None)]
     assert lines == ["lat 0, lon 0 is a placeholder in 2 of 4 rows (50%) and joins nothing: 0.jpg, 3.jpg"]
 
@@ -55,13 +57,26 @@ def test_a_group_or_place_of_most_rows_is_kept_and_said() -> None:
 
 def test_rows_that_nothing_joins_are_counted_after_placeholders_are_taken_out() -> None:
     _, lines = without_placeholders(rows(4, group=["a", "unknown", None, None], source_id=[None, None, "s", None]))
-    assert lines[-1].startswith(f"2 of 4 rows (50%) name {GROUPED}: frames of one drive cannot be told apart")
+    assert lines[0].startswith(f"{GROUPED} in 2 of 4 rows (50%): they name neither group, place, source_id nor time;")
+    assert "names of" not in lines[0]
+
+
+def test_a_time_tells_drives_apart_and_a_day_or_an_unreadable_one_does_not() -> None:
+    _, lines = without_placeholders(rows(3, captured_at=["2025-01-01T10:00:00", "2025-01-01", "noon"]))
+    assert lines[0].startswith(f"{GROUPED} in 2 of 3 rows (67%)")
+
+
+def test_names_that_number_frames_of_drives_are_counted() -> None:
+    names = ["d1_0001.jpg", "d1_0002.jpg", "d2_0001.jpg", "IMG_1.jpg", "IMG_2.jpg"]
+    _, lines = without_placeholders([Row(name, "x") for name in names])
+    assert "in 5 of 5 rows" in lines[0] and "; names of 2 of them number frames, which split believes" in lines[0]
 
 
 @pytest.mark.parametrize(
     "time",
     [
-        "2025-01-01",
+        "2025:01:01 10:00:00",
+        "20250101T100000Z",
         "2025-01-01T10:00:00Z",
         "2025-01-01 10:00:00.123+02:00",
         "1735689600",
@@ -74,11 +89,20 @@ def test_times_of_iso_8601_and_since_1970_are_not_said(time: str) -> None:
 
 
 def test_other_times_are_kept_as_text_and_said() -> None:
-    changed, lines = cleaned(3, captured_at=["2025:01:01 10:00:00", "noon", "2025-01-01"])
-    assert [row.captured_at for row in changed] == ["2025:01:01 10:00:00", "noon", "2025-01-01"]
+    changed, lines = cleaned(3, captured_at=["2025-13-01 10:00:00", "noon", "2025-01-01"])
+    assert [row.captured_at for row in changed] == ["2025-13-01 10:00:00", "noon", "2025-01-01"]
     assert lines == [
-        "captured_at is neither ISO 8601 nor seconds since 1970 in 2 of 3 rows (67%), kept as text: "
-        "2025:01:01 10:00:00 (0.jpg), noon (1.jpg)"
+        "captured_at is neither ISO 8601, a time of EXIF nor seconds since 1970 in 2 of 3 rows (67%), kept as text, "
+        "and joins nothing: 2025-13-01 10:00:00 (0.jpg), noon (1.jpg)",
+        "captured_at is a day without a clock in 1 of 3 rows (33%) and joins nothing: 2025-01-01 (2.jpg)",
+    ]
+
+
+def test_one_time_of_most_rows_is_kept_and_said() -> None:
+    times = ["2025-01-01T00:00:00"] * 30 + [f"2025-01-01T10:00:{n}0" for n in range(6)]
+    assert cleaned(36, captured_at=times)[1] == [
+        "captured_at 2025-01-01T00:00:00 is given for 30 of 36 rows (83%), which are kept together: leave the cells "
+        "empty if it is a default"
     ]
 
 

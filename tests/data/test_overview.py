@@ -10,11 +10,12 @@ from natix_lib import config
 from natix_lib.data.arrow import ShardWriter, images_schema, read_shards
 from natix_lib.data.division import COLUMNS, Division, divide
 from natix_lib.data.images import prepare
-from natix_lib.data.index import Index, read_index, write_index
+from natix_lib.data.index import Index, index_table, read_index, write_index
 from natix_lib.data.overview import overview, row_numbers
 from natix_lib.data.thumbnails import Thumbnails
 from tests.data_sets import noise
 
+TAG_NAMES = [f"tag {tag}" for tag in range(20)]
 LONG = "a/very/long/folder_" * 12
 
 
@@ -63,8 +64,9 @@ def indexed(count: int, classes: int) -> tuple[Index, Thumbnails]:
         "warnings": [f"left out {LONG}"] * 5,
         "resize_shorter_side": 256,
         "fingerprint": "f",
+        "content_fingerprint": "c",
     }
-    write_index(folder / "index.parquet", rows, [f"tag {tag}" for tag in range(20)], body)
+    write_index(folder / "index.parquet", index_table(rows, TAG_NAMES), TAG_NAMES, body)
     index = read_index(folder / "index.parquet")
     return index, Thumbnails(read_shards(folder), row_numbers(index))
 
@@ -81,7 +83,8 @@ def few(**columns: list) -> dict:
     count = len(next(iter(columns.values())))
     index, thumbnails = indexed(count, classes=2)
     table = {name: index.column(name) for name in COLUMNS}
-    blank = {name: [None] * count for name in ("group", "source_id", "lat", "lon", "sha256", "phash")}
+    blank = {name: [None] * count for name in ("group", "source_id", "lat", "lon", "phash")}
+    blank["sha256"] = [str(number) for number in range(count)]
     table |= {**blank, "label": [number // 2 % 2 for number in range(count)], **columns}
     changed = Index(
         index.table(["id", "given_split", "is_synthetic", "captured_at", "width", "height", "bytes", "tags"])

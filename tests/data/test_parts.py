@@ -2,17 +2,20 @@
 
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from natix_lib.config import DataSource
+from natix_lib.config import Columns
 from natix_lib.contracts import SETS, read_manifest
+from natix_lib.data import parquet
 from natix_lib.data.index import read_index
+from natix_lib.data.listing import list_folder
+from natix_lib.data.parquet import from_parquet
 from natix_lib.data.parts import Shard
-from natix_lib.data.sources import open_source
 from natix_lib.errors import ContractError, DataError
 from natix_lib.files import sha256_file
 from natix_lib.steps import gather, shard, split
@@ -174,8 +177,6 @@ def test_a_shard_downloads_the_table_and_its_own_images_and_no_others(
 
 def test_of_parquet_files_a_shard_opens_those_of_its_own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pyarrow as pa
-
-    from natix_lib.data import parquet
 
     write_images(tmp_path / "source", groups=6, frames=2)
     names = sorted(path.name for path in (tmp_path / "source").glob("*.png"))

@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 
 from natix_lib.data.groups import joined
-from natix_lib.data.places import EARTH_RADIUS_M, within_metres
+from natix_lib.data.places import EARTH_RADIUS_M, metres_between, within_metres
 
 DEGREE = np.pi * EARTH_RADIUS_M / 180  # metres of a great circle
+
+
+def smallest(to: np.ndarray) -> np.ndarray:
+    return joined(len(to), np.arange(len(to)), to)
 
 
 def haversine_groups(lat: np.ndarray, lon: np.ndarray, metres: float) -> np.ndarray:
@@ -31,14 +35,18 @@ def test_groups_are_those_of_all_pairs_also_at_the_poles_and_the_date_line(seed:
     lats = np.where(np.abs(lats) > 90, np.sign(lats) * 180 - lats, lats)
     lons = (lons + 180) % 360 - 180
     lats[:1], lons[1:2] = np.nan, np.inf
-    assert within_metres(lats, lons, metres).tolist() == haversine_groups(lats, lons, metres).tolist()
+    to = within_metres(lats, lons, metres)
+    linked = np.flatnonzero(to != np.arange(count))
+    assert smallest(to).tolist() == haversine_groups(lats, lons, metres).tolist()
+    assert (metres_between(lats, lons, linked, to[linked]) <= metres * (1 + 1e-6) + 1e-5).all()
+    assert len(linked) == count - len(set(smallest(to).tolist()))
 
 
 @pytest.mark.parametrize("latitude", [0.0, 60.0, -45.0])
 def test_a_place_at_exactly_the_radius_is_near_and_one_beyond_is_not(latitude: float) -> None:
     for metres in (1.0, 100.0, 5000.0):
         lat = np.array([latitude, latitude + metres / DEGREE, latitude - (metres + 1e-4) / DEGREE])
-        assert within_metres(lat, np.full(3, 10.0), metres).tolist() == [0, 0, 2]
+        assert smallest(within_metres(lat, np.full(3, 10.0), metres)).tolist() == [0, 0, 2]
 
 
 def test_places_across_the_date_line_are_near_and_nothing_is_when_switched_off() -> None:
@@ -56,16 +64,18 @@ def test_two_crowds_are_joined_by_their_only_near_places() -> None:
         lat[[0, 300]] = 0, gap / DEGREE
         lon = generator.uniform(-1e-5, 1e-5, 600)
         lon[[0, 300]] = 0
-        smallest = within_metres(lat, lon, 100)
-        assert len(set(smallest.tolist())) == groups
-        assert smallest.tolist() == haversine_groups(lat, lon, 100).tolist()
+        to = within_metres(lat, lon, 100)
+        linked = np.flatnonzero(to != np.arange(600))
+        assert len(set(smallest(to).tolist())) == groups
+        assert metres_between(lat, lon, linked, to[linked]).max() <= 100
+        assert smallest(to).tolist() == haversine_groups(lat, lon, 100).tolist()
 
 
 def test_20_000_frames_of_one_crossing_take_no_memory_for_their_pairs() -> None:
     generator = np.random.default_rng(0)
     lat, lon = generator.normal(48, 2e-4, 20_000), generator.normal(11, 2e-4, 20_000)
     tracemalloc.start()
-    assert len(set(within_metres(lat, lon, 100).tolist())) == 1
+    assert len(set(smallest(within_metres(lat, lon, 100)).tolist())) == 1
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 50e6  # all pairs: 3.2 GB

@@ -154,14 +154,15 @@ def test_what_cannot_be_meant_is_said_in_the_log_and_in_the_manifest(
     write_manifest(root, rows)
     run(root, tmp_path / "out")
     expected = [
+        "Drives cannot be told apart in 6 of 12 rows (50%): they name neither group, place, source_id nor time; names "
+        "of 6 of them number frames, which split believes where pictures confirm it; frames of one drive can reach two "
+        "splits unless they look alike; a manifest.csv with a group column prevents it",
         "group 'unknown' is a placeholder in 6 of 12 rows (50%) and joins nothing: "
         "00-1.png, 01-0.png, 01-2.png and 3 more",
         "lat 0, lon 0 is a placeholder in 12 of 12 rows (100%) and joins nothing: "
         "00-0.png, 00-1.png, 00-2.png and 9 more",
-        "captured_at is neither ISO 8601 nor seconds since 1970 in 12 of 12 rows (100%), kept as text: "
-        "noon (00-0.png), noon (00-1.png), noon (00-2.png) and 9 more",
-        "6 of 12 rows (50%) name neither group nor place nor source_id: frames of one drive cannot be told apart and "
-        "can reach two splits unless they look alike; a manifest.csv with a group column prevents it",
+        "captured_at is neither ISO 8601, a time of EXIF nor seconds since 1970 in 12 of 12 rows (100%), kept as text, "
+        "and joins nothing: noon (00-0.png), noon (00-1.png), noon (00-2.png) and 9 more",
         "left out 1 columns with almost as many values as rows, which are no slices: url (12 values in 12 rows)",
         "1 pictures have equal pixels and contradicting labels, 2 images: 00-0.png (None) and 01-0.png (Roadwork)",
     ]
@@ -180,7 +181,7 @@ def test_any_source_without_groups_is_said_first(tmp_path: Path, capsys: pytest.
     lines = (root / "manifest.csv").read_text().splitlines()
     (root / "manifest.csv").write_text("\n".join(line.rsplit(",", 2)[0] for line in lines))
     run(root, tmp_path / "out")
-    assert capsys.readouterr().out.startswith("warning: 6 of 6 rows (100%) name neither group nor place nor source_id")
+    assert capsys.readouterr().out.startswith("warning: Drives cannot be told apart in 6 of 6 rows (100%): they name")
 
 
 @pytest.mark.parametrize("format_name", ["AVIF", "JPEG"])

@@ -1,3 +1,4 @@
+import csv
 import json
 import re
 from collections.abc import Callable
@@ -27,8 +28,6 @@ def ingest(root: Path, folder: Path, **data: Any) -> Paths:
 
 def rewritten(tmp_path: Path, change: Callable[[int, dict], dict], **sizes: Any) -> Paths:
     """Ingested images whose manifest rows were changed."""
-    import csv
-
     root = write_images(tmp_path / "source", **sizes)
     rows = list(csv.DictReader((root / "manifest.csv").read_text().splitlines()))
     write_manifest(root, [change(number, row) for number, row in enumerate(rows)])
@@ -66,7 +65,7 @@ def test_near_duplicates_never_cross_splits(tmp_path: Path) -> None:
     document = run(paths, tmp_path / "a")
     role_of = {name: role for role in ROLES for name in document["roles"][role]}
     assert all(role_of[f"{n:02d}-95.jpg"] == role_of[f"{n:02d}-40.jpg"] for n in range(30))
-    switched_off = run(paths, tmp_path / "b", near_duplicate_bits=-1)
+    switched_off = run(paths, tmp_path / "b", near_duplicate_bits=-1, drive_names=False)
     assert len(set(switched_off["groups"].values())) == 60
 
 
@@ -253,7 +252,8 @@ def test_look_alikes_across_given_splits_are_counted_and_listed(
     listed = {tuple(pair[:4]) for pair in document["near_duplicate_pairs"]}
     assert listed == {(f"{g:02d}-0.png", "TRAIN", f"{g:02d}-again.jpg", "TEST") for g in (0, 8, 16)}
     assert all(0 <= pair[4] <= 4 for pair in document["near_duplicate_pairs"])
-    assert document["warnings"][0].startswith("3 pairs of images in different given splits look alike")
+    assert document["warnings"][0].startswith("Drives cannot be told apart in 27 of 27 images (100%)")
+    assert document["warnings"][1].startswith("3 pairs of images in different given splits look alike")
     assert "warning: 3 pairs" in capsys.readouterr().out
 
 
@@ -273,16 +273,30 @@ def test_a_giant_group_is_said_with_its_rule_and_named_when_no_division_exists(t
         run(dataset, tmp_path / "b", min_per_class=13)
 
 
-def test_times_without_a_group_are_said_to_join_no_frames(tmp_path: Path) -> None:
-    def timed(number: int, row: dict) -> dict:
-        return {
-            **row,
-            "group": "" if number < 12 else row["group"],
-            "captured_at": f"2025-03-01T10:00:{number % 60:02d}",
-        }
+def test_images_that_name_no_drive_are_said_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = run(rewritten(tmp_path, lambda n, row: {**row, "group": "" if n < 12 else row["group"]}), tmp_path)
+    assert document["warnings"][0].startswith("Drives cannot be told apart in 12 of 72 images (17%): they name neither")
+    split_lines = capsys.readouterr().out.split("rejected, classes", 1)[1].splitlines()[1:]
+    assert split_lines[0].startswith("warning: Drives cannot be told apart in 12 of 72 images")
 
-    document = run(rewritten(tmp_path, timed), tmp_path)
-    assert document["warnings"][0].startswith("12 images have a captured_at and no group: times join no frames")
+
+def test_frames_of_one_drive_by_time_never_cross_splits(tmp_path: Path) -> None:
+    """Nothing but times, a second apart within a drive: the switch shows that they alone join."""
+
+    def timed(number: int, row: dict) -> dict:
+        name = f"{number * 7919 % 1009:04x}.png"
+        return {**row, "group": "", "captured_at": f"2025-03-01T{number // 3:02d}:00:0{number % 3}Z", "image": name}
+
+    root = write_images(tmp_path / "source")
+    rows = list(csv.DictReader((root / "manifest.csv").read_text().splitlines()))
+    for number, row in enumerate(rows):
+        (root / row["image"]).rename(root / timed(number, row)["image"])
+    write_manifest(root, [timed(number, row) for number, row in enumerate(rows)])
+    paths = ingest(root, tmp_path)
+    assert len(set(run(paths, tmp_path / "off", drive_gap_s=0, near_duplicate_bits=-1)["groups"].values())) == 72
+    document = run(paths, tmp_path, near_duplicate_bits=-1)
+    assert len(set(document["groups"].values())) == 24 and document["links"]["time"] == 48
+    assert not any("Drives cannot" in line for line in document["warnings"])
 
 
 @pytest.mark.parametrize("images", [1, 2, 3])

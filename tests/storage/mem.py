@@ -42,8 +42,9 @@ class MemBucket:
         listed = [self.find(name) for name in names if deep or "/" not in name.removeprefix(prefix)]
         return [each for each in listed if each]
 
-    def download(self, source: Object, path: Path) -> None:
+    def download(self, source: Object, path: Path) -> Object:
         path.write_bytes(source.handle.content)
+        return source
 
     def matches(self, listed: Object, path: Path) -> bool:
         return listed.checksum == _checksum(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Places that the verbs work on, each seen past the verbs: a disk, Cloud Storage, and a toy of a third kind."""
+"""Places that the verbs work on, each seen past the verbs: a disk, Cloud Storage, S3, and a toy of a further kind."""
 
 import sys
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 
 from natix_lib import grammar
 from tests.cloud_storage import BUCKET, Cloud
+from tests.simple_storage import Simple
 from tests.storage import mem
 
 
@@ -61,6 +62,23 @@ class CloudStorage:
 
     def writes(self) -> dict[str, object]:
         return {blob.name: blob.generation for blob in self.cloud.bucket.list_blobs()}
+
+
+class SimpleStorage:
+    def __init__(self, simple: Simple) -> None:
+        self.simple = simple
+
+    def uri(self, name: str) -> str:
+        return f"s3://{BUCKET}/{name}"
+
+    def put(self, files: dict[str, bytes]) -> None:
+        self.simple.put(files)
+
+    def contents(self) -> dict[str, bytes]:
+        return self.simple.contents()
+
+    def writes(self) -> dict[str, object]:
+        return {name: self.simple.writes[name] for name in self.simple.names()}
 
 
 class Memory:

@@ -1,0 +1,166 @@
+"""Objects of buckets, kept on this disk so that a fetch goes on where one was stopped and is free when repeated.
+
+    PLACE/ADDRESS_HASH/address.json            the address and the bytes that lie there; its time says when it was used
+    PLACE/ADDRESS_HASH/lock                    shared while someone reads, alone by who removes
+    PLACE/ADDRESS_HASH/objects/KEY-HASH        the content of one object in one state
+    PLACE/ADDRESS_HASH/tree-.../               what one reader sees: links to the contents, by name
+
+KEY is made of the object's name and its listed state (generation, or size and entity tag), HASH of the content when it
+was received and had been compared with the service's checksum. A content has its name only when it is whole, is never
+changed afterwards, and is hashed again before it is used again, which costs a hundredth of decoding it. So what a
+killed fetch has left is used, and neither a damaged disk nor an object of another generation can be.
+
+A tree of links, and not one folder that each fetch brings up to date: two runs may read at once, and neither may see
+the other's half. Contents of an address that are not listed any more go at the end of the next fetch; other addresses
+go when more than MOST_KEPT bytes lie in PLACE, the one that was not used for longest first. What a reader sees stays
+until it has ended: the links hold the contents.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from natix_lib.errors import ContractError
+from natix_lib.files import canonical_json, read_json, sha256_bytes, sha256_file, write_json
+from natix_lib.storage.bucket import Object
+
+MOST_KEPT = 100 * 10**9  # bytes; a choice, as much as a workstation's disk can spare
+DIGITS = 32  # of the hashes in a content's name, 128 bits
+ADDRESS, LOCK, OBJECTS, TREE = "address.json", "lock", "objects", "tree-"
+
+
+class Kept:
+    """The contents of one address, open to fetch into.
+
+    Attributes:
+        tree: An empty folder for what this reader sees.
+        used_again: How many contents were here already.
+    """
+
+    def __init__(self, root: Path, lock: IO[str]) -> None:
+        self._root, self._lock = root, lock
+        self._contents = {path.name[:DIGITS]: path for path in (root / OBJECTS).iterdir()}
+        self.used_again = 0
+        self.tree = root / f"{TREE}{uuid.uuid4().hex[:12]}"
+
+    def put(self, source: Object, target: Path, download: Callable[[Object, Path], object]) -> None:
+        """Make `target` the object's content: what is kept of this state, or else what `download` gives."""
+        key = _key(source)
+        content = self._contents.get(key)
+        if content and _whole(content, source.size):
+            self.used_again += 1
+        else:
+            part = self._root / OBJECTS / f".{uuid.uuid4().hex}"
+            try:
+                download(source, part)
+                part.chmod(0o444)
+                content = part.with_name(f"{key}-{sha256_file(part)[:DIGITS]}")
+                part.replace(content)
+            finally:
+                part.unlink(missing_ok=True)
+            self._contents[key] = content
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(content, target)
+        except OSError:  # a file system without links
+            shutil.copyfile(content, target)
+
+    def settle(self, listed: Iterable[Object]) -> None:
+        """Remove the contents of objects that are not listed any more, if nobody else is fetching them."""
+        keys = {_key(source) for source in listed}
+        if _alone(self._lock):
+            for key in self._contents.keys() - keys:
+                self._contents.pop(key).unlink(missing_ok=True)
+            _together(self._lock)
+
+
+@contextlib.contextmanager
+def kept(place: Path, uri: str, size: int) -> Iterator[Kept]:
+    """Open the contents of an address; the tree goes at the end of the block, the contents stay.
+
+    Args:
+        place: Folder of the contents of all addresses.
+        uri: The address.
+        size: Bytes of all that lies there.
+
+    Raises:
+        OSError: If the disk refuses.
+    """
+    root = place / sha256_bytes(uri.rstrip("/").encode())
+    (root / OBJECTS).mkdir(parents=True, exist_ok=True)
+    with (root / LOCK).open("a") as lock:
+        if _alone(lock):
+            _sweep(root)
+        _together(lock)
+        write_json(root / ADDRESS, {"address": uri, "bytes": size})
+        _forget(place, root)
+        own = Kept(root, lock)
+        try:
+            yield own
+        finally:
+            shutil.rmtree(own.tree, ignore_errors=True)
+
+
+def _key(source: Object) -> str:
+    return sha256_bytes(canonical_json([source.name, *source.state]))[:DIGITS]
+
+
+def _whole(content: Path, size: int) -> bool:
+    """Whether a content is what was received; one that is not is removed."""
+    try:
+        if content.stat().st_size == size and sha256_file(content).startswith(content.name[DIGITS + 1 :]):
+            return True
+        content.unlink()
+    except OSError:  # it is gone, or the disk cannot read it
+        pass
+    return False
+
+
+def _sweep(root: Path) -> None:
+    """Remove what a killed reader has left."""
+    for tree in root.glob(f"{TREE}*"):
+        shutil.rmtree(tree, ignore_errors=True)
+    for part in (root / OBJECTS).glob(".*"):
+        part.unlink(missing_ok=True)
+
+
+def _forget(place: Path, used: Path) -> None:
+    """Remove whole addresses, the one that was not used for longest first, until MOST_KEPT holds the others."""
+    known = [(path.stat().st_mtime, path.parent, _bytes(path)) for path in place.glob(f"*/{ADDRESS}")]
+    total = sum(size for _, _, size in known)
+    for _, root, size in sorted(known):
+        if total <= MOST_KEPT:
+            return
+        if root == used:
+            continue
+        with (root / LOCK).open("a") as lock:
+            if _alone(lock):
+                shutil.rmtree(root, ignore_errors=True)
+                total -= size
+
+
+def _bytes(state: Path) -> int:
+    try:
+        size: Any = read_json(state).get("bytes")
+    except ContractError:
+        return 0
+    return size if isinstance(size, int) else 0
+
+
+def _alone(lock: IO[str]) -> bool:
+    """Whether nobody else has the lock, which is then held alone; where there are no locks, somebody may."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _together(lock: IO[str]) -> None:
+    with contextlib.suppress(OSError):
+        fcntl.flock(lock, fcntl.LOCK_SH)
