@@ -9,16 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from scipy.fft import dctn
 
 from natix_lib.data.decode import decode
+from natix_lib.data.windows import window_hashes
 from natix_lib.files import sha256_bytes
 from natix_lib.transform import at_most_shorter_side
 
 QUALITY = 95
 MAX_COMMENT = 65_533  # bytes; a JPEG segment's length has 16 bits and counts itself
-FLAT = 2.0  # grey levels; an image that varies less has no perceptual hash worth comparing
-HASH_SIDE, HASH_BLOCK = 32, 8
 
 
 @dataclass(frozen=True)
@@ -28,14 +26,14 @@ class Prepared:
     Attributes:
         content: Bytes of the JPEG.
         sha256: SHA-256 of the decoded RGB pixels and their size.
-        phash: 64-bit DCT perceptual hash; None for an image without structure.
+        hashes: Perceptual hashes of its windows, see `windows.window_hashes`; None for an image without structure.
         width: Width in pixels.
         height: Height in pixels.
     """
 
     content: bytes
     sha256: str
-    phash: int | None
+    hashes: bytes | None
     width: int
     height: int
 
@@ -63,18 +61,4 @@ def prepare(content: bytes, shorter_side: int, max_pixels: int) -> Prepared:
         image = Image.open(io.BytesIO(content))
     pixels = np.asarray(image)
     digest = sha256_bytes(f"{image.width}x{image.height}".encode() + pixels.tobytes())
-    return Prepared(content, digest, perceptual_hash(image), image.width, image.height)
-
-
-def perceptual_hash(image: Image.Image) -> int | None:
-    """64-bit DCT hash: which of the 8 x 8 lowest frequencies of the 32 x 32 grey image are above their median.
-
-    Returns:
-        0 <= hash < 2**64, or None when the image is flat: its hash would be noise and join unrelated images.
-    """
-    grey = np.asarray(image.convert("L").resize((HASH_SIDE, HASH_SIDE), Image.Resampling.LANCZOS), dtype=np.float64)
-    if grey.std() < FLAT:
-        return None
-    low = dctn(grey, norm="ortho")[:HASH_BLOCK, :HASH_BLOCK].ravel()
-    bits = low > np.median(low[1:])
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+    return Prepared(content, digest, window_hashes(image), image.width, image.height)

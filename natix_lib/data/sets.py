@@ -17,7 +17,7 @@ from PIL import Image
 
 from natix_lib.arrays import Ints
 from natix_lib.contracts import ROLES, SETS, TEST, read_manifest, require_same, write_manifest
-from natix_lib.data.arrow import ShardWriter, read_shards, set_schema, verified_batches
+from natix_lib.data.arrow import ShardWriter, read_shards, set_schema, verified_shards
 from natix_lib.data.index import Index
 from natix_lib.errors import ContractError, StorageError
 from natix_lib.files import JsonDict
@@ -126,20 +126,32 @@ def require_one_division(sets: Mapping[str, RoleSet]) -> None:
             require_same(key, getattr(sets[first], key), first, getattr(sets[other], key), other)
 
 
+def indexed_images(folder: str | Path, files: JsonDict, index: Index) -> Any:
+    """The images of an index as a memory-mapped table, in its order.
+
+    Args:
+        folder: Folder of all images.
+        files: Table of files of its manifest.
+        index: The index that they were written with.
+
+    Raises:
+        ContractError: If the images are altered, or not those of the index.
+    """
+    images = verified_shards(Path(folder), files)
+    if len(images) != len(index):
+        raise ContractError(f"{folder} holds {len(images)} images, its index {len(index)}")
+    if not images.column("id").equals(index.table(["id"]).column("id")):
+        raise ContractError(f"the ids of the images in {folder} are not those of the index")
+    return images
+
+
 def write_sets(
-    images: Path,
-    files: JsonDict,
-    index: Index,
-    roles: Ints,
-    groups: list[str],
-    splits_sha256: str,
-    folders: Mapping[str, Path],
+    images: Any, index: Index, roles: Ints, groups: list[str], splits_sha256: str, folders: Mapping[str, Path]
 ) -> None:
     """Copy the images of each role into a set of its own; images of no role go nowhere.
 
     Args:
-        images: Folder of all images, in the order of the index.
-        files: Table of files of its manifest.
+        images: Table of all images, of `indexed_images`.
         index: The index that they were written with.
         roles: Role number of each image, -1 for none, (n,).
         groups: Group name of each image, which steps after this one know it by.
@@ -147,7 +159,6 @@ def write_sets(
         folders: Role to the folder to write.
 
     Raises:
-        ContractError: If the images are altered, or not those of the index; no set is finished then.
         StorageError: If a folder cannot be written.
     """
     names = ["label", "group", *(["tags"] if index.tag_names else [])]
@@ -158,17 +169,13 @@ def write_sets(
             folder.mkdir(parents=True, exist_ok=True)
         writers = [ShardWriter(folders[role], schema) for role in ROLES]
         start = 0
-        for batch in verified_batches(images, files):
+        for batch in images.to_batches():
             part = shown.slice(start, batch.num_rows).combine_chunks()
-            if batch.column("id").to_pylist() != part.column("id").to_pylist():
-                raise ContractError(f"{images}: images from number {start} on are not those of the index")
             columns = [batch.column("id"), batch.column("image"), *(part.column(name).chunk(0) for name in names)]
             for number, writer in enumerate(writers):
                 chosen = np.flatnonzero(roles[start : start + batch.num_rows] == number)
                 writer.add(pa.RecordBatch.from_arrays([column.take(chosen) for column in columns], schema=schema))
             start += batch.num_rows
-        if start != len(index):
-            raise ContractError(f"{images} holds {start} images, its index {len(index)}")
         tables = [writer.close() for writer in writers]
     except OSError as error:
         raise StorageError(f"cannot write {error.filename or 'a set'}: {error.strerror or error}") from error

@@ -1,10 +1,12 @@
 """split: images and their index -> splits.json, and a set of images for each role."""
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from natix_lib import config
 from natix_lib.config.step_settings import SplitSettings
@@ -12,7 +14,7 @@ from natix_lib.contracts import ROLES, SCHEMA_VERSION, TEST, TRAIN, VAL_CALIB, V
 from natix_lib.data.division import COLUMNS, divide
 from natix_lib.data.index import read_index
 from natix_lib.data.previous import read_previous
-from natix_lib.data.sets import write_sets
+from natix_lib.data.sets import indexed_images, write_sets
 from natix_lib.files import canonical_json, sha256_bytes, write_bytes
 from natix_lib.progress import WARNING, Lines
 from natix_lib.steps.certifiable import require_certifiable
@@ -53,10 +55,18 @@ def run(
     sections = config.parse(SplitSettings, settings)
     split = sections.split
     previous = read_previous(split.previous) if split.previous else None
-    manifest = read_manifest(images, "images", hash_files=False)  # write_sets hashes what it reads
+    manifest = read_manifest(images, "images", hash_files=False)  # indexed_images hashes what it reads
     ingested = read_index(index, manifest["index_sha256"])
     columns = {name: ingested.column(name) for name in COLUMNS}
-    division = divide(columns, ingested.class_names, split, previous)
+    stored = indexed_images(images, manifest["files"], ingested)
+    jpegs = stored.column("image")
+    division = divide(
+        columns,
+        ingested.class_names,
+        split,
+        previous,
+        lambda row: Image.open(io.BytesIO(jpegs[row]["bytes"].as_py())),
+    )
     document = {
         "artifact": "splits",
         "schema_version": SCHEMA_VERSION,
@@ -72,8 +82,7 @@ def run(
     role_of = dict(zip(division.ids, division.roles.tolist(), strict=True))
     folders = {TRAIN: train_set, VAL_SELECT: val_select_set, VAL_CALIB: val_calib_set, TEST: test_set}
     write_sets(
-        Path(images),
-        manifest["files"],
+        stored,
         ingested,
         np.array([role_of[name] for name in columns["id"]]),
         [document["groups"][name] for name in columns["id"]],
