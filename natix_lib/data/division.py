@@ -6,7 +6,8 @@ out of VAL_CALIB and TEST: what is fitted and reported there must hold for image
 out, rather than their whole groups kept in TRAIN, because a set with synthetic children of every photograph would have
 no group left for TEST. They still hold their group together.
 
-Near-duplicates in different given splits are counted, listed and told, not refused: public benchmarks have such pairs. A drive, a place, an original or equal pixels in two is a leak.
+Near-duplicates in different given splits are counted, listed and told, not refused: public benchmarks have such pairs.
+A drive, a place, an original or equal pixels in two is a leak.
 """
 
 from collections.abc import Callable, Mapping, Sequence
