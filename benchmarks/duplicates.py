@@ -11,14 +11,15 @@ that name is put in its place. Run: `python -m benchmarks.duplicates --data FOLD
 
 import argparse
 import csv
+import importlib.util
 import io
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
@@ -129,18 +130,11 @@ def methods() -> dict[str, Callable[[Sequence[bytes]], list[tuple[int, int]]]]:
     """Name to what gives the pairs that a method joins."""
     import imagehash
 
-    try:
-        from imagededup.methods import PHash
-    except ImportError:
-        vision = ModuleType("torchvision")
-        for part in ("models", "transforms"):
-            module: Any = ModuleType(f"torchvision.{part}")
-            module.__getattr__ = lambda name: object
-            setattr(vision, part, module)
-            sys.modules[f"torchvision.{part}"] = module
-        sys.modules["torchvision"] = vision
-        from imagededup.methods import PHash
-    dedup = PHash(verbose=False)
+    if importlib.util.find_spec("torchvision") is None:
+        for part in ("", ".models", ".models.vision_transformer", ".transforms"):
+            sys.modules[f"torchvision{part}"] = MagicMock()
+    hashing: Any = importlib.import_module("imagededup.methods.hashing")
+    dedup = hashing.PHash(verbose=False)
 
     def by(function: Callable[[Image.Image], Any]) -> Callable[[Sequence[bytes]], list[tuple[int, int]]]:
         return lambda files: near(np.array([np.ravel(function(opened(content)).hash) for content in files]))

@@ -156,4 +156,5 @@ def _fine(levels: Floats) -> Floats:
 def _tiles(square: Floats | Bools) -> Floats:
     """The values of each tile, (TILES**2, pixels of a tile)."""
     side = SIDE // TILES
-    return square.reshape(TILES, side, TILES, side).transpose(0, 2, 1, 3).reshape(TILES * TILES, side * side)
+    tiles = square.reshape(TILES, side, TILES, side).transpose(0, 2, 1, 3).reshape(TILES * TILES, side * side)
+    return tiles.astype(np.float64)

@@ -212,7 +212,8 @@ class _Pool:
         order = np.lexsort((pairs[:, 1], pairs[:, 0], distance, both))
         order = order[np.append(True, np.diff(both[order]) != 0)[: len(order)]]
         order = order[np.argsort(distance[order], kind="stable")[:MOST_CANDIDATES]]
-        return pairs[order]
+        nearest: Ints = pairs[order]
+        return nearest
 
 
 def _pool(hashes: Sequence[bytes | None]) -> _Pool:
