@@ -21,6 +21,7 @@ from rich.table import Table
 from natix_lib.config import Split
 from natix_lib.data import division
 from natix_lib.data.groups import joined
+from natix_lib.data.windows import WINDOWS
 from natix_lib.errors import DataError
 from natix_lib.files import canonical_json
 
@@ -79,7 +80,8 @@ def as_index(columns: dict[str, np.ndarray], black: bool) -> dict[str, list[Any]
     index: dict[str, list[Any]] = {name: [None] * rows for name in division.COLUMNS}
     index["id"] = [f"images/{row:08d}.jpg" for row in range(rows)]
     index["sha256"] = ["0" * 64 if black else f"{row * 0x9E3779B97F4A7C15 % 2**64:016x}" * 4 for row in range(rows)]
-    index["phash"] = [None if black else value for value in columns["hash"].tolist()]
+    slots = np.random.default_rng(1).integers(0, 2**64, len(WINDOWS), dtype=np.uint64)
+    index["hashes"] = [None if black else (value ^ slots).tobytes() for value in columns["hash"]]
     index["label"] = columns["label"].tolist()
     index["group"] = [str(group) for group in columns["group"].tolist()]
     return index | {name: columns[name].tolist() for name in ("lat", "lon")}

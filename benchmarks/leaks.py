@@ -43,7 +43,7 @@ class Frames:
 
     ids: list[str]
     drives: list[str]
-    hashes: list[int | None]
+    hashes: list[bytes | None]
     pixels: np.ndarray
 
     def only(self, rows: Sequence[int]) -> "Frames":
@@ -73,7 +73,7 @@ def read() -> Frames:
     return Frames(
         [row["image"] for row in rows],
         [row["group"] for row in rows],
-        [image.phash for image in prepared],
+        [image.hashes for image in prepared],
         np.stack([np.asarray(image, dtype=np.float64).ravel() for image in tiny]),
     )
 
@@ -109,7 +109,7 @@ def by_natix(
         "group": frames.drives if use_group else [None] * count,
         "captured_at": time,
         "sha256": frames.ids,
-        "phash": frames.hashes,
+        "hashes": frames.hashes,
     }
     division = divide(columns, ["A", "B"], Split.model_validate({"seed": seed, **settings}))
     place = {name: row for row, name in enumerate(division.ids)}

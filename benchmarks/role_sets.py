@@ -23,6 +23,7 @@ from rich.table import Table
 from natix_lib.contracts import ARTIFACTS, STEPS, write_manifest
 from natix_lib.data.arrow import BATCH_ROWS, ShardWriter, images_schema
 from natix_lib.data.index import index_table, write_index
+from natix_lib.data.windows import WINDOWS
 from natix_lib.files import read_json
 from natix_lib.steps import split
 
@@ -38,14 +39,14 @@ def write_images(folder: Path, rows: int, size: int) -> None:
         images = [{"id": name, "image": {"bytes": generator.bytes(size), "path": None}} for name in chosen]
         writer.add(pa.RecordBatch.from_pylist(images, schema=schema))
     files = writer.close()
-    hashes = generator.integers(0, 2**64, rows, dtype=np.uint64).tolist()
+    hashes = generator.integers(0, 2**64, (rows, len(WINDOWS)), dtype=np.uint64)
     index_rows = [
         {
             "id": name,
             "label": row // 20 % 2,
             "group": f"drive {row // 20}",
             "sha256": f"{row:064d}",
-            "phash": hashes[row],
+            "hashes": hashes[row].tobytes(),
             "width": 341,
             "height": 256,
             "bytes": size,

@@ -29,7 +29,7 @@ from natix_lib.files import (
     write_json,
 )
 
-SCHEMA_VERSION = 2  # 1 had one dataset for all steps
+SCHEMA_VERSION = 3  # 1 had one dataset for all steps, 2 one perceptual hash for an image
 
 TRAIN, VAL_SELECT, VAL_CALIB, TEST = ROLES = ("TRAIN", "VAL_SELECT", "VAL_CALIB", "TEST")
 # What data owners call the roles; training to evaluation as Hugging Face datasets reads them, where eval is a test set.

@@ -86,12 +86,13 @@ def _looked_at(settings: dict[str, JsonDict], scratch: Path) -> tuple[NatixError
     files = {name: str(scratch / name) for name in ("images", "index", "rejects")}
     ingest.run(settings["ingest"], **files)
     index = read_index(files["index"])
-    thumbnails = Thumbnails(read_shards(Path(files["images"])), row_numbers(index))
+    images = read_shards(Path(files["images"]))
+    thumbnails = Thumbnails(images, row_numbers(index))
     try:
         rejected, rows = index.document["rejected"], len(index) + index.document["rejected"]
         if rejected > most * rows:
             raise DataError(f"{rejected} of {rows} images cannot be used, more than data.max_reject_fraction {most:g}")
-        divided = split.divided(index, config.parse(SplitSettings, settings["split"]))
+        divided = split.divided(index, config.parse(SplitSettings, settings["split"]), images)
         for warning in divided[0].warnings:
             Lines().say(f"{WARNING}{warning}")
         return None, overview(index, divided, thumbnails)

@@ -2,12 +2,12 @@
 
 `datasets.Dataset.from_file` opens each shard with its Image and ClassLabel features; natix itself reads them by memory
 map. Few big files, because a pipeline's launcher downloads an artifact file by file. Shards are hashed while they are
-written. `verified_batches` hashes a shard before it decodes it, because pyarrow trusts what it reads: one changed
-offset ends the process. The second reading is the page cache's.
+written. `verified_shards` hashes them before it maps them, because pyarrow trusts what it reads: one changed offset
+ends the process. The second reading is the page cache's.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,23 +120,22 @@ class _HashedFile:
         self.closed = True
 
 
-def verified_batches(folder: Path, files: JsonDict) -> Iterator[Any]:
-    """The record batches of all shards, in order, each shard after its hash was found right.
+def verified_shards(folder: Path, files: JsonDict) -> Any:
+    """All shards as one memory-mapped table, in order, after the hash of each was found right.
 
     Args:
         folder: Folder of the shards.
         files: The manifest's table of files.
 
     Raises:
-        ContractError: If a shard is not what its manifest says; what was made of earlier ones must not be kept.
+        ContractError: If a shard is not what its manifest says.
     """
     for path in shard_paths(folder):
         if sha256_file(path) != files.get(path.name, {}).get("sha256"):
             raise ContractError(
                 f"{path} was changed after it was written: it does not match the SHA-256 in its manifest"
             )
-        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
-            yield from stream
+    return read_shards(folder)
 
 
 def shard_paths(folder: Path) -> list[Path]:

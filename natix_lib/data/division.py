@@ -6,23 +6,23 @@ out of VAL_CALIB and TEST: what is fitted and reported there must hold for image
 out, rather than their whole groups kept in TRAIN, because a set with synthetic children of every photograph would have
 no group left for TEST. They still hold their group together.
 
-Near-duplicates in different given splits are counted, listed and told, not refused: perceptual hashes of small images
-collide, and public benchmarks have such pairs. So are drives by time, names and looks. A given drive, a place, an
-original or equal pixels in two is a leak.
+Near-duplicates in different given splits are counted, listed and told, not refused: public benchmarks have such pairs.
+So are drives by time, names and looks. A given drive, a place, an original or equal pixels in two is a leak.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from natix_lib.arrays import Bools, Ints
 from natix_lib.config import ROLE_RATIO_NAMES, Split
 from natix_lib.contracts import ROLES
 from natix_lib.data.drives import LOOKS, NAME, TIME, find_drives
-from natix_lib.data.duplicates import Crossing, near_duplicates, near_duplicates_across
+from natix_lib.data.duplicates import Crossing, NearDuplicates, near_duplicates
 from natix_lib.data.fingerprint import smallest_of
 from natix_lib.data.given import given_roles, of_group, refuse_leak
 from natix_lib.data.groups import Links, joined_by_all, same_source, same_value
@@ -43,7 +43,7 @@ COLUMNS = (
     "lon",
     "captured_at",
     "sha256",
-    "phash",
+    "hashes",
     "is_synthetic",
 )
 NEAR = "near_duplicate"
@@ -161,14 +161,18 @@ class Division:
             "near_duplicates_counted_exactly": self.across.exact,
             "near_duplicate_pairs": [
                 [self.ids[a], ROLES[self.given[a]], self.ids[b], ROLES[self.given[b]], bits]
-                for a, b, bits in self.across.nearest.tolist()
+                for a, b, bits in self.across.nearest[:MOST_PAIRS].tolist()
             ],
             "warnings": self.warnings,
         }
 
 
 def divide(
-    columns: Mapping[str, Sequence[Any]], class_names: list[str], settings: Split, previous: Previous | None = None
+    columns: Mapping[str, Sequence[Any]],
+    class_names: list[str],
+    settings: Split,
+    previous: Previous | None = None,
+    pictures: Callable[[int], Image.Image] | None = None,
 ) -> Division:
     """Divide images into TRAIN, VAL_SELECT, VAL_CALIB and TEST.
 
@@ -177,6 +181,8 @@ def divide(
         class_names: Name of each class number.
         settings: Ratios, seed, and what makes images one group.
         previous: An earlier division, whose images keep their roles.
+        pictures: Gives the image of a row of the columns, for what looks alike by its hashes; without it that counts
+            as near-duplicates unseen.
 
     Returns:
         The division, its rows by rising id.
@@ -187,7 +193,7 @@ def divide(
     """
     order = sorted(range(len(columns["id"])), key=columns["id"].__getitem__)
     sorted_columns = {name: [columns[name][row] for row in order] for name in COLUMNS}
-    ids, hashes = sorted_columns["id"], sorted_columns["phash"]
+    ids = sorted_columns["id"]
     given = given_roles(sorted_columns["given_split"], settings.use_given)
     lat, lon = (np.array(sorted_columns[name], dtype=np.float64) for name in ("lat", "lon"))
     place = within_metres(lat, lon, settings.gps_radius_m)
@@ -199,11 +205,16 @@ def divide(
     }
     for rule, links in rules.items():
         refuse_leak(rule, links.smallest, given, ids)
-    bits = settings.near_duplicate_bits
-    rules[NEAR] = Links(_near_within_splits(hashes, given, bits), lambda row: f"at most {bits} of 64 bits differ")
     drives = find_drives(sorted_columns, given, settings)
     rules |= drives.rules
-    across = near_duplicates_across(hashes, given, settings.near_duplicate_bits, MOST_PAIRS)
+    near = near_duplicates(
+        sorted_columns["hashes"],
+        joined_by_all([links.to for links in rules.values()]),
+        given,
+        settings.near_duplicate_bits,
+        None if pictures is None else lambda row: pictures(order[row]),
+    )
+    rules[NEAR] = near.links
     smallest = joined_by_all([links.to for links in rules.values()])
     refuse_leak("all rules together", smallest, given, ids)
     largest = _largest(smallest, rules, ids)
@@ -241,26 +252,15 @@ def divide(
         rules=rules,
         largest=largest,
         given=given,
-        across=across,
+        across=near.across,
         left_out=left_out,
         kept=kept,
         warnings=[
             *drives.warnings,
-            *_warnings(across, settings.near_duplicate_bits, largest, list(left_out.values()).count("synthetic")),
+            *_warnings(near, largest, list(left_out.values()).count("synthetic")),
             *(kept.warnings if kept else []),
         ],
     )
-
-
-def _near_within_splits(hashes: list[int | None], given: Ints, bits: int) -> Ints:
-    """Near-duplicates, each given split with the images of none; the smallest row that each is joined to, (n,)."""
-    parts = [np.arange(len(hashes))]
-    for role in np.unique(given[given >= 0]).tolist() or [-1]:
-        rows = np.flatnonzero((given == role) | (given < 0))
-        part = np.arange(len(hashes))
-        part[rows] = rows[near_duplicates([hashes[row] for row in rows], bits)]
-        parts.append(part)
-    return joined_by_all(parts)
 
 
 def _largest(smallest: Ints, rules: Mapping[str, Links], ids: list[str]) -> LargestGroup:
@@ -281,14 +281,19 @@ def _largest(smallest: Ints, rules: Mapping[str, Links], ids: list[str]) -> Larg
     )
 
 
-def _warnings(across: Crossing, bits: int, largest: LargestGroup, left_out: int) -> list[str]:
+def _warnings(near: NearDuplicates, largest: LargestGroup, left_out: int) -> list[str]:
     """What a reader must know of near-duplicates in two splits, of a group of most images and of images left out."""
-    result = []
+    result, across = [], near.across
     if across.count:
         result.append(
-            f"{'' if across.exact else 'At least '}{across.count} pairs of images in different given splits look alike "
-            f"(at most {bits} of 64 bits differ), so figures on TEST can be too good: "
-            f"near_duplicate_pairs in splits.json lists {len(across.nearest)} of them, nearest first."
+            f"{'' if across.exact else 'At least '}{across.count} pairs of images in different given splits show the "
+            "same, so figures on TEST can be too good: "
+            f"near_duplicate_pairs in splits.json lists {min(across.count, MOST_PAIRS)} of them, nearest first."
+        )
+    if near.unseen:
+        result.append(
+            f"{near.unseen} pairs of images look alike by their hashes and were not looked at, because there were more "
+            "than can be looked at, and are not joined: lower split.near_duplicate_bits, or name the drives."
         )
     if largest.share > GIANT:
         result.append(f"O{str(largest)[1:]}.")

@@ -27,6 +27,7 @@ from natix_lib.data.frames import Frames, numbered
 from natix_lib.data.groups import Links, joined, tree
 from natix_lib.data.places import metres_between, within_metres
 from natix_lib.data.times import seconds
+from natix_lib.data.windows import whole_hash
 
 CANNOT_TELL = "Drives cannot be told apart"
 TIME, NAME, LOOKS = "time", "name", "looks"
@@ -132,7 +133,7 @@ def _shots(columns: Mapping[str, Sequence[Any]], given: Ints) -> Shots:
     return Shots(
         ids=columns["id"],
         labels=np.array(columns["label"], dtype=np.int64),
-        pictures=looks(columns["phash"]),
+        pictures=looks([whole_hash(value) for value in columns["hashes"]]),
         time=seconds(columns["captured_at"]),
         lat=np.array(columns["lat"], dtype=np.float64),
         lon=np.array(columns["lon"], dtype=np.float64),

@@ -1,57 +1,45 @@
-"""Near-duplicates among 64-bit perceptual hashes: exact, in time that hardly depends on how the hashes lie.
+"""Near-duplicates: pairs of images whose windows have near hashes, and which show the same when they are looked at.
 
-The 64 bits are dealt to some bands. Hashes that differ in `bits` bits agree in all bands but `bits`, so for every
-choice of that many bands fewer the hashes are sorted by the bands chosen and only those that stay equal are compared:
-four bits and a million hashes take 15 sorts by two of six bands. Bits are dealt by how much they tell, each band its
-share, because hashes with a common prefix would all be equal in the prefix's bands.
+Candidates come from sorting. The 64 bits of a hash are dealt to seven bands; for each three of them all hashes are
+sorted by those bits, and neighbours that agree in them are compared. So every two hashes that differ in at most four
+bits are found, of those that differ in six some half, in 35 sorts however the hashes lie. A key is packed with its
+number into 64 bits, because sorting numbers is five times as fast as sorting their order. Comparing all hashes that
+agree would be quadratic where many do: in a crowd each is compared with the next one alone, and equal hashes with the
+one before.
 
-Where many hashes still agree, comparing all of them would be quadratic. They are compared with their next few
-neighbours, what is one component by then is left, and the others are sorted anew by more and longer keys, or the few
-outside the largest component are compared with all. Bands of which one must agree (`bits + 1` bands) were rejected:
-28 s for a million hashes, minutes for bad ones.
+Candidates are looked at nearest first, and only those that would join two groups: what other rules hold together is
+not looked at again. At most MOST_LOOKS are looked at, some twenty minutes of one core.
+
+Rejected: joining by hashes alone, which at the bits that find a turned copy joins strangers; searching all hashes
+within some bits exactly, which takes 28 s for one hash each of a million images, and there are seventeen or more.
 """
 
 import itertools
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from natix_lib.arrays import Ints
-from natix_lib.data.groups import joined
-from natix_lib.errors import DataError
+from natix_lib.cpus import cpu_threads
+from natix_lib.data.alignment import Picture, agreement
+from natix_lib.data.groups import Links, tree
+from natix_lib.data.windows import MIRROR, WINDOWS
 
 Hashes = NDArray[np.uint64]
-WIDTH = 64  # bits of a hash
-CROWD = 32  # hashes of one key; more are sorted anew by longer keys, and then four times as many are no crowd
-NEIGHBOURS = 8  # of a crowd, compared at once: what lies dense is one component after that
-SORT = 10  # comparisons that sorting one hash costs
-MOST_WORK = 2e10  # comparisons, some five minutes of one core
-MOST_WORK_ACROSS = 2e9
-BLOCK = 1 << 22  # comparisons at a time, some 100 MB
+BANDS, AGREEING = 7, 3  # of 64 bits: what differs in BANDS - AGREEING bits agrees in AGREEING bands
+CROWD = 16  # hashes of one key, above which each is compared with the next alone
+MOST_CANDIDATES = 2_000_000  # pairs, some 100 MB
+MOST_LOOKS = 200_000  # pairs of pictures
+MOST_ACROSS = 2_000  # pairs of pictures in two given splits
+KEPT = 512  # pictures kept for the next look, 80 MB
 
 
-def near_duplicates(hashes: Sequence[int | None], bits: int) -> Ints:
-    """Join 64-bit hashes that differ in at most `bits` bits; exact.
-
-    Args:
-        hashes: Hash of each image, (n,); None joins nothing.
-        bits: The most bits that differ, 0 to 16; negative joins nothing.
-
-    Returns:
-        The smallest row that each row is joined to, (n,).
-
-    Raises:
-        DataError: If it would take more than MOST_WORK comparisons.
-    """
-    rows = np.array([row for row, value in enumerate(hashes) if value is not None], dtype=np.int64)
-    if not len(rows) or bits < 0:
-        return np.arange(len(hashes))
-    values = np.array([hashes[row] for row in rows], dtype=np.uint64)
-    distinct, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    return joined(len(hashes), rows, rows[first[_joined(distinct, bits)[inverse]]])
+MIRRORED = 128  # added to the slot of a mirrored hash
 
 
 @dataclass(frozen=True)
@@ -59,9 +47,9 @@ class Crossing:
     """Near-duplicates in two different roles.
 
     Attributes:
-        count: Number of pairs of rows.
-        exact: False where counting ended at MOST_WORK_ACROSS comparisons and there may be more.
-        nearest: Rows a and b and the bits between them, nearest first, (k, 3).
+        count: Number of pairs of images.
+        exact: False where not all candidates were looked at and there may be more.
+        nearest: Rows a and b and the bits between their nearest windows, nearest first, (k, 3).
     """
 
     count: int
@@ -69,184 +57,202 @@ class Crossing:
     nearest: Ints
 
 
-def near_duplicates_across(hashes: Sequence[int | None], roles: Ints, bits: int, most: int) -> Crossing:
-    """Count the pairs of rows in different roles whose hashes differ in at most `bits` bits.
+@dataclass(frozen=True)
+class NearDuplicates:
+    """What the rule of near-duplicates finds.
+
+    Attributes:
+        links: What it joins that other rules do not.
+        across: Near-duplicates in two given splits, which it does not join.
+        unseen: Candidates that were not looked at, because there were more than MOST_LOOKS.
+    """
+
+    links: Links
+    across: Crossing
+    unseen: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Two images of which two windows have near hashes.
+
+    Attributes:
+        a: Row of one.
+        b: Row of the other, above a.
+        slot_a: Number of its window, see `windows.placing`.
+        slot_b: Number of the other's.
+        mirrored: Whether one of them is mirrored.
+        bits: Bits between the hashes.
+    """
+
+    a: int
+    b: int
+    slot_a: int
+    slot_b: int
+    mirrored: bool
+    bits: int
+
+    def __str__(self) -> str:
+        """The evidence, in a few words."""
+        windows = " on ".join(dict.fromkeys(WINDOWS[slot % len(WINDOWS)].name for slot in (self.slot_a, self.slot_b)))
+        return f"{self.bits} of 64 bits differ, {windows}{', mirrored' * self.mirrored}"
+
+
+def near_duplicates(
+    hashes: Sequence[bytes | None],
+    groups: Ints,
+    roles: Ints,
+    bits: int,
+    pictures: Callable[[int], Image.Image] | None = None,
+) -> NearDuplicates:
+    """Find images that show the same, however they were cropped, mirrored, turned or written on.
 
     Args:
-        hashes: Hash of each image, (n,); None is near to nothing.
-        roles: Role numbers, (n,); a negative one is no role.
-        bits: The most bits that differ, 0 to 16; negative finds nothing.
-        most: The most pairs to list.
+        hashes: The hashes of each image's windows, see `windows.window_hashes`, (n,); None is near to nothing.
+        groups: The smallest row of each image's group by the other rules, (n,).
+        roles: Given role of each image, -1 for none, (n,); images of two roles are not joined but counted.
+        bits: The most bits between two hashes whose images are looked at; negative joins nothing.
+        pictures: Gives the image of a row; without it all candidates count as near-duplicates.
     """
-    rows = np.array([row for row, value in enumerate(hashes) if value is not None and roles[row] >= 0], dtype=np.int64)
-    count, work, nearest = 0, 0, np.empty((0, 3), dtype=np.int64)
-    if len(np.unique(roles[rows])) < 2 or bits < 0:
-        return Crossing(0, True, nearest)
-    values = np.array([hashes[row] for row in rows], dtype=np.uint64)
-    order = np.lexsort((rows, roles[rows], values))
-    rows, values = rows[order], values[order]
-    starts = np.flatnonzero(np.append(True, (np.diff(values) != 0) | (np.diff(roles[rows]) != 0)))
-    sizes = np.diff(np.append(starts, len(rows)))
-    values, role = values[starts], roles[rows[starts]]
-    masks = _masks(values, _bands(len(values), bits)[0])
-    for choice in itertools.combinations(range(len(masks)), len(masks) - bits):
-        order, run, ends = _runs(values, masks, choice)
-        mixed = np.minimum.reduceat(role[order], ends) != np.maximum.reduceat(role[order], ends)
-        for i, j in _followed(run, np.where(mixed, len(order), 0)):
-            work += len(i)
-            a, b = order[i], order[j]
-            differ = values[a] ^ values[b]
-            close = (np.bitwise_count(differ) <= bits) & (role[a] != role[b])
-            close[close] = _is_first_choice(differ[close], masks, choice)
-            a, b, distance = a[close], b[close], np.bitwise_count(differ[close]).astype(np.int64)
-            count += int((sizes[a] * sizes[b]).sum())
-            pairs = np.concatenate([nearest, np.stack([np.minimum(a, b), np.maximum(a, b), distance], axis=1)])
-            nearest = pairs[np.lexsort((pairs[:, 1], pairs[:, 0], pairs[:, 2]))[:most]] if len(a) else nearest
-            if work > MOST_WORK_ACROSS:
-                return Crossing(count, False, _of_rows(nearest, rows, starts, sizes, most))
-    return Crossing(count, True, _of_rows(nearest, rows, starts, sizes, most))
+    components, looks, across, unseen = groups.tolist(), 0, 0, 0
+    why: dict[tuple[int, int], str] = {}
+    pairs: list[Candidate] = []
+    look = lru_cache(maxsize=KEPT)(lambda row: Picture(pictures(row))) if pictures else None
+    for found in candidates(hashes, bits):
+        divided = roles[found.a] != roles[found.b] and min(roles[found.a], roles[found.b]) >= 0
+        first, second = _begin(components, found.a), _begin(components, found.b)
+        if not divided and first == second:
+            continue
+        if looks == MOST_LOOKS or (divided and across == MOST_ACROSS):
+            unseen += 1
+            continue
+        looks, across = looks + 1, across + divided
+        evidence = str(found)
+        if look:
+            seen = agreement(look(found.a), found.slot_a, look(found.b), found.slot_b, found.mirrored)
+            if not seen.same:
+                continue
+            evidence += f"; {seen}"
+        if divided:
+            pairs.append(found)
+        else:
+            components[max(first, second)] = min(first, second)
+            why[found.a, found.b] = evidence
+    a, b = np.array(list(why), dtype=np.int64).reshape(-1, 2).T
+    to = tree(len(hashes), a, b)
+    nearest = np.array([(pair.a, pair.b, pair.bits) for pair in pairs], dtype=np.int64).reshape(-1, 3)
+    return NearDuplicates(
+        links=Links(to, lambda row: why[min(row, int(to[row])), max(row, int(to[row]))]),
+        across=Crossing(len(pairs), across < MOST_ACROSS and looks < MOST_LOOKS, nearest),
+        unseen=unseen,
+    )
 
 
-def _of_rows(nodes: Ints, rows: Ints, starts: Ints, sizes: Ints, most: int) -> Ints:
-    """Pairs of rows from pairs of distinct hashes, (k, 3)."""
-    pairs: list[tuple[int, int, int]] = []
-    for a, b, distance in nodes.tolist():
-        for i, j in itertools.product(rows[starts[a] :][: sizes[a]].tolist(), rows[starts[b] :][: sizes[b]].tolist()):
-            if len(pairs) == most:
-                return np.array(pairs, dtype=np.int64)
-            pairs.append((min(i, j), max(i, j), distance))
-    return np.array(pairs, dtype=np.int64).reshape(-1, 3)
+def _begin(components: list[int], row: int) -> int:
+    """The row that a row's component begins with."""
+    while components[row] != row:
+        components[row] = components[components[row]]
+        row = components[row]
+    return row
 
 
-def _joined(values: Hashes, bits: int) -> Ints:
-    """The smallest of the distinct hashes that each is joined to, (n,)."""
-    links = _Links(len(values))
-    rows, least_bands, crowd = np.arange(len(values)), bits + 1, CROWD
-    while len(rows):
-        labels = links.labels()[rows]
-        outside = np.flatnonzero(labels != np.bincount(labels).argmax())
-        part = values[rows]
-        bands, run_size, cost = _bands(len(part), bits, least_bands)
-        work = min(cost, len(outside) * len(rows))
-        if work > MOST_WORK:
-            raise DataError(
-                f"near-duplicates of up to {bits} bits take some {work:.0e} comparisons for {len(values)} different "
-                f"hashes, at most {MOST_WORK:.0e} are made: lower split.near_duplicate_bits"
-            )
-        if len(outside) * len(rows) <= cost:
-            _compare_all(links, values, rows[outside], rows, bits)
-            break
-        rows = rows[_compare_by_bands(links, rows, part, bits, bands, max(crowd, 4 * run_size))]
-        least_bands, crowd = bands + 2, 4 * crowd
-    return links.labels()
+def candidates(hashes: Sequence[bytes | None], bits: int) -> Iterator[Candidate]:
+    """The pairs of images of which two windows have hashes that differ in at most `bits` bits, nearest first.
 
-
-class _Links:
-    """Links between rows, folded into components before they take more memory than the rows."""
-
-    def __init__(self, rows: int) -> None:
-        self._labels, self._count = np.arange(rows), 0
-        self._new: list[tuple[Ints, Ints]] = []
-
-    def add(self, a: Ints, b: Ints) -> None:
-        new = self._labels[a] != self._labels[b]
-        a, b = a[new], b[new]
-        if len(a):
-            self._new.append((a, b))
-            self._count += len(a)
-            if self._count > len(self._labels):
-                self.labels()
-
-    def labels(self) -> Ints:
-        """The smallest row that each row is joined to."""
-        if self._new:
-            rows = np.arange(len(self._labels))
-            a, b = (np.concatenate(side) for side in zip((rows, self._labels), *self._new, strict=True))
-            self._labels, self._new, self._count = joined(len(rows), a, b), [], 0
-        return self._labels
-
-
-def _compare_all(links: _Links, values: Hashes, some: Ints, rows: Ints, bits: int) -> None:
-    for part in np.array_split(some, 1 + len(some) * len(rows) // BLOCK):
-        i, j = np.nonzero(np.bitwise_count(values[part, None] ^ values[rows]) <= bits)
-        links.add(part[i], rows[j])
-
-
-def _compare_by_bands(
-    links: _Links, rows: Ints, values: Hashes, bits: int, bands: int, crowd: float
-) -> NDArray[np.bool_]:
-    """Link what is near; which of the rows stood in a crowd that was not looked through, (n,)."""
-    crowded = np.zeros(len(rows), dtype=bool)
-    masks = _masks(values, bands)
-    for choice in itertools.combinations(range(bands), bands - bits):
-        order, run, ends = _runs(values, masks, choice)
-        size = np.diff(np.append(ends, len(order)))
-        is_open, large = size > 1, size > crowd
-        if large.any():
-            label = links.labels()[rows[order]]
-            is_open &= np.minimum.reduceat(label, ends) != np.maximum.reduceat(label, ends)
-            large &= is_open
-        crowded[order[large[run]]] = True
-        ordered, at = values[order], rows[order]
-        for i, j in _followed(run, np.where(large, NEIGHBOURS, size) * is_open):
-            close = np.bitwise_count(ordered[i] ^ ordered[j]) <= bits
-            links.add(at[i[close]], at[j[close]])
-    return crowded
-
-
-def _runs(values: Hashes, masks: list[int], choice: tuple[int, ...]) -> tuple[Ints, Ints, Ints]:
-    """Order by the chosen bands (n,), the run of equal ones at each place (n,), and the place where each run begins."""
-    keys = values & np.uint64(sum(masks[band] for band in choice))
-    order = np.argsort(keys)
-    begins = np.append(True, keys[order][1:] != keys[order][:-1])
-    return order, np.cumsum(begins) - 1, np.flatnonzero(begins)
-
-
-def _followed(run: Ints, shifts: Ints) -> Iterator[tuple[Ints, Ints]]:
-    """Places i, and places j that lie 1, 2, ... after them in the same run, at most `shifts` of the run."""
-    i = np.flatnonzero(shifts[run] > 0)
-    for shift in itertools.count(1):
-        i = i[i + shift < len(run)]
-        i = i[(run[i + shift] == run[i]) & (shifts[run[i]] >= shift)]
-        if not len(i):
-            return
-        yield i, i + shift
-
-
-def _bands(rows: int, bits: int, least: int = 0) -> tuple[int, float, float]:
-    """The cheapest number of bands for random hashes, the hashes of one key, and the comparisons that it takes.
-
-    With `bits` bands no band is chosen, all hashes are of one key, and all pairs are compared.
+    Args:
+        hashes: The hashes of each image's windows, (n,); None is near to nothing.
+        bits: The most bits that differ; negative finds nothing. Up to BANDS - AGREEING all pairs are found.
     """
-    options = []
-    for bands in {max(least, bits), *range(max(least, bits + 1), WIDTH + 1)}:
-        size = rows / 2 ** (WIDTH * (bands - bits) / max(bands, 1))
-        options.append((math.comb(bands, bits) * rows * (SORT + size / 2), bands, size))
-    cost, bands, size = min(options)
-    return bands, size, cost
+    pool = _pool(hashes if bits >= 0 else [])
+    order = np.argsort(pool.values)
+    equal = np.flatnonzero(pool.values[order[1:]] == pool.values[order[:-1]])
+    found = pool.nearest(np.stack([order[equal], order[equal + 1]], axis=1))
+    numbers = np.sort(np.delete(order, equal + 1))
+    distinct = pool.values[numbers]
+    del order, equal
+    choices = list(itertools.combinations(range(BANDS), AGREEING))
+    with ThreadPoolExecutor(cpu_threads()) as threads:
+        for start in range(0, len(choices), cpu_threads()):
+            some = threads.map(lambda choice: _near(distinct, choice, bits), choices[start : start + cpu_threads()])
+            found = pool.nearest(np.concatenate([found, *(numbers[pairs] for pairs in some)]))
+    for one, other in found.tolist():
+        slot, other_slot = int(pool.slots[one]), int(pool.slots[other])
+        yield Candidate(
+            a=int(pool.rows[one]),
+            b=int(pool.rows[other]),
+            slot_a=slot % MIRRORED,
+            slot_b=other_slot % MIRRORED,
+            mirrored=max(slot, other_slot) >= MIRRORED,
+            bits=int(pool.values[one] ^ pool.values[other]).bit_count(),
+        )
 
 
-def _information(values: Hashes) -> list[float]:
-    """Entropy of each bit, in bits."""
-    share = [float(((values >> np.uint64(bit)) & np.uint64(1)).mean()) for bit in range(WIDTH)]
-    return [-sum(p * math.log2(p) for p in (one, 1 - one) if p) for one in share]
+@dataclass(frozen=True)
+class _Pool:
+    """All hashes of all images.
+
+    Attributes:
+        values: Hashes, (m,).
+        rows: Row of the image of each, (m,).
+        slots: Number of its window, and MIRRORED more where it is mirrored, (m,).
+    """
+
+    values: Hashes
+    rows: NDArray[np.int32]
+    slots: NDArray[np.uint8]
+
+    def nearest(self, pairs: Ints) -> Ints:
+        """One pair of hashes for each pair of images, the nearest; pairs of images by rising distance, (k, 2)."""
+        pairs = pairs[(self.rows[pairs[:, 0]] != self.rows[pairs[:, 1]]) & (self.slots[pairs].min(axis=1) < MIRRORED)]
+        rows = self.rows[pairs].astype(np.int64)
+        swapped = rows[:, 0] > rows[:, 1]
+        pairs[swapped], rows[swapped] = pairs[swapped][:, ::-1], rows[swapped][:, ::-1]
+        distance = np.bitwise_count(self.values[pairs[:, 0]] ^ self.values[pairs[:, 1]])
+        both = (rows[:, 0] << 32) | rows[:, 1]
+        order = np.lexsort((pairs[:, 1], pairs[:, 0], distance, both))
+        order = order[np.append(True, np.diff(both[order]) != 0)[: len(order)]]
+        order = order[np.argsort(distance[order], kind="stable")[:MOST_CANDIDATES]]
+        nearest: Ints = pairs[order]
+        return nearest
 
 
-def _masks(values: Hashes, bands: int) -> list[int]:
-    """The bits of each band, dealt so that every band tells about as much."""
-    information = _information(values)
-    mixed = np.random.default_rng(0).permutation(WIDTH).tolist()  # neighbours in a hash can be alike
-    dealt = sorted(mixed, key=lambda bit: -information[bit])
-    turns = [*range(bands), *reversed(range(bands))]
-    masks = [0] * bands
-    for turn, bit in enumerate(dealt if bands else []):
-        masks[turns[turn % len(turns)]] |= 1 << bit
-    return masks
+def _pool(hashes: Sequence[bytes | None]) -> _Pool:
+    rows = np.array([row for row, value in enumerate(hashes) if value], dtype=np.int32)
+    counts = np.array([len(value) // 8 for value in hashes if value], dtype=np.int64)
+    values = np.frombuffer(b"".join(value for value in hashes if value), dtype="<u8").astype(np.uint64)
+    owners = np.repeat(rows, counts)
+    begins = np.repeat(np.cumsum(counts) - counts, counts)
+    slots = (np.arange(len(values)) - begins).astype(np.uint8)
+    whole = np.flatnonzero((slots % len(WINDOWS) == 0) & (values != 0))
+    used = np.flatnonzero(values)
+    return _Pool(
+        np.concatenate([values[used], values[whole] ^ np.uint64(MIRROR)]),
+        np.concatenate([owners[used], owners[whole]]),
+        np.concatenate([slots[used], slots[whole] + np.uint8(MIRRORED)]),
+    )
 
 
-def _is_first_choice(differ: Hashes, masks: list[int], choice: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Whether a pair that agrees in the chosen bands agrees in none before them, so that it is counted once."""
-    first = np.ones(len(differ), dtype=bool)
-    for band in set(range(max(choice, default=0))) - set(choice):
-        first &= (differ & np.uint64(masks[band])) != 0
-    return first
+def _near(values: Hashes, choice: tuple[int, ...], bits: int) -> Ints:
+    """Pairs of hashes that agree in the chosen bands and differ in at most `bits` bits, (k, 2)."""
+    width = np.uint64(max(len(values) - 1, 1).bit_length())
+    edges = np.linspace(0, 64, BANDS + 1).astype(int).tolist()
+    keys = np.zeros(len(values), dtype=np.uint64)
+    for band in choice:
+        size = edges[band + 1] - edges[band]
+        keys <<= np.uint64(size)
+        keys |= (values >> np.uint64(edges[band])) & np.uint64((1 << size) - 1)
+    keys <<= width
+    keys |= np.arange(len(values), dtype=np.uint64)
+    keys.sort()
+    at = np.flatnonzero((keys[1:] ^ keys[:-1]) >> width == 0)  # places that agree with the next
+    last = np.flatnonzero(np.append(np.diff(at) > 1, True)[: len(at)])
+    run = np.diff(np.append(-1, last))  # neighbours that agree, of each run
+    left = np.minimum(np.repeat(at[last], run) - at + 1, np.where(np.repeat(run, run) >= CROWD, 1, CROWD))
+    numbers = np.uint64((1 << int(width)) - 1)
+    found = [np.empty((0, 2), dtype=np.int64)]
+    for shift in range(1, CROWD + 1):
+        begin = at[left >= shift]
+        a, b = (keys[begin] & numbers).astype(np.int64), (keys[begin + shift] & numbers).astype(np.int64)
+        near = np.bitwise_count(values[a] ^ values[b]) <= bits
+        found.append(np.stack([a[near], b[near]], axis=1))
+    return np.concatenate(found)

@@ -11,13 +11,12 @@ import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image
-from scipy.fft import dctn
 
 from natix_lib.cpus import cpu_threads
 from natix_lib.data.ahead import ahead
 from natix_lib.data.decode import decode
+from natix_lib.data.windows import window_hashes
 from natix_lib.errors import DataError
 from natix_lib.files import sha256_bytes
 from natix_lib.transform import at_most_shorter_side
@@ -25,8 +24,6 @@ from natix_lib.transform import at_most_shorter_side
 AHEAD = 256  # images read, or ready to be stored, before they are asked for
 AHEAD_BYTES = 2**28  # of their files; photographs of 12 megapixels take 2 to 8 MB each
 QUALITY = 95
-FLAT = 2.0  # grey levels; an image that varies less has no perceptual hash worth comparing
-HASH_SIDE, HASH_BLOCK = 32, 8
 
 
 @dataclass(frozen=True)
@@ -36,14 +33,14 @@ class Prepared:
     Attributes:
         content: Bytes of the JPEG.
         sha256: SHA-256 of the RGB pixels, as decoded or as they were encoded, and their size.
-        phash: 64-bit DCT perceptual hash; None for an image without structure.
+        hashes: Perceptual hashes of its windows, see `windows.window_hashes`; None for an image without structure.
         width: Width in pixels.
         height: Height in pixels.
     """
 
     content: bytes
     sha256: str
-    phash: int | None
+    hashes: bytes | None
     width: int
     height: int
 
@@ -77,7 +74,7 @@ def encoded(image: Image.Image) -> bytes:
 def hashed(content: bytes, image: Image.Image) -> Prepared:
     """What is stored of an RGB image, by its JPEG and its pixels."""
     digest = sha256_bytes(f"{image.width}x{image.height}".encode() + image.tobytes())
-    return Prepared(content, digest, perceptual_hash(image), image.width, image.height)
+    return Prepared(content, digest, window_hashes(image), image.width, image.height)
 
 
 def prepare_all(
@@ -106,17 +103,3 @@ def prepare_all(
         return 0 if isinstance(content, DataError) else len(content)
 
     yield from ahead(one, contents, cpu_threads(), AHEAD, weigh, AHEAD_BYTES)
-
-
-def perceptual_hash(image: Image.Image) -> int | None:
-    """64-bit DCT hash: which of the 8 x 8 lowest frequencies of the 32 x 32 grey image are above their median.
-
-    Returns:
-        0 <= hash < 2**64, or None when the image is flat: its hash would be noise and join unrelated images.
-    """
-    grey = np.asarray(image.convert("L").resize((HASH_SIDE, HASH_SIDE), Image.Resampling.LANCZOS), dtype=np.float64)
-    if grey.std() < FLAT:
-        return None
-    low = dctn(grey, norm="ortho")[:HASH_BLOCK, :HASH_BLOCK].ravel()
-    bits = low > np.median(low[1:])
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")

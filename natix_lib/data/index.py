@@ -27,7 +27,7 @@ COLUMNS = {
     "lon": pa.float64(),
     "is_synthetic": pa.bool_(),
     "sha256": pa.string(),
-    "phash": pa.uint64(),
+    "hashes": pa.binary(),
     "width": pa.int64(),
     "height": pa.int64(),
     "bytes": pa.int64(),

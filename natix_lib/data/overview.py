@@ -22,6 +22,7 @@ from natix_lib.data.groups import Links
 from natix_lib.data.index import Index
 from natix_lib.data.sets import TAG_LIMIT
 from natix_lib.data.thumbnails import Thumbnails
+from natix_lib.data.windows import whole_hash
 from natix_lib.errors import NatixError
 from natix_lib.files import JsonDict
 
@@ -116,8 +117,8 @@ def overview(index: Index, divided: tuple[Division, JsonDict] | NatixError, thum
 def _divided(images: Images, index: Index, division: Division, rows: Ints) -> JsonDict:
     """What only a division tells; `rows` are the index's rows of the division's."""
     sizes = np.bincount(division.groups)
-    hashes, owners = index.column("phash"), _numbers(index.column("group"))
-    order = _Telling([hashes[row] for row in rows], owners[rows], division.groups)
+    hashes, owners = index.column("hashes"), _numbers(index.column("group"))
+    order = _Telling([whole_hash(hashes[row]) for row in rows], owners[rows], division.groups)
     joined = []
     for rule, links in division.rules.items():
         most = OWN_PAIRS if rule in OWN_RULES else PAIRS
@@ -262,7 +263,7 @@ def _sizes(images: Images, index: Index) -> JsonDict:
     shorter, aspect = np.minimum(width, height), width / height
     largest = index.document["resize_shorter_side"]
     tiny = np.flatnonzero(shorter < min(TINY, largest))
-    flat = [row for row, value in enumerate(index.column("phash")) if value is None]
+    flat = [row for row, value in enumerate(index.column("hashes")) if value is None]
     commonest = Counter(zip(width.tolist(), height.tolist(), strict=True)).most_common(5)
     return {
         "limit": largest,

@@ -6,7 +6,6 @@ are those of the sets that it was given.
 """
 
 import io
-import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from PIL import Image
 
 from natix_lib.arrays import Ints
 from natix_lib.contracts import ROLES, SETS, TEST, read_manifest, require_same, write_manifest
-from natix_lib.data.arrow import ShardWriter, read_shards, set_schema, verified_batches
+from natix_lib.data.arrow import ShardWriter, read_shards, set_schema, verified_shards
 from natix_lib.data.index import Index
 from natix_lib.errors import ContractError, StorageError
 from natix_lib.files import JsonDict
@@ -127,27 +126,39 @@ def require_one_division(sets: Mapping[str, RoleSet]) -> None:
             require_same(key, getattr(sets[first], key), first, getattr(sets[other], key), other)
 
 
+def indexed_images(folders: Sequence[tuple[Path, JsonDict]], index: Index) -> Any:
+    """The images of an index as a memory-mapped table, in its order.
+
+    Args:
+        folders: Folders that together hold all images, in the order of the index, each with its manifest's table of
+            files.
+        index: The index of them all.
+
+    Raises:
+        ContractError: If the images are altered, or not those of the index.
+    """
+    images = pa.concat_tables([verified_shards(*each) for each in folders])
+    if len(images) != len(index):
+        raise ContractError(f"{folders[0][0]} holds {len(images)} images, its index {len(index)}")
+    if not images.column("id").equals(index.table(["id"]).column("id")):
+        raise ContractError(f"the ids of the images in {folders[0][0]} are not those of the index")
+    return images
+
+
 def write_sets(
-    images: Sequence[tuple[Path, JsonDict]],
-    index: Index,
-    roles: Ints,
-    groups: list[str],
-    splits_sha256: str,
-    folders: Mapping[str, Path],
+    images: Any, index: Index, roles: Ints, groups: list[str], splits_sha256: str, folders: Mapping[str, Path]
 ) -> None:
     """Copy the images of each role into a set of its own; images of no role go nowhere.
 
     Args:
-        images: Folders that together hold all images, in the order of the index, each with its manifest's table of
-            files.
-        index: The index of them all.
+        images: Table of all images, of `indexed_images`.
+        index: The index that they were written with.
         roles: Role number of each image, -1 for none, (n,).
         groups: Group name of each image, which steps after this one know it by.
         splits_sha256: SHA-256 of splits.json.
         folders: Role to the folder to write.
 
     Raises:
-        ContractError: If the images are altered, or not those of the index; no set is finished then.
         StorageError: If a folder cannot be written.
     """
     names = ["label", "group", *(["tags"] if index.tag_names else [])]
@@ -158,17 +169,13 @@ def write_sets(
             folder.mkdir(parents=True, exist_ok=True)
         writers = [ShardWriter(folders[role], schema) for role in ROLES]
         start = 0
-        for batch in itertools.chain.from_iterable(verified_batches(*each) for each in images):
+        for batch in images.to_batches():
             part = shown.slice(start, batch.num_rows).combine_chunks()
-            if batch.column("id").to_pylist() != part.column("id").to_pylist():
-                raise ContractError(f"{images[0][0]}: images from number {start} on are not those of the index")
             columns = [batch.column("id"), batch.column("image"), *(part.column(name).chunk(0) for name in names)]
             for number, writer in enumerate(writers):
                 chosen = np.flatnonzero(roles[start : start + batch.num_rows] == number)
                 writer.add(pa.RecordBatch.from_arrays([column.take(chosen) for column in columns], schema=schema))
             start += batch.num_rows
-        if start != len(index):
-            raise ContractError(f"{images[0][0]} holds {start} images, its index {len(index)}")
         tables = [writer.close() for writer in writers]
     except OSError as error:
         raise StorageError(f"cannot write {error.filename or 'a set'}: {error.strerror or error}") from error

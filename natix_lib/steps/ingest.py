@@ -214,7 +214,7 @@ def _index_row(row: Row, label: int, image: Prepared, tag_names: Sequence[str]) 
         "lon": row.lon,
         "is_synthetic": row.is_synthetic,
         "sha256": image.sha256,
-        "phash": image.phash,
+        "hashes": image.hashes,
         "width": image.width,
         "height": image.height,
         "bytes": len(image.content),

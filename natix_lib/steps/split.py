@@ -4,13 +4,13 @@ Images that look the same and have two labels are left out, where the config say
 is known once all are grouped, and what a role must hold is counted without them.
 """
 
+import io
 from collections.abc import Mapping, Sequence
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+from PIL import Image
 
 from natix_lib import config
 from natix_lib.config.step_settings import SplitSettings
@@ -25,14 +25,13 @@ from natix_lib.contracts import (
     read_manifest,
     require_same,
 )
-from natix_lib.data.arrow import read_shards
 from natix_lib.data.conflicts import in_conflict
 from natix_lib.data.division import COLUMNS, Division, divide
 from natix_lib.data.index import Index, read_index
 from natix_lib.data.links import write_links
 from natix_lib.data.overview import overview, row_numbers
 from natix_lib.data.previous import read_previous
-from natix_lib.data.sets import write_sets
+from natix_lib.data.sets import indexed_images, write_sets
 from natix_lib.data.thumbnails import Thumbnails
 from natix_lib.files import JsonDict, canonical_json, sha256_bytes, write_bytes
 from natix_lib.progress import WARNING, Lines
@@ -78,12 +77,13 @@ def run(
     """
     sections = config.parse(SplitSettings, settings)
     ingested, folders_of_images = _open(index, images)
-    division, document = divided(ingested, sections)
+    stored = indexed_images(folders_of_images, ingested)
+    division, document = divided(ingested, sections, stored)
     content = canonical_json(document)
     role_of = dict(zip(division.ids, division.roles.tolist(), strict=True))
     folders = {TRAIN: train_set, VAL_SELECT: val_select_set, VAL_CALIB: val_calib_set, TEST: test_set}
     write_sets(
-        folders_of_images,
+        stored,
         ingested,
         np.array([role_of.get(name, -1) for name in ingested.column("id")]),
         [document["groups"].get(name, name) for name in ingested.column("id")],
@@ -91,7 +91,6 @@ def run(
         {role: Path(folder) for role, folder in folders.items()},
     )
     write_links(links, division.ids, division.rules)
-    stored = pa.concat_tables([read_shards(folder) for folder, _ in folders_of_images])  # which write_sets has hashed
     thumbnails = Thumbnails(stored, row_numbers(ingested))
     write_bytes(data_report, render_data(overview(ingested, (division, document), thumbnails)).encode())
     write_bytes(splits, content)
@@ -110,12 +109,13 @@ def run(
     }
 
 
-def divided(index: Index, settings: SplitSettings) -> tuple[Division, JsonDict]:
+def divided(index: Index, settings: SplitSettings, images: Any) -> tuple[Division, JsonDict]:
     """Divide the images of an index.
 
     Args:
         index: What is known of each image.
         settings: What split reads of the config.
+        images: The Arrow table of the images, in the order of the index.
 
     Returns:
         The division, and the content of splits.json.
@@ -128,13 +128,17 @@ def divided(index: Index, settings: SplitSettings) -> tuple[Division, JsonDict]:
     """
     split = settings.split
     previous = read_previous(split.previous) if split.previous else None
-    columns = {name: index.column(name) for name in COLUMNS}
-    division = divide(columns, index.class_names, split, previous)
+    columns, jpegs = {name: index.column(name) for name in COLUMNS}, images.column("image")
+
+    def picture(row: int) -> Image.Image:
+        return Image.open(io.BytesIO(jpegs[row]["bytes"].as_py()), formats=("JPEG",))
+
+    division = divide(columns, index.class_names, split, previous, picture)
     dropped = in_conflict(division) if split.conflicting_labels == "drop" else set()
     if dropped:
-        kept = [name not in dropped for name in columns["id"]]
-        columns = {name: list(compress(column, kept)) for name, column in columns.items()}
-        division = divide(columns, index.class_names, split, previous)
+        kept = [row for row, name in enumerate(columns["id"]) if name not in dropped]
+        columns = {name: [column[row] for row in kept] for name, column in columns.items()}
+        division = divide(columns, index.class_names, split, previous, lambda row: picture(kept[row]))
         division.warnings.append(
             f"{len(dropped)} images look the same as one with another label and are in no split "
             "(split.conflicting_labels: drop)."
@@ -161,7 +165,7 @@ def _open(index: str, images: str | Sequence[str]) -> tuple[Index, list[tuple[Pa
         ContractError: If the images are not those of the index.
     """
     folders = [images] if isinstance(images, str) else images
-    # write_sets hashes what it reads; images.json names the index beside it, or the part of its shard
+    # indexed_images hashes what it reads; images.json names the index beside it, or the part of its shard
     manifests = {folder: read_manifest(folder, "images", hash_files=False) for folder in folders}
     named = {folder: manifest["index_sha256"] for folder, manifest in manifests.items()}
     ingested = read_index(index, named[images] if isinstance(images, str) else None)

@@ -11,15 +11,19 @@ import pytest
 from natix_lib.config import Split
 from natix_lib.data.division import COLUMNS
 from natix_lib.data.drives import Drives, find_drives
-from natix_lib.data.images import perceptual_hash
+from natix_lib.data.windows import whole_hash, window_hashes
 
 REAL = Path(os.environ.get("NATIX_TEST_DATA", "../shared/data")) / "roadwork-real"
 OFF: dict[str, Any] = {"drive_gap_s": 0, "drive_names": False, "drive_looks": False}
 
 
-def columns(ids: Sequence[str], **given: Sequence[Any]) -> dict[str, Sequence[Any]]:
+def columns(
+    ids: Sequence[str], whole: Sequence[int | None] | None = None, **given: Sequence[Any]
+) -> dict[str, Sequence[Any]]:
+    """Columns of images, `whole` the perceptual hash of each whole picture."""
     empty = {name: [None] * len(ids) for name in COLUMNS}
-    return {**empty, "id": ids, "label": [0] * len(ids), **given}
+    hashes = [None if value is None else value.to_bytes(8, "little") for value in whole or [None] * len(ids)]
+    return {**empty, "id": ids, "label": [0] * len(ids), "hashes": hashes, **given}
 
 
 def found(values: dict[str, Sequence[Any]], given: Sequence[int] | None = None, **settings: object) -> Drives:
@@ -92,7 +96,7 @@ def test_groups_are_never_joined_and_an_image_without_one_joins_the_nearest() ->
     values = columns(list("abcde"), captured_at=times, group=["x", None, None, "y", "y"])
     assert joined_by(found(values), "time") == [0, 0, 0, 3, 4]
     names = [f"d1_{n:02d}" for n in range(40)]
-    values = columns(names, phash=drive_hashes(1, 40), group=["x", *[None] * 38, "y"])
+    values = columns(names, whole=drive_hashes(1, 40), group=["x", *[None] * 38, "y"])
     assert sorted(set(joined_by(found(values), "name"))) in ([0, 39], [0, 1])
 
 
@@ -100,7 +104,7 @@ def test_two_rules_together_join_no_two_groups() -> None:
     """b belongs to x by its time; the names then may not take it to y."""
     names = [f"d1_{n:02d}" for n in range(40)]
     times = ["2024-05-01T12:00:00", "2024-05-01T12:00:01", *[None] * 38]
-    drives = found(columns(names, phash=drive_hashes(1, 40), captured_at=times, group=["x", None, "y", *[None] * 37]))
+    drives = found(columns(names, whole=drive_hashes(1, 40), captured_at=times, group=["x", None, "y", *[None] * 37]))
     assert joined_by(drives, "time")[:3] == [0, 0, 2] and joined_by(drives, "name")[:4] == [0, 0, 2, 2]
 
 
@@ -109,31 +113,31 @@ def test_times_of_a_fleet_without_places_join_only_what_looks_alike_and_say_so()
     hashes[101] = hashes[100] ^ 1
     times = [f"2024-05-01T12:{second // 60:02d}:{second % 60:02d}" for second in range(200)]
     ids = [f"{n:03d}" for n in range(200)]
-    drives = found(columns(ids, phash=hashes, captured_at=times))
+    drives = found(columns(ids, whole=hashes, captured_at=times))
     assert len(drives.rules["time"].rows) == 0 and 101 in drives.rules["looks"].rows
     assert drives.rules["looks"].why(101) == "neighbours, 1 of 64 bits differ"
     assert "200 images without a place follow one another within 60 s, but only" in drives.warnings[1]
-    same_times = found(columns(ids, phash=drive_hashes(1, 200), captured_at=times))
+    same_times = found(columns(ids, whole=drive_hashes(1, 200), captured_at=times))
     assert len(set(joined_by(same_times, "time"))) == 1 and same_times.warnings == []
 
 
 def test_short_drives_by_time_need_no_pictures_to_confirm_them() -> None:
     times = [f"2024-05-01T{hour:02d}:00:{second:02d}" for hour in range(20) for second in range(3)]
-    drives = found(columns([f"{n:03d}" for n in range(60)], phash=strangers(60), captured_at=times))
+    drives = found(columns([f"{n:03d}" for n in range(60)], whole=strangers(60), captured_at=times))
     assert joined_by(drives, "time") == [n // 3 * 3 for n in range(60)] and drives.warnings == []
 
 
 def test_runs_of_frame_numbers_are_drives_where_pictures_confirm_it() -> None:
     names = [f"pgh{drive:04d}_{30 * frame:05d}.jpg" for drive in range(5) for frame in range(6)]
-    drives = found(columns(names, phash=drive_hashes(5, 6)))
+    drives = found(columns(names, whole=drive_hashes(5, 6)))
     assert joined_by(drives, "name") == [n // 6 * 6 for n in range(30)] and drives.warnings == []
     assert {drives.rules["name"].why(int(row)) for row in drives.rules["name"].rows[:5]} == {
         "30 frames apart of pgh0000_*"
     }
-    numbered_strangers = found(columns(names, phash=strangers(30)))
+    numbered_strangers = found(columns(names, whole=strangers(30)))
     assert len(numbered_strangers.rules["name"].rows) == 0
     assert numbered_strangers.warnings[0].startswith("Drives cannot be told apart in 30 of 30 images")
-    unseen = found(columns(names, phash=[None] * 30))
+    unseen = found(columns(names, whole=[None] * 30))
     assert len(unseen.rules["name"].rows) == 0
 
 
@@ -148,13 +152,13 @@ def test_numbered_folders_of_classes_are_no_drives() -> None:
             names.append(f"n{label:08d}_{number}.jpg")
             labels.append(label)
             hashes.append(centre ^ sum(1 << bit for bit in flips))
-    assert len(found(columns(names, phash=hashes, label=labels)).rules["name"].rows) == 0
+    assert len(found(columns(names, whole=hashes, label=labels)).rules["name"].rows) == 0
 
 
 def test_a_camera_roll_is_cut_into_what_looks_alike() -> None:
     """Two drives of 40 frames with 40 strangers between them: IMG_0000 to IMG_0119."""
     hashes = [*drive_hashes(1, 40), *strangers(40, 5), *drive_hashes(1, 40, 6)]
-    drives = found(columns([f"IMG_{n:04d}.JPG" for n in range(120)], phash=hashes))
+    drives = found(columns([f"IMG_{n:04d}.JPG" for n in range(120)], whole=hashes))
     smallest = np.array(joined_by(drives, "looks"))
     assert len(drives.rules["name"].rows) == 0
     assert (smallest[:40] == 0).all() and (smallest[80:] == 80).all() and len(set(smallest[40:80])) >= 38
@@ -164,7 +168,7 @@ def test_neighbours_in_two_given_splits_are_counted_and_told_and_not_joined() ->
     names = [f"d1_{n:02d}" for n in range(40)]
     times = [f"2024-05-01T12:00:{second:02d}" for second in range(40)]
     given = [0] * 20 + [3] * 20
-    drives = found(columns(names, phash=drive_hashes(1, 40), captured_at=times), given)
+    drives = found(columns(names, whole=drive_hashes(1, 40), captured_at=times), given)
     assert joined_by(drives, "time") == [0] * 20 + [20] * 20 == joined_by(drives, "name")
     assert drives.warnings == [
         "1 pairs of images in different given splits are at most 60 s apart, so figures on TEST can be too good.",
@@ -177,7 +181,7 @@ def test_neighbours_in_two_given_splits_are_counted_and_told_and_not_joined() ->
 
 def test_each_rule_can_be_switched_off() -> None:
     names = [f"d1_{n:02d}" for n in range(40)]
-    values = columns(names, phash=drive_hashes(1, 40), captured_at=[f"2024-05-01T12:00:{s:02d}" for s in range(40)])
+    values = columns(names, whole=drive_hashes(1, 40), captured_at=[f"2024-05-01T12:00:{s:02d}" for s in range(40)])
     assert set(found(values).rules) == {"time", "name", "looks"} and found(values, **OFF).rules == {}
     for rule, key in (("time", "drive_gap_s"), ("name", "drive_names"), ("looks", "drive_looks")):
         assert set(found(values, **{**OFF, key: getattr(Split(), key)}).rules) == {rule}
@@ -196,10 +200,10 @@ def test_names_tell_the_three_drives_of_real_photographs_and_join_no_strangers()
     hashes = []
     for row in rows:
         with Image.open(REAL / row["image"]) as image:
-            image.draft("L", (96, 96))
-            hashes.append(perceptual_hash(image))
+            image.draft("L", (128, 128))
+            hashes.append(whole_hash(window_hashes(image)))
     names = [row["image"] for row in rows]
-    drives = found(columns(names, phash=hashes, label=[int(row["label"] == "Roadwork") for row in rows]))
+    drives = found(columns(names, whole=hashes, label=[int(row["label"] == "Roadwork") for row in rows]))
     groups = [row["group"] for row in rows]
     assert joined_by(drives, "name") == [groups.index(group) for group in groups]
     assert len(set(groups)) == 402 and len(drives.rules["looks"].rows) == 0

@@ -1,91 +1,106 @@
+import io
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw, ImageOps
 
 from natix_lib.data import duplicates
-from natix_lib.data.duplicates import near_duplicates, near_duplicates_across
-from natix_lib.data.groups import joined
-from natix_lib.errors import DataError
+from natix_lib.data.duplicates import BANDS, candidates, near_duplicates
+from natix_lib.data.windows import MIRROR, WINDOWS, window_hashes
 
 
-def near_pairs(hashes: list, bits: int) -> list[tuple[int, int, int]]:
-    """(bits, i, j) of all pairs, one by one."""
-    known = [row for row, value in enumerate(hashes) if value is not None]
-    binary = np.array([[hashes[row] >> bit & 1 for bit in range(64)] for row in known], dtype=np.int64).reshape(-1, 64)
-    distance = (binary[:, None] != binary).sum(axis=2)
-    i, j = np.nonzero(np.triu(distance <= bits, 1))
-    return [(int(distance[a, b]), known[a], known[b]) for a, b in zip(i, j, strict=True)]
+def packed(rows: np.ndarray) -> list[bytes | None]:
+    return [row.astype("<u8").tobytes() for row in rows]
 
 
-def groups_of(hashes: list, bits: int) -> list[int]:
-    pairs = np.array(near_pairs(hashes, bits), dtype=np.int64).reshape(-1, 3)
-    return joined(len(hashes), pairs[:, 1], pairs[:, 2]).tolist()
+def all_pairs(rows: np.ndarray, bits: int) -> set[tuple[int, int, int]]:
+    """(a, b, bits of the nearest windows) of all pairs, one by one."""
+    mirrored = np.concatenate([rows, rows[:, :1] ^ np.uint64(MIRROR)], axis=1)
+    found = set()
+    for a in range(len(rows)):
+        for b in range(a + 1, len(rows)):
+            distance = np.bitwise_count(mirrored[a][:, None] ^ mirrored[b])
+            distance[-1, -1] = 64
+            if distance.min() <= bits:
+                found.add((a, b, int(distance.min())))
+    return found
 
 
-def drawn(seed: int, rows: int) -> list:
-    """Hashes that vary in a few bits around a few centres, so that some are near, some equal and some crowded."""
-    generator = np.random.default_rng(seed)
-    free = generator.permutation(64)[: int(generator.integers(1, 65))]
-    centres = generator.integers(0, 2, (max(1, rows // int(generator.integers(1, 9))), len(free)))
-    bits = centres[generator.integers(0, len(centres), rows)] ^ (
-        generator.random((rows, len(free))) < generator.choice([0, 0.02, 0.1, 0.5])
+@pytest.mark.parametrize("bits", [2, 4])
+def test_candidates_are_those_of_all_pairs(bits: int) -> None:
+    generator = np.random.default_rng(bits)
+    rows = generator.integers(1, 2**64, (12, len(WINDOWS)), dtype=np.uint64)[generator.integers(0, 12, 60)]
+    for _ in range(3):
+        rows ^= np.uint64(1) << generator.integers(0, 64, rows.shape).astype(np.uint64)
+    rows[::7, 3] ^= np.uint64(5)
+    found = list(candidates(packed(rows), bits))
+    nearest = {(pair.a, pair.b, pair.bits) for pair in found}
+    expected = all_pairs(rows, bits)
+    assert {pair[:2] for pair in nearest} == {pair[:2] for pair in expected} and len(found) == len(nearest) > 0
+    assert [pair.bits for pair in found] == sorted(pair.bits for pair in found)
+
+
+def test_bands_cover_all_bits_once() -> None:
+    """A pair that differs in the last bits of four bands is found, one that differs in a fifth is not for certain."""
+    edges = np.linspace(0, 64, BANDS + 1).astype(int)
+    rows = np.full((2, len(WINDOWS)), 0, dtype=np.uint64)
+    rows[0, 1] = 2**40 + 1
+    rows[1, 1] = rows[0, 1] ^ np.uint64(sum(1 << int(edge - 1) for edge in edges[1:5]))
+    assert [(pair.a, pair.b, pair.bits) for pair in candidates(packed(rows), 4)] == [(0, 1, 4)]
+
+
+def test_no_hash_and_a_negative_number_of_bits_join_nothing() -> None:
+    alone = np.arange(2)
+    assert near_duplicates([None, None], alone, np.full(2, -1), 4).links.to.tolist() == [0, 1]
+    assert near_duplicates([], np.arange(0), np.arange(0), 4).links.to.tolist() == []
+    equal = packed(np.full((2, len(WINDOWS)), 7, dtype=np.uint64))
+    assert near_duplicates(equal, alone, np.full(2, -1), -1).links.to.tolist() == [0, 1]
+    assert near_duplicates(equal, alone, np.full(2, -1), 0).links.smallest.tolist() == [0, 0]
+
+
+def test_images_of_two_given_splits_are_counted_and_not_joined() -> None:
+    equal = packed(np.full((3, len(WINDOWS)), 7, dtype=np.uint64))
+    near = near_duplicates(equal, np.arange(3), np.array([0, 3, 0]), 0)
+    assert near.links.smallest[0] != near.links.smallest[1] and near.across.exact
+    assert near.across.count == len(near.across.nearest) >= 1
+
+
+def test_more_than_can_be_looked_at_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "MOST_LOOKS", 3)
+    equal = packed(np.full((9, len(WINDOWS)), 7, dtype=np.uint64))
+    near = near_duplicates(equal, np.arange(9), np.full(9, -1), 0)
+    assert len(near.links.rows) == 3 and near.unseen >= 5 and not near.across.exact
+
+
+def stamped(image: Image.Image) -> Image.Image:
+    image = image.copy()
+    ImageDraw.Draw(image).rectangle((5, image.height * 0.9, image.width * 0.6, image.height * 0.97), fill=(0, 0, 0))
+    return image
+
+
+def test_changed_photographs_are_joined_with_their_evidence_and_others_are_not(real_data: Path) -> None:
+    names = ["camvid_0001TP_006690.jpg", "tracon_train_0200.jpg", "tracon_train_0300.jpg", "camvid_0016E5_00390.jpg"]
+    originals = [Image.open(real_data / "roadwork-real" / "images" / name).convert("RGB") for name in names]
+    changes = [
+        ImageOps.mirror,
+        stamped,
+        lambda image: ImageOps.crop(image, (image.width // 10, image.height // 10) * 2),
+        lambda image: image.rotate(3, Image.Resampling.BICUBIC),
+        lambda image: ImageOps.expand(image, (0, image.height // 4)),
+        lambda image: image.convert("L").convert("RGB").resize((image.width // 4, image.height // 4)),
+    ]
+    images = originals + [change(image) for change in changes for image in originals]
+    contents = []
+    for image in images:
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=85)
+        contents.append(buffer.getvalue())
+    hashes = [window_hashes(Image.open(io.BytesIO(content)).convert("RGB")) for content in contents]
+    near = near_duplicates(
+        hashes, np.arange(len(images)), np.full(len(images), -1), 6, lambda row: Image.open(io.BytesIO(contents[row]))
     )
-    hashes = [sum(1 << int(place) for place, bit in zip(free, row, strict=True) if bit) for row in bits]
-    return [None, *hashes[1:]]
-
-
-@pytest.mark.parametrize("seed", range(24))
-def test_groups_and_crossing_pairs_are_those_of_all_pairs(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    if seed % 2:  # crowds at once
-        monkeypatch.setattr(duplicates, "CROWD", 2)
-        monkeypatch.setattr(duplicates, "NEIGHBOURS", 1)
-    generator = np.random.default_rng(seed)
-    bits = int(generator.choice([0, 1, 2, 3, 4, 4, 9, 16]))
-    hashes = drawn(seed, int(generator.choice([1, 2, 50, 250])))
-    assert near_duplicates(hashes, bits).tolist() == groups_of(hashes, bits)
-    roles = generator.integers(-1, 4, len(hashes))
-    expected = [pair for pair in near_pairs(hashes, bits) if -1 < roles[pair[1]] != roles[pair[2]] > -1]
-    crossing = near_duplicates_across(hashes, roles, bits, most=20)
-    listed = [(distance, a, b) for a, b, distance in crossing.nearest.tolist()]
-    assert (crossing.count, crossing.exact) == (len(expected), True)
-    assert len(listed) == min(20, len(expected)) and set(listed) <= set(expected)
-    assert [pair[0] for pair in listed] == [pair[0] for pair in sorted(expected)[:20]]
-
-
-def test_a_crowd_that_is_no_component_is_looked_through_all_the_same() -> None:
-    """2,048 words of a code of distance 5, all equal in 43 bits, and one pair that is near."""
-    words = np.zeros(2048, dtype=np.uint64)
-    for bit in range(11):
-        words ^= np.where(np.arange(2048) >> bit & 1, np.uint64(0b11101101001 << bit), np.uint64(0))
-    assert len(set(near_duplicates(words.tolist(), 4).tolist())) == 2048
-    assert len(set(near_duplicates(words.tolist(), 5).tolist())) < 2048
-    smallest = near_duplicates([*words.tolist(), int(words[77]) ^ (1 << 60)], 4)
-    assert smallest[-1] == 77 and len(set(smallest.tolist())) == 2048
-
-
-def test_equal_hashes_are_joined_even_at_zero_bits_and_never_when_switched_off() -> None:
-    assert near_duplicates([7, 7, 9, 7], 0).tolist() == [0, 0, 2, 0]
-    assert near_duplicates([7, 7], -1).tolist() == [0, 1]
-    assert near_duplicates_across([7, 7], np.array([0, 1]), -1, 9).count == 0
-
-
-def test_no_hash_joins_nothing() -> None:
-    assert near_duplicates([None, None], 4).tolist() == [0, 1] and near_duplicates([], 4).tolist() == []
-
-
-def test_all_images_of_one_hash_are_counted_without_listing_their_pairs() -> None:
-    crossing = near_duplicates_across([5] * 30_000, np.arange(30_000) % 3, 4, most=10)
-    assert crossing.count == 3 * 10_000**2 and len(crossing.nearest) == 10
-
-
-def test_what_cannot_be_exact_in_reasonable_time_is_refused_by_its_key() -> None:
-    hashes = np.random.default_rng(0).integers(0, 2**64, 300_000, dtype=np.uint64).tolist()
-    with pytest.raises(
-        DataError, match=r"up to 16 bits take some 4e\+10 comparisons for 300000 .*: lower split.near_duplicate_bits"
-    ):
-        near_duplicates(hashes, 16)
-
-
-def test_counting_that_would_take_too_long_says_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "MOST_WORK_ACROSS", 100)
-    crossing = near_duplicates_across(list(range(1024)), np.arange(1024) % 2, 4, most=10)
-    assert not crossing.exact and crossing.count > 0
+    assert near.links.smallest.tolist() == [0, 1, 2, 3] * 7
+    reasons = [near.links.why(int(row)) for row in near.links.rows]
+    assert all("of 64 bits differ" in reason and "tiles agree" in reason for reason in reasons)
+    assert any("mirrored" in reason for reason in reasons)

@@ -4,13 +4,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
 from natix_lib.data import images
 from natix_lib.data.decode import MAX_PIXELS, open_image
-from natix_lib.data.images import Prepared, perceptual_hash, prepare, prepare_all
+from natix_lib.data.images import Prepared, prepare, prepare_all
 from natix_lib.errors import DataError
 
 
@@ -86,21 +85,6 @@ def test_images_are_prepared_in_order_and_read_no_further_ahead_than_their_bytes
     assert [each.width for each in results if isinstance(each, Prepared)] == [40 + n for n in range(40) if n != 7]
 
 
-def test_the_perceptual_hash_survives_compression_and_size_and_tells_scenes_apart(real_data: Path) -> None:
-    paths = sorted((real_data / "roadwork-real" / "images").iterdir())
-    first, other = Image.open(paths[600]).convert("RGB"), Image.open(paths[700]).convert("RGB")
-    small = first.resize((first.width // 2, first.height // 2))
-    again = stored(encoded(small, "JPEG", quality=60))
-    hashes = [perceptual_hash(image) for image in (first, again, other)]
-    bits = [value for value in hashes if value is not None]
-    distances = [bin(bits[0] ^ value).count("1") for value in bits[1:]]
-    assert distances[0] <= 4 < distances[1]
-
-
-def test_an_image_without_structure_has_no_perceptual_hash() -> None:
-    assert perceptual_hash(Image.new("RGB", (64, 64), (90, 90, 90))) is None
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -129,16 +113,6 @@ def test_opening_a_file_names_it(tmp_path: Path, picture: Callable[..., Image.Im
     (tmp_path / "empty.png").touch()
     with pytest.raises(DataError, match=r"image .*empty.png: the file is empty"):
         open_image(tmp_path / "empty.png")
-
-
-def test_a_noise_image_has_the_hash_of_its_lowest_frequencies() -> None:
-    """Against the definition, with the DCT as a matrix product."""
-    grey = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
-    k, x = np.arange(8)[:, None], np.arange(32)[None]
-    basis = np.cos(np.pi * (2 * x + 1) * k / 64) * np.where(k == 0, np.sqrt(1 / 32), np.sqrt(2 / 32))
-    low = (basis @ grey.astype(float) @ basis.T).ravel()
-    expected = int("".join("1" if bit else "0" for bit in low > np.median(low[1:])), 2)
-    assert perceptual_hash(Image.fromarray(grey)) == expected
 
 
 def test_a_program_for_ghostscript_is_refused_before_it_runs() -> None:

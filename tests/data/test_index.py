@@ -58,4 +58,4 @@ def test_rows_and_columns_must_be_those_of_the_metadata(index: Path, tmp_path: P
     with pytest.raises(ContractError, match="has 5 rows, its metadata says 12"):
         read_index(rewritten(index, tmp_path / "a", table.slice(0, 5)))
     with pytest.raises(ContractError, match="must have the columns id, label, .*tags, got"):
-        read_index(rewritten(index, tmp_path / "b", table.drop_columns(["phash"])))
+        read_index(rewritten(index, tmp_path / "b", table.drop_columns(["hashes"])))

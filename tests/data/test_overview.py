@@ -46,7 +46,7 @@ def indexed(count: int, classes: int) -> tuple[Index, Thumbnails]:
                 "lat": 50.0,
                 "lon": group // 2 * 0.01,
                 "sha256": str(number // 2),
-                "phash": None if number % 5 == 0 else int(generator.integers(2**63)),
+                "hashes": None if number % 5 == 0 else generator.bytes(8),
                 "width": 340 if number % 2 else 40,
                 "height": 256,
                 "bytes": len(stored.content),
@@ -83,14 +83,14 @@ def few(**columns: list) -> dict:
     count = len(next(iter(columns.values())))
     index, thumbnails = indexed(count, classes=2)
     table = {name: index.column(name) for name in COLUMNS}
-    blank = {name: [None] * count for name in ("group", "source_id", "lat", "lon", "phash")}
+    blank: dict[str, list] = {name: [None] * count for name in ("group", "source_id", "lat", "lon", "hashes")}
     blank["sha256"] = [str(number) for number in range(count)]
     table |= {**blank, "label": [number // 2 % 2 for number in range(count)], **columns}
     changed = Index(
         index.table(["id", "given_split", "is_synthetic", "captured_at", "width", "height", "bytes", "tags"])
         .append_column("label", pa.array(table["label"]))
         .append_column("group", pa.array(table["group"], pa.string()))
-        .append_column("phash", pa.array(table["phash"], pa.uint64())),
+        .append_column("hashes", pa.array(table["hashes"], pa.binary())),
         index.document,
         "",
     )
@@ -105,9 +105,9 @@ def test_links_across_the_owners_groups_come_first_and_then_those_that_look_leas
     for original, (other, crosses) in enumerate(((near, False), (far, False), (near, True), (0, False)) * 3):
         base = int(generator.integers(2**62))
         sources += [f"s{original}"] * 2
-        hashes += [base, base ^ other]
+        hashes += [base.to_bytes(8, "little"), (base ^ other).to_bytes(8, "little")]
         groups += [f"g{original}", f"g{original}x" if crosses else f"g{original}"]
-    content = few(source_id=sources, phash=hashes, group=groups)
+    content = few(source_id=sources, hashes=hashes, group=groups)
     (rule,) = [rule for rule in content["joined"] if rule["rule"] == "source_id"]
     assert rule["links"] == 12 and rule["crossing"] == 3
     numbers = [[int(one["id"][-10:-4]) for one in pair["pictures"]] for pair in rule["pairs"]]

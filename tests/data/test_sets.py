@@ -17,7 +17,7 @@ from natix_lib.config import Dataloader
 from natix_lib.contracts import ARTIFACTS, ROLES, SETS, STEPS, write_manifest
 from natix_lib.data.arrow import shard_paths
 from natix_lib.data.index import read_index
-from natix_lib.data.sets import open_set, require_one_division, write_sets
+from natix_lib.data.sets import indexed_images, open_set, require_one_division, write_sets
 from natix_lib.errors import ContractError
 from natix_lib.files import read_json, sha256_file
 from natix_lib.training.views import Views, batches
@@ -107,7 +107,14 @@ def copy_out(divided: Paths, images: Path, out: Path, roles: np.ndarray | None =
     folders = {role: out / role for role in ROLES}
     numbers = np.arange(len(index)) % 4 if roles is None else roles
     files = read_json(images / "images.json")["files"]
-    write_sets([(images, files)], index, numbers, [f"g{n}" for n in range(len(index))], "0" * 64, folders)
+    write_sets(
+        indexed_images([(images, files)], index),
+        index,
+        numbers,
+        [f"g{n}" for n in range(len(index))],
+        "0" * 64,
+        folders,
+    )
     return folders
 
 
