@@ -115,7 +115,9 @@ def ours(files: Sequence[bytes]) -> list[tuple[int, int]]:
     """Pairs that natix joins."""
     hashes = [window_hashes(opened(content)) for content in files]
     alone, none = np.arange(len(files)), np.full(len(files), -1)
-    links = near_duplicates(hashes, alone, none, BITS, lambda row: Image.open(io.BytesIO(files[row]))).links
+    links = near_duplicates(
+        hashes, alone, np.zeros_like(alone), none, BITS, lambda row: Image.open(io.BytesIO(files[row]))
+    ).links
     return [(int(row), int(links.to[row])) for row in links.rows]
 
 

@@ -205,11 +205,13 @@ def divide(
     }
     for rule, links in rules.items():
         refuse_leak(rule, links.smallest, given, ids)
+    labels = np.array(sorted_columns["label"], dtype=np.int64)
     drives = find_drives(sorted_columns, given, settings)
     rules |= drives.rules
     near = near_duplicates(
         sorted_columns["hashes"],
         joined_by_all([links.to for links in rules.values()]),
+        labels,
         given,
         settings.near_duplicate_bits,
         None if pictures is None else lambda row: pictures(order[row]),
@@ -218,7 +220,6 @@ def divide(
     smallest = joined_by_all([links.to for links in rules.values()])
     refuse_leak("all rules together", smallest, given, ids)
     largest = _largest(smallest, rules, ids)
-    labels = np.array(sorted_columns["label"], dtype=np.int64)
     synthetic = np.array([bool(value) for value in sorted_columns["is_synthetic"]])
     target = np.array([getattr(settings.ratios, name) for name in ROLE_RATIO_NAMES])
     pixels = sorted_columns["sha256"]

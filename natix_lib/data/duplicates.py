@@ -7,8 +7,8 @@ number into 64 bits, because sorting numbers is five times as fast as sorting th
 agree would be quadratic where many do: in a crowd each is compared with the next one alone, and equal hashes with the
 one before.
 
-Candidates are looked at nearest first, and only those that would join two groups: what other rules hold together is
-not looked at again. At most MOST_LOOKS are looked at, some twenty minutes of one core.
+Candidates are looked at nearest first, and only those that would join two groups, or have two labels: what other rules
+hold together is not looked at again. At most MOST_LOOKS are looked at, some twenty minutes of one core.
 
 Rejected: joining by hashes alone, which at the bits that find a turned copy joins strangers; searching all hashes
 within some bits exactly, which takes 28 s for one hash each of a million images, and there are seventeen or more.
@@ -62,7 +62,7 @@ class NearDuplicates:
     """What the rule of near-duplicates finds.
 
     Attributes:
-        links: What it joins that other rules do not.
+        links: What it joins that other rules do not, and images of two classes within a group that show the same.
         across: Near-duplicates in two given splits, which it does not join.
         unseen: Candidates that were not looked at, because there were more than MOST_LOOKS.
     """
@@ -101,6 +101,7 @@ class Candidate:
 def near_duplicates(
     hashes: Sequence[bytes | None],
     groups: Ints,
+    labels: Ints,
     roles: Ints,
     bits: int,
     pictures: Callable[[int], Image.Image] | None = None,
@@ -110,18 +111,22 @@ def near_duplicates(
     Args:
         hashes: The hashes of each image's windows, see `windows.window_hashes`, (n,); None is near to nothing.
         groups: The smallest row of each image's group by the other rules, (n,).
+        labels: Class number of each image, (n,): images of one group and two classes are looked at as well.
         roles: Given role of each image, -1 for none, (n,); images of two roles are not joined but counted.
         bits: The most bits between two hashes whose images are looked at; negative joins nothing.
         pictures: Gives the image of a row; without it all candidates count as near-duplicates.
     """
-    components, looks, across, unseen = groups.tolist(), 0, 0, 0
+    components, alike = groups.tolist(), list(range(len(hashes)))
+    looks, across, unseen = 0, 0, 0
     why: dict[tuple[int, int], str] = {}
     pairs: list[Candidate] = []
     look = lru_cache(maxsize=KEPT)(lambda row: Picture(pictures(row))) if pictures else None
     for found in candidates(hashes, bits):
         divided = roles[found.a] != roles[found.b] and min(roles[found.a], roles[found.b]) >= 0
         first, second = _begin(components, found.a), _begin(components, found.b)
-        if not divided and first == second:
+        one, other = _begin(alike, found.a), _begin(alike, found.b)
+        tells = first != second or (labels[found.a] != labels[found.b] and one != other)
+        if not divided and not tells:
             continue
         if looks == MOST_LOOKS or (divided and across == MOST_ACROSS):
             unseen += 1
@@ -137,6 +142,7 @@ def near_duplicates(
             pairs.append(found)
         else:
             components[max(first, second)] = min(first, second)
+            alike[max(one, other)] = min(one, other)
             why[found.a, found.b] = evidence
     a, b = np.array(list(why), dtype=np.int64).reshape(-1, 2).T
     to = tree(len(hashes), a, b)

@@ -51,25 +51,34 @@ def test_bands_cover_all_bits_once() -> None:
 
 
 def test_no_hash_and_a_negative_number_of_bits_join_nothing() -> None:
-    alone = np.arange(2)
-    assert near_duplicates([None, None], alone, np.full(2, -1), 4).links.to.tolist() == [0, 1]
-    assert near_duplicates([], np.arange(0), np.arange(0), 4).links.to.tolist() == []
+    alone, zeros = np.arange(2), np.zeros(2, dtype=int)
+    assert near_duplicates([None, None], alone, zeros, np.full(2, -1), 4).links.to.tolist() == [0, 1]
+    assert near_duplicates([], np.arange(0), np.arange(0), np.arange(0), 4).links.to.tolist() == []
     equal = packed(np.full((2, len(WINDOWS)), 7, dtype=np.uint64))
-    assert near_duplicates(equal, alone, np.full(2, -1), -1).links.to.tolist() == [0, 1]
-    assert near_duplicates(equal, alone, np.full(2, -1), 0).links.smallest.tolist() == [0, 0]
+    assert near_duplicates(equal, alone, zeros, np.full(2, -1), -1).links.to.tolist() == [0, 1]
+    assert near_duplicates(equal, alone, zeros, np.full(2, -1), 0).links.smallest.tolist() == [0, 0]
 
 
 def test_images_of_two_given_splits_are_counted_and_not_joined() -> None:
     equal = packed(np.full((3, len(WINDOWS)), 7, dtype=np.uint64))
-    near = near_duplicates(equal, np.arange(3), np.array([0, 3, 0]), 0)
+    near = near_duplicates(equal, np.arange(3), np.zeros(3, dtype=int), np.array([0, 3, 0]), 0)
     assert near.links.smallest[0] != near.links.smallest[1] and near.across.exact
     assert near.across.count == len(near.across.nearest) >= 1
+
+
+def test_images_of_one_group_are_linked_only_where_two_that_show_the_same_have_two_labels() -> None:
+    equal = packed(np.full((4, len(WINDOWS)), 7, dtype=np.uint64))
+    group, none = np.zeros(4, dtype=int), np.full(4, -1)
+    assert not len(near_duplicates(equal, group, np.zeros(4, dtype=int), none, 0).links.rows)
+    labels = np.array([0, 1, 1, 1])
+    links = near_duplicates(equal, group, labels, none, 0).links
+    assert len(links.rows) and (labels[links.rows] != labels[links.to[links.rows]]).all()
 
 
 def test_more_than_can_be_looked_at_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicates, "MOST_LOOKS", 3)
     equal = packed(np.full((9, len(WINDOWS)), 7, dtype=np.uint64))
-    near = near_duplicates(equal, np.arange(9), np.full(9, -1), 0)
+    near = near_duplicates(equal, np.arange(9), np.zeros(9, dtype=int), np.full(9, -1), 0)
     assert len(near.links.rows) == 3 and near.unseen >= 5 and not near.across.exact
 
 
@@ -98,7 +107,12 @@ def test_changed_photographs_are_joined_with_their_evidence_and_others_are_not(r
         contents.append(buffer.getvalue())
     hashes = [window_hashes(Image.open(io.BytesIO(content)).convert("RGB")) for content in contents]
     near = near_duplicates(
-        hashes, np.arange(len(images)), np.full(len(images), -1), 6, lambda row: Image.open(io.BytesIO(contents[row]))
+        hashes,
+        np.arange(len(images)),
+        np.zeros(len(images), dtype=int),
+        np.full(len(images), -1),
+        6,
+        lambda row: Image.open(io.BytesIO(contents[row])),
     )
     assert near.links.smallest.tolist() == [0, 1, 2, 3] * 7
     reasons = [near.links.why(int(row)) for row in near.links.rows]

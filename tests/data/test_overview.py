@@ -112,8 +112,9 @@ def test_links_across_the_owners_groups_come_first_and_then_those_that_look_leas
     assert rule["links"] == 12 and rule["crossing"] == 3
     numbers = [[int(one["id"][-10:-4]) for one in pair["pictures"]] for pair in rule["pairs"]]
     assert [low // 2 % 4 for low, _ in numbers] == [2, 2] and all(high == low + 1 for low, high in numbers)
-    (rule,) = [rule for rule in content["joined"] if rule["rule"] == "near_duplicate"]
-    assert [int(pair["pictures"][0]["id"][-10:-4]) // 2 % 4 for pair in rule["pairs"]] == [2, 2, 2, 1, 1, 1]
+    (rule,) = few(hashes=hashes)["joined"]
+    assert rule["rule"] == "near_duplicate" and rule["links"] == 12
+    assert [int(pair["pictures"][0]["id"][-10:-4]) // 2 % 4 for pair in rule["pairs"]][:3] == [1, 1, 1]
 
 
 def test_the_counts_of_a_page_are_counted_in_full() -> None:
