@@ -26,7 +26,7 @@ LOCK = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 -
 	--no-emit-package torch -c requirements-torch.lock pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-long test-containers check names format compile submit docs screens manifests images image-cpu image-gpu bench bench-explora bench-decisions bench-grouping bench-sets bench-predict bench-serving lock clean
+.PHONY: help install demo test test-slow test-long test-containers check names format compile submit docs screens manifests images image-cpu image-gpu bench bench-explora bench-decisions bench-data bench-sets bench-predict bench-serving lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -121,8 +121,10 @@ bench-explora: install ## Adaptation on corrupted CIFAR-10 over three seeds; thr
 bench-decisions: install ## Temperature, sweep and certification against sklearn, torch and MAPIE
 	$(BIN)/python -m benchmarks.decisions
 
-bench-grouping: install ## Grouping and assignment up to a million images, and on the inputs that are hardest
-	$(BIN)/python -m benchmarks.grouping
+bench-data: install ## Duplicates, leaks, grouping, assignment, ingest and formats beside the peers named in each table
+	$(PIP) -e '.[bench]'
+	$(PIP) --no-deps imagededup  # its torchvision would replace torch's CPU build
+	for table in duplicates leaks grouping assignment ingest formats; do $(BIN)/python -m benchmarks.$$table || exit; done
 
 bench-sets: install ## Split into role sets beside Hugging Face datasets: seconds, peak memory, bytes read
 	$(BIN)/python -m benchmarks.role_sets
@@ -133,16 +135,14 @@ bench-predict: install ## natix predict beside decoder and runtime alone, BUNDLE
 bench-serving: install ## natix serve against the runtime alone, BUNDLE=folder
 	$(BIN)/python -m benchmarks.serving --bundle $(or $(BUNDLE),demo/run/bundle)
 
-lock: ## Write both locks anew, with hashes, from what pyproject.toml allows; torch's is kept by hand
+lock: ## Bring both locks to what pyproject.toml allows, with hashes; UPGRADE=1 takes the newest of all; torch's is kept by hand
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet --disable-pip-version-check uv
-	rm -f requirements.lock requirements-dev.lock
+	$(if $(UPGRADE),rm -f requirements.lock requirements-dev.lock)
 	$(LOCK) --extra all --output-file requirements.lock
-	cp requirements.lock requirements-dev.lock
 	$(LOCK) --extra dev --output-file requirements-dev.lock
-	$(LOCK) --extra all --no-strip-extras --output-file build/lock/requirements.lock
-	cp build/lock/requirements.lock build/lock/requirements-dev.lock
-	$(LOCK) --extra dev --no-strip-extras --output-file build/lock/requirements-dev.lock
+	$(LOCK) --extra all -c requirements.lock --no-strip-extras --output-file build/lock/requirements.lock
+	$(LOCK) --extra dev -c requirements-dev.lock --no-strip-extras --output-file build/lock/requirements-dev.lock
 	for name in requirements.lock requirements-dev.lock; do \
 		printf '\n# What is asked for with an extra, for pip below 24, which takes it for another package\n' >> $$name; \
 		awk '/^[^ ]/ {extra = /^[^ ]+\[/} extra' build/lock/$$name >> $$name; \
