@@ -29,7 +29,7 @@ class Dataloader(Section):
 
 
 class Columns(Section):
-    """Names of the columns of a manifest or Parquet file; an absent optional column is simply not used."""
+    """Names of the columns of a manifest or Parquet file; an optional column that is absent, or named "", is not used."""
 
     image: str = default("image", "Column with the file name or, in Parquet, the bytes of an image.", source=OWN_NAME)
     label: str = default("label", "Column with the class of an image, a name or an integer.", source=OWN_NAME)
@@ -57,6 +57,9 @@ class Columns(Section):
         repeated = sorted({name for name in named if named.count(name) > 1})
         if repeated:
             raise ValueError(f"data.columns must name each column once, got {repeated[0]!r} twice")
+        for key in ("image", "label"):
+            if not getattr(self, key):
+                raise ValueError(f"data.columns.{key} must name a column, got ''")
         return self
 
 

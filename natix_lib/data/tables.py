@@ -135,7 +135,7 @@ def require_named_columns(headers: Mapping[str, Sequence[str]], columns: Columns
     every = dict.fromkeys(title for header in headers.values() for title in header)
     have = {plain_title(title) for title in every}
     for key, column in columns.model_dump().items():
-        if column != getattr(Columns(), key) and plain_title(column) not in have:
+        if column and column != getattr(Columns(), key) and plain_title(column) not in have:
             raise DataError(
                 f"data.columns.{key} is {column!r}, which is no column of {some(headers) or 'the set, it has no table'}"
                 + (f"; columns are {', '.join([readable(str(title)) for title in every][:20])}" if every else "")
@@ -149,7 +149,7 @@ def near_warnings(headers: Mapping[str, Sequence[str]], columns: Columns) -> lis
         these = as_written(name, header, columns).model_dump()
         for title in header:
             for key, column in these.items():
-                near = NEAR.get(key, set()) if column not in header else {plain_title(column)}
+                near = NEAR.get(key, set()) if column and column not in header else {plain_title(column)}
                 if title not in these.values() and plain_title(title) in near:
                     pairs[f"column {title} is not read as {key}: set data.columns.{key}"] = title
     return ["; ".join(pairs)] if pairs else []

@@ -43,6 +43,12 @@ def test_a_column_is_one_thing() -> None:
     assert message == "config: data.columns must name each column once, got 'class' twice"
 
 
+def test_a_column_of_no_name_is_not_used_and_image_and_label_must_be() -> None:
+    assert config.parse(config.Config, with_values(data={"columns": {"group": ""}})).data.columns.group == ""
+    message = refusal(with_values(data={"columns": {"label": ""}}))
+    assert message == "config: data.columns.label must name a column, got ''"
+
+
 def test_text_and_float_numbers_are_coerced_but_fractions_of_a_whole_number_are_not() -> None:
     parsed = config.parse(
         config.Config, with_values(training={"optimizer": {"lr": "1e-4"}, "epochs": 3.0}, model={"num_classes": 13.0})

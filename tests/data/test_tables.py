@@ -366,3 +366,9 @@ def test_a_table_that_names_images_beside_the_manifest_is_refused_where_it_gives
     with pytest.raises(DataError, match="has manifest.csv, labels.csv: name one as data.manifest"):
         opened(root)
     assert len(opened(root, manifest="labels.csv").rows) == 1 and len(opened(root, manifest="manifest.csv").rows) == 2
+
+
+def test_a_column_that_the_config_leaves_unnamed_is_a_tag(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("image,label,group\na.jpg,1,x\n")
+    source = opened(tmp_path, columns={"group": ""})
+    assert source.rows[0].group is None and source.rows[0].tags == {"group": "x"}
