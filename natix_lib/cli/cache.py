@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from natix_lib import grammar, run_cache
+from natix_lib import run_cache
 from natix_lib.cli.help import Groups
 from natix_lib.cli.options import CachePlace
 from natix_lib.errors import ConfigError, printable
@@ -90,6 +90,8 @@ def _is(each: Kept, name: str) -> bool:
 
 
 def _is_bucket(each: Kept) -> bool:
+    from natix_lib import grammar  # pydantic, which help has no need of
+
     return bool(each.key) and grammar.scheme(each.step) is not None
 
 

@@ -5,8 +5,6 @@ else than a run would. A set that cannot be divided still gets its page, without
 one of which too much is damaged: then the page is needed most.
 """
 
-import contextlib
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,6 +34,7 @@ def check(
     overrides: Overrides = None,
 ) -> None:
     """Read and divide a data set as a run would, and write the data report: what is joined, divided, doubtful."""
+    from natix_lib.cli.rate import steps_shown
     from natix_lib.config.step_settings import step_settings
 
     path = path_of(output)
@@ -44,7 +43,7 @@ def check(
     require_new(path)
     asked = _config(place, overrides or [])
     require_places(asked)
-    with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(sys.stderr):
+    with tempfile.TemporaryDirectory() as scratch, steps_shown():
         refusal, content = _looked_at(step_settings(asked), Path(scratch))
     from natix_lib.reports.data import render_data
 

@@ -23,16 +23,16 @@ from natix_lib.cli.extras import CLIENTS, EXTRAS, is_here, missing
 from natix_lib.cli.options import CachePlace
 from natix_lib.cpus import cpu_threads
 from natix_lib.errors import ConfigError, NatixError
-from natix_lib.grammar import PREFIXES
 
 SECONDS = 5.0  # for all addresses together
 HUB = "https://huggingface.co"
 PACKAGES = ("numpy", "scipy", "pillow", "onnxruntime", "pydantic", "torch", "transformers", "kfp")
+BUCKETS = " or ".join(f"{scheme}://" for scheme in CLIENTS)
 
 
 def doctor(
     bucket: Annotated[
-        str, typer.Option(metavar="ADDRESS", help=f"A {PREFIXES} address to ask for.", show_default=False)
+        str, typer.Option(metavar="ADDRESS", help=f"A {BUCKETS} address to ask for.", show_default=False)
     ] = "",
     endpoint: Annotated[
         str,

@@ -104,8 +104,8 @@ def _image(name: str) -> NamedImage:
 
 def _open(name: str, shorter_side: int) -> Image.Image:
     if storage.is_remote(name):
-        client = CLIENTS[str(grammar.scheme(name))]
-        if not is_here(client):  # of a list, whose other images have their rows
+        client = CLIENTS.get(str(grammar.scheme(name)))
+        if client and not is_here(client):  # of a list, whose other images have their rows
             raise DataError(str(missing(client)))
         with TemporaryDirectory(prefix="natix-") as folder:
             path = Path(folder) / "image"

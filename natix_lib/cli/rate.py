@@ -4,15 +4,18 @@ What is over soon says nothing. On a terminal where the results appear as well t
 and a bar among them would be torn.
 """
 
+import contextlib
+import io
 import sys
 import time
+from collections.abc import Iterator
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from natix_lib.cli.screen import columns
-from natix_lib.progress import duration
+from natix_lib.progress import duration, read
 
 BAR_SECONDS = 1.0  # after which a bar appears
 LINE_SECONDS = 30.0  # between two lines of a log, and before the first
@@ -51,7 +54,15 @@ class Rate:
 
     def add(self) -> None:
         """One more is done."""
-        self.done += 1
+        self.reach(self.done + 1)
+
+    def reach(self, done: int, total: int | None = None) -> None:
+        """So many are done, of so many where that is known now."""
+        self.done = done
+        if total is not None and total != self._total:
+            self._total = total
+            if self._bar:
+                self._bar.update(self._task, total=total)
         now = time.monotonic()
         if self._bar:
             if not self._bar.live.is_started and now - self._started >= BAR_SECONDS:
@@ -62,10 +73,40 @@ class Rate:
             of_all = "" if self._total is None else f" of {self._total}"
             print(f"{self.done}{of_all} images, {self._speed()}", file=sys.stderr, flush=True)
 
+    def say(self, line: str) -> None:
+        """A line above the bar."""
+        if self._bar:
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
     def _speed(self) -> str:
         speed = self.done / max(self.seconds, 1e-9)
-        left = "" if self._total is None else f", {duration((self._total - self.done) / speed)} left"
+        left = "" if self._total is None or not self.done else f", {duration((self._total - self.done) / speed)} left"
         return f"{speed:.1f} images/s{left}"
+
+
+@contextlib.contextmanager
+def steps_shown() -> Iterator[None]:
+    """Steps that run in this process tell their progress as a rate, and the rest of what they print on stderr."""
+    with Rate(None, bar=True) as rate, contextlib.redirect_stdout(_Shown(rate)):
+        yield
+
+
+class _Shown(io.TextIOBase):
+    """Takes whole lines, as `progress.Lines` writes them."""
+
+    def __init__(self, rate: Rate) -> None:
+        self._rate, self._begun = rate, ""
+
+    def write(self, text: str) -> int:
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in lines:
+            if (told := read(line)) is not None:
+                self._rate.reach(told.done, told.total)
+            else:
+                self._rate.say(line)
+        return len(text)
 
 
 def _progress_bar() -> Progress | None:

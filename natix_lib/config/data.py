@@ -29,7 +29,7 @@ class Dataloader(Section):
 
 
 class Columns(Section):
-    """Names of the columns of a manifest or Parquet file; an optional column that is absent, or named "", is not used."""
+    """Names of the columns of a manifest or Parquet file; an optional one that is absent, or named "", is not used."""
 
     image: str = default("image", "Column with the file name or, in Parquet, the bytes of an image.", source=OWN_NAME)
     label: str = default("label", "Column with the class of an image, a name or an integer.", source=OWN_NAME)

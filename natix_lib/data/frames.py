@@ -4,17 +4,18 @@ The frame number is the last number of the name that is not the same in all name
 frame 8). What stands around it names the run; names that differ in digits only are of one form, in which frames are
 numbered in one way. A run whose name holds digits may be a drive; one without (`IMG_1234`, `train_0007`) is a camera's
 or a collector's count, and so are the folders of cameras (`100CANON`) and the rows of a Parquet file. Numbers alone
-never say that neighbours were taken together: collections from the web are numbered too. `drives.py` looks.
+never say that neighbours were taken together: collections from the web are numbered too. `drives.py` looks. Without
+Arrow, see `times.py`, no name holds a number.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from natix_lib.arrays import Bools, Ints
+from natix_lib.data.arrow_texts import HAS_ARROW, pa, pc
 
 ENDING = r"(?i)([_.](jpe?g|png|bmp|webp|tiff?)\.rf\.[0-9a-f]+)?\.[a-z0-9]{1,5}$"  # also what Roboflow adds to a name
 LAST_NUMBER = r"^(?P<before>.*?)(?P<number>[0-9]{1,18})(?P<after>[^0-9]*)$"
@@ -38,7 +39,7 @@ class Frames:
     form: Ints
     number: Ints
     named: Bools
-    names: pa.Array
+    names: Any
 
     def apart(self, a: int, b: int) -> str:
         """What is between two rows of one run, in words."""
@@ -51,6 +52,9 @@ def numbered(ids: Sequence[str]) -> Frames:
     Args:
         ids: Names of images, paths with `/` as they stand in the source, (n,).
     """
+    if not HAS_ARROW:
+        none = np.full(len(ids), -1)
+        return Frames(none, none, np.zeros(len(ids), dtype=np.int64), np.zeros(len(ids), dtype=bool), [])
     before = pc.replace_substring_regex(pa.array(ids, type=pa.string()), ENDING, "")
     after = pa.array([""] * len(ids), type=pa.string())
     number = np.zeros(len(ids), dtype=np.int64)
@@ -92,5 +96,5 @@ def in_drives(ids: Sequence[str]) -> Bools:
     return frames.named & several[frames.run]
 
 
-def _codes(texts: pa.Array) -> Ints:
+def _codes(texts: Any) -> Ints:
     return np.asarray(texts.dictionary_encode().indices.to_numpy(zero_copy_only=False), dtype=np.int64)

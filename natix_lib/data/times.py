@@ -6,17 +6,18 @@ what counts is how far apart the frames of one source are, and one source writes
 
 A day without a clock is no time: all images of a day would be one drive. Nor are a clock's zeros (1970 and before).
 Arrow's regular expressions rather than a parser for each text, which takes ten times as long, or pandas, which scoring
-machines and ingest do not need for anything else.
+machines and ingest do not need for anything else. In a base install, where only `natix init` looks at data, Arrow may
+be missing: no text is a time there then, and `natix init` says so.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from natix_lib.arrays import Floats
+from natix_lib.data.arrow_texts import HAS_ARROW, pa, pc
 
 CLOCK = (
     r"^\s*(?P<year>\d{4})[-:/.]?(?P<month>\d{2})[-:/.]?(?P<day>\d{2})"
@@ -29,10 +30,10 @@ UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))  # from this number on, how many
 
 def seconds(texts: Sequence[str | None]) -> Floats:
     """Seconds since 1970 in UTC of each text, (n,); NaN where it is missing, no time, a day alone, or before 1970."""
-    values = pa.array(texts, type=pa.string())
     result = np.full(len(texts), np.nan)
-    if values.null_count == len(texts):
+    if not HAS_ARROW or all(text is None for text in texts):
         return result
+    values = pa.array(texts, type=pa.string())
     counts = pc.fill_null(pc.match_substring_regex(values, SINCE_1970), False).to_numpy(zero_copy_only=False)
     if counts.any():
         number = pc.cast(pc.utf8_trim_whitespace(values.filter(pa.array(counts))), pa.float64()).to_numpy()
@@ -46,16 +47,18 @@ def seconds(texts: Sequence[str | None]) -> Floats:
 
 def days_alone(texts: Sequence[str | None]) -> NDArray[np.bool_]:
     """Which texts name a day and no clock, (n,)."""
+    if not HAS_ARROW:
+        return np.zeros(len(texts), dtype=bool)
     parts = pc.extract_regex(pa.array(texts, type=pa.string()), CLOCK)
     return np.asarray(pc.fill_null(pc.equal(pc.struct_field(parts, "hour"), ""), False).to_numpy(zero_copy_only=False))
 
 
-def _by_clock(values: pa.Array) -> Floats:
+def _by_clock(values: Any) -> Floats:
     """Seconds of texts with a day and a clock, NaN for others, (n,)."""
     parts = pc.extract_regex(values, CLOCK)
     valid = parts.is_valid().to_numpy(zero_copy_only=False)
 
-    def text(name: str) -> pa.Array:
+    def text(name: str) -> Any:
         return pc.fill_null(pc.struct_field(parts, name), "")
 
     def number(name: str) -> NDArray[np.int64]:

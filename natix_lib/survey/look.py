@@ -17,6 +17,7 @@ import numpy as np
 from natix_lib import storage
 from natix_lib.config import DataSource, Split
 from natix_lib.data.archives import ARCHIVES
+from natix_lib.data.arrow_texts import HAS_ARROW
 from natix_lib.data.classes import resolve_classes
 from natix_lib.data.decode import sides
 from natix_lib.data.division import COLUMNS, Division, divide
@@ -32,6 +33,7 @@ SAMPLE, SAMPLE_REMOTE = 200, 32  # pictures whose headers are read: quartiles of
 SECONDS = 10.0  # after which no more of them are read
 MOST_FETCHED = 1 << 30  # bytes of tables and Parquet files of a bucket: some minutes on a slow line
 THREADS = 16
+NO_TIMES = "times and numbers in names, which tell drives, are read where natix[train] is installed"
 WANTED = (*TABLES, *NOTES, *ARCHIVES, ".arrow")  # ends of the names of files that hold more than one picture
 
 
@@ -110,7 +112,13 @@ def look(data: DataSource, split: Split, num_classes: int | None, scratch: Path)
         refusal=refusal,
         warnings=[
             line
-            for line in [*source.warnings, *doubts, *names_left_out, *(division.warnings if division else [])]
+            for line in [
+                *source.warnings,
+                *doubts,
+                *names_left_out,
+                *(division.warnings if division else []),
+                *([] if HAS_ARROW else [NO_TIMES]),
+            ]
             if not line.startswith(CANNOT_TELL)
         ],
     )

@@ -39,7 +39,8 @@ def divided(paths: Mapping[str, Any], out: Path) -> dict[str, str]:
     """What split makes of it: each file's SHA-256."""
     folders = {name: str(out / name) for name in SETS.values()}
     settings = {"split": {"ratios": {"train": 0.4, "val_select": 0.2, "val_calib": 0.2, "test": 0.2}}}
-    split.run(settings, images=paths["images"], index=paths["index"], splits=str(out / "splits.json"), **folders)
+    files = {name: str(out / name) for name in ("splits", "links", "data_report")}
+    split.run(settings, images=paths["images"], index=paths["index"], **files, **folders)
     return {path.relative_to(out).as_posix(): sha256_file(path) for path in out.rglob("*") if path.is_file()}
 
 

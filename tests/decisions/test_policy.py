@@ -92,7 +92,7 @@ def test_numbers_survive_json_exactly() -> None:
     ("change", "message"),
     [
         ({"artifact": "scrcparams"}, "policy must be a thresholds document, got 'scrcparams'"),
-        ({"schema_version": 1}, "policy has schema_version 1, this natix reads 2"),
+        ({"schema_version": 1}, f"policy has schema_version 1, this natix reads {SCHEMA_VERSION}"),
         ({"method": "magic"}, "method must be global_threshold or temperature_scaling, got 'magic'"),
         ({"comparator": ">="}, "comparator of the accept rule must be >, got '>='"),
         ({"score": "max_probability"}, "score of the accept rule must be log_odds, got 'max_probability'"),
@@ -105,7 +105,7 @@ def test_numbers_survive_json_exactly() -> None:
         ({"threshold_logodds": 10**400}, "threshold_logodds must be a valid number, got 1000"),
         ({"decision": {"cut": 0.7}}, "decision.cut_logodds is missing"),
         ({"method": ["global_threshold"]}, "method must be global_threshold or temperature_scaling, got"),
-        ({"schema_version": True}, "policy has schema_version True, this natix reads 2"),
+        ({"schema_version": True}, f"policy has schema_version True, this natix reads {SCHEMA_VERSION}"),
         ({"positive_classes": ["Cone"]}, "positive_classes must be among class_names, got 'Cone'"),
     ],
 )
