@@ -59,7 +59,7 @@ def test_the_preprocessor_of_the_source_gives_the_normalisation(tiny_backbone: P
 
 
 def test_a_path_that_is_nothing_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is no folder, no gs:// address and no hub id"):
+    with pytest.raises(ConfigError, match="is no folder, no gs:// or s3:// address and no hub id"):
         fetch.run(settings(tmp_path / "absent"), backbone=str(tmp_path / "out"))
 
 
@@ -191,7 +191,7 @@ def test_a_hub_that_cannot_be_read_is_one_line_with_what_works_without_it(tmp_pa
     line = done.stderr.strip().splitlines()[-1]
     assert line.startswith("natix_lib.errors.StorageError: model.backbone_id owner/vit: the hub cannot be read: ")
     assert line.endswith(
-        "name a folder or gs:// folder of a backbone, or make a random one: natix backbone --output FOLDER, "
+        "name a folder or gs:// or s3:// folder of a backbone, or make a random one: natix backbone --output FOLDER, "
         "then --set model.backbone_id=FOLDER"
     )
     assert SECRET not in done.stderr
