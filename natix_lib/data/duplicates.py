@@ -1,45 +1,30 @@
 """Near-duplicates: pairs of images whose windows have near hashes, and which show the same when they are looked at.
 
-Candidates come from sorting. The 64 bits of a hash are dealt to seven bands; for each three of them all hashes are
-sorted by those bits, and neighbours that agree in them are compared. So every two hashes that differ in at most four
-bits are found, of those that differ in six some half, in 35 sorts however the hashes lie. A key is packed with its
-number into 64 bits, because sorting numbers is five times as fast as sorting their order. Comparing all hashes that
-agree would be quadratic where many do: in a crowd each is compared with the next one alone, and equal hashes with the
-one before.
+Candidates, see `candidates.py`, are looked at nearest first, and only those that would join two groups, or have two
+labels: what other rules hold together is not looked at again, and not even kept. At most MOST_LOOKS are looked at, some
+twenty minutes of one core, and at most MOST_ACROSS of them because they lie in two given splits. What was not looked at
+is not joined, and its number is `NearDuplicates.unseen`, of which split warns. Without pictures all candidates count;
+then those that are joined already by candidates found before tell nothing new, and no loop goes over them.
 
-Candidates are looked at nearest first, and only those that would join two groups, or have two labels: what other rules
-hold together is not looked at again. At most MOST_LOOKS are looked at, some twenty minutes of one core.
-
-Rejected: joining by hashes alone, which at the bits that find a turned copy joins strangers; searching all hashes
-within some bits exactly, which takes 28 s for one hash each of a million images, and there are seventeen or more.
+Rejected: joining by hashes alone, which at the bits that find a turned copy joins strangers.
 """
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from natix_lib.arrays import Ints
-from natix_lib.cpus import cpu_threads
+from natix_lib.arrays import Bools, Ints
 from natix_lib.data.alignment import Picture, agreement
-from natix_lib.data.groups import Links, tree
+from natix_lib.data.candidates import Candidates, candidates
+from natix_lib.data.groups import Links, joined, tree
 from natix_lib.data.windows import MIRROR, WINDOWS
 
-Hashes = NDArray[np.uint64]
-BANDS, AGREEING = 7, 3  # of 64 bits: what differs in BANDS - AGREEING bits agrees in AGREEING bands
-CROWD = 16  # hashes of one key, above which each is compared with the next alone
-MOST_CANDIDATES = 2_000_000  # pairs, some 100 MB
 MOST_LOOKS = 200_000  # pairs of pictures
 MOST_ACROSS = 2_000  # pairs of pictures in two given splits
 KEPT = 512  # pictures kept for the next look, 80 MB
-
-
-MIRRORED = 128  # added to the slot of a mirrored hash
 
 
 @dataclass(frozen=True)
@@ -64,7 +49,7 @@ class NearDuplicates:
     Attributes:
         links: What it joins that other rules do not, and images of two classes within a group that show the same.
         across: Near-duplicates in two given splits, which it does not join.
-        unseen: Candidates that were not looked at, because there were more than MOST_LOOKS.
+        unseen: Candidates that were not looked at, because there were more than can be kept or looked at; at least.
     """
 
     links: Links
@@ -73,20 +58,16 @@ class NearDuplicates:
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """Two images of which two windows have near hashes.
+class Closest:
+    """The windows of two images whose hashes are nearest.
 
     Attributes:
-        a: Row of one.
-        b: Row of the other, above a.
-        slot_a: Number of its window, see `windows.placing`.
+        slot_a: Number of the one image's, see `windows.placing`.
         slot_b: Number of the other's.
         mirrored: Whether one of them is mirrored.
         bits: Bits between the hashes.
     """
 
-    a: int
-    b: int
     slot_a: int
     slot_b: int
     mirrored: bool
@@ -96,6 +77,64 @@ class Candidate:
         """The evidence, in a few words."""
         windows = " on ".join(dict.fromkeys(WINDOWS[slot % len(WINDOWS)].name for slot in (self.slot_a, self.slot_b)))
         return f"{self.bits} of 64 bits differ, {windows}{', mirrored' * self.mirrored}"
+
+
+def closest(hashes_a: bytes, hashes_b: bytes) -> Closest:
+    """The windows of two images whose hashes are nearest, the first of them where several are, unmirrored first."""
+    a, b = (np.frombuffer(hashes, dtype="<u8") for hashes in (hashes_a, hashes_b))
+    whole_a, whole_b = np.arange(0, len(a), len(WINDOWS)), np.arange(0, len(b), len(WINDOWS))
+    mirror = np.uint64(MIRROR)
+    compared = (  # of equal distances min takes the first
+        (a, b, 1, 1, False),
+        (a, b[whole_b] ^ np.where(b[whole_b], mirror, 0).astype(np.uint64), 1, len(WINDOWS), True),
+        (a[whole_a] ^ np.where(a[whole_a], mirror, 0).astype(np.uint64), b, len(WINDOWS), 1, True),
+    )
+    found = []
+    for first, second, step_a, step_b, mirrored in compared:
+        distance = np.bitwise_count(first[:, None] ^ second)
+        distance[first == 0] = distance[:, second == 0] = 64
+        one, other = divmod(int(distance.argmin()), len(second))
+        found.append(Closest(one * step_a, other * step_b, mirrored, int(distance[one, other])))
+    return min(found, key=lambda each: each.bits)
+
+
+class _Known:
+    """What other rules say of images, and without pictures what candidates say.
+
+    Attributes:
+        groups: Number of each image's group, (n,).
+        alike: Number of the images that were found to show the same, (n,).
+    """
+
+    def __init__(self, groups: Ints, labels: Ints, roles: Ints, grows: bool) -> None:
+        self.groups, self.alike = groups, np.arange(len(groups))
+        self.labels, self.roles, self.grows = labels, roles, grows
+
+    def divided(self, a: Ints, b: Ints) -> Bools:
+        """Which pairs lie in two given splits."""
+        one, other = self.roles[a], self.roles[b]
+        return (one != other) & (one >= 0) & (other >= 0)
+
+    def tells(self, a: Ints, b: Ints) -> Bools:
+        """Which pairs join two groups, have two labels, or lie in two given splits."""
+        labelled = (self.labels[a] != self.labels[b]) & (self.alike[a] != self.alike[b])
+        return (self.groups[a] != self.groups[b]) | labelled | self.divided(a, b)
+
+    def needed(self, a: Ints, b: Ints) -> Bools:
+        """All pairs if each must be looked at, else those of a tree of links and those in two given splits."""
+        if not self.grows:
+            return np.ones(len(a), dtype=bool)
+        divided = self.divided(a, b)
+        to = tree(len(self.groups), a[~divided], b[~divided])
+        return divided | (to[a] == b) | (to[b] == a)
+
+    def learn(self, a: Ints, b: Ints) -> None:
+        """Take pairs for near-duplicates, unless they must be looked at."""
+        if self.grows:
+            divided, count = self.divided(a, b), len(self.groups)
+            a, b = a[~divided], b[~divided]
+            self.alike = joined(count, np.append(np.arange(count), a), np.append(self.alike, b))
+            self.groups = joined(count, np.append(np.arange(count), a), np.append(self.groups, b))
 
 
 def near_duplicates(
@@ -116,42 +155,69 @@ def near_duplicates(
         bits: The most bits between two hashes whose images are looked at; negative joins nothing.
         pictures: Gives the image of a row; without it all candidates count as near-duplicates.
     """
-    components, alike = groups.tolist(), list(range(len(hashes)))
-    looks, across, unseen = 0, 0, 0
-    why: dict[tuple[int, int], str] = {}
-    pairs: list[Candidate] = []
-    look = lru_cache(maxsize=KEPT)(lambda row: Picture(pictures(row))) if pictures else None
-    for found in candidates(hashes, bits):
-        divided = roles[found.a] != roles[found.b] and min(roles[found.a], roles[found.b]) >= 0
-        first, second = _begin(components, found.a), _begin(components, found.b)
-        one, other = _begin(alike, found.a), _begin(alike, found.b)
-        tells = first != second or (labels[found.a] != labels[found.b] and one != other)
-        if not divided and not tells:
-            continue
-        if looks == MOST_LOOKS or (divided and across == MOST_ACROSS):
-            unseen += 1
-            continue
-        looks, across = looks + 1, across + divided
-        evidence = str(found)
-        if look:
-            seen = agreement(look(found.a), found.slot_a, look(found.b), found.slot_b, found.mirrored)
-            if not seen.same:
-                continue
-            evidence += f"; {seen}"
-        if divided:
-            pairs.append(found)
-        else:
-            components[max(first, second)] = min(first, second)
-            alike[max(one, other)] = min(one, other)
-            why[found.a, found.b] = evidence
-    a, b = np.array(list(why), dtype=np.int64).reshape(-1, 2).T
-    to = tree(len(hashes), a, b)
-    nearest = np.array([(pair.a, pair.b, pair.bits) for pair in pairs], dtype=np.int64).reshape(-1, 3)
+    known = _Known(groups, labels, roles, pictures is None)
+    found = candidates(hashes, bits, known)
+    seen: dict[tuple[int, int], str] = {}
+    exact, unseen, same = found.unseen == 0, found.unseen, np.ones(len(found.a), dtype=bool)
+    if pictures is not None:
+        same, more, exact = _looked_at(hashes, found, known, pictures, seen)
+        unseen, exact = unseen + more, exact and found.unseen == 0
+    a, b, divided = found.a[same], found.b[same], known.divided(found.a[same], found.b[same])
+    to = tree(len(hashes), a[~divided], b[~divided])
+
+    def why(row: int) -> str:
+        one, other = sorted((row, int(to[row])))
+        return str(closest(hashes[one] or b"", hashes[other] or b"")) + seen.get((one, other), "")
+
     return NearDuplicates(
-        links=Links(to, lambda row: why[min(row, int(to[row])), max(row, int(to[row]))]),
-        across=Crossing(len(pairs), across < MOST_ACROSS and looks < MOST_LOOKS, nearest),
+        links=Links(to, why),
+        across=Crossing(int(np.count_nonzero(divided)), exact, np.stack([a, b, found.bits[same]], axis=1)[divided]),
         unseen=unseen,
     )
+
+
+def _looked_at(
+    hashes: Sequence[bytes | None],
+    found: Candidates,
+    known: _Known,
+    pictures: Callable[[int], Image.Image],
+    seen: dict[tuple[int, int], str],
+) -> tuple[Bools, int, bool]:
+    """Look at candidates, nearest first.
+
+    Args:
+        hashes: The hashes of each image's windows, (n,).
+        found: The candidates, k of them.
+        known: What other rules say of the images.
+        pictures: Gives the image of a row.
+        seen: Receives what was seen, by the two rows of those that show the same.
+
+    Returns:
+        Which candidates show the same, (k,), how many were not looked at, and whether all in two given splits were.
+    """
+    components, alike = known.groups.tolist(), known.alike.tolist()
+    look = lru_cache(maxsize=KEPT)(lambda row: Picture(pictures(row)))
+    same, looks, across, unseen, exact = np.zeros(len(found.a), dtype=bool), 0, 0, 0, True
+    labelled, divided = known.labels[found.a] != known.labels[found.b], known.divided(found.a, found.b)
+    rows = zip(found.a.tolist(), found.b.tolist(), labelled.tolist(), divided.tolist(), strict=True)
+    for number, (a, b, two_labels, two_splits) in enumerate(rows):
+        first, second = _begin(components, a), _begin(components, b)
+        one, other = _begin(alike, a), _begin(alike, b)
+        if not two_splits and first == second and (not two_labels or one == other):
+            continue
+        if looks == MOST_LOOKS or (two_splits and across == MOST_ACROSS):
+            unseen, exact = unseen + 1, exact and not two_splits
+            continue
+        looks, across = looks + 1, across + two_splits
+        near = closest(hashes[a] or b"", hashes[b] or b"")
+        agree = agreement(look(a), near.slot_a, look(b), near.slot_b, near.mirrored)
+        if not agree.same:
+            continue
+        same[number], seen[a, b] = True, f"; {agree}"
+        if not two_splits:
+            components[max(first, second)] = min(first, second)
+            alike[max(one, other)] = min(one, other)
+    return same, unseen, exact
 
 
 def _begin(components: list[int], row: int) -> int:
@@ -160,105 +226,3 @@ def _begin(components: list[int], row: int) -> int:
         components[row] = components[components[row]]
         row = components[row]
     return row
-
-
-def candidates(hashes: Sequence[bytes | None], bits: int) -> Iterator[Candidate]:
-    """The pairs of images of which two windows have hashes that differ in at most `bits` bits, nearest first.
-
-    Args:
-        hashes: The hashes of each image's windows, (n,); None is near to nothing.
-        bits: The most bits that differ; negative finds nothing. Up to BANDS - AGREEING all pairs are found.
-    """
-    pool = _pool(hashes if bits >= 0 else [])
-    order = np.argsort(pool.values)
-    equal = np.flatnonzero(pool.values[order[1:]] == pool.values[order[:-1]])
-    found = pool.nearest(np.stack([order[equal], order[equal + 1]], axis=1))
-    numbers = np.sort(np.delete(order, equal + 1))
-    distinct = pool.values[numbers]
-    del order, equal
-    choices = list(itertools.combinations(range(BANDS), AGREEING))
-    with ThreadPoolExecutor(cpu_threads()) as threads:
-        for start in range(0, len(choices), cpu_threads()):
-            some = threads.map(lambda choice: _near(distinct, choice, bits), choices[start : start + cpu_threads()])
-            found = pool.nearest(np.concatenate([found, *(numbers[pairs] for pairs in some)]))
-    for one, other in found.tolist():
-        slot, other_slot = int(pool.slots[one]), int(pool.slots[other])
-        yield Candidate(
-            a=int(pool.rows[one]),
-            b=int(pool.rows[other]),
-            slot_a=slot % MIRRORED,
-            slot_b=other_slot % MIRRORED,
-            mirrored=max(slot, other_slot) >= MIRRORED,
-            bits=int(pool.values[one] ^ pool.values[other]).bit_count(),
-        )
-
-
-@dataclass(frozen=True)
-class _Pool:
-    """All hashes of all images.
-
-    Attributes:
-        values: Hashes, (m,).
-        rows: Row of the image of each, (m,).
-        slots: Number of its window, and MIRRORED more where it is mirrored, (m,).
-    """
-
-    values: Hashes
-    rows: NDArray[np.int32]
-    slots: NDArray[np.uint8]
-
-    def nearest(self, pairs: Ints) -> Ints:
-        """One pair of hashes for each pair of images, the nearest; pairs of images by rising distance, (k, 2)."""
-        pairs = pairs[(self.rows[pairs[:, 0]] != self.rows[pairs[:, 1]]) & (self.slots[pairs].min(axis=1) < MIRRORED)]
-        rows = self.rows[pairs].astype(np.int64)
-        swapped = rows[:, 0] > rows[:, 1]
-        pairs[swapped], rows[swapped] = pairs[swapped][:, ::-1], rows[swapped][:, ::-1]
-        distance = np.bitwise_count(self.values[pairs[:, 0]] ^ self.values[pairs[:, 1]])
-        both = (rows[:, 0] << 32) | rows[:, 1]
-        order = np.lexsort((pairs[:, 1], pairs[:, 0], distance, both))
-        order = order[np.append(True, np.diff(both[order]) != 0)[: len(order)]]
-        order = order[np.argsort(distance[order], kind="stable")[:MOST_CANDIDATES]]
-        nearest: Ints = pairs[order]
-        return nearest
-
-
-def _pool(hashes: Sequence[bytes | None]) -> _Pool:
-    rows = np.array([row for row, value in enumerate(hashes) if value], dtype=np.int32)
-    counts = np.array([len(value) // 8 for value in hashes if value], dtype=np.int64)
-    values = np.frombuffer(b"".join(value for value in hashes if value), dtype="<u8").astype(np.uint64)
-    owners = np.repeat(rows, counts)
-    begins = np.repeat(np.cumsum(counts) - counts, counts)
-    slots = (np.arange(len(values)) - begins).astype(np.uint8)
-    whole = np.flatnonzero((slots % len(WINDOWS) == 0) & (values != 0))
-    used = np.flatnonzero(values)
-    return _Pool(
-        np.concatenate([values[used], values[whole] ^ np.uint64(MIRROR)]),
-        np.concatenate([owners[used], owners[whole]]),
-        np.concatenate([slots[used], slots[whole] + np.uint8(MIRRORED)]),
-    )
-
-
-def _near(values: Hashes, choice: tuple[int, ...], bits: int) -> Ints:
-    """Pairs of hashes that agree in the chosen bands and differ in at most `bits` bits, (k, 2)."""
-    width = np.uint64(max(len(values) - 1, 1).bit_length())
-    edges = np.linspace(0, 64, BANDS + 1).astype(int).tolist()
-    keys = np.zeros(len(values), dtype=np.uint64)
-    for band in choice:
-        size = edges[band + 1] - edges[band]
-        keys <<= np.uint64(size)
-        keys |= (values >> np.uint64(edges[band])) & np.uint64((1 << size) - 1)
-    keys <<= width
-    keys |= np.arange(len(values), dtype=np.uint64)
-    keys.sort()
-    at = np.flatnonzero((keys[1:] ^ keys[:-1]) >> width == 0)  # places that agree with the next
-    last = np.flatnonzero(np.append(np.diff(at) > 1, True)[: len(at)])
-    run = np.diff(np.append(-1, last))  # neighbours that agree, of each run
-    left = np.minimum(np.repeat(at[last], run) - at + 1, np.where(np.repeat(run, run) >= CROWD, 1, CROWD))
-    numbers = np.uint64((1 << int(width)) - 1)
-    found = [np.empty((0, 2), dtype=np.int64)]
-    for shift in range(1, CROWD + 1):
-        begin = at[left >= shift]
-        a, b = (keys[begin] & numbers).astype(np.int64), (keys[begin + shift] & numbers).astype(np.int64)
-        near = np.bitwise_count(values[a] ^ values[b]) <= bits
-        found.append(np.stack([a[near], b[near]], axis=1))
-    return np.concatenate(found)

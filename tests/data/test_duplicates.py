@@ -6,48 +6,12 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 
 from natix_lib.data import duplicates
-from natix_lib.data.duplicates import BANDS, candidates, near_duplicates
+from natix_lib.data.duplicates import Closest, closest, near_duplicates
 from natix_lib.data.windows import MIRROR, WINDOWS, window_hashes
 
 
 def packed(rows: np.ndarray) -> list[bytes | None]:
     return [row.astype("<u8").tobytes() for row in rows]
-
-
-def all_pairs(rows: np.ndarray, bits: int) -> set[tuple[int, int, int]]:
-    """(a, b, bits of the nearest windows) of all pairs, one by one."""
-    mirrored = np.concatenate([rows, rows[:, :1] ^ np.uint64(MIRROR)], axis=1)
-    found = set()
-    for a in range(len(rows)):
-        for b in range(a + 1, len(rows)):
-            distance = np.bitwise_count(mirrored[a][:, None] ^ mirrored[b])
-            distance[-1, -1] = 64
-            if distance.min() <= bits:
-                found.add((a, b, int(distance.min())))
-    return found
-
-
-@pytest.mark.parametrize("bits", [2, 4])
-def test_candidates_are_those_of_all_pairs(bits: int) -> None:
-    generator = np.random.default_rng(bits)
-    rows = generator.integers(1, 2**64, (12, len(WINDOWS)), dtype=np.uint64)[generator.integers(0, 12, 60)]
-    for _ in range(3):
-        rows ^= np.uint64(1) << generator.integers(0, 64, rows.shape).astype(np.uint64)
-    rows[::7, 3] ^= np.uint64(5)
-    found = list(candidates(packed(rows), bits))
-    nearest = {(pair.a, pair.b, pair.bits) for pair in found}
-    expected = all_pairs(rows, bits)
-    assert {pair[:2] for pair in nearest} == {pair[:2] for pair in expected} and len(found) == len(nearest) > 0
-    assert [pair.bits for pair in found] == sorted(pair.bits for pair in found)
-
-
-def test_bands_cover_all_bits_once() -> None:
-    """A pair that differs in the last bits of four bands is found, one that differs in a fifth is not for certain."""
-    edges = np.linspace(0, 64, BANDS + 1).astype(int)
-    rows = np.full((2, len(WINDOWS)), 0, dtype=np.uint64)
-    rows[0, 1] = 2**40 + 1
-    rows[1, 1] = rows[0, 1] ^ np.uint64(sum(1 << int(edge - 1) for edge in edges[1:5]))
-    assert [(pair.a, pair.b, pair.bits) for pair in candidates(packed(rows), 4)] == [(0, 1, 4)]
 
 
 def test_no_hash_and_a_negative_number_of_bits_join_nothing() -> None:
@@ -76,10 +40,32 @@ def test_images_of_one_group_are_linked_only_where_two_that_show_the_same_have_t
 
 
 def test_more_than_can_be_looked_at_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of nine pictures that are the same by their hashes and none of their pixels, three pairs are looked at."""
     monkeypatch.setattr(duplicates, "MOST_LOOKS", 3)
     equal = packed(np.full((9, len(WINDOWS)), 7, dtype=np.uint64))
-    near = near_duplicates(equal, np.arange(9), np.zeros(9, dtype=int), np.full(9, -1), 0)
-    assert len(near.links.rows) == 3 and near.unseen >= 5 and not near.across.exact
+    generator = np.random.default_rng(0)
+    looked: list[int] = []
+
+    def picture(row: int) -> Image.Image:
+        looked.append(row)
+        return Image.fromarray(generator.integers(0, 256, (32, 32), dtype=np.uint8))
+
+    near = near_duplicates(equal, np.arange(9), np.zeros(9, dtype=int), np.array([0, 3] * 4 + [-1]), 0, picture)
+    assert len(looked) <= 6 and not len(near.links.rows)
+    assert near.unseen >= 5 and not near.across.exact
+
+
+@pytest.mark.parametrize(("slot", "other"), [(3, 0), (0, 20), (16, 16)])
+def test_the_closest_windows_are_named(slot: int, other: int) -> None:
+    one, two = np.random.default_rng(0).integers(1, 2**64, (2, 2 * len(WINDOWS)), dtype=np.uint64)
+    two[other] = one[slot] ^ np.uint64(9)
+    two[5] = one[6] = 0
+    assert closest(one.tobytes(), two.tobytes()) == Closest(slot, other, mirrored=False, bits=2)
+    two[other] = one[0] = 0
+    two[len(WINDOWS)] = one[slot] ^ np.uint64(MIRROR)
+    if slot:
+        assert closest(one.tobytes(), two.tobytes()) == Closest(slot, len(WINDOWS), mirrored=True, bits=0)
+        assert closest(two.tobytes(), one.tobytes()) == Closest(len(WINDOWS), slot, mirrored=True, bits=0)
 
 
 def stamped(image: Image.Image) -> Image.Image:
