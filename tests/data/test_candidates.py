@@ -101,16 +101,3 @@ def test_the_same_is_found_on_any_number_of_threads(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(module, "cpu_threads", lambda threads=threads: threads)
         results.append(triples(candidates(packed(rows), 6, Asked())))
     assert results[0] == results[1] == results[2]
-
-
-@pytest.mark.slow
-def test_a_crowd_of_near_hashes_is_compared_in_bounded_work() -> None:
-    """Of 20,000 images all near each other 200 million pairs are not compared, and all are in one component."""
-    rows = np.arange(20_000, dtype=np.uint64)[:, None] % 97 ^ np.random.default_rng(0).integers(
-        1, 2**63, len(WINDOWS), dtype=np.uint64
-    )
-    known = Asked()
-    found = candidates(packed(rows), 6, known)
-    sorts = 36
-    assert known.count <= sorts * module.CROWD * rows.size
-    assert len(found.a) <= module.MOST_CANDIDATES

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 
 from natix_lib.data import duplicates
+from natix_lib.data.candidates import CROWD
 from natix_lib.data.duplicates import Closest, closest, near_duplicates
 from natix_lib.data.windows import MIRROR, WINDOWS, window_hashes
 
@@ -66,6 +67,44 @@ def test_the_closest_windows_are_named(slot: int, other: int) -> None:
     if slot:
         assert closest(one.tobytes(), two.tobytes()) == Closest(slot, len(WINDOWS), mirrored=True, bits=0)
         assert closest(two.tobytes(), one.tobytes()) == Closest(len(WINDOWS), slot, mirrored=True, bits=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("looks", [None, 50])
+def test_a_crowd_of_near_images_takes_bounded_work(looks: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 20,000 images that are all near each other some of the 200 million pairs are compared, and all are joined.
+
+    With pictures, none of which show the same, as many pairs are looked at as may be, and the others are counted.
+    """
+    count, compared, opened = 20_000, [0], [0]
+    generator = np.random.default_rng(0)
+    scene = generator.integers(0, 2**64, (1, len(WINDOWS)), dtype=np.uint64)
+    flips = (np.uint64(1) << generator.integers(0, 64, (3, count), dtype=np.uint64)).sum(axis=0, dtype=np.uint64)
+    tells = duplicates._Known.tells
+
+    def counted(known: duplicates._Known, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        compared[0] += len(a)
+        return tells(known, a, b)
+
+    def picture(row: int) -> Image.Image:
+        opened[0] += 1
+        return Image.fromarray(np.random.default_rng(row).integers(0, 256, (32, 32), dtype=np.uint8))
+
+    monkeypatch.setattr(duplicates._Known, "tells", counted)
+    monkeypatch.setattr(duplicates, "MOST_LOOKS", looks)
+    near = near_duplicates(
+        packed(scene ^ flips[:, None]),
+        np.arange(count),
+        np.zeros(count, dtype=int),
+        np.full(count, -1),
+        6,
+        picture if looks else None,
+    )
+    assert 0 < compared[0] < 36 * CROWD * count * len(WINDOWS) < count**2 / 2 * len(WINDOWS) / 10
+    if looks:
+        assert opened[0] <= 2 * looks and near.unseen > 100_000 and not len(near.links.rows)
+    else:
+        assert not near.links.smallest.any() and not near.unseen
 
 
 def stamped(image: Image.Image) -> Image.Image:
