@@ -37,13 +37,18 @@ BANDS, AGREEING = 7, 3  # of 64 bits: what differs in BANDS - AGREEING bits agre
 CROWD = 16  # hashes of one key, above which each is compared with the next alone
 MOST_CANDIDATES = 2_000_000  # pairs of images, 16 MB
 AT_ONCE = 2  # sorts, each in 150 MB for a million images
-BLOCK = 1 << 18  # hashes compared at a time
+BLOCK = 1 << 17  # hashes compared at a time
+LEARNT = 100_000  # pairs found, from which on others are compared with them in mind
 BUFFER = 1 << 22  # pairs of hashes found, from which on the nearest pairs of images among them are picked
 ROW_BITS, DISTANCE_BITS = 29, 6  # of a packed pair
 
 
 class Telling(Protocol):
     """What is known of images before they are compared."""
+
+    @property
+    def kinds(self) -> NDArray[np.int32]:
+        """A number of each image; two images of one number tell nothing new, (n,)."""
 
     def tells(self, a: Ints, b: Ints) -> Bools:
         """Which pairs of rows would tell something new, if they were near-duplicates, (k,)."""
@@ -108,7 +113,7 @@ def candidates(hashes: Sequence[bytes | None], bits: int, known: Telling) -> Can
     choices = list(itertools.combinations(range(BANDS), AGREEING)) if len(pool.values) else []
     with ThreadPoolExecutor(min(AT_ONCE, cpu_threads())) as threads:
         for start in range(0, len(choices), AT_ONCE):
-            if len(found) > learnt + BLOCK:
+            if len(found) > learnt + LEARNT:
                 known.learn(*_rows(found))
                 learnt = len(found)
             last = found[-1] if len(found) == MOST_CANDIDATES else None
@@ -200,7 +205,7 @@ def _found(
     """
     buffer, held, unseen = [np.empty(0, dtype=np.uint64)], 0, 0
     for start, stop in _blocks(len(keys)):
-        for some in _compared(pool, keys, (start, stop), bits, crowd):
+        for some in _compared(pool, keys, (start, stop), bits, crowd, known.kinds):
             one, other = np.minimum(*some[:2]), np.maximum(*some[:2])
             tells = known.tells(one, other)
             packed = _packed(one[tells], other[tells], some[2][tells])
@@ -215,30 +220,31 @@ def _found(
 
 
 def _compared(
-    pool: _Pool, keys: Numbers, block: tuple[int, int], bits: int, crowd: int
+    pool: _Pool, keys: Numbers, block: tuple[int, int], bits: int, crowd: int, kinds: NDArray[np.int32]
 ) -> Iterator[tuple[Ints, Ints, NDArray[np.uint8]]]:
-    """Rows of images of near hashes, of which the first is in a block of the keys, and the bits between them."""
+    """Rows of images of two kinds and near hashes, the first in a block of the keys, and the bits between them."""
     start, stop = max(block[0] - crowd, 0), min(block[1] + crowd, len(keys))
     key = keys[start:stop] >> np.uint64(pool.width)
     same = key[1:] == key[:-1]
-    member = np.append(same, False) | np.append(False, same)
+    member = np.flatnonzero(np.append(same, False) | np.append(False, same))
     number = (keys[start:stop][member] & np.uint64((1 << pool.width) - 1)).astype(np.int64)
     key, value, row, mirrored = key[member], pool.values[number], pool.rows[number], number >= pool.plain
-    place = np.flatnonzero(member) + start
-    alone = np.zeros(len(key), dtype=bool)  # in a crowd
-    alone[:-crowd] = key[crowd:] == key[:-crowd]
-    alone[crowd:] |= alone[:-crowd].copy()
-    begin = np.flatnonzero((place >= block[0]) & (place < block[1]))
+    kind = kinds[row]
+    begins = (member >= block[0] - start) & (member < block[1] - start)
+    crowded = np.zeros(len(key), dtype=bool)
+    crowded[:-crowd] = key[crowd:] == key[:-crowd]
+    crowded[crowd:] |= crowded[:-crowd].copy()
     for shift in range(1, crowd + 1):
-        begin = begin[begin < len(key) - shift]
-        begin = begin[key[begin] == key[begin + shift]]
-        if not len(begin):
+        same = key[shift:] == key[:-shift]
+        if not same.any():
             return
-        a, b = begin, begin + shift
+        a = np.flatnonzero(same & begins[:-shift] & (kind[shift:] != kind[:-shift]))
+        b = a + shift
         distance = np.bitwise_count(value[a] ^ value[b])
         near = (distance <= bits) & ~(mirrored[a] & mirrored[b])
         yield row[a[near]].astype(np.int64), row[b[near]].astype(np.int64), distance[near]
-        begin = begin[~alone[begin]]
+        if shift == 1:
+            begins &= ~crowded
 
 
 def _packed(a: Ints, b: Ints, bits: NDArray[np.uint8]) -> Numbers:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from natix_lib.arrays import Bools, Ints
@@ -104,11 +105,17 @@ class _Known:
     Attributes:
         groups: Number of each image's group, (n,).
         alike: Number of the images that were found to show the same, (n,).
+        kinds: Number of the images of one group and class, (n,).
     """
 
     def __init__(self, groups: Ints, labels: Ints, roles: Ints, grows: bool) -> None:
         self.groups, self.alike = groups, np.arange(len(groups))
         self.labels, self.roles, self.grows = labels, roles, grows
+        self.kinds = self._kinds()
+
+    def _kinds(self) -> NDArray[np.int32]:
+        both = self.groups * (self.labels.max(initial=0) + 1) + self.labels
+        return np.unique(both, return_inverse=True)[1].astype(np.int32)
 
     def divided(self, a: Ints, b: Ints) -> Bools:
         """Which pairs lie in two given splits."""
@@ -135,6 +142,7 @@ class _Known:
             a, b = a[~divided], b[~divided]
             self.alike = joined(count, np.append(np.arange(count), a), np.append(self.alike, b))
             self.groups = joined(count, np.append(np.arange(count), a), np.append(self.groups, b))
+            self.kinds = self._kinds()
 
 
 def near_duplicates(
