@@ -2,22 +2,22 @@
 
 The 64 bits of a hash are dealt to seven bands; for each three of them all hashes are sorted by those bits, and those
 that agree in them are compared. So every two hashes that differ in at most four bits are found, of those that differ in
-six nearly two thirds, in 35 sorts however the hashes lie. A key is packed with its number into 64 bits, because sorting
-numbers is five times as fast as sorting their order.
+any six nearly two thirds, in 35 sorts however the hashes lie. A key is packed with its number into 64 bits, because
+sorting numbers is five times as fast as sorting their order.
 
 What is bounded, and how:
 
 - Time: in a crowd, of which more than CROWD hashes agree, each is compared with the next alone, and equal hashes with
   the one before: comparing all would be quadratic. So a sort of m hashes compares at most CROWD * m. Pairs of a crowd
-  that are compared in no sort are not counted as unseen: most of them agree by chance.
+  that no sort compares are not counted as unseen, because nothing tells how many of them are near.
 - Memory: hashes are compared in blocks, a pair that tells nothing new is dropped before it is kept, and of the others
   the MOST_CANDIDATES nearest are kept. That some were not is told by `Candidates.unseen`.
 
 The result is the same on any number of threads: two sorts at a time, whose finds are taken in order.
 
-Rejected: two of six bands, in 15 sorts, where of a million images each hash agrees with nine strangers by chance and a
-crowd hides the copies; searching all hashes within some bits exactly, which takes 28 s for one hash each of a million
-images, and there are seventeen or more.
+Rejected: two of six bands, in 15 sorts, where of a million images each hash would agree with some nine strangers by
+chance, reckoned and not measured; searching all hashes within some bits exactly, which takes 28 s for one hash each of
+a million images, and there are seventeen or more.
 """
 
 import itertools

@@ -293,8 +293,8 @@ def _warnings(near: NearDuplicates, largest: LargestGroup, left_out: int) -> lis
         )
     if near.unseen:
         result.append(
-            f"At least {near.unseen} pairs of images look alike by their hashes and were not looked at, because there were "
-            "more than can be looked at, and are not joined: lower split.near_duplicate_bits, or name the drives."
+            f"At least {near.unseen} pairs of images look alike by their hashes and were not looked at, because there "
+            "were more than can be looked at, and are not joined: lower split.near_duplicate_bits, or name the drives."
         )
     if largest.share > GIANT:
         result.append(f"O{str(largest)[1:]}.")

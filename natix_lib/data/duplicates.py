@@ -120,12 +120,14 @@ class _Known:
     def divided(self, a: Ints, b: Ints) -> Bools:
         """Which pairs lie in two given splits."""
         one, other = self.roles[a], self.roles[b]
-        return (one != other) & (one >= 0) & (other >= 0)
+        divided: Bools = (one != other) & (one >= 0) & (other >= 0)
+        return divided
 
     def tells(self, a: Ints, b: Ints) -> Bools:
         """Which pairs join two groups, have two labels, or lie in two given splits."""
         labelled = (self.labels[a] != self.labels[b]) & (self.alike[a] != self.alike[b])
-        return (self.groups[a] != self.groups[b]) | labelled | self.divided(a, b)
+        tells: Bools = (self.groups[a] != self.groups[b]) | labelled | self.divided(a, b)
+        return tells
 
     def needed(self, a: Ints, b: Ints) -> Bools:
         """All pairs if each must be looked at, else those of a tree of links and those in two given splits."""
@@ -133,7 +135,8 @@ class _Known:
             return np.ones(len(a), dtype=bool)
         divided = self.divided(a, b)
         to = tree(len(self.groups), a[~divided], b[~divided])
-        return divided | (to[a] == b) | (to[b] == a)
+        needed: Bools = divided | (to[a] == b) | (to[b] == a)
+        return needed
 
     def learn(self, a: Ints, b: Ints) -> None:
         """Take pairs for near-duplicates, unless they must be looked at."""
