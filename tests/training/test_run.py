@@ -32,6 +32,7 @@ class Squares:
 
     def __init__(self, images: int, seed: int) -> None:
         self.ids = [f"{seed}-{index}" for index in range(images)]
+        self.groups = self.ids
         self.labels = np.arange(images) % 2
         self.seed = seed
 
