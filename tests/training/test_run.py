@@ -9,8 +9,9 @@ from PIL import Image
 from natix_lib import config
 from natix_lib.backbones.features import feature_width
 from natix_lib.backbones.loading import load_backbone
-from natix_lib.errors import ContractError
+from natix_lib.errors import ContractError, TrainingError
 from natix_lib.training.artifact import load_classifier, write_classifier
+from natix_lib.training.doubts import Doubts
 from natix_lib.training.features import FeatureCache, extract
 from natix_lib.training.run import Recipe, Sets, Trained, train_classifier
 from natix_lib.training.views import Views, batches
@@ -118,6 +119,59 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny_backb
     )
     assert np.array_equal(first, second)
     assert not np.array_equal(first, other)
+
+
+def test_looking_for_doubtful_labels_changes_no_weight(tiny_backbone: Path) -> None:
+    shown, off = (train(tiny_backbone, training={"epochs": 2, "label_doubts": key}) for key in ("show", "off"))
+    for name, value in off.classifier.state_dict().items():
+        assert torch.equal(shown.classifier.state_dict()[name], value), name
+    assert np.array_equal(shown.val_calib_logits, off.val_calib_logits)
+    assert shown.doubts.judged == 96 and off.doubts.reason == "training.label_doubts is off"
+
+
+class Mistaken(Squares):
+    """Squares, some of whose labels are wrong."""
+
+    def __init__(self, images: int, seed: int) -> None:
+        super().__init__(images, seed)
+        self.drawn = Squares(images, seed)
+        self.labels = np.where(np.arange(images) % 12 == 5, 1 - self.labels, self.labels)
+
+    def image(self, index: int) -> Image.Image:
+        return self.drawn.image(index)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cached", [True, False], ids=["on features", "on pixels"])
+def test_weights_are_fitted_without_the_images_that_are_dropped(tiny_backbone: Path, cached: bool) -> None:
+    settings = {"epochs": 3, "views": 2, "feature_cache": cached, "class_weights": "balanced"}
+    mistaken = Mistaken(96, 1)
+
+    def trained(images: Squares, key: str) -> Trained:
+        sets = Sets(images, Squares(32, 2), Squares(40, 3), 2, "data")
+        how = recipe(TRANSFORM, training={**settings, "label_doubts": key})
+        return train_classifier(load_backbone(tiny_backbone), "weights", sets, how)
+
+    dropped, shown = trained(mistaken, "drop"), trained(mistaken, "show")
+    wrong = set(np.flatnonzero(mistaken.labels != Squares(96, 1).labels).tolist())
+    assert dropped.doubts == shown.doubts and len(wrong & set(shown.doubts.rows)) > len(wrong) / 2
+    assert not np.array_equal(shown.val_calib_logits, dropped.val_calib_logits)
+    assert [row.step for row in dropped.history] == [
+        epochs * -(-(96 - len(shown.doubts.rows)) // 16) for epochs in (1, 2, 3)
+    ]
+
+
+def test_a_class_of_doubtful_labels_alone_is_not_dropped_in_silence(
+    tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rare = Squares(96, 1)
+    rare.labels = np.where(np.isin(np.arange(96), (0, 2)), 2, rare.labels)
+    found = Doubts(96, 96, [0, 2], [1, 1], [(0.1, 0.9), (0.1, 0.9)])
+    monkeypatch.setattr("natix_lib.training.run.label_doubts", lambda *_: found)
+    sets = Sets(rare, Squares(32, 2), Squares(40, 3), 3, "data")
+    how = recipe(TRANSFORM, training={"label_doubts": "drop"})
+    with pytest.raises(TrainingError, match="label_doubts: drop would leave class number 2 without images in TRAIN"):
+        train_classifier(load_backbone(tiny_backbone), "weights", sets, how)
 
 
 def test_the_feature_cache_is_used_and_changes_nothing(tiny_backbone: Path, tmp_path: Path) -> None:
