@@ -9,9 +9,10 @@ from them, so no further pass is made, and a tuned backbone is judged by what it
 
 cleanlab, the authors' library, was rejected: given the same probabilities it finds the same images in the same order
 (benchmarks/label_doubts.py runs both), so it would bring two packages for twenty lines; its own cross-validation knows
-no groups, and where 15 frames of a drive are wrong at once, the first 5 % hold .29 of these instead of .67. Its estimate of how many labels of each class are wrong, by which it prunes, is not wanted: a page says what
-to look at first, and where to stop is told by who looks. What it costs is bounded: each fold is fitted on a sample of
-images and of features, and all images are judged.
+no groups, and where 15 frames of a drive are wrong at once, its first 5 % hold .29 of these, natix's .67. Its estimate
+of how many labels of each class are wrong, by which it prunes, is not wanted: a page says what to look at first, and
+where to stop is told by who looks. What it costs is bounded: each fold is fitted on a sample of images and of
+features, and all images are judged.
 """
 
 import heapq

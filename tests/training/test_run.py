@@ -129,6 +129,13 @@ def test_looking_for_doubtful_labels_changes_no_weight(tiny_backbone: Path) -> N
     assert shown.doubts.judged == 96 and off.doubts.reason == "training.label_doubts is off"
 
 
+class Mistaken(Squares):
+    """Squares that are drawn as they are whatever their labels become."""
+
+    def image(self, index: int) -> Image.Image:
+        return Squares(len(self), self.seed).image(index)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("cached", [True, False], ids=["on features", "on pixels"])
 def test_the_labels_of_dropped_images_say_nothing_to_the_weights(
@@ -139,9 +146,7 @@ def test_the_labels_of_dropped_images_say_nothing_to_the_weights(
     monkeypatch.setattr("natix_lib.training.run.label_doubts", lambda *_: found)
 
     def logits(wrong: int, key: str) -> np.ndarray:
-        images = Squares(96, 1)
-        images.image = Squares(96, 1).image  # what is seen stays
-        images.labels = images.labels.copy()
+        images = Mistaken(96, 1)
         images.labels[rows[:wrong]] = 1 - images.labels[rows[:wrong]]
         sets = Sets(images, Squares(32, 2), Squares(40, 3), 2, "data")
         how = recipe(TRANSFORM, training={"epochs": 2, "feature_cache": cached, "label_doubts": key})
