@@ -32,6 +32,7 @@ class Drawn:
 
     def __init__(self, folder: Path, rows: pd.DataFrame) -> None:
         self.ids = rows["image"].tolist()
+        self.groups = rows["group"].tolist()
         self.labels = (rows["label"] == "Roadwork").to_numpy().astype(np.int64)
         self._images = [Image.open(folder / name).convert("RGB") for name in self.ids]
 

@@ -1,9 +1,9 @@
-"""train (GPU): TRAIN and VAL_SELECT -> classifier; VAL_CALIB -> logits of exactly its weights."""
+"""train (GPU): TRAIN and VAL_SELECT -> classifier, doubtful labels; VAL_CALIB -> logits of exactly its weights."""
 
 from typing import Any
 
 from kfp import dsl
-from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
+from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
 
 from natix_components.images import GPU_IMAGE
 
@@ -21,6 +21,7 @@ def train(
     training_curve: Output[Artifact],
     val_calib_logits: Output[Artifact],
     val_calib_labels: Output[Artifact],
+    label_doubts: Output[HTML],
     metrics: Output[Metrics],
 ) -> None:
     """Train the classifier, keep the epoch with the best val_select/acc, and give VAL_CALIB logits.
@@ -39,6 +40,7 @@ def train(
         training_curve: The figures, epoch by epoch.
         val_calib_logits: The logits of VAL_CALIB.
         val_calib_labels: The labels of VAL_CALIB.
+        label_doubts: The page of the labels of TRAIN that are likely wrong.
         metrics: The best epoch and its figures.
     """
     from natix_lib.steps import train
@@ -56,5 +58,6 @@ def train(
             training_curve=training_curve.path,
             val_calib_logits=val_calib_logits.path,
             val_calib_labels=val_calib_labels.path,
+            label_doubts=label_doubts.path,
         ),
     )

@@ -138,13 +138,14 @@ STEPS = {
     ),
     "train": Step(
         "Train the classifier",
-        "Train a classifier on the backbone, and give its logits on VAL_CALIB.",
+        "Train a classifier on the backbone, give its logits on VAL_CALIB, and show doubtful labels of TRAIN.",
         ("train_set", "val_select_set", "val_calib_set", "backbone"),
         (
             Artifact("classifier", "Model", "classifier", "classifier.json"),
             Artifact("training_curve", "Artifact", "metrics.csv"),
             Artifact("val_calib_logits", "Artifact", "val_calib_logits.safetensors"),
             Artifact("val_calib_labels", "Artifact", "val_calib_labels.safetensors"),
+            Artifact("label_doubts", "HTML", "label_doubts.html"),
         ),
         gpu=True,
     ),

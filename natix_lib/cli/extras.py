@@ -40,7 +40,7 @@ NEEDS = {  # command to the modules that it imports; a step that is not here nee
     "data check": ("datasets", *PAGE),
     "fetch": BACKBONE,
     "adapt": (*BACKBONE, *PAGE, "lightning", "peft", "sklearn"),
-    "train": (*BACKBONE, "pyarrow"),
+    "train": (*BACKBONE, *PAGE, "sklearn"),
     "sweep": ("safetensors", *PAGE),
     "calibrate": ("safetensors", *PAGE),
     "export": (*BACKBONE, "pyarrow", "onnx", "onnxscript"),

@@ -90,6 +90,12 @@ class Training(Section):
         '"" keeps them in memory for one run.',
         source="choice: nothing is written that was not asked for",
     )
+    label_doubts: Literal["show", "drop", "off"] = default(
+        "show",
+        "What happens to labels of TRAIN that are likely wrong by what the features tell: show lists them in "
+        "label_doubts.html, drop leaves their images out of what weights are fitted on too, off does not look.",
+        source="choice: a suspicion is no verdict, and it costs seconds",
+    )
     seed: NonNegativeInt = default(
         0,
         "Seed of the head's first weights, of the order and of augmentation.",

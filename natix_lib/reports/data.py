@@ -6,6 +6,7 @@ cut in the middle where they are long, and kept from turning the direction of th
 
 import re
 
+import jinja2
 from markupsafe import Markup, escape
 
 from natix_lib.contracts import ROLES
@@ -40,16 +41,25 @@ def render_data(content: JsonDict) -> str:
     else:
         parts = {"all": [row["images"] for row in content["classes"]]}
     histogram = content["sizes"]["histogram"]
+    return (
+        pages_of_data()
+        .get_template("data.html.j2")
+        .render(
+            content=content,
+            roles=ROLES,
+            rules=RULES,
+            shown=content["classes"][:CLASSES],
+            classes_chart=Markup(charts.stacked([printable(name) for name in names], parts)),
+            shapes_chart=Markup(charts.histogram(histogram["edges"], histogram["counts"], "width / height")),
+        )
+    )
+
+
+def pages_of_data() -> jinja2.Environment:
+    """The templates, with filters for other people's text and for counts."""
     pages = environment()
     pages.filters.update(name=_name, words=printable, thousands=_thousands)
-    return pages.get_template("data.html.j2").render(
-        content=content,
-        roles=ROLES,
-        rules=RULES,
-        shown=content["classes"][:CLASSES],
-        classes_chart=Markup(charts.stacked([printable(name) for name in names], parts)),
-        shapes_chart=Markup(charts.histogram(histogram["edges"], histogram["counts"], "width / height")),
-    )
+    return pages
 
 
 def _name(text: object) -> Markup:

@@ -1,4 +1,4 @@
-"""train: TRAIN and VAL_SELECT -> classifier and metrics.csv; VAL_CALIB -> logits of exactly its weights."""
+"""train: TRAIN and VAL_SELECT -> classifier, metrics.csv, label_doubts.html; VAL_CALIB -> logits of its weights."""
 
 import shutil
 from collections.abc import Mapping
@@ -15,11 +15,14 @@ from natix_lib.contracts import BACKBONE_CONFIG, SETS, TRAIN, VAL_CALIB, VAL_SEL
 from natix_lib.data.sets import RoleSet, open_set, require_one_division
 from natix_lib.distributed.launch import launch
 from natix_lib.errors import ConfigError
-from natix_lib.files import canonical_json, read_json, sha256_bytes, write_csv
+from natix_lib.files import canonical_json, read_json, sha256_bytes, write_bytes, write_csv
+from natix_lib.reports.doubts import render_doubts
 from natix_lib.steps import train_worker
+from natix_lib.steps.doubtful import doubtful
 from natix_lib.steps.train_worker import CLASSIFIER
 from natix_lib.training.artifact import write_classifier
 from natix_lib.training.classifier import Classifier
+from natix_lib.training.doubts import Doubts
 from natix_lib.training.fit import Epoch, best_epoch, metrics_rows
 
 
@@ -34,6 +37,7 @@ def run(
     training_curve: str,
     val_calib_logits: str,
     val_calib_labels: str,
+    label_doubts: str,
 ) -> dict[str, float]:
     """Train a classifier.
 
@@ -47,9 +51,10 @@ def run(
         training_curve: Path to write metrics.csv to, one row an epoch.
         val_calib_logits: Path to write the logits of VAL_CALIB to.
         val_calib_labels: Path to write labels and groups of the same images to.
+        label_doubts: Path to write the page of labels that are likely wrong to, as HTML.
 
     Returns:
-        Best epoch, its val_select accuracy and loss, and the images of each role.
+        Best epoch, its val_select accuracy and loss, the images of each role, and the doubtful labels of TRAIN.
 
     Raises:
         NatixError: If an input breaks its contract, or a loss is not finite.
@@ -87,6 +92,8 @@ def run(
         {name.removeprefix(CLASSIFIER): value for name, value in tensors.items() if name != logits.LOGITS}
     )
     history = [Epoch(**row) for row in figures["history"]]
+    doubts = Doubts(**figures["doubts"])
+    drop = train_settings.training.label_doubts == "drop"
     best = best_epoch(history)
     provenance = {
         "dataset_fingerprint": train.dataset_fingerprint,
@@ -113,6 +120,7 @@ def run(
                 "val_select_loss": best.val_select_loss,
                 "freeze_backbone": model_section.freeze_backbone,
                 "ema": model_section.use_ema,
+                **({"label_doubts_dropped": len(doubts.rows)} if drop else {}),
             },
             "provenance": provenance,
         },
@@ -122,11 +130,19 @@ def run(
     _write_calibration_set(
         val_calib_logits, val_calib_labels, tensors[logits.LOGITS].numpy(), sets["val_calib_set"], written
     )
+    shown = doubtful(train, doubts, drop, tuned=not model_section.freeze_backbone)
+    write_bytes(label_doubts, render_doubts(shown).encode())
+    if doubts.rows:
+        todo = "left out of what weights were fitted on" if drop else "kept"
+        print(
+            f"{len(doubts.rows)} of {doubts.judged} labels of TRAIN are doubtful, {todo}: label_doubts.html", flush=True
+        )
     return {
         "best_epoch": best.epoch,
         "val_select_acc": best.val_select_acc,
         "val_select_loss": best.val_select_loss,
         **{f"images_{images.role.lower()}": len(images) for images in sets.values()},
+        "label_doubts": len(doubts.rows),
     }
 
 

@@ -54,8 +54,8 @@ def compute(settings: TrainSettings, inputs: Inputs) -> Answer:
         inputs: The opened artifacts that train reads; their hashes have been checked.
 
     Returns:
-        The classifier's state under `classifier.` and float32 `val_calib_logits` (n, C); the `history` of epochs and
-        the `transform` that images went through.
+        The classifier's state under `classifier.` and float32 `val_calib_logits` (n, C); the `history` of epochs,
+        the `transform` that images went through, and the `doubts` of TRAIN's labels.
 
     Raises:
         NatixError: If an input breaks its contract, or a loss is not finite.
@@ -86,7 +86,8 @@ def compute(settings: TrainSettings, inputs: Inputs) -> Answer:
         )
     tensors = {f"{CLASSIFIER}{name}": value for name, value in trained.classifier.state_dict().items()}
     tensors[LOGITS] = torch.from_numpy(trained.val_calib_logits)
-    return tensors, {"history": [asdict(row) for row in trained.history], "transform": transform.document()}
+    figures = {"history": [asdict(row) for row in trained.history], "doubts": asdict(trained.doubts)}
+    return tensors, {**figures, "transform": transform.document()}
 
 
 def compute_from_paths(settings: Mapping[str, Any], paths: Mapping[str, str]) -> Answer:

@@ -2,8 +2,8 @@
 
 Frozen backbone: features of all views once, then head training on them. Tuned backbone (or `feature_cache: false`):
 the same loop on pixels. Either way the head's standardisation comes from the clean TRAIN features of the backbone
-as it was loaded, the kept weights are those that scored best on VAL_SELECT, and the VAL_CALIB logits come from a
-float32 pass through exactly those weights.
+as it was loaded, which tell whose labels are doubtful as well; the kept weights are those that scored best on
+VAL_SELECT, and the VAL_CALIB logits come from a float32 pass through exactly those weights.
 """
 
 from collections.abc import Callable
@@ -13,12 +13,14 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from natix_lib.config import Dataloader, Model, Training
 from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import TrainingError
 from natix_lib.training.classifier import Classifier
+from natix_lib.training.doubts import Doubts, label_doubts
 from natix_lib.training.features import FeatureCache, Progress, cache_key, extract, silent
 from natix_lib.training.fit import Epoch, Objective, class_weights, fit, mean_loss_and_accuracy
 from natix_lib.training.passes import Passes
@@ -30,6 +32,12 @@ class LabelledImages(Images, Protocol):
     """A split role with labels."""
 
     labels: NDArray[np.int64]
+
+
+class GroupedImages(LabelledImages, Protocol):
+    """A split role whose labels can be doubted."""
+
+    groups: list[str]
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class Sets:
         fingerprint: Changes whenever an image does; part of what cached features are kept by.
     """
 
-    train: LabelledImages
+    train: GroupedImages
     val_select: LabelledImages
     val_calib: LabelledImages
     classes: int
@@ -81,11 +89,12 @@ SILENT = Reports()
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained classifier, its curve, and float32 VAL_CALIB logits (n, C) from exactly its weights."""
+    """A trained classifier, its curve, float32 VAL_CALIB logits (n, C) from exactly its weights, doubtful labels."""
 
     classifier: Classifier
     history: list[Epoch]
     val_calib_logits: NDArray[np.float32]
+    doubts: Doubts
 
 
 def train_classifier(
@@ -113,7 +122,7 @@ def train_classifier(
         The classifier, on the CPU.
 
     Raises:
-        TrainingError: If a loss or logit is not finite.
+        TrainingError: If a loss or logit is not finite, or dropping doubtful labels would leave a class without images.
     """
     model, training = recipe.model, recipe.training
     device = world.device
@@ -136,19 +145,24 @@ def train_classifier(
         )
         return world.gathered(part, len(images))
 
-    train_labels = torch.from_numpy(np.array(sets.train.labels)).to(device)
     select_labels = torch.from_numpy(np.array(sets.val_select.labels)).to(device)
-    weights = class_weights(train_labels, sets.classes, training.class_weights)
-    steps_an_epoch = passes.steps_an_epoch(len(sets.train))
     ema_decay = model.ema_decay if model.use_ema else None
     clean = features(sets.train, (), "features of TRAIN")
     classifier.head.standardise(clean.mean(dim=1).to(device))
+    doubts = _doubts(clean, sets, training, world)
+    train: LabelledImages = sets.train
+    if training.label_doubts == "drop":
+        rows = _undoubted(sets, doubts, world)
+        train, clean = _Some(sets.train, rows), clean[rows]
+    train_labels = torch.from_numpy(np.array(train.labels)).to(device)
+    weights = class_weights(train_labels, sets.classes, training.class_weights)
+    steps_an_epoch = passes.steps_an_epoch(len(train))
 
     if model.freeze_backbone and training.feature_cache:
         bank = clean[:, clean.shape[1] // 2][:, None]  # the centre view, as the augmented ones see one square each
         if training.views > 1:
             numbers = tuple(range(1, training.views))
-            bank = torch.cat([bank, features(sets.train, numbers, "augmented features of TRAIN")], dim=1)
+            bank = torch.cat([bank, features(train, numbers, "augmented features of TRAIN")], dim=1)
         bank = bank.to(device)
         select = features(sets.val_select, (), "features of VAL_SELECT").to(device)
         objective = Objective(
@@ -163,7 +177,7 @@ def train_classifier(
         if world.size > 1:
             torch.manual_seed(training.seed + world.rank)  # another dropout for each share
         objective = Objective(
-            lambda epoch: passes.pixel_batches(sets.train, train_labels, epoch, reports.progress),
+            lambda epoch: passes.pixel_batches(train, train_labels, epoch, reports.progress),
             steps_an_epoch,
             weights,
             lambda: _score(classifier, lambda: passes.logits(classifier, sets.val_select, autocast), select_labels),
@@ -175,7 +189,7 @@ def train_classifier(
     logits = passes.logits(classifier, sets.val_calib, None, reports.progress, "logits of VAL_CALIB")
     if not torch.isfinite(logits).all():
         raise TrainingError("the trained classifier gives a VAL_CALIB logit that is not finite")
-    return Trained(classifier.cpu().requires_grad_(False), history, logits.float().cpu().numpy())
+    return Trained(classifier.cpu().requires_grad_(False), history, logits.float().cpu().numpy(), doubts)
 
 
 def seed_everything(seed: int) -> None:
@@ -183,6 +197,44 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
+
+
+def _doubts(clean: Tensor, sets: Sets, training: Training, world: World) -> Doubts:
+    """The doubtful labels of TRAIN by its clean features (n, views, F); the first process finds them."""
+    images = len(sets.train)
+    if training.label_doubts == "off" or not world.first:
+        return Doubts.none(images, "training.label_doubts is off" if world.first else "the first process judges")
+    features = clean.mean(dim=1).numpy()
+    return label_doubts(features, sets.train.labels, sets.train.groups, sets.classes, training.seed)
+
+
+def _undoubted(sets: Sets, doubts: Doubts, world: World) -> NDArray[np.int64]:
+    """The rows of TRAIN whose labels are not doubtful."""
+    doubtful = torch.zeros(len(sets.train))
+    doubtful[doubts.rows] = 1
+    rows: NDArray[np.int64] = np.flatnonzero(world.summed(doubtful).numpy() == 0)
+    gone = sorted(set(sets.train.labels.tolist()) - set(sets.train.labels[rows].tolist()))
+    if gone:
+        raise TrainingError(
+            f"training.label_doubts: drop would leave class number {gone[0]} without images in TRAIN, as all its "
+            "labels are doubtful: look at them with show"
+        )
+    return rows
+
+
+class _Some:
+    """Some rows of a split role."""
+
+    def __init__(self, images: LabelledImages, rows: NDArray[np.int64]) -> None:
+        self.images, self.rows = images, rows.tolist()
+        self.ids = [images.ids[row] for row in self.rows]
+        self.labels = images.labels[rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def image(self, index: int) -> Image.Image:
+        return self.images.image(self.rows[index])
 
 
 class _TrainMode(nn.Module):

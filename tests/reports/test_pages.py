@@ -9,10 +9,12 @@ import pytest
 
 from natix_lib.data.overview import overview
 from natix_lib.reports.data import render_data
+from natix_lib.reports.doubts import render_doubts
 from natix_lib.reports.render import render_policy, render_report
 from tests.data.test_overview import large
 from tests.data_sets import write_doubtful, write_evil
 from tests.reports.test_data_page import divided
+from tests.reports.test_doubts_page import doubtful_labels
 from tests.reports.test_render import documents, fitted
 
 webdriver = pytest.importorskip("selenium.webdriver")
@@ -80,6 +82,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         html[name] = Path(divided(folder / name, write(folder / name / "source"))["data_report"]).read_text()
     index, division, thumbnails = large(360)
     html["large data"] = render_data(overview(index, (division, division.document()), thumbnails))
+    html["label doubts"] = render_doubts(doubtful_labels(40, 300))
     for name, text in html.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
     return {name: folder / f"{name}.html" for name in html}

@@ -38,3 +38,16 @@ def test_an_image_size_that_the_patch_does_not_divide_is_refused(chain: Chain, t
     settings = {**TRAIN, "model": {**TRAIN["model"], "image_size": 30}}
     with pytest.raises(ConfigError, match="image_size must be a multiple of the backbone's patch 8, got 30"):
         run_step("train", settings, tmp_path, chain.paths)
+
+
+def test_the_page_of_doubtful_labels_says_how_many_and_what_was_done(chain: Chain, tmp_path: Path) -> None:
+    page = Path(chain.paths["label_doubts"]).read_text()
+    images = read_manifest(chain.paths["train_set"], "train_set")["rows"]
+    assert f"of {images} labels of TRAIN are doubtful" in page and "A suspicion, not a verdict" in page
+    assert "label_doubts_dropped" not in read_manifest(chain.paths["classifier"], "classifier")["trained"]
+    dropped = {**TRAIN, "training": {**TRAIN["training"], "epochs": 1, "label_doubts": "drop"}}
+    paths, metrics = run_step("train", dropped, tmp_path, chain.paths)
+    assert "images were left out of what weights were fitted on" in Path(paths["label_doubts"]).read_text()
+    assert (
+        read_manifest(paths["classifier"], "classifier")["trained"]["label_doubts_dropped"] == metrics["label_doubts"]
+    )

@@ -9,8 +9,9 @@ from PIL import Image
 from natix_lib import config
 from natix_lib.backbones.features import feature_width
 from natix_lib.backbones.loading import load_backbone
-from natix_lib.errors import ContractError
+from natix_lib.errors import ContractError, TrainingError
 from natix_lib.training.artifact import load_classifier, write_classifier
+from natix_lib.training.doubts import Doubts
 from natix_lib.training.features import FeatureCache, extract
 from natix_lib.training.run import Recipe, Sets, Trained, train_classifier
 from natix_lib.training.views import Views, batches
@@ -32,6 +33,7 @@ class Squares:
 
     def __init__(self, images: int, seed: int) -> None:
         self.ids = [f"{seed}-{index}" for index in range(images)]
+        self.groups = self.ids
         self.labels = np.arange(images) % 2
         self.seed = seed
 
@@ -117,6 +119,54 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny_backb
     )
     assert np.array_equal(first, second)
     assert not np.array_equal(first, other)
+
+
+def test_looking_for_doubtful_labels_changes_no_weight(tiny_backbone: Path) -> None:
+    shown, off = (train(tiny_backbone, training={"epochs": 2, "label_doubts": key}) for key in ("show", "off"))
+    for name, value in off.classifier.state_dict().items():
+        assert torch.equal(shown.classifier.state_dict()[name], value), name
+    assert np.array_equal(shown.val_calib_logits, off.val_calib_logits)
+    assert shown.doubts.judged == 96 and off.doubts.reason == "training.label_doubts is off"
+
+
+class Mistaken(Squares):
+    """Squares that are drawn as they are whatever their labels become."""
+
+    def image(self, index: int) -> Image.Image:
+        return Squares(len(self), self.seed).image(index)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cached", [True, False], ids=["on features", "on pixels"])
+def test_the_labels_of_dropped_images_say_nothing_to_the_weights(
+    tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch, cached: bool
+) -> None:
+    rows = list(range(0, 96, 3))
+    found = Doubts(96, 96, rows, [0] * len(rows), [(0.1, 0.9)] * len(rows))
+    monkeypatch.setattr("natix_lib.training.run.label_doubts", lambda *_: found)
+
+    def logits(wrong: int, key: str) -> np.ndarray:
+        images = Mistaken(96, 1)
+        images.labels[rows[:wrong]] = 1 - images.labels[rows[:wrong]]
+        sets = Sets(images, Squares(32, 2), Squares(40, 3), 2, "data")
+        how = recipe(TRANSFORM, training={"epochs": 2, "feature_cache": cached, "label_doubts": key})
+        return train_classifier(load_backbone(tiny_backbone), "weights", sets, how).val_calib_logits
+
+    assert np.array_equal(logits(0, "drop"), logits(9, "drop"))
+    assert not np.array_equal(logits(0, "show"), logits(9, "show"))
+
+
+def test_a_class_of_doubtful_labels_alone_is_not_dropped_in_silence(
+    tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rare = Squares(96, 1)
+    rare.labels = np.where(np.isin(np.arange(96), (0, 2)), 2, rare.labels)
+    found = Doubts(96, 96, [0, 2], [1, 1], [(0.1, 0.9), (0.1, 0.9)])
+    monkeypatch.setattr("natix_lib.training.run.label_doubts", lambda *_: found)
+    sets = Sets(rare, Squares(32, 2), Squares(40, 3), 3, "data")
+    how = recipe(TRANSFORM, training={"label_doubts": "drop"})
+    with pytest.raises(TrainingError, match="label_doubts: drop would leave class number 2 without images in TRAIN"):
+        train_classifier(load_backbone(tiny_backbone), "weights", sets, how)
 
 
 def test_the_feature_cache_is_used_and_changes_nothing(tiny_backbone: Path, tmp_path: Path) -> None:
