@@ -111,7 +111,7 @@ def near_duplicates(
     Args:
         hashes: The hashes of each image's windows, see `windows.window_hashes`, (n,); None is near to nothing.
         groups: The smallest row of each image's group by the other rules, (n,).
-        labels: Class number of each image, (n,): images of one group and two classes are looked at as well.
+        labels: Class number of each image, -1 for none, (n,): images of one group and two classes are looked at too.
         roles: Given role of each image, -1 for none, (n,); images of two roles are not joined but counted.
         bits: The most bits between two hashes whose images are looked at; negative joins nothing.
         pictures: Gives the image of a row; without it all candidates count as near-duplicates.
@@ -125,7 +125,8 @@ def near_duplicates(
         divided = roles[found.a] != roles[found.b] and min(roles[found.a], roles[found.b]) >= 0
         first, second = _begin(components, found.a), _begin(components, found.b)
         one, other = _begin(alike, found.a), _begin(alike, found.b)
-        tells = first != second or (labels[found.a] != labels[found.b] and one != other)
+        two = labels[found.a] != labels[found.b] and min(labels[found.a], labels[found.b]) >= 0
+        tells = first != second or (two and one != other)
         if not divided and not tells:
             continue
         if looks == MOST_LOOKS or (divided and across == MOST_ACROSS):

@@ -11,7 +11,7 @@ from natix_lib.errors import ConfigError, ContractError, TrainingError
 from natix_lib.files import sha256_file
 from tests.explora.small import small
 from tests.small_run import TRAIN, Chain
-from tests.street_sets import run_step
+from tests.street_sets import ingest_settings, run_step, write_images, write_manifest
 
 
 def run(chain: Chain, folder: Path, image_size: int = 32, **changes: Any) -> tuple[dict[str, Path], dict[str, float]]:
@@ -53,6 +53,31 @@ def test_it_tells_where_it_comes_from(chain: Chain, adapted: Any) -> None:
     assert (told["images"], told["splits_sha256"]) == (len(train), sha256_file(chain.paths["splits"]))
     assert told["settings"]["rank"] == 4 and "embeddings.cls_token" in told["trained"]
     assert set(told["probe"]) == {"before", "after"}
+
+
+def test_it_adapts_to_images_without_a_label_and_no_other_step_is_given_them(
+    chain: Chain, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = write_images(tmp_path / "source", groups=24)
+    rows = list(csv.DictReader((root / "manifest.csv").read_text().splitlines()))
+    write_manifest(root, [{**row, "label": "" if number % 3 == 2 else row["label"]} for number, row in enumerate(rows)])
+    paths = run_step("ingest", ingest_settings(root, unlabelled="adapt"), tmp_path)[0]
+    paths |= run_step("split", {"split": {}}, tmp_path, paths)[0]
+    division = read_json(paths["splits"])
+    unlabelled = open_set(paths["unlabelled_set"], "UNLABELLED")
+    assert unlabelled.ids == division["unlabelled"] == [f"{n[:2]}-2.png" for n in division["roles"]["TRAIN"][::2]]
+    assert set(unlabelled.labels) == {-1}
+    with pytest.raises(ContractError, match="must be a train_set document, got 'unlabelled_set'"):
+        open_set(paths["unlabelled_set"], "TRAIN")
+    seen = set()
+    monkeypatch_free = adapt_worker.Together
+    paths["backbone"] = chain.paths["backbone"]
+    made, _ = run(Chain(paths), tmp_path / "adapted", steps=1)
+    told = read_manifest(made["adapted_backbone"], "backbone")["adaptation"]
+    counts = len(division["roles"]["TRAIN"]), len(unlabelled)
+    assert (told["images"], told["unlabelled"]) == counts
+    assert f"adapting to {counts[0]} images of TRAIN and {counts[1]} without a label" in capfd.readouterr().out
+    assert f"labels and {counts[1]} that have none" in made["adaptation_report"].read_text()
 
 
 def test_curve_and_report_are_there(adapted: Any) -> None:
