@@ -79,7 +79,7 @@ def test_another_artifact_or_schema_is_refused(backbone: Path) -> None:
     path = backbone / "backbone.json"
     manifest = read_json(path)
     write_json(path, {**manifest, "schema_version": 99})
-    with pytest.raises(ContractError, match="has schema_version 99, this natix reads 2"):
+    with pytest.raises(ContractError, match="has schema_version 99, this natix reads 3"):
         contracts.read_manifest(backbone, "backbone")
     write_json(path, {**manifest, "artifact": "bundle"})
     with pytest.raises(ContractError, match="must be a backbone document, got 'bundle'"):
