@@ -158,7 +158,7 @@ def indexed_images(folders: Sequence[tuple[Path, JsonDict]], index: Index) -> An
     Raises:
         ContractError: If the images are altered, or not those of the index.
     """
-    images = pa.concat_tables([verified_shards(*each) for each in folders if each[1]])  # a shard may have no image
+    images = pa.concat_tables([verified_shards(*each) for each in folders])
     if len(images) != len(index):
         raise ContractError(f"{folders[0][0]} holds {len(images)} images, its index {len(index)}")
     if not images.column("id").equals(index.table(["id"]).column("id")):
