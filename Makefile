@@ -121,10 +121,10 @@ bench-explora: install ## Adaptation on corrupted CIFAR-10 over three seeds; thr
 bench-decisions: install ## Temperature, sweep and certification against sklearn, torch and MAPIE
 	$(BIN)/python -m benchmarks.decisions
 
-bench-data: install ## Duplicates, leaks, grouping, assignment, ingest and formats beside the peers named in each table
+bench-data: install ## Duplicates, leaks, grouping, assignment, ingest, formats, label errors, each beside its peers
 	$(PIP) -e '.[bench]'
 	$(PIP) --no-deps imagededup  # its torchvision would replace torch's CPU build
-	for table in duplicates leaks grouping assignment ingest formats; do $(BIN)/python -m benchmarks.$$table || exit; done
+	for table in duplicates leaks grouping assignment ingest formats label_doubts; do $(BIN)/python -m benchmarks.$$table || exit; done
 
 bench-sets: install ## Split into role sets beside Hugging Face datasets: seconds, peak memory, bytes read
 	$(BIN)/python -m benchmarks.role_sets

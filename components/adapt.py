@@ -1,4 +1,4 @@
-"""adapt: backbone + TRAIN images -> merged ExPLoRA teacher, curve, probe before and after."""
+"""adapt: backbone + TRAIN and unlabelled images -> merged ExPLoRA teacher, curve, probe before and after."""
 
 from typing import Any
 
@@ -15,13 +15,14 @@ def adapt(
     nodes: dict[str, Any],
     train_set: Input[Dataset],
     val_select_set: Input[Dataset],
+    unlabelled_set: Input[Dataset],
     backbone: Input[Model],
     adapted_backbone: Output[Model],
     adaptation_curve: Output[Artifact],
     adaptation_report: Output[HTML],
     metrics: Output[Metrics],
 ) -> None:
-    """Adapt the backbone to the TRAIN images, without labels, on all GPUs of its task or of its nodes.
+    """Adapt the backbone, without labels, to TRAIN and to images that have none, on all GPUs of its task or nodes.
 
     Args:
         settings: What the step reads of the config, docs/components.md.
@@ -29,6 +30,7 @@ def adapt(
         nodes: The TrainJob that computes in place of this task; empty for none.
         train_set: The images of TRAIN, which it adapts to; their labels serve the probes alone.
         val_select_set: The images that probe the backbone before and after.
+        unlabelled_set: The images without a label, which it adapts to as well.
         backbone: The backbone of fetch.
 
     Returns:
@@ -46,6 +48,7 @@ def adapt(
             {**settings, "num_gpus": num_gpus, "nodes": nodes},
             train_set=train_set.path,
             val_select_set=val_select_set.path,
+            unlabelled_set=unlabelled_set.path,
             backbone=backbone.path,
             adapted_backbone=adapted_backbone.path,
             adaptation_curve=adaptation_curve.path,

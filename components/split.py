@@ -18,6 +18,7 @@ def split(
     val_select_set: Output[Dataset],
     val_calib_set: Output[Dataset],
     test_set: Output[Dataset],
+    unlabelled_set: Output[Dataset],
     links: Output[Artifact],
     data_report: Output[HTML],
     metrics: Output[Metrics],
@@ -39,6 +40,7 @@ def split(
         val_select_set: The images that choose the epoch.
         val_calib_set: The images that policies are fitted on.
         test_set: The images that evaluate reads once.
+        unlabelled_set: The images without a label, which adapt alone reads.
         links: Which images are joined, by which rule, and why.
         data_report: The page of the data.
         metrics: How many images each role has, and how many groups there are.
@@ -57,6 +59,7 @@ def split(
             val_select_set=val_select_set.path,
             val_calib_set=val_calib_set.path,
             test_set=test_set.path,
+            unlabelled_set=unlabelled_set.path,
             links=links.path,
             data_report=data_report.path,
         ),

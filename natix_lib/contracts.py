@@ -4,8 +4,9 @@ One table (`STEPS`) says what each step takes and gives. The components, the pip
 published run folder are all checked against it or made from it.
 
 A split role is an artifact of its own, so which images a step can read is what the table gives it: TEST is an input of
-evaluate alone. A dataset in common, of which each step promised in code to open its roles, was given up: every pod
-downloaded all images, and the proof was in our code rather than in the pipeline's picture.
+evaluate alone, and the images without a label are one of adapt alone. A dataset in common, of which each step promised
+in code to open its roles, was given up: every pod downloaded all images, and the proof was in our code rather than in
+the pipeline's picture.
 
 Single-file artifacts have no suffix under KFP (the launcher names them); `Artifact.file` is the name they get
 where a person looks. Logits and labels are safetensors, not the `.pt` of the first trainer (which README explains): no
@@ -41,7 +42,8 @@ ROLE_ALIASES = {
 }
 
 
-SETS = {role: f"{role.lower()}_set" for role in ROLES}  # the artifact that holds a role's images and labels
+UNLABELLED = "UNLABELLED"  # no role: the images without a label, which adapt alone reads
+SETS = {name: f"{name.lower()}_set" for name in (*ROLES, UNLABELLED)}  # the artifact that holds a role's images
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,8 @@ STEPS = {
     ),
     "adapt": Step(
         "Adapt the backbone",
-        "Adapt the backbone to TRAIN without labels, with ExPLoRA.",
-        ("train_set", "val_select_set", "backbone"),
+        "Adapt the backbone to TRAIN and to images without a label, with ExPLoRA.",
+        ("train_set", "val_select_set", "unlabelled_set", "backbone"),
         (
             Artifact("adapted_backbone", "Model", "backbone", "backbone.json"),
             Artifact("adaptation_curve", "Artifact", "metrics.csv"),

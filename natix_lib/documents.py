@@ -47,6 +47,7 @@ Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Role = Literal["TRAIN", "VAL_SELECT", "VAL_CALIB", "TEST"]
+SetName = Literal["TRAIN", "VAL_SELECT", "VAL_CALIB", "TEST", "UNLABELLED"]
 ClassNames = Annotated[list[Name], Field(min_length=2), AfterValidator(_distinct)]
 Names = Annotated[list[Name], AfterValidator(_distinct)]
 Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
@@ -123,7 +124,6 @@ class TransformDocument(Closed):
 class Images(Manifest):
     """images.json."""
 
-    files: dict[FileName, File]  # none of a shard that has no image
     rows: Count
     index_sha256: Sha256
 
@@ -199,20 +199,22 @@ class Ingested(Document):
 
 
 class RoleSet(Manifest, WithClasses):
-    """set.json, of the images of one split role."""
+    """set.json, of the images of one split role or of those without a label."""
 
-    role: Role
+    role: SetName
     tag_names: Names
-    rows: Positive
+    rows: Count
     resize_shorter_side: Positive
     dataset_fingerprint: Name
     splits_sha256: Sha256
     ingested: Ingested | None = None
 
     @model_validator(mode="after")
-    def _test_tells_of_all_images(self) -> "RoleSet":
+    def _check(self) -> "RoleSet":
         if self.role == "TEST" and self.ingested is None:
             raise ValueError("the set of TEST must have the key ingested")
+        if not self.rows and self.role != "UNLABELLED":
+            raise ValueError(f"rows must be at least 1, got {self.rows}")
         return self
 
 
@@ -223,13 +225,14 @@ class Splits(Artifact):
     warnings: list[str]
     class_names: ClassNames
     roles: dict[Role, Names]
+    unlabelled: Names = []  # for adapt alone; none in bundles of natix before it had them
     groups: dict[str, str]
     left_out: dict[str, str] = {}
     pixels: dict[str, Annotated[str, Field(pattern="^[0-9a-f]*$")]] = {}  # none in bundles of natix before it had them
 
     @model_validator(mode="after")
     def _pixels_are_of_the_images(self) -> "Splits":
-        for role, names in self.roles.items() if self.pixels else ():
+        for role, names in [*self.roles.items(), ("UNLABELLED", self.unlabelled)] if self.pixels else ():
             if len(self.pixels.get(role, "")) != PIXEL_DIGITS * len(names):
                 raise ValueError(f"pixels must have {PIXEL_DIGITS} digits for each image of {role}")
         return self
@@ -423,6 +426,7 @@ MODELS: dict[str, type[Document]] = {
     "val_select_set": RoleSet,
     "val_calib_set": RoleSet,
     "test_set": RoleSet,
+    "unlabelled_set": RoleSet,
     "splits": Splits,
     "backbone": Backbone,
     "classifier": Classifier,

@@ -8,16 +8,17 @@ from natix_lib.errors import ContractError
 from natix_lib.files import read_json, write_json
 
 
-def test_after_the_split_only_evaluate_takes_test_and_no_step_takes_all_images() -> None:
+def test_after_the_split_only_evaluate_takes_test_only_adapt_images_without_a_label_and_no_step_all_images() -> None:
     takers = {
         name: {step for step, row in contracts.STEPS.items() if name in row.inputs}
-        for name in ("test_set", "images", "index")
+        for name in ("test_set", "unlabelled_set", "images", "index")
     }
-    assert takers == {"test_set": {"evaluate"}, "images": {"split"}, "index": {"split"}}
+    assert takers == {"test_set": {"evaluate"}, "unlabelled_set": {"adapt"}, "images": {"split"}, "index": {"split"}}
 
 
-def test_every_role_has_a_set_of_its_own() -> None:
-    assert set(contracts.SETS.values()) < set(contracts.STEPS["split"].outputs) and len(contracts.SETS) == 4
+def test_every_role_has_a_set_of_its_own_and_images_without_a_label_have_one() -> None:
+    assert list(contracts.SETS) == [*contracts.ROLES, "UNLABELLED"]
+    assert set(contracts.SETS.values()) < set(contracts.STEPS["split"].outputs)
 
 
 def test_old_names_of_roles_are_understood_and_others_refused() -> None:
@@ -78,7 +79,7 @@ def test_another_artifact_or_schema_is_refused(backbone: Path) -> None:
     path = backbone / "backbone.json"
     manifest = read_json(path)
     write_json(path, {**manifest, "schema_version": 99})
-    with pytest.raises(ContractError, match="has schema_version 99, this natix reads 2"):
+    with pytest.raises(ContractError, match="has schema_version 99, this natix reads 3"):
         contracts.read_manifest(backbone, "backbone")
     write_json(path, {**manifest, "artifact": "bundle"})
     with pytest.raises(ContractError, match="must be a backbone document, got 'bundle'"):

@@ -18,7 +18,9 @@ def test_the_dependencies_of_an_image_are_the_projects_and_stand_in_the_lock() -
     command = [sys.executable, "images/requirements.py", "pyproject.toml"]
     installed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = [name for extra in ("train", "gcs", "nodes", "serve") for name in project["optional-dependencies"][extra]]
+    extras = [
+        name for extra in ("train", "gcs", "s3", "nodes", "serve") for name in project["optional-dependencies"][extra]
+    ]
     assert set(installed) == {name for name in [*project["dependencies"], *extras] if not name.startswith("kfp")}
     (expression,) = re.findall(r"sed -nE '(.*?)' /build/\*\.lock", DOCKERFILE)
     locks = [ROOT / "requirements.lock", ROOT / "requirements-torch.lock"]

@@ -11,7 +11,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 TORCH = ROOT / "requirements-torch.lock"
 PIN = re.compile(
-    r"^([a-z0-9_.-]+)(?:\[[a-z,]+\])?==(\S+)(?: ;[^\\]*)? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.M
+    r"^([a-z0-9_.-]+)(?:\[[a-z0-9,]+\])?==(\S+)(?: ;[^\\]*)? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.M
 )
 
 
@@ -32,13 +32,13 @@ def asked(*extras: str) -> set[str]:
 
 def test_the_lock_of_run_time_has_all_extras_and_no_tools() -> None:
     locked = pins(ROOT / "requirements.lock")
-    assert asked(*(extra for extra in EXTRAS if extra != "dev")) <= locked.keys()
+    assert asked(*(extra for extra in EXTRAS if extra not in ("dev", "bench"))) <= locked.keys()
     assert not {"pytest", "mypy", "ruff"} & locked.keys()
 
 
 def test_the_lock_of_development_adds_tools_and_changes_no_version() -> None:
     run_time, development = pins(ROOT / "requirements.lock"), pins(ROOT / "requirements-dev.lock")
-    assert asked(*EXTRAS) <= development.keys()
+    assert asked(*(extra for extra in EXTRAS if extra != "bench")) <= development.keys()
     assert run_time.items() <= development.items()
 
 
@@ -48,8 +48,8 @@ def test_no_lock_brings_cuda_and_torchs_own_needs_are_those_of_the_version_that_
     assert pins(TORCH) == {described["name"]: described["version"]}
 
 
-@pytest.mark.parametrize("name", ["train", "pipelines", "vertex", "gcs", "nodes", "serve"])
+@pytest.mark.parametrize("name", ["train", "pipelines", "vertex", "gcs", "s3", "nodes", "serve"])
 def test_the_extra_all_has_every_extra_but_tools(name: str) -> None:
     (whole,) = EXTRAS["all"]
     assert name in whole.removeprefix("natix[").removesuffix("]").split(",")
-    assert set(EXTRAS) == {"train", "pipelines", "vertex", "gcs", "nodes", "serve", "all", "dev"}
+    assert set(EXTRAS) == {"train", "pipelines", "vertex", "gcs", "s3", "nodes", "serve", "all", "dev", "bench"}

@@ -65,6 +65,7 @@ def _config(place: str, overrides: list[str]) -> "config.Config":
     for override in overrides:
         assign(values, override)
     values.setdefault("model", {}).setdefault("backbone_id", SMALL.name)
+    values["model"].setdefault("init_from_explora", values["data"].get("unlabelled") == "adapt")
     values.setdefault("export", {}).setdefault("policy", "sweep")
     return config.parse(config.Config, values)
 

@@ -98,9 +98,11 @@ class DataSource(Section):
         "Classes whose probabilities add up to the binary score; [] takes the last of two classes, and of more none.",
         source="convention: of two sorted classes the last one is the positive one, as in scikit-learn",
     )
-    unlabelled: Literal["fail", "drop"] = default(
+    unlabelled: Literal["fail", "drop", "adapt"] = default(
         "fail",
-        "What happens to rows without a label: fail refuses the data, drop leaves them out and says how many.",
+        "What happens to rows without a label: fail refuses the data, drop leaves them out and says how many, adapt "
+        "keeps those for adapt that share no group with VAL_SELECT, VAL_CALIB or TEST; it needs "
+        "model.init_from_explora.",
         source="choice: images are not lost in silence",
     )
     contradictions: dict[str, dict[str, list[Annotated[str, Field(min_length=1)]]]] = default(

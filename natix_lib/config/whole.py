@@ -43,6 +43,11 @@ class Config(Section):
             raise ValueError(f"model.num_classes is {count} but data.class_names names {len(names)} classes: {names}")
         if self.model.freeze_backbone is False and self.training.feature_cache_dir:
             raise ValueError("training.feature_cache_dir needs model.freeze_backbone: true")
+        if self.data.unlabelled == "adapt" and not self.model.init_from_explora:
+            raise ValueError(
+                "data.unlabelled: adapt needs model.init_from_explora: true, as no other step reads images without a "
+                "label; drop leaves them out"
+            )
         return self
 
 

@@ -71,6 +71,8 @@ class ShardWriter:
             The table of files, as `files.file_table` gives it.
         """
         self._flush(self._rows)
+        if not self._written:
+            self._begin_shard()
         self._end_shard()
         table = {}
         for number, file in enumerate(self._written):
@@ -84,14 +86,17 @@ class ShardWriter:
         waiting = pa.Table.from_batches(self._waiting, schema=self.schema)
         for start in range(0, rows, BATCH_ROWS):
             if self._stream is None:
-                file = _HashedFile(self.folder / f".{len(self._written):05d}.part")
-                self._written.append(file)
-                self._stream = pa.ipc.new_stream(pa.PythonFile(file, "w"), self.schema)
+                self._begin_shard()
             (batch,) = waiting.slice(start, min(BATCH_ROWS, rows - start)).combine_chunks().to_batches()
             self._stream.write_batch(batch)
             if self._written[-1].size >= self.shard_bytes:
                 self._end_shard()
         self._waiting, self._rows = waiting.slice(rows).to_batches(), self._rows - rows
+
+    def _begin_shard(self) -> None:
+        file = _HashedFile(self.folder / f".{len(self._written):05d}.part")
+        self._written.append(file)
+        self._stream = pa.ipc.new_stream(pa.PythonFile(file, "w"), self.schema)
 
     def _end_shard(self) -> None:
         if self._stream is not None:

@@ -39,8 +39,10 @@ def resolve_classes(
     if missing:
         raise DataError(
             f"label is missing in {len(missing)} of {len(ids)} rows, the first is {missing[0]}; data.unlabelled: drop "
-            "leaves them out"
+            "leaves them out, adapt keeps them for adapt alone"
         )
+    if not ids:
+        raise DataError("no row has a label")
     spelt = [settings.class_aliases.get(str(label), label) for label in labels if label is not None]
     values = sorted(set(spelt), key=_order)
     names = list(settings.class_names or declared)

@@ -15,13 +15,18 @@ LOOKS = ("same_pixels", NEAR)  # the rules that say that two images are one pict
 def conflicts(division: Division) -> list[tuple[str, int, int]]:
     """Links of images that look the same and have different labels: the rule, and both rows of the division.
 
-    They are links of a tree, so every set of images that look the same and have two labels gives at least one.
+    They are links of a tree, so every set of images that look the same and have two labels gives at least one. Where a
+    link leads to an image without a label, the first one with a label that looks the same stands for it.
     """
     found: dict[tuple[int, int], str] = {}
+    labels, labelled = division.labels, np.flatnonzero(division.labels >= 0)
     for rule in LOOKS:
         links = division.rules[rule]
-        rows = links.rows[division.labels[links.rows] != division.labels[links.to[links.rows]]]
-        for low, high in np.sort([links.to[rows], rows], axis=0).T.tolist():
+        first = np.full(len(labels), len(labels))
+        np.minimum.at(first, links.smallest[labelled], labelled)
+        to = np.where(labels[links.to] >= 0, links.to, first[links.smallest])
+        rows = labelled[labels[labelled] != labels[to[labelled]]]
+        for low, high in np.sort([to[rows], rows], axis=0).T.tolist():
             found.setdefault((low, high), rule)
     return [(rule, a, b) for (a, b), rule in found.items()]
 
@@ -31,8 +36,9 @@ def in_conflict(division: Division) -> set[str]:
     names: set[str] = set()
     for rule in LOOKS:
         first = division.rules[rule].smallest
-        low, high = division.labels.copy(), division.labels.copy()
-        np.minimum.at(low, first, division.labels)
+        low = np.where(division.labels >= 0, division.labels, len(division.class_names))
+        high = division.labels.copy()
+        np.minimum.at(low, first, low.copy())
         np.maximum.at(high, first, division.labels)
         names |= {division.ids[row] for row in np.flatnonzero(low[first] < high[first])}
     return names

@@ -60,16 +60,16 @@ def _found(rows: Sequence[Row], declared: Sequence[str], data: DataSource) -> li
     }
     found = []
     for row in rows:
-        for column, word, plain in rules.get(_class_of(row.label, names, data), ()):
+        for column, word, plain in () if row.label is None else rules.get(_class_of(row.label, names, data), ()):
             if plain in (row.tags.get(column) or "").casefold():
                 found.append((row, column, word))
                 break
     return found
 
 
-def _class_of(label: str | int | None, names: Sequence[str], data: DataSource) -> str:
+def _class_of(label: str | int, names: Sequence[str], data: DataSource) -> str:
     """The class of a label as its owner calls it."""
-    position = None if label is None else index_of(label)
+    position = index_of(label)
     if position is not None and 0 <= position < len(names):
         return names[position]
     return data.class_aliases.get(str(label), str(label))

@@ -6,10 +6,16 @@ out of VAL_CALIB and TEST: what is fitted and reported there must hold for image
 out, rather than their whole groups kept in TRAIN, because a set with synthetic children of every photograph would have
 no group left for TEST. They still hold their group together.
 
+Images without a label are joined to others by every rule, and count for no ratio and no minimum. Those of a group in
+TRAIN, or of one without any label, go to adapt; a backbone that has adapted to a drive of TEST is measured on what it
+knows, so those of the other roles' groups are left out, and so are those that the owner gave another role than TRAIN
+and those that show the same as an image in another given split.
+
 Near-duplicates in different given splits are counted, listed and told, not refused: public benchmarks have such pairs.
 So are drives by time, names and looks. A given drive, a place, an original or equal pixels in two is a leak.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,7 +26,7 @@ from PIL import Image
 
 from natix_lib.arrays import Bools, Ints
 from natix_lib.config import ROLE_RATIO_NAMES, Split
-from natix_lib.contracts import ROLES
+from natix_lib.contracts import ROLES, TRAIN, UNLABELLED
 from natix_lib.data.drives import LOOKS, NAME, TIME, find_drives
 from natix_lib.data.duplicates import Crossing, NearDuplicates, near_duplicates
 from natix_lib.data.fingerprint import smallest_of
@@ -63,7 +69,7 @@ GIANT = 0.5  # share of the images in one group, above which no ratio can be met
 
 @dataclass(frozen=True)
 class LargestGroup:
-    """The group with the most images.
+    """The group with the most images that have a label; others are not counted.
 
     Attributes:
         name: Smallest id of the images in it.
@@ -97,17 +103,18 @@ class Division:
     Attributes:
         ids: Id of each image, no two alike, (n,).
         pixels: SHA-256 of each image's pixels, (n,).
-        labels: Class number of each image, (n,).
+        labels: Class number of each image, -1 for none, (n,).
         class_names: Name of each class number, (C,).
         synthetic: Which images no camera took, (n,).
-        roles: Index into `contracts.ROLES` of each image, -1 for one left out, (n,).
+        roles: Index into `contracts.ROLES` of each image, -1 for one without a label or left out, (n,).
+        for_adapt: Which images have no label and are for adapt, (n,).
         target: Share of each role that was asked for, (4,).
         groups: Smallest row of each image's group, (n,).
         rules: What each rule joins, by a key of SWITCHES.
         largest: The largest group.
         given: Index into `contracts.ROLES` that the data owner gave each image, -1 for none, (n,).
         across: Near-duplicates in two different given splits.
-        left_out: Why an image is in no role, by its id: "synthetic", or `previous.REASON`.
+        left_out: Why an image is in no role, by its id: "synthetic", "unlabelled", or `previous.REASON`.
         kept: What an earlier division says of the images; None where none was named.
         warnings: What a reader must know of the division, sentences.
     """
@@ -118,6 +125,7 @@ class Division:
     class_names: list[str]
     synthetic: Bools
     roles: Ints
+    for_adapt: Bools
     target: NDArray[np.float64]
     groups: Ints
     rules: dict[str, Links]
@@ -140,6 +148,7 @@ class Division:
         return {
             "class_names": self.class_names,
             "roles": {role: [self.ids[row] for row in rows] for role, rows in members.items()},
+            "unlabelled": [self.ids[row] for row in np.flatnonzero(self.for_adapt)],
             "counts": {
                 role: {name: int((self.labels[rows] == label).sum()) for label, name in enumerate(self.class_names)}
                 for role, rows in members.items()
@@ -152,7 +161,7 @@ class Division:
             "left_out": self.left_out,
             "pixels": {
                 role: "".join(self.pixels[row][:PIXEL_DIGITS] for row in rows)
-                for role, rows in (members | {REASON: kept_out}).items()
+                for role, rows in (members | {UNLABELLED: np.flatnonzero(self.for_adapt), REASON: kept_out}).items()
             },
             "previous": None if self.kept is None else self.kept.document(),
             "links": {rule: len(links.rows) for rule, links in self.rules.items()},
@@ -177,7 +186,7 @@ def divide(
     """Divide images into TRAIN, VAL_SELECT, VAL_CALIB and TEST.
 
     Args:
-        columns: The columns named by COLUMNS, each (n,), in any order of rows.
+        columns: The columns named by COLUMNS, each (n,), in any order of rows; a label is None where there is none.
         class_names: Name of each class number.
         settings: Ratios, seed, and what makes images one group.
         previous: An earlier division, whose images keep their roles.
@@ -193,6 +202,7 @@ def divide(
     """
     order = sorted(range(len(columns["id"])), key=columns["id"].__getitem__)
     sorted_columns = {name: [columns[name][row] for row in order] for name in COLUMNS}
+    sorted_columns["label"] = [NONE if label is None else label for label in sorted_columns["label"]]
     ids = sorted_columns["id"]
     given = given_roles(sorted_columns["given_split"], settings.use_given)
     lat, lon = (np.array(sorted_columns[name], dtype=np.float64) for name in ("lat", "lon"))
@@ -219,7 +229,8 @@ def divide(
     rules[NEAR] = near.links
     smallest = joined_by_all([links.to for links in rules.values()])
     refuse_leak("all rules together", smallest, given, ids)
-    largest = _largest(smallest, rules, ids)
+    labelled = labels != NONE
+    largest = _largest(smallest, labelled, rules, ids)
     synthetic = np.array([bool(value) for value in sorted_columns["is_synthetic"]])
     target = np.array([getattr(settings.ratios, name) for name in ROLE_RATIO_NAMES])
     pixels = sorted_columns["sha256"]
@@ -228,19 +239,33 @@ def divide(
     fixed = np.full(len(ids), NONE) if kept is None else kept.roles
     first, group = np.unique(smallest, return_inverse=True)
     counts = np.zeros((2, len(first), len(class_names)), dtype=np.int64)
-    np.add.at(counts, (synthetic[usable].astype(np.int64), group[usable], labels[usable]), 1)
+    counted = usable & labelled
+    np.add.at(counts, (synthetic[counted].astype(np.int64), group[counted], labels[counted]), 1)
     names = smallest_of(pixels, smallest)
+    owner = of_group(given, group)
+    without = np.bincount(group, labelled) == 0  # groups without a label, which are no part of any role
     groups = Groups(
-        [names[row] for row in first.tolist()], counts[0], counts[1], of_group(given, group), of_group(fixed, group)
+        [names[row] for row in first.tolist()],
+        counts[0],
+        counts[1],
+        np.where(without, NONE, owner),
+        of_group(fixed, group),
     )
     try:
-        roles = assign(groups, target, settings.min_per_class, settings.seed, class_names)[group]
+        assigned = assign(groups, target, settings.min_per_class, settings.seed, class_names)
     except DataError as error:
         fixes = "" if kept is None else f"; split.previous keeps {kept.images} images where they are"
         raise DataError(f"{error}{fixes}" + (f"; {largest}" if largest.share > GIANT else "")) from error
-    kept_out = synthetic & np.isin(roles, [ROLES.index(role) for role in REAL_ONLY])
-    roles[kept_out | ~usable] = -1
-    left_out = {ids[row]: "synthetic" if usable[row] else REASON for row in np.flatnonzero(kept_out | ~usable).tolist()}
+    roles = np.where(without & (owner >= 0), owner, assigned)[group]
+    for_adapt = ~labelled & usable & (roles == ROLES.index(TRAIN))
+    for_adapt[near.across.nearest[:, :2].ravel()] = False
+    reasons = {
+        REASON: ~usable,
+        "unlabelled": ~labelled & usable & ~for_adapt,
+        "synthetic": counted & synthetic & np.isin(roles, [ROLES.index(role) for role in REAL_ONLY]),
+    }
+    left_out = {ids[row]: reason for reason, which in reasons.items() for row in np.flatnonzero(which).tolist()}
+    roles[np.any([*reasons.values(), ~labelled], axis=0)] = NONE
     return Division(
         ids=ids,
         pixels=pixels,
@@ -248,6 +273,7 @@ def divide(
         class_names=class_names,
         synthetic=synthetic,
         roles=roles,
+        for_adapt=for_adapt,
         target=target,
         groups=smallest,
         rules=rules,
@@ -258,15 +284,15 @@ def divide(
         kept=kept,
         warnings=[
             *drives.warnings,
-            *_warnings(near, largest, list(left_out.values()).count("synthetic")),
+            *_warnings(near, largest, Counter(left_out.values())),
             *(kept.warnings if kept else []),
         ],
     )
 
 
-def _largest(smallest: Ints, rules: Mapping[str, Links], ids: list[str]) -> LargestGroup:
-    first = int(np.bincount(smallest).argmax())
-    members = np.flatnonzero(smallest == first)
+def _largest(smallest: Ints, labelled: Bools, rules: Mapping[str, Links], ids: list[str]) -> LargestGroup:
+    first = int(np.bincount(smallest, labelled).argmax())
+    members = np.flatnonzero((smallest == first) & labelled)
     links = {name: members[rule.to[members] != members] for name, rule in rules.items()}
     rule = max(links, key=lambda name: len(links[name]))
     examples = (
@@ -275,14 +301,14 @@ def _largest(smallest: Ints, rules: Mapping[str, Links], ids: list[str]) -> Larg
     return LargestGroup(
         name=ids[first],
         images=len(members),
-        share=len(members) / len(ids),
+        share=len(members) / int(labelled.sum()),
         rule=rule if examples else None,
         links={name: len(rows) for name, rows in links.items()},
         examples=examples,
     )
 
 
-def _warnings(near: NearDuplicates, largest: LargestGroup, left_out: int) -> list[str]:
+def _warnings(near: NearDuplicates, largest: LargestGroup, left_out: Counter[str]) -> list[str]:
     """What a reader must know of near-duplicates in two splits, of a group of most images and of images left out."""
     result, across = [], near.across
     if across.count:
@@ -298,6 +324,13 @@ def _warnings(near: NearDuplicates, largest: LargestGroup, left_out: int) -> lis
         )
     if largest.share > GIANT:
         result.append(f"O{str(largest)[1:]}.")
-    if left_out:
-        result.append(f"{left_out} synthetic images of groups in {' and '.join(REAL_ONLY)} are in no split.")
+    if left_out["synthetic"]:
+        result.append(
+            f"{left_out['synthetic']} synthetic images of groups in {' and '.join(REAL_ONLY)} are in no split."
+        )
+    if left_out["unlabelled"]:
+        result.append(
+            f"{left_out['unlabelled']} images without a label are not for adapt either: images of their group, or "
+            "pictures that show the same, are held out."
+        )
     return result

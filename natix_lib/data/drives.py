@@ -44,7 +44,7 @@ class Shots:
 
     Attributes:
         ids: Names.
-        labels: Class numbers.
+        labels: Class numbers; images without a label are one more class.
         pictures: How they look.
         time: Seconds since 1970, NaN where unknown.
         lat: Degrees, NaN where unknown.
@@ -130,9 +130,10 @@ def find_drives(columns: Mapping[str, Sequence[Any]], given: Ints, settings: Spl
 def _shots(columns: Mapping[str, Sequence[Any]], given: Ints) -> Shots:
     groups: dict[Any, int] = {}
     group = np.array([-1 if name is None else groups.setdefault(name, len(groups)) for name in columns["group"]])
+    labels = np.array(columns["label"], dtype=np.int64)
     return Shots(
         ids=columns["id"],
-        labels=np.array(columns["label"], dtype=np.int64),
+        labels=np.where(labels < 0, labels.max(initial=0) + 1, labels),
         pictures=looks([whole_hash(value) for value in columns["hashes"]]),
         time=seconds(columns["captured_at"]),
         lat=np.array(columns["lat"], dtype=np.float64),

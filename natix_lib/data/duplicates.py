@@ -114,7 +114,7 @@ class _Known:
         self.kinds = self._kinds()
 
     def _kinds(self) -> NDArray[np.int32]:
-        both = self.groups * (self.labels.max(initial=0) + 1) + self.labels
+        both = self.groups * (self.labels.max(initial=0) + 2) + self.labels + 1
         return np.unique(both, return_inverse=True)[1].astype(np.int32)
 
     def divided(self, a: Ints, b: Ints) -> Bools:
@@ -125,7 +125,8 @@ class _Known:
 
     def tells(self, a: Ints, b: Ints) -> Bools:
         """Which pairs join two groups, have two labels, or lie in two given splits."""
-        labelled = (self.labels[a] != self.labels[b]) & (self.alike[a] != self.alike[b])
+        one, other = self.labels[a], self.labels[b]
+        labelled = (one != other) & (one >= 0) & (other >= 0) & (self.alike[a] != self.alike[b])
         tells: Bools = (self.groups[a] != self.groups[b]) | labelled | self.divided(a, b)
         return tells
 
@@ -161,7 +162,7 @@ def near_duplicates(
     Args:
         hashes: The hashes of each image's windows, see `windows.window_hashes`, (n,); None is near to nothing.
         groups: The smallest row of each image's group by the other rules, (n,).
-        labels: Class number of each image, (n,): images of one group and two classes are looked at as well.
+        labels: Class number of each image, -1 for none, (n,): images of one group and two classes are looked at too.
         roles: Given role of each image, -1 for none, (n,); images of two roles are not joined but counted.
         bits: The most bits between two hashes whose images are looked at; negative joins nothing.
         pictures: Gives the image of a row; without it all candidates count as near-duplicates.

@@ -26,13 +26,15 @@ def content_fingerprint(columns: Mapping[str, Sequence[Any]], class_names: list[
 
     Returns:
         Hex SHA-256 over the sorted class names, and of each image its pixel hash, the smallest pixel hash of the images
-        that `group` and `source_id` join it to, and its class; images sorted by these three.
+        that `group` and `source_id` join it to, and its class, - for none; images sorted by these three.
     """
     groups = joined_by_all([same_value(columns["group"]), same_source(columns["id"], columns["source_id"]).to])
     group_names = smallest_of(columns["sha256"], groups)
     number = {name: place for place, name in enumerate(sorted(class_names))}
+    numbers: dict[int | None, str] = {label: str(number[name]) for label, name in enumerate(class_names)}
+    numbers[None] = "-"
     rows = sorted(
-        f"{pixels} {group_names[group]} {number[class_names[label]]}"
+        f"{pixels} {group_names[group]} {numbers[label]}"
         for pixels, group, label in zip(columns["sha256"], groups.tolist(), columns["label"], strict=True)
     )
     digest = hashlib.sha256(canonical_json(sorted(class_names)))

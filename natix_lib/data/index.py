@@ -1,7 +1,8 @@
 """The index: what ingest knows of every image, one Parquet row an image, without its pixels.
 
-Split decides by it alone, and a person can open it with any Parquet reader. What holds for all images, class names
-among them, is JSON in the file's metadata under `natix`, so that the index is one file and cannot be parted from it.
+Split decides by it alone, and a person can open it with any Parquet reader. The label of an image without one is null.
+What holds for all images, class names among them, is JSON in the file's metadata under `natix`, so that the index is
+one file and cannot be parted from it.
 """
 
 from collections.abc import Mapping, Sequence

@@ -32,6 +32,7 @@ OWN_RULES = ("group", "source_id")
 GROUPS, OF_A_GROUP = 6, 4  # groups shown, and pictures of each
 OF_A_KIND = 8  # tiny and flat pictures, and pairs across given splits
 TAGS, VALUES, CLASSES = 12, 12, 60
+NO_LABEL = "no label"
 TINY = 64  # pixels of the shorter side: four patches of a ViT
 BINS = (0.25, 0.5, 0.75, 1.0, 4 / 3, 1.5, 16 / 9, 2.0, 2.5, 3.0, 4.0)  # of width to height
 
@@ -42,7 +43,7 @@ class Images:
 
     Attributes:
         ids: Id of each image, (n,).
-        labels: Class number of each image, (n,).
+        labels: Class number of each image, -1 for none, (n,).
         roles: Index into `contracts.ROLES` of each image, -1 for none, (n,).
         class_names: Name of each class number.
         thumbnails: Gives the picture of an id.
@@ -59,10 +60,14 @@ class Images:
         role = self.roles[row]
         return {
             "id": self.ids[row],
-            "class": self.class_names[self.labels[row]],
+            "class": self.class_name(int(self.labels[row])),
             "role": ROLES[role] if role >= 0 else "",
             "src": self.thumbnails.of(self.ids[row]),
         }
+
+    def class_name(self, label: int) -> str:
+        """What a person reads for a class number."""
+        return self.class_names[label] if label >= 0 else NO_LABEL
 
     def pair(self, a: int, b: int, evidence: str) -> JsonDict:
         """Two pictures and why they stand together."""
@@ -70,7 +75,8 @@ class Images:
 
     def count(self, rows: Any) -> dict[str, int]:
         """Images of each class among some rows."""
-        counts = np.bincount(self.labels[rows], minlength=len(self.class_names))
+        labels = self.labels[rows]
+        counts = np.bincount(labels[labels >= 0], minlength=len(self.class_names))
         return dict(zip(self.class_names, counts.tolist(), strict=True))
 
 
@@ -92,10 +98,12 @@ def overview(index: Index, divided: tuple[Division, JsonDict] | NatixError, thum
         row_of = {name: row for row, name in enumerate(ids)}
         rows = np.array([row_of[name] for name in division.ids])
         roles[rows] = division.roles
-    images = Images(ids, np.array(index.column("label")), roles, index.class_names, thumbnails)
+    labels = np.array([-1 if label is None else label for label in index.column("label")], dtype=np.int64)
+    images = Images(ids, labels, roles, index.class_names, thumbnails)
     told = index.document["warnings"]
     content: JsonDict = {
         "images": len(ids),
+        "unlabelled": int((labels < 0).sum()),
         "refusal": str(divided) if isinstance(divided, NatixError) else "",
         "fingerprint": index.fingerprint,
         "left_out": [line for line in told if line.startswith("left out")],
@@ -132,6 +140,7 @@ def _divided(images: Images, index: Index, division: Division, rows: Ints) -> Js
     known = np.array([number >= 0 for number in division.given])
     return {
         "groups": division.group_count,
+        "for_adapt": int(division.for_adapt.sum()),
         "alone": int((sizes == 1).sum()),
         "largest_share": division.largest.share,
         "group_counts": {
@@ -248,7 +257,7 @@ def _tags(images: Images, index: Index) -> list[JsonDict]:
             {
                 "value": value,
                 "images": count,
-                "commonest": images.class_names[(top := classes[value].most_common(1)[0])[0]],
+                "commonest": images.class_name((top := classes[value].most_common(1)[0])[0]),
                 "share": top[1] / count,
             }
             for value, count in counts.most_common(VALUES)

@@ -170,7 +170,7 @@ def require_usable(part: Part, max_reject_fraction: float) -> None:
 
 
 def counts(part: Part) -> dict[str, int]:
-    """Images of each class, in the order of the labels."""
+    """Images of each class, in the order of the labels; those without a label are in none."""
     found = Counter(part.table.column("label").to_pylist())
     return {name: found[label] for label, name in enumerate(part.listed.class_names)}
 
@@ -179,7 +179,8 @@ def contradicting(part: Part) -> list[str]:
     """A line when equal pixels stand under two classes."""
     ids, pixels, labels = (part.table.column(name).to_pylist() for name in ("id", "sha256", "label"))
     names = part.listed.class_names
-    return contradictions([(*each, names[label]) for *each, label in zip(ids, pixels, labels, strict=True)])
+    labelled = [each for each in zip(ids, pixels, labels, strict=True) if each[2] is not None]
+    return contradictions([(name, sha256, names[label]) for name, sha256, label in labelled])
 
 
 def write_whole(path: str | Path, part: Part) -> str:
@@ -212,7 +213,7 @@ def fingerprint(part: Part) -> str:
     """SHA-256 of the classes and, by rising id, of each image's id, pixels, class, facts and tags."""
     columns = {name: part.table.column(name).to_pylist() for name in ("id", "sha256", "label", *FACTS)}
     tags = part.table.column("tags").to_pylist() if part.listed.tag_names else [{}] * part.table.num_rows
-    names = part.listed.class_names
+    names: dict[int | None, str | None] = {None: None, **dict(enumerate(part.listed.class_names))}
     identities = [
         (
             *(columns["id"][row], columns["sha256"][row], names[columns["label"][row]]),
@@ -220,7 +221,7 @@ def fingerprint(part: Part) -> str:
         )
         for row in sorted(range(part.table.num_rows), key=columns["id"].__getitem__)
     ]
-    return sha256_bytes(canonical_json([names, part.listed.positive_classes, identities]))
+    return sha256_bytes(canonical_json([part.listed.class_names, part.listed.positive_classes, identities]))
 
 
 def part_of(

@@ -9,6 +9,8 @@ takes the role among them that is held out furthest, TEST before VAL_CALIB befor
 images of the other roles are left out of every role, in this division and in those that name it as theirs. Moving them
 to TEST was rejected: models of earlier months have trained on them. Dividing the group was rejected: it leaks. Refusing
 was rejected: each month that finds one more near-duplicate would end in an error that only a smaller set can mend.
+
+What adapt has seen without a label counts as TRAIN: with a label it would be no image to measure on.
 """
 
 import tempfile
@@ -19,7 +21,7 @@ import numpy as np
 
 from natix_lib import storage
 from natix_lib.arrays import Bools, Ints
-from natix_lib.contracts import ARTIFACTS, ROLES, TEST, TRAIN, read_hashed_document
+from natix_lib.contracts import ARTIFACTS, ROLES, TEST, TRAIN, UNLABELLED, read_hashed_document
 from natix_lib.documents import PIXEL_DIGITS
 from natix_lib.errors import DataError
 from natix_lib.files import JsonDict
@@ -99,9 +101,10 @@ def read_previous(uri: str) -> Previous:
         address = splits_address(uri)
         document, sha256 = read_hashed_document(storage.fetch_file(address, scratch), "splits")
     members = {role: document["roles"].get(role, []) for role in ROLES}
+    members[UNLABELLED] = document.get("unlabelled", [])
     members[REASON] = sorted(name for name, reason in document.get("left_out", {}).items() if reason == REASON)
     known = document.get("pixels", {})
-    numbers = [*range(len(ROLES)), LEFT_OUT]
+    numbers = [*range(len(ROLES)), ROLES.index(TRAIN), LEFT_OUT]
     return Previous(
         where=address,
         sha256=sha256,

@@ -1,5 +1,8 @@
 """Role sets: the images and labels of TRAIN, VAL_SELECT, VAL_CALIB or TEST, each a folder of its own.
 
+Images without a label are a set of their own too, not a part of TRAIN: train, which takes no such set, cannot mistake
+them for images of a class. It is empty where all have labels, as the graph is one for all data.
+
 `write_sets` copies the encoded images of each role out of the whole, batch by batch and without decoding, so its
 memory is a few batches however many images there are. `open_set` gives what one holds; the images that a step can open
 are those of the sets that it was given.
@@ -16,7 +19,7 @@ import pyarrow as pa
 from PIL import Image
 
 from natix_lib.arrays import Ints
-from natix_lib.contracts import ROLES, SETS, TEST, read_manifest, require_same, write_manifest
+from natix_lib.contracts import SETS, TEST, read_manifest, require_same, write_manifest
 from natix_lib.data.arrow import ShardWriter, read_shards, set_schema, verified_shards
 from natix_lib.data.index import Index
 from natix_lib.errors import ContractError, StorageError
@@ -27,12 +30,12 @@ TAG_LIMIT = 50  # distinct values; a tag with more is a name, not a slice
 
 
 class RoleSet:
-    """The images of one split role, by rising id.
+    """The images of one split role, or those without a label, by rising id.
 
     Attributes:
-        role: The role whose images the set holds.
+        role: The role whose images the set holds, or UNLABELLED.
         ids: Ids of the images.
-        labels: Class indices, int64 (n,).
+        labels: Class indices, -1 for none, int64 (n,).
         groups: Group name of each image.
         class_names: Class names in order of the labels.
         positive_classes: Positive classes of the binary score; may be empty.
@@ -58,7 +61,7 @@ class RoleSet:
         ids, labels, groups = (self._images().column(name).to_pylist() for name in ("id", "label", "group"))
         self._rows = sorted(range(len(ids)), key=ids.__getitem__)
         self.ids: list[str] = [ids[row] for row in self._rows]
-        self.labels: Ints = np.array([labels[row] for row in self._rows], dtype=np.int64)
+        self.labels: Ints = np.array([-1 if labels[row] is None else labels[row] for row in self._rows], dtype=np.int64)
         self.groups: list[str] = [groups[row] for row in self._rows]
 
     def __len__(self) -> int:
@@ -93,12 +96,30 @@ class RoleSet:
         return self._table
 
 
+class Together:
+    """The images of several sets, one set after the other, without labels."""
+
+    def __init__(self, *sets: RoleSet) -> None:
+        """The sets in their order."""
+        self.ids = [name for each in sets for name in each.ids]
+        self._places = [(each, index) for each in sets for index in range(len(each))]
+
+    def __len__(self) -> int:
+        """Images."""
+        return len(self._places)
+
+    def image(self, index: int) -> Image.Image:
+        """Image `index` as RGB."""
+        images, place = self._places[index]
+        return images.image(place)
+
+
 def open_set(folder: str | Path, role: str, hash_files: bool = True) -> RoleSet:
     """Open the set of a role.
 
     Args:
         folder: The artifact's folder.
-        role: The role that it must hold.
+        role: The role that it must hold, or UNLABELLED.
         hash_files: Whether to check the hash of every file; the processes that a step starts leave that to the step.
 
     Raises:
@@ -137,7 +158,7 @@ def indexed_images(folders: Sequence[tuple[Path, JsonDict]], index: Index) -> An
     Raises:
         ContractError: If the images are altered, or not those of the index.
     """
-    images = pa.concat_tables([verified_shards(*each) for each in folders if each[1]])  # a shard may have no image
+    images = pa.concat_tables([verified_shards(*each) for each in folders])
     if len(images) != len(index):
         raise ContractError(f"{folders[0][0]} holds {len(images)} images, its index {len(index)}")
     if not images.column("id").equals(index.table(["id"]).column("id")):
@@ -153,10 +174,10 @@ def write_sets(
     Args:
         images: Table of all images, of `indexed_images`.
         index: The index that they were written with.
-        roles: Role number of each image, -1 for none, (n,).
+        roles: Place of each image's set in `contracts.SETS`, which is its role's number, -1 for none, (n,).
         groups: Group name of each image, which steps after this one know it by.
         splits_sha256: SHA-256 of splits.json.
-        folders: Role to the folder to write.
+        folders: Role, or UNLABELLED, to the folder to write.
 
     Raises:
         StorageError: If a folder cannot be written.
@@ -167,7 +188,7 @@ def write_sets(
     try:
         for folder in folders.values():
             folder.mkdir(parents=True, exist_ok=True)
-        writers = [ShardWriter(folders[role], schema) for role in ROLES]
+        writers = [ShardWriter(folders[role], schema) for role in SETS]
         start = 0
         for batch in images.to_batches():
             part = shown.slice(start, batch.num_rows).combine_chunks()
@@ -179,7 +200,7 @@ def write_sets(
         tables = [writer.close() for writer in writers]
     except OSError as error:
         raise StorageError(f"cannot write {error.filename or 'a set'}: {error.strerror or error}") from error
-    for number, role in enumerate(ROLES):
+    for number, role in enumerate(SETS):
         write_manifest(
             folders[role],
             SETS[role],

@@ -1,4 +1,4 @@
-"""adapt: backbone + TRAIN images -> merged ExPLoRA teacher, its curve, and a probe before and after.
+"""adapt: backbone + TRAIN and unlabelled images -> merged ExPLoRA teacher, its curve, and a probe before and after.
 
 The adapted backbone has the format of the one it came from, so train takes either. When it probes worse and
 `explora.promote` is `better`, the weights that go on are the ones that came; the manifest and the report say so.
@@ -15,7 +15,7 @@ import torch
 from natix_lib import config
 from natix_lib.backbones.loading import build_backbone, load_backbone, quiet_transformers, weights_sha256
 from natix_lib.config.step_settings import AdaptSettings
-from natix_lib.contracts import ARTIFACTS, BACKBONE_CONFIG, TRAIN, VAL_SELECT, read_manifest, write_manifest
+from natix_lib.contracts import ARTIFACTS, BACKBONE_CONFIG, TRAIN, UNLABELLED, VAL_SELECT, read_manifest, write_manifest
 from natix_lib.data.sets import open_set, require_one_division
 from natix_lib.distributed.launch import launch, processes_for
 from natix_lib.errors import ContractError
@@ -32,17 +32,19 @@ def run(
     *,
     train_set: str,
     val_select_set: str,
+    unlabelled_set: str,
     backbone: str,
     adapted_backbone: str,
     adaptation_curve: str,
     adaptation_report: str,
 ) -> dict[str, float]:
-    """Adapt a backbone to the TRAIN images.
+    """Adapt a backbone to the images of TRAIN and those without a label.
 
     Args:
         settings: What adapt reads of the config: the keys of `AdaptSettings`.
-        train_set: Folder with the set of TRAIN, the images that the backbone adapts to.
+        train_set: Folder with the set of TRAIN, whose images the backbone adapts to.
         val_select_set: Folder with the set of VAL_SELECT, which the probes before and after ask about.
+        unlabelled_set: Folder with the images without a label, which the backbone adapts to as well.
         backbone: Folder of the backbone to adapt.
         adapted_backbone: Folder to write the adapted backbone to.
         adaptation_curve: Path to write the losses to, as CSV with one row an optimiser step.
@@ -63,9 +65,16 @@ def run(
     explora, num_gpus, nodes = adapt_settings.explora, adapt_settings.num_gpus, adapt_settings.nodes
     require_batch(explora, processes_for(num_gpus, nodes))
     train, select = open_set(train_set, TRAIN), open_set(val_select_set, VAL_SELECT)
-    require_one_division({"train_set": train, "val_select_set": select})
-    paths = {"train_set": train_set, "val_select_set": val_select_set, "backbone": backbone}
-    inputs = adapt_worker.Inputs(train, select, backbone, description, manifest)
+    unlabelled = open_set(unlabelled_set, UNLABELLED)
+    require_one_division({"train_set": train, "val_select_set": select, "unlabelled_set": unlabelled})
+    paths = {
+        "train_set": train_set,
+        "val_select_set": val_select_set,
+        "unlabelled_set": unlabelled_set,
+        "backbone": backbone,
+    }
+    print(f"adapting to {len(train)} images of TRAIN and {len(unlabelled)} without a label", flush=True)
+    inputs = adapt_worker.Inputs(train, select, unlabelled, backbone, description, manifest)
     state, figures = launch(
         "adapt",
         adapt_worker.__name__,
@@ -85,6 +94,7 @@ def run(
         "dataset_fingerprint": train.dataset_fingerprint,
         "splits_sha256": train.splits_sha256,
         "images": len(train),
+        "unlabelled": len(unlabelled),
         "settings": explora.model_dump(mode="json"),
         "trained": figures["trained"],
         "trained_parameters": figures["counts"][0],

@@ -1,7 +1,7 @@
 """What a process of adapt computes: the merged teacher, and probes of the backbone before and after.
 
-Adaptation itself sees images of TRAIN alone; the probes, which see labels, are the first process's after it, on the
-same GPU.
+Adaptation itself sees images of TRAIN and those without a label, and no labels; the probes, which see labels, are the
+first process's after it, on the same GPU.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from typing import Any
 from natix_lib import config
 from natix_lib.backbones.loading import build_backbone, load_backbone
 from natix_lib.config.step_settings import AdaptSettings
-from natix_lib.contracts import BACKBONE_CONFIG, SETS, TRAIN, VAL_SELECT, read_manifest
-from natix_lib.data.sets import RoleSet, open_set
+from natix_lib.contracts import BACKBONE_CONFIG, SETS, TRAIN, UNLABELLED, VAL_SELECT, read_manifest
+from natix_lib.data.sets import RoleSet, Together, open_set
 from natix_lib.distributed.exchange import Answer
 from natix_lib.distributed.processes import be_a_process
 from natix_lib.distributed.world import World
@@ -32,6 +32,7 @@ class Inputs:
     Attributes:
         train: Images of TRAIN.
         val_select: Images of VAL_SELECT.
+        unlabelled: Images without a label.
         backbone: Folder of the backbone to adapt.
         description: Its config.json.
         manifest: The backbone's manifest.
@@ -39,6 +40,7 @@ class Inputs:
 
     train: RoleSet
     val_select: RoleSet
+    unlabelled: RoleSet
     backbone: str
     description: JsonDict
     manifest: JsonDict
@@ -70,7 +72,7 @@ def compute(settings: AdaptSettings, inputs: Inputs) -> Answer:
 
     adapted = adapt_backbone(
         load_backbone(inputs.backbone, inputs.description),
-        Feed(train, image_size, mean, std, settings.num_workers),
+        Feed(Together(train, inputs.unlabelled), image_size, mean, std, settings.num_workers),
         explora,
         world,
         {
@@ -112,13 +114,17 @@ def compute_from_paths(settings: Mapping[str, Any], paths: Mapping[str, str]) ->
 
     Args:
         settings: The settings as JSON.
-        paths: Paths of `train_set`, `val_select_set` and `backbone`, whose hashes have been checked.
+        paths: Paths of `train_set`, `val_select_set`, `unlabelled_set` and `backbone`, whose hashes have been checked.
     """
-    train, val_select = (open_set(paths[SETS[role]], role, hash_files=False) for role in (TRAIN, VAL_SELECT))
+    train, val_select, unlabelled = (
+        open_set(paths[SETS[name]], name, hash_files=False) for name in (TRAIN, VAL_SELECT, UNLABELLED)
+    )
     backbone = paths["backbone"]
     description = read_json(Path(backbone) / BACKBONE_CONFIG)
     manifest = read_manifest(backbone, "backbone", hash_files=False)
-    return compute(config.parse(AdaptSettings, settings), Inputs(train, val_select, backbone, description, manifest))
+    return compute(
+        config.parse(AdaptSettings, settings), Inputs(train, val_select, unlabelled, backbone, description, manifest)
+    )
 
 
 if __name__ == "__main__":

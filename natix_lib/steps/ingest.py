@@ -1,4 +1,4 @@
-"""ingest: labelled images of any supported format -> images and their index: upright, resized once, hashed.
+"""ingest: images of any supported format -> images and their index: upright, resized once, hashed.
 
 With `data.shards` above 1 the pipeline has, in place of this step, a task `shard` for each shard and a task `gather`;
 see `natix_lib.data.parts`. Run by itself it does all the work in one process, with the same result.
@@ -148,8 +148,13 @@ def finish(part: Part, data: config.DataSource, index: str, rejects: str) -> tup
         lines.say(f"{WARNING}{warning}")
     sha256 = write_whole(index, with_warnings(part, lines_of_pixels))
     images, names = part.table.num_rows, part.listed.class_names
-    classes = ", ".join(f"{name} {count}" for name, count in counts(part).items())
-    lines.say(f"{images} images, {len(part.rejects)} rejected, classes: {classes}")
+    found = counts(part)
+    classes = ", ".join(f"{name} {count}" for name, count in found.items())
+    without = images - sum(found.values())
+    lines.say(
+        f"{images} images, {len(part.rejects)} rejected, classes: {classes}"
+        + (f"; {without} without a label, for adapt alone" if without else "")
+    )
     return {"images": images, "rejected": len(part.rejects), "classes": len(names)}, sha256
 
 
@@ -176,18 +181,20 @@ def _labelled(source: Source) -> Source:
     return source.only(kept, line)
 
 
-def _listed(source: Source, ingest_settings: IngestSettings) -> tuple[list[Row], list[int], Listed]:
-    """The rows as they are kept, the label of each, and what holds for all."""
+def _listed(source: Source, ingest_settings: IngestSettings) -> tuple[list[Row], list[int | None], Listed]:
+    """The rows as they are kept, the label of each, None where it has none, and what holds for all."""
     data = ingest_settings.data
     rows, doubts = without_placeholders(source.rows)
     rows, names_left_out = without_names(rows)
     contradicting_texts, texts = contradicted(source, data)
-    names, labels, positive = resolve_classes(
-        [row.id for row in rows], [row.label for row in rows], source.class_names, data, ingest_settings.num_classes
+    told = [row for row in rows if row.label is not None or data.unlabelled != "adapt"]
+    names, indices, positive = resolve_classes(
+        [row.id for row in told], [row.label for row in told], source.class_names, data, ingest_settings.num_classes
     )
+    labels = iter(indices)
     return (
         rows,
-        labels,
+        [None if row.label is None else next(labels) for row in rows],
         Listed(
             class_names=names,
             positive_classes=positive,
@@ -201,7 +208,7 @@ def _listed(source: Source, ingest_settings: IngestSettings) -> tuple[list[Row],
     )
 
 
-def _index_row(row: Row, label: int, image: Prepared, tag_names: Sequence[str]) -> dict[str, Any]:
+def _index_row(row: Row, label: int | None, image: Prepared, tag_names: Sequence[str]) -> dict[str, Any]:
     """An image's row of the index."""
     return {
         "id": row.id,

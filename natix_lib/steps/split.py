@@ -17,8 +17,10 @@ from natix_lib.config.step_settings import SplitSettings
 from natix_lib.contracts import (
     ROLES,
     SCHEMA_VERSION,
+    SETS,
     TEST,
     TRAIN,
+    UNLABELLED,
     VAL_CALIB,
     VAL_SELECT,
     check_document,
@@ -49,6 +51,7 @@ def run(
     val_select_set: str,
     val_calib_set: str,
     test_set: str,
+    unlabelled_set: str,
     links: str,
     data_report: str,
 ) -> dict[str, float]:
@@ -63,11 +66,12 @@ def run(
         val_select_set: Folder to write the images of VAL_SELECT to.
         val_calib_set: Folder to write the images of VAL_CALIB to.
         test_set: Folder to write the images of TEST to.
+        unlabelled_set: Folder to write the images without a label to, for adapt; it may stay without any.
         links: Path to write what joins which images to, as Parquet.
         data_report: Path to write the data report to, as HTML.
 
     Returns:
-        Images of each role, images left out, groups, and near-duplicates across given splits.
+        Images of each role and of none for adapt, images left out, groups, and near-duplicates across given splits.
 
     Raises:
         DataError: If a group crosses given splits, or a role cannot hold every class.
@@ -80,12 +84,19 @@ def run(
     stored = indexed_images(folders_of_images, ingested)
     division, document = divided(ingested, sections, stored)
     content = canonical_json(document)
-    role_of = dict(zip(division.ids, division.roles.tolist(), strict=True))
-    folders = {TRAIN: train_set, VAL_SELECT: val_select_set, VAL_CALIB: val_calib_set, TEST: test_set}
+    numbers = np.where(division.for_adapt, list(SETS).index(UNLABELLED), division.roles)
+    set_of = dict(zip(division.ids, numbers.tolist(), strict=True))
+    folders = {
+        TRAIN: train_set,
+        VAL_SELECT: val_select_set,
+        VAL_CALIB: val_calib_set,
+        TEST: test_set,
+        UNLABELLED: unlabelled_set,
+    }
     write_sets(
         stored,
         ingested,
-        np.array([role_of.get(name, -1) for name in ingested.column("id")]),
+        np.array([set_of.get(name, -1) for name in ingested.column("id")]),
         [document["groups"].get(name, name) for name in ingested.column("id")],
         sha256_bytes(content),
         {role: Path(folder) for role, folder in folders.items()},
@@ -100,9 +111,15 @@ def run(
     if division.kept is not None:
         lines.say(f"{division.kept.images} images keep their role of split.previous, {division.kept.new} are new")
     sizes = {role: len(document["roles"][role]) for role in ROLES}
-    lines.say(f"{division.group_count} groups; " + ", ".join(f"{role} {size}" for role, size in sizes.items()))
+    unlabelled = len(document["unlabelled"])
+    lines.say(
+        f"{division.group_count} groups; "
+        + ", ".join(f"{role} {size}" for role, size in sizes.items())
+        + (f"; {unlabelled} without a label for adapt" if unlabelled else "")
+    )
     return {
         **{f"images_{role.lower()}": size for role, size in sizes.items()},
+        "images_unlabelled": unlabelled,
         "left_out": len(document["left_out"]),
         "groups": division.group_count,
         "near_duplicates_across_given_splits": division.across.count,

@@ -122,6 +122,12 @@ def test_class_names_and_their_number_must_agree() -> None:
     assert "model.num_classes is 13 but data.class_names names 2 classes" in message
 
 
+def test_images_without_a_label_are_for_no_pipeline_without_adapt() -> None:
+    kept = {"unlabelled": "adapt"}
+    assert "data.unlabelled: adapt needs model.init_from_explora: true, as no" in refusal(with_values(data=kept))
+    config.parse(config.Config, with_values(data=kept, model={"init_from_explora": True}))
+
+
 def test_overrides_reach_nested_keys_and_are_yaml(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(MINIMAL))

@@ -5,7 +5,8 @@ from typing import Any, get_args
 import pytest
 
 from natix_lib.config import DataSource, Export, Scrc, Sweep
-from natix_lib.contracts import POLICY_OF, ROLES
+from natix_lib.contracts import POLICY_OF
+from natix_lib.contracts import SETS as SETS_OF_IMAGES
 from natix_lib.data.sources import LAYOUTS
 from natix_lib.decisions.calibration import ON_INFEASIBLE
 from natix_lib.decisions.selection import PROCEDURES
@@ -24,7 +25,7 @@ from natix_lib.documents import BundlePolicy, RoleSet
         (Sweep, "objective", OBJECTIVES),
         (Export, "policy", POLICY_OF),
         (BundlePolicy, "step", POLICY_OF),
-        (RoleSet, "role", ROLES),
+        (RoleSet, "role", SETS_OF_IMAGES),
     ],
 )
 def test_a_key_takes_what_the_table_holds(section: Any, key: str, names: Any) -> None:

@@ -143,3 +143,12 @@ def test_changed_photographs_are_joined_with_their_evidence_and_others_are_not(r
     reasons = [near.links.why(int(row)) for row in near.links.rows]
     assert all("of 64 bits differ" in reason and "tiles agree" in reason for reason in reasons)
     assert any("mirrored" in reason for reason in reasons)
+
+
+def test_images_without_a_label_are_compared_with_those_of_other_groups_and_contradict_none() -> None:
+    equal = packed(np.full((3, len(WINDOWS)), 7, dtype=np.uint64))
+    none = np.full(3, -1)
+    apart = near_duplicates(equal, np.arange(3), np.array([1, -1, 1]), none, 0).links
+    assert apart.smallest.tolist() == [0, 0, 0]
+    one_group = near_duplicates(equal, np.zeros(3, dtype=int), np.array([1, -1, -1]), none, 0).links
+    assert not len(one_group.rows)

@@ -104,7 +104,7 @@ def test_a_set_with_a_changed_shard_is_refused(divided: Paths, tmp_path: Path) -
 def copy_out(divided: Paths, images: Path, out: Path, roles: np.ndarray | None = None) -> dict[str, Path]:
     """Copy the sets out of `images` by the index of `divided`; every third image into each of three roles."""
     index = read_index(divided["index"])
-    folders = {role: out / role for role in ROLES}
+    folders = {role: out / role for role in SETS}
     numbers = np.arange(len(index)) % 4 if roles is None else roles
     files = read_json(images / "images.json")["files"]
     write_sets(

@@ -251,6 +251,7 @@ MAY_REACH = {
     "val_select_set": {"adapt", "train"},
     "val_calib_set": {"train", "export"},
     "test_set": {"evaluate"},
+    "unlabelled_set": {"adapt"},
 }
 
 

@@ -1,3 +1,4 @@
+import csv
 import re
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,12 @@ from natix_lib.backbones.loading import load_backbone
 from natix_lib.contracts import read_manifest
 from natix_lib.data.sets import open_set
 from natix_lib.errors import ConfigError, ContractError, TrainingError
-from natix_lib.files import sha256_file
+from natix_lib.explora.run import adapt_backbone
+from natix_lib.files import read_json, sha256_file
+from natix_lib.steps import adapt_worker
 from tests.explora.small import small
 from tests.small_run import TRAIN, Chain
-from tests.street_sets import run_step
+from tests.street_sets import ingest_settings, run_step, write_images, write_manifest
 
 
 def run(chain: Chain, folder: Path, image_size: int = 32, **changes: Any) -> tuple[dict[str, Path], dict[str, float]]:
@@ -55,6 +58,39 @@ def test_it_tells_where_it_comes_from(chain: Chain, adapted: Any) -> None:
     assert set(told["probe"]) == {"before", "after"}
 
 
+def test_it_adapts_to_images_without_a_label_and_no_other_step_is_given_them(
+    chain: Chain, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last frame of each drive has no label."""
+    seen: list[str] = []
+
+    def noted(backbone: Any, feed: Any, *others: Any) -> Any:
+        seen.extend(feed.images.ids)
+        assert feed.images.image(len(seen) - 1) == unlabelled.image(len(unlabelled) - 1)
+        return adapt_backbone(backbone, feed, *others)
+
+    monkeypatch.setattr(adapt_worker, "adapt_backbone", noted)
+    root = write_images(tmp_path / "source", groups=24)
+    rows = list(csv.DictReader((root / "manifest.csv").read_text().splitlines()))
+    write_manifest(root, [{**row, "label": "" if number % 3 == 2 else row["label"]} for number, row in enumerate(rows)])
+    paths = run_step("ingest", ingest_settings(root, unlabelled="adapt"), tmp_path)[0]
+    paths |= run_step("split", {"split": {}}, tmp_path, paths)[0]
+    division = read_json(paths["splits"])
+    unlabelled = open_set(paths["unlabelled_set"], "UNLABELLED")
+    assert unlabelled.ids == division["unlabelled"] == [f"{n[:2]}-2.png" for n in division["roles"]["TRAIN"][::2]]
+    assert set(unlabelled.labels) == {-1}
+    with pytest.raises(ContractError, match="must be a train_set document, got 'unlabelled_set'"):
+        open_set(paths["unlabelled_set"], "TRAIN")
+    paths["backbone"] = chain.paths["backbone"]
+    made, _ = run(Chain(paths), tmp_path / "adapted", steps=1)
+    told = read_manifest(made["adapted_backbone"], "backbone")["adaptation"]
+    assert seen == [*division["roles"]["TRAIN"], *unlabelled.ids]
+    counts = len(division["roles"]["TRAIN"]), len(unlabelled)
+    assert (told["images"], told["unlabelled"]) == counts
+    assert f"adapting to {counts[0]} images of TRAIN and {counts[1]} without a label" in capfd.readouterr().out
+    assert f"labels and {counts[1]} that have none" in made["adaptation_report"].read_text()
+
+
 def test_curve_and_report_are_there(adapted: Any) -> None:
     header, *rows = adapted[0]["adaptation_curve"].read_text().splitlines()
     assert header == "step,lr,momentum,temperature,loss,dino,ibot,koleo" and len(rows) == 4
@@ -73,7 +109,6 @@ def test_sets_of_two_divisions_are_refused_before_any_work(chain: Chain, tmp_pat
 
 def test_a_worse_backbone_is_not_promoted(chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from natix_lib.explora.probe import Probe
-    from natix_lib.steps import adapt_worker
 
     answers = iter([Probe(0.9, 0.9), Probe(0.95, 0.8)])
     monkeypatch.setattr(adapt_worker, "probe", lambda *_: next(answers))

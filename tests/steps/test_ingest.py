@@ -138,6 +138,27 @@ def test_rows_without_a_label_are_dropped_where_the_config_says_so(tmp_path: Pat
     assert index(tmp_path / "b").fingerprint == index(tmp_path / "c").fingerprint
 
 
+def test_rows_without_a_label_are_kept_without_one_where_adapt_shall_have_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """None of them is of the class None, and their text contradicts no class."""
+    root = write_images(tmp_path / "source", groups=4)
+    text = (root / "manifest.csv").read_text()
+    (root / "manifest.csv").write_text(
+        text.replace("00-1.png,None", "00-1.png,").replace("03-2.png,Roadwork", "03-2.png,")
+    )
+    rules = {"None": {"camera": ["front"]}}
+    assert run(root, tmp_path / "a", unlabelled="adapt", contradictions=rules, contradicting="drop")["images"] == 9
+    assert run(root, tmp_path / "b", unlabelled="adapt")["images"] == 12
+    labels = dict(zip(index(tmp_path / "b").column("id"), index(tmp_path / "b").column("label"), strict=True))
+    assert {name for name, label in labels.items() if label is None} == {"00-1.png", "03-2.png"}
+    assert "classes: None 5, Roadwork 5; 2 without a label, for adapt alone" in capsys.readouterr().out
+    write_manifest(root, [{"image": f"00-{n}.png", "label": ""} for n in range(3)])
+    for choice in ("drop", "adapt"):
+        with pytest.raises(DataError, match="no row has a label"):
+            run(root, tmp_path / "c", unlabelled=choice)
+
+
 def warnings(out: Path) -> list[str]:
     return list(index(out).document["warnings"])
 
