@@ -27,7 +27,8 @@ from PIL import Image
 from natix_lib.arrays import Bools, Ints
 from natix_lib.config import ROLE_RATIO_NAMES, Split
 from natix_lib.contracts import ROLES, TRAIN, UNLABELLED
-from natix_lib.data.drives import LOOKS, NAME, TIME, find_drives
+from natix_lib.data.conflicts import in_conflict
+from natix_lib.data.drives import find_drives
 from natix_lib.data.duplicates import Crossing, NearDuplicates, near_duplicates
 from natix_lib.data.fingerprint import smallest_of
 from natix_lib.data.given import given_roles, of_group, refuse_leak
@@ -35,6 +36,7 @@ from natix_lib.data.groups import Links, joined_by_all, same_source, same_value
 from natix_lib.data.partition import REAL_ONLY, Groups, assign
 from natix_lib.data.places import metres_between, within_metres
 from natix_lib.data.previous import NONE, REASON, Kept, Previous, keep_roles
+from natix_lib.data.rules import GIANT, NEAR, SAME, LargestGroup, largest_group
 from natix_lib.documents import PIXEL_DIGITS
 from natix_lib.errors import DataError
 from natix_lib.files import JsonDict
@@ -52,48 +54,8 @@ COLUMNS = (
     "hashes",
     "is_synthetic",
 )
-NEAR = "near_duplicate"
-SWITCHES = {
-    "group": "data.columns.group",
-    "source_id": "data.columns.source_id",
-    "place": "split.gps_radius_m",
-    "same_pixels": "the images themselves",
-    NEAR: "split.near_duplicate_bits",
-    TIME: "split.drive_gap_s",
-    NAME: "split.drive_names",
-    LOOKS: "split.drive_looks",
-}
+CONFLICT = "conflicting label"  # why an image is left out, in splits.json
 MOST_PAIRS = 1000  # listed in splits.json: more than a person looks at, and some 200 kB
-GIANT = 0.5  # share of the images in one group, above which no ratio can be met
-
-
-@dataclass(frozen=True)
-class LargestGroup:
-    """The group with the most images that have a label; others are not counted.
-
-    Attributes:
-        name: Smallest id of the images in it.
-        images: How many it has.
-        share: Share of all images, in (0, 1].
-        rule: The rule that joins most of them, a key of SWITCHES; None where no rule joins any.
-        links: Images that each rule joins to another one of the group.
-        examples: The ids of the first two that `rule` joins; empty where none does.
-    """
-
-    name: str
-    images: int
-    share: float
-    rule: str | None
-    links: dict[str, int]
-    examples: list[str]
-
-    def __str__(self) -> str:
-        """What a person is told when it is too large to divide by."""
-        reason = ""
-        if self.rule is not None:
-            a, b = self.examples
-            reason = f", most of them joined by {self.rule} ({SWITCHES[self.rule]}), first {a} and {b}"
-        return f"one group holds {self.images} images, {self.share:.0%} of all{reason}"
 
 
 @dataclass(frozen=True)
@@ -114,7 +76,7 @@ class Division:
         largest: The largest group.
         given: Index into `contracts.ROLES` that the data owner gave each image, -1 for none, (n,).
         across: Near-duplicates in two different given splits.
-        left_out: Why an image is in no role, by its id: "synthetic", "unlabelled", or `previous.REASON`.
+        left_out: Why an image is in no role, by its id: "synthetic", "unlabelled", CONFLICT, or `previous.REASON`.
         kept: What an earlier division says of the images; None where none was named.
         warnings: What a reader must know of the division, sentences.
     """
@@ -211,7 +173,7 @@ def divide(
         "group": Links(same_value(sorted_columns["group"]), lambda row: str(sorted_columns["group"][row])),
         "source_id": same_source(ids, sorted_columns["source_id"]),
         "place": Links(place, lambda row: f"{metres_between(lat, lon, [row], place[[row]])[0]:.0f} m apart"),
-        "same_pixels": Links(same_value(sorted_columns["sha256"]), lambda row: "equal pixels"),
+        SAME: Links(same_value(sorted_columns["sha256"]), lambda row: "equal pixels"),
     }
     for rule, links in rules.items():
         refuse_leak(rule, links.smallest, given, ids)
@@ -230,12 +192,14 @@ def divide(
     smallest = joined_by_all([links.to for links in rules.values()])
     refuse_leak("all rules together", smallest, given, ids)
     labelled = labels != NONE
-    largest = _largest(smallest, labelled, rules, ids)
+    largest = largest_group(smallest, labelled, rules, ids)
     synthetic = np.array([bool(value) for value in sorted_columns["is_synthetic"]])
     target = np.array([getattr(settings.ratios, name) for name in ROLE_RATIO_NAMES])
     pixels = sorted_columns["sha256"]
     kept = None if previous is None else keep_roles(previous, ids, pixels, smallest, given)
-    usable = np.ones(len(ids), dtype=bool) if kept is None else ~kept.left_out
+    kept_out = np.zeros(len(ids), dtype=bool) if kept is None else kept.left_out
+    contradict = in_conflict(rules, labels) & (settings.conflicting_labels == "drop")
+    usable = ~(kept_out | contradict)
     fixed = np.full(len(ids), NONE) if kept is None else kept.roles
     first, group = np.unique(smallest, return_inverse=True)
     counts = np.zeros((2, len(first), len(class_names)), dtype=np.int64)
@@ -260,7 +224,8 @@ def divide(
     for_adapt = ~labelled & usable & (roles == ROLES.index(TRAIN))
     for_adapt[near.across.nearest[:, :2].ravel()] = False
     reasons = {
-        REASON: ~usable,
+        REASON: kept_out,
+        CONFLICT: contradict & ~kept_out,
         "unlabelled": ~labelled & usable & ~for_adapt,
         "synthetic": counted & synthetic & np.isin(roles, [ROLES.index(role) for role in REAL_ONLY]),
     }
@@ -290,24 +255,6 @@ def divide(
     )
 
 
-def _largest(smallest: Ints, labelled: Bools, rules: Mapping[str, Links], ids: list[str]) -> LargestGroup:
-    first = int(np.bincount(smallest, labelled).argmax())
-    members = np.flatnonzero((smallest == first) & labelled)
-    links = {name: members[rule.to[members] != members] for name, rule in rules.items()}
-    rule = max(links, key=lambda name: len(links[name]))
-    examples = (
-        [ids[row] for row in sorted((rules[rule].to[links[rule][0]], links[rule][0]))] if len(links[rule]) else []
-    )
-    return LargestGroup(
-        name=ids[first],
-        images=len(members),
-        share=len(members) / int(labelled.sum()),
-        rule=rule if examples else None,
-        links={name: len(rows) for name, rows in links.items()},
-        examples=examples,
-    )
-
-
 def _warnings(near: NearDuplicates, largest: LargestGroup, left_out: Counter[str]) -> list[str]:
     """What a reader must know of near-duplicates in two splits, of a group of most images and of images left out."""
     result, across = [], near.across
@@ -327,6 +274,11 @@ def _warnings(near: NearDuplicates, largest: LargestGroup, left_out: Counter[str
     if left_out["synthetic"]:
         result.append(
             f"{left_out['synthetic']} synthetic images of groups in {' and '.join(REAL_ONLY)} are in no split."
+        )
+    if left_out[CONFLICT]:
+        result.append(
+            f"{left_out[CONFLICT]} images look the same as one with another label and are in no split "
+            "(split.conflicting_labels: drop)."
         )
     if left_out["unlabelled"]:
         result.append(

@@ -17,9 +17,10 @@ import pyarrow as pa
 from natix_lib.arrays import Ints
 from natix_lib.contracts import ROLES
 from natix_lib.data.conflicts import conflicts
-from natix_lib.data.division import SWITCHES, Division
+from natix_lib.data.division import Division
 from natix_lib.data.groups import Links
 from natix_lib.data.index import Index
+from natix_lib.data.rules import SWITCHES
 from natix_lib.data.sets import TAG_LIMIT
 from natix_lib.data.thumbnails import Thumbnails
 from natix_lib.data.windows import whole_hash
@@ -219,7 +220,7 @@ def _largest(images: Images, division: Division, rows: Ints, sizes: Ints) -> lis
 
 def _conflicts(images: Images, division: Division, rows: Ints) -> JsonDict:
     """Pictures that look the same and have different labels."""
-    every = conflicts(division)
+    every = conflicts(division.rules, division.labels)
     pairs = [images.pair(rows[a], rows[b], rule.replace("_", " ")) for rule, a, b in every[:PAIRS]]
     return {"count": len(every), "pairs": pairs}
 

@@ -1,8 +1,4 @@
-"""split: images and their index -> splits.json, a set of images for each role, all links, and data.html.
-
-Images that look the same and have two labels are left out, where the config says so, by dividing twice: which they are
-is known once all are grouped, and what a role must hold is counted without them.
-"""
+"""split: images and their index -> splits.json, a set of images for each role, all links, and data.html."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -27,7 +23,6 @@ from natix_lib.contracts import (
     read_manifest,
     require_same,
 )
-from natix_lib.data.conflicts import in_conflict
 from natix_lib.data.division import COLUMNS, Division, divide
 from natix_lib.data.index import Index, read_index
 from natix_lib.data.links import write_links
@@ -151,15 +146,6 @@ def divided(index: Index, settings: SplitSettings, images: Any) -> tuple[Divisio
         return Image.open(io.BytesIO(jpegs[row]["bytes"].as_py()), formats=("JPEG",))
 
     division = divide(columns, index.class_names, split, previous, picture)
-    dropped = in_conflict(division) if split.conflicting_labels == "drop" else set()
-    if dropped:
-        kept = [row for row, name in enumerate(columns["id"]) if name not in dropped]
-        columns = {name: [column[row] for row in kept] for name, column in columns.items()}
-        division = divide(columns, index.class_names, split, previous, lambda row: picture(kept[row]))
-        division.warnings.append(
-            f"{len(dropped)} images look the same as one with another label and are in no split "
-            "(split.conflicting_labels: drop)."
-        )
     document = {
         "artifact": "splits",
         "schema_version": SCHEMA_VERSION,
@@ -168,7 +154,6 @@ def divided(index: Index, settings: SplitSettings, images: Any) -> tuple[Divisio
         "seed": split.seed,
         **division.document(),
     }
-    document["left_out"] |= dict.fromkeys(sorted(dropped), "conflicting label")
     check_document(document, "splits", "splits.json")
     if settings.scrc is not None:
         require_certifiable(document, settings.scrc)

@@ -146,11 +146,24 @@ def test_an_image_without_a_label_contradicts_none_and_hides_no_contradiction() 
     looks = [{"id": name, "sha256": "f" * 64, "label": label} for name, label in (("a", None), ("b", 0), ("c", None))]
     cells = columns(given_split=lambda d, f: ROLES[d // 2 % 4])
     division = divide(with_rows(cells, *looks), CLASSES, Split())
-    assert not conflicts(division) and not in_conflict(division)
+    assert not conflicts(division.rules, division.labels) and not in_conflict(division.rules, division.labels).any()
     division = divide(with_rows(cells, *looks, {"id": "d", "sha256": "f" * 64, "label": 1}), CLASSES, Split())
-    ((rule, a, b),) = conflicts(division)
+    ((rule, a, b),) = conflicts(division.rules, division.labels)
     assert (rule, division.ids[a], division.ids[b]) == ("same_pixels", "b", "d")
-    assert in_conflict(division) == {"a", "b", "c", "d"}
+    which = in_conflict(division.rules, division.labels)
+    assert {division.ids[row] for row in np.flatnonzero(which)} == {"a", "b", "c", "d"}
+
+
+def test_a_picture_that_is_dropped_for_its_two_labels_still_holds_its_group_together() -> None:
+    """Two drives are one by a picture that lies in both, with another label in each."""
+    same = {"sha256": "f" * 64}
+    cells = with_rows(columns(), {"id": "a", "label": 0, "group": "drive 0", **same})
+    cells = with_rows(cells, {"id": "b", "label": 1, "group": "drive 1", **same})
+    for seed in range(5):
+        division = divide(cells, CLASSES, Split(seed=seed, conflicting_labels="drop"))
+        assert division.left_out["a"] == division.left_out["b"] == "conflicting label"
+        roles = {name: division.roles[row] for row, name in enumerate(division.ids) if division.roles[row] >= 0}
+        assert len({role for name, role in roles.items() if name[:2] in ("00", "01")}) == 1
 
 
 def test_the_content_fingerprint_holds_images_without_a_label() -> None:
