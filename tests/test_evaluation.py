@@ -85,6 +85,7 @@ def test_intervals_of_clustered_frames_are_wider_than_those_of_single_ones() -> 
         assert wide["low"] <= wide["value"] <= wide["high"]
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_true_accuracy_as_often_as_it_says() -> None:
     truth = np.mean([value(metrics(scored(seed=1000 + s)[0], 0, 0.9, 0), "accuracy") for s in range(200)])
     hits = 0

@@ -40,6 +40,7 @@ def test_what_is_written_is_read_by_us_and_by_the_safetensors_package(tmp_path: 
     assert (data.class_names, data.positive_classes) == (["None", "Roadwork"], ["Roadwork"])
 
 
+@pytest.mark.slow
 def test_equal_logits_give_equal_bytes_in_every_process(tmp_path: Path) -> None:
     code = (
         "import sys, numpy as np; from natix_lib.logits import write_logits;"

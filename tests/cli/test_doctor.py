@@ -68,6 +68,7 @@ def test_a_damaged_bundle_is_refused_and_a_whole_one_described(tmp_path: Path, t
     assert done.stderr.startswith("error: ") and "was changed after it was written" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.getuid() != 0 or not shutil.which("setpriv"), reason="only root can become another user")
 def test_a_user_without_name_and_home_can_use_every_short_command(tmp_path: Path, tiny_bundle: Path) -> None:
     stranger = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"]

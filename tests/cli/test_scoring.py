@@ -355,6 +355,7 @@ def test_the_summary_counts_and_says_whether_a_promise_stands(
     assert told.startswith(promise)
 
 
+@pytest.mark.slow
 def test_the_policy_of_sweep_promises_nothing(predict: Predict, chain, photos: Path, tmp_path: Path) -> None:
     chain.export(tmp_path / "swept", {"policy": "sweep"})
     result = predict("photos/a.png", bundle=tmp_path / "swept")

@@ -173,6 +173,7 @@ def test_synthetic_images_count_for_train_and_never_for_test() -> None:
         roles_of(counts, given, synthetic=synthetic)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=8, max_size=30), st.integers(0, 3))
 @settings(max_examples=25, deadline=None)
 def test_every_group_has_a_role_and_every_class_is_in_every_role_or_it_is_an_error(groups: list, seed: int) -> None:

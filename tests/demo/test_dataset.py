@@ -27,6 +27,7 @@ def test_the_manifest_describes_drives_of_near_duplicate_frames(tmp_path: Path, 
         assert image.size == (288, 176)
 
 
+@pytest.mark.slow
 def test_weather_and_light_do_not_tell_the_label(tmp_path: Path) -> None:
     draw_dataset(tmp_path, images=800)
     rows = pd.read_csv(tmp_path / "manifest.csv", keep_default_na=False).drop_duplicates("group")

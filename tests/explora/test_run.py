@@ -44,11 +44,13 @@ def test_a_learning_rate_of_zero_changes_nothing(tiny_backbone: Path) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_and_another_does_not(tiny_backbone: Path, whole: Adapted) -> None:
     assert same(adapt(tiny_backbone, small(), workers=1), whole)
     assert not same(adapt(tiny_backbone, small(seed=1)), whole)
 
 
+@pytest.mark.slow
 def test_prototypes_stand_still_at_first(tiny_backbone: Path) -> None:
     seen: list[torch.Tensor] = []
     adapt(tiny_backbone, small(), on_step=lambda learner: seen.append(learner.student.head.prototypes.detach().clone()))
@@ -100,6 +102,7 @@ def test_a_process_that_is_told_to_stop_saves_first(tiny_backbone: Path, tmp_pat
     assert steps == [3, 4]
 
 
+@pytest.mark.slow
 def test_other_settings_or_data_never_find_the_checkpoints(tiny_backbone: Path, tmp_path: Path) -> None:
     settings = small(checkpoint_root=str(tmp_path))
     adapt(tiny_backbone, settings, identity={"data": "x"})

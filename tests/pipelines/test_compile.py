@@ -86,6 +86,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @beside_the_files
 def test_compiling_gives_the_same_bytes_in_every_process(made: Path) -> None:
     other = {path.relative_to(made): path.read_text() for path in made.rglob("*.yaml")}

@@ -169,6 +169,7 @@ def test_make_submit_starts_a_run_with_what_it_names_and_a_gpu_count_as_text(
     assert given["model"]["init_from_explora"] is (explora == "true") and "backbone_id" not in given["model"]
 
 
+@pytest.mark.slow
 def test_make_submit_takes_overrides_from_the_environment_and_needs_none(
     api: Api, submit_here: Callable[..., int]
 ) -> None:
@@ -181,6 +182,7 @@ def test_make_submit_takes_overrides_from_the_environment_and_needs_none(
     assert not second["runtime_config"].get("parameters")
 
 
+@pytest.mark.slow
 def test_hardware_is_compiled_into_the_run(api: Api) -> None:
     done = make_submit("TARGET=kubeflow", f"KFP_ENDPOINT={api.url}", "SET=hardware.memory=3Gi hardware.num_gpus=0")
     assert done.returncode == 0, done.stdout + done.stderr

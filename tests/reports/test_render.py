@@ -75,6 +75,7 @@ def test_names_from_outside_are_escaped() -> None:
     assert EVIL not in html and "&lt;script&gt;" in html
 
 
+@pytest.mark.slow
 def test_equal_numbers_give_equal_bytes() -> None:
     assert render_report(*documents()) == render_report(*documents())
 

@@ -37,6 +37,7 @@ def command(*arguments: object, code: str = SERVE) -> list[str]:
     return [sys.executable, "-W", "error", "-c", code, "serve", *map(str, arguments)]
 
 
+@pytest.mark.slow
 def test_the_service_runs_without_torch_and_finishes_the_open_request_at_sigterm(
     soft_bundle: Path, bundle: Bundle, files: list[Path]
 ) -> None:

@@ -107,6 +107,7 @@ def test_sets_of_two_divisions_are_refused_before_any_work(chain: Chain, tmp_pat
         run(Chain(paths), tmp_path / "adapted")
 
 
+@pytest.mark.slow
 def test_a_worse_backbone_is_not_promoted(chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from natix_lib.explora.probe import Probe
 

@@ -83,6 +83,7 @@ def test_a_model_that_is_always_right_accepts_all(tmp_path: Path) -> None:
     assert document["fit"]["reason"] in (tmp_path / "calibration.html").read_text()
 
 
+@pytest.mark.slow
 def test_neither_the_order_of_the_rows_nor_a_seed_changes_the_certificate(tmp_path: Path) -> None:
     paths = write_set(tmp_path, n=900, frames=3, strength=2.0)
     logits, labels = read_logits(paths[0]), read_labels(paths[1])

@@ -57,6 +57,7 @@ def test_sets_take_half_of_the_groups_and_a_grid_shares_delta_among_its_threshol
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"sets": "pac"}, {"procedure": "sgr"}, {"procedure": "grid", "grid": [0.1]}])
 def test_the_smallest_alpha_that_is_said_is_one_that_calibrate_certifies(tmp_path: Path, settings: dict) -> None:
     """30 groups of 2 images, all right."""
@@ -82,6 +83,7 @@ def test_a_run_that_must_certify_stops_at_split_and_leaves_nothing(tmp_path: Pat
     run_step("split", step_settings(configured(on_infeasible="fail", alpha=0.9))["split"], tmp_path / "out", images)
 
 
+@pytest.mark.slow
 def test_calibrate_counts_the_groups_that_were_said(tmp_path: Path) -> None:
     """The groups of splits.json's VAL_CALIB are those of the labels that train hands on; singles are groups too."""
     images = ingested(tmp_path)

@@ -28,6 +28,7 @@ def test_no_file_of_a_bundle_names_a_place_on_the_machine_that_made_it(chain: Ch
     assert [path.name for path in Path(chain.paths["bundle"]).rglob("*.*") if place in path.read_bytes()] == []
 
 
+@pytest.mark.slow
 def test_the_same_inputs_give_the_same_bundle(chain: Chain, tmp_path: Path) -> None:
     chain.export(tmp_path / "again")
     first, second = (read_manifest(folder, "bundle") for folder in (chain.paths["bundle"], tmp_path / "again"))

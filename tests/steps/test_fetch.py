@@ -216,6 +216,7 @@ def test_an_open_backbone_needs_no_secret(hub: Hub, tiny_backbone: Path, tmp_pat
     assert backbone_sha256(tmp_path / "out") == backbone_sha256(tiny_backbone) and set(hub.tokens) == {None}
 
 
+@pytest.mark.slow
 def test_a_gated_backbone_names_the_secret_that_holds_the_token(hub: Hub, tmp_path: Path) -> None:
     hub.gated, hub.secrets["hf-token"] = True, OTHER.encode()
     done = fetch_from(hub, "owner/vit", tmp_path / "out", secret="hf-token")

@@ -151,6 +151,7 @@ def in_splits(document: dict) -> set[str]:
     return {name for role in ROLES for name in document["roles"][role]}
 
 
+@pytest.mark.slow
 def test_neither_the_order_of_rows_nor_of_shards_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same bytes of splits.json from a shuffled manifest, and from a dataset of many shards."""
     import csv
@@ -168,6 +169,7 @@ def test_neither_the_order_of_rows_nor_of_shards_tells(tmp_path: Path, monkeypat
     assert (tmp_path / "a" / "splits.json").read_bytes() == (tmp_path / "b" / "splits.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_another_layout_of_the_same_images_gets_the_same_splits_and_content_fingerprint(tmp_path: Path) -> None:
     """A manifest, and a folder for each class with other names."""
     import csv

@@ -221,6 +221,7 @@ with storage.staged(sys.argv[1], sys.argv[2]):
 """
 
 
+@pytest.mark.slow
 def test_a_fetch_that_was_killed_goes_on_where_it_was(scene: Scene) -> None:
     with subprocess.Popen([sys.executable, "-c", KILLED, scene.uri, str(scene.place)]) as process:
 

@@ -43,6 +43,7 @@ def test_onnx_repeats_torch_for_any_number_of_images(model_type: str, tiny_backb
         assert np.allclose(logits, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_model_tells_nothing_of_the_machine(tiny_backbone: Path, tmp_path: Path) -> None:
     export_onnx(classifier("dinov3", tiny_backbone), 32, tmp_path / MODEL, INPUT, OUTPUT)
     onnx.checker.check_model(str(tmp_path / "model.onnx"))

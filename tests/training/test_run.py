@@ -113,6 +113,7 @@ def test_a_frozen_backbone_does_not_change_and_a_tuned_one_does(tiny_backbone: P
     assert any(not torch.equal(before[name], value) for name, value in tuned.state_dict().items())
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny_backbone: Path) -> None:
     first, second, other = (
         train(tiny_backbone, training={"seed": seed, "epochs": 3, "views": 2}).val_calib_logits for seed in (4, 4, 5)
