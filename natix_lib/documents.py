@@ -228,11 +228,13 @@ class Splits(Artifact):
     unlabelled: Names = []  # for adapt alone; none in bundles of natix before it had them
     groups: dict[str, str]
     left_out: dict[str, str] = {}
+    held: dict[Role, Names] = {}  # of left_out, by the role of their groups
     pixels: dict[str, Annotated[str, Field(pattern="^[0-9a-f]*$")]] = {}  # none in bundles of natix before it had them
 
     @model_validator(mode="after")
     def _pixels_are_of_the_images(self) -> "Splits":
-        for role, names in [*self.roles.items(), ("UNLABELLED", self.unlabelled)] if self.pixels else ():
+        held = [(f"held {role}", names) for role, names in self.held.items()]
+        for role, names in [*self.roles.items(), ("UNLABELLED", self.unlabelled), *held] if self.pixels else ():
             if len(self.pixels.get(role, "")) != PIXEL_DIGITS * len(names):
                 raise ValueError(f"pixels must have {PIXEL_DIGITS} digits for each image of {role}")
         return self

@@ -66,6 +66,7 @@ class Verdict:
         share: Share of neighbours that differ less than one of them and a stranger, ties a half; NaN where fewer than
             PAIRS of them can be judged, (orders,).
         frames: Orders in which neighbours are surely frames, (orders,).
+        likely: Orders in which they are frames as far as few pairs can tell, (orders,).
         streets: Orders in which they look no more alike than strangers, (orders,).
         alike: Bits up to which two neighbours look alike as only RARE of the strangers do, or of any two images, since
             an order of one drive has no strangers; -1 for none, (orders,).
@@ -73,6 +74,7 @@ class Verdict:
 
     share: Floats
     frames: Bools
+    likely: Bools
     streets: Bools
     alike: Ints
 
@@ -120,4 +122,4 @@ def judge(pictures: Looks, pairs: Ints, order: Ints, pool: Ints, rank: Ints) -> 
     alike[judged] = np.maximum(rare.sum(axis=1)[: judged.sum()] - 1, pictures.rare())
     with np.errstate(invalid="ignore"):
         frames = (share >= FRAMES) & (share - SURE * np.sqrt(spread / count) > CHANCE)
-        return Verdict(share, frames, share < STREETS, alike)
+        return Verdict(share, frames, share >= FRAMES, share < STREETS, alike)

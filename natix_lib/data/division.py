@@ -35,7 +35,7 @@ from natix_lib.data.given import given_roles, of_group, refuse_leak
 from natix_lib.data.groups import Links, joined_by_all, same_source, same_value
 from natix_lib.data.partition import REAL_ONLY, Groups, assign
 from natix_lib.data.places import metres_between, within_metres
-from natix_lib.data.previous import NONE, REASON, Kept, Previous, keep_roles
+from natix_lib.data.previous import HELD, NONE, REASON, Kept, Previous, keep_roles
 from natix_lib.data.rules import GIANT, NEAR, SAME, LargestGroup, largest_group
 from natix_lib.documents import PIXEL_DIGITS
 from natix_lib.errors import DataError
@@ -76,6 +76,8 @@ class Division:
         largest: The largest group.
         given: Index into `contracts.ROLES` that the data owner gave each image, -1 for none, (n,).
         across: Near-duplicates in two different given splits.
+        held: Index into `contracts.ROLES` of the role of its group, of each image that is left out for another reason
+            than `split.previous`, -1 for others, (n,).
         left_out: Why an image is in no role, by its id: "synthetic", "unlabelled", CONFLICT, or `previous.REASON`.
         kept: What an earlier division says of the images; None where none was named.
         warnings: What a reader must know of the division, sentences.
@@ -88,6 +90,7 @@ class Division:
     synthetic: Bools
     roles: Ints
     for_adapt: Bools
+    held: Ints
     target: NDArray[np.float64]
     groups: Ints
     rules: dict[str, Links]
@@ -106,7 +109,9 @@ class Division:
         """Everything that splits.json tells of it."""
         members = {role: np.flatnonzero(self.roles == number) for number, role in enumerate(ROLES)}
         photographs = np.count_nonzero(~self.synthetic & (self.roles >= 0))
-        kept_out = np.flatnonzero([self.left_out.get(name) == REASON for name in self.ids])
+        held = {role: np.flatnonzero(self.held == number) for number, role in enumerate(ROLES)}
+        kept_out = [row for row, name in enumerate(self.ids) if self.left_out.get(name) == REASON]
+        known = members | {UNLABELLED: np.flatnonzero(self.for_adapt), REASON: np.array(kept_out, dtype=np.int64)}
         return {
             "class_names": self.class_names,
             "roles": {role: [self.ids[row] for row in rows] for role, rows in members.items()},
@@ -121,9 +126,10 @@ class Division:
             },
             "groups": {name: self.ids[first] for name, first in zip(self.ids, self.groups.tolist(), strict=True)},
             "left_out": self.left_out,
+            "held": {role: [self.ids[row] for row in rows] for role, rows in held.items()},
             "pixels": {
-                role: "".join(self.pixels[row][:PIXEL_DIGITS] for row in rows)
-                for role, rows in (members | {UNLABELLED: np.flatnonzero(self.for_adapt), REASON: kept_out}).items()
+                name: "".join(self.pixels[row][:PIXEL_DIGITS] for row in rows)
+                for name, rows in (known | {f"{HELD} {role}": rows for role, rows in held.items()}).items()
             },
             "previous": None if self.kept is None else self.kept.document(),
             "links": {rule: len(links.rows) for rule, links in self.rules.items()},
@@ -220,9 +226,10 @@ def divide(
     except DataError as error:
         fixes = "" if kept is None else f"; split.previous keeps {kept.images} images where they are"
         raise DataError(f"{error}{fixes}" + (f"; {largest}" if largest.share > GIANT else "")) from error
-    roles = np.where(without & (owner >= 0), owner, assigned)[group]
+    roles = np.where(without & (owner >= 0) & (groups.kept < 0), owner, assigned)[group]
     for_adapt = ~labelled & usable & (roles == ROLES.index(TRAIN))
-    for_adapt[near.across.nearest[:, :2].ravel()] = False
+    for_adapt &= ~np.isin(smallest, smallest[near.across.nearest[:, :2].ravel()])
+    for_adapt &= near.across.exact | (given < 0)  # some were not looked at
     reasons = {
         REASON: kept_out,
         CONFLICT: contradict & ~kept_out,
@@ -230,6 +237,7 @@ def divide(
         "synthetic": counted & synthetic & np.isin(roles, [ROLES.index(role) for role in REAL_ONLY]),
     }
     left_out = {ids[row]: reason for reason, which in reasons.items() for row in np.flatnonzero(which).tolist()}
+    held = np.where(np.any([which for reason, which in reasons.items() if reason != REASON], axis=0), roles, NONE)
     roles[np.any([*reasons.values(), ~labelled], axis=0)] = NONE
     return Division(
         ids=ids,
@@ -239,6 +247,7 @@ def divide(
         synthetic=synthetic,
         roles=roles,
         for_adapt=for_adapt,
+        held=held,
         target=target,
         groups=smallest,
         rules=rules,

@@ -14,6 +14,7 @@ one group at most, the nearest. Two given splits are not joined either: a time a
 are divided by time, so such neighbours are counted and told, as near-duplicates are; refusing them was rejected.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -63,6 +64,7 @@ class Shots:
     given: Ints
     grouped: Bools
     owner: Ints
+    before: Ints
 
 
 @dataclass(frozen=True)
@@ -141,26 +143,30 @@ def _shots(columns: Mapping[str, Sequence[Any]], given: Ints) -> Shots:
         given=given,
         grouped=group >= 0,
         owner=np.where(group >= 0, group, np.where(given >= 0, len(groups) + given, -1)),
+        before=np.arange(len(labels)),
     )
 
 
 def _by_time(shots: Shots, most: float) -> tuple[_Pairs, _Pairs, Bools, list[str]]:
     """Pairs of one drive, others that look alike, images whose times do not tell (n,), and sentences on them."""
     placed = np.isfinite(shots.lat) & np.isfinite(shots.lon)
-    near_by = _components(within_metres(shots.lat, shots.lon, SPEED * most + RECEIVER_M))
     timed = np.flatnonzero(np.isfinite(shots.time))
     by_time = timed[np.argsort(shots.time[timed], kind="stable")]
-    with_place = by_time[placed[by_time]]
-    with_place = with_place[np.argsort(near_by[with_place], kind="stable")]
     together, found = NO_PAIRS, np.zeros(len(placed), dtype=bool)
-    for step in range(1, NEXT + 1):
-        pairs = _steps(with_place, step, shots.time)
-        a, b = pairs.rows.T
-        fit = (near_by[a] == near_by[b]) & (pairs.gap <= most) & ~found[a]
-        metres = metres_between(shots.lat, shots.lon, a[fit], b[fit])
-        fit[fit] = metres <= SPEED * pairs.gap[fit] + RECEIVER_M
-        found[a[fit]] = True
-        together = together.with_these(pairs.only(fit))
+    farthest = SPEED * most + RECEIVER_M
+    doubled = itertools.takewhile(lambda metres: metres < farthest, (RECEIVER_M * 2**k for k in range(64)))
+    for reach in [*doubled, farthest]:  # near ones first: of a fleet within kilometres NEXT frames may be other cars'
+        near_by = _components(within_metres(shots.lat, shots.lon, reach))
+        with_place = by_time[placed[by_time]]
+        with_place = with_place[np.argsort(near_by[with_place], kind="stable")]
+        for step in range(1, NEXT + 1):
+            pairs = _steps(with_place, step, shots.time)
+            a, b = pairs.rows.T
+            fit = (near_by[a] == near_by[b]) & (pairs.gap <= most) & ~found[a]
+            metres = metres_between(shots.lat, shots.lon, a[fit], b[fit])
+            fit[fit] = metres <= SPEED * pairs.gap[fit] + RECEIVER_M
+            found[a[fit]] = True
+            together = together.with_these(pairs.only(fit))
     steps = [_steps(by_time, step, shots.time) for step in range(1, WINDOW + 1)]
     steps = [pairs.only((pairs.gap <= most) & ~placed[pairs.rows].all(axis=1)) for pairs in steps]
     neighbours = together.with_these(steps[0])
@@ -184,7 +190,11 @@ def _by_time(shots: Shots, most: float) -> tuple[_Pairs, _Pairs, Bools, list[str
 
 
 def _by_name(shots: Shots, frames: Frames) -> tuple[_Pairs, _Pairs]:
-    """Pairs of one drive by their names, and neighbours by name that look alike where names alone do not tell."""
+    """Pairs of one drive by their names, and neighbours by name that look alike where names alone do not tell.
+
+    A run that may be a drive's name is believed as soon as its pictures look so: of a drive of 18 frames too few pairs
+    can be sure, a run joined by mistake costs a group, and one that falls apart costs TEST.
+    """
     rows = np.flatnonzero(frames.run >= 0)
     ordered = rows[np.lexsort((frames.number[rows], frames.run[rows]))]
     steps = [_steps(ordered, step, frames.number) for step in range(1, WINDOW + 1)]
@@ -200,7 +210,7 @@ def _by_name(shots: Shots, frames: Frames) -> tuple[_Pairs, _Pairs]:
         alike = alike.with_these(_look_alike(shots, counted, verdict.alike[frames.form[counted.rows[:, 0]]]))
     sure = steps[0].with_these(_in_given_splits(shots, frames, rows))
     form = frames.form[sure.rows[:, 0]]
-    return sure.only(verdict.frames[form] & frames.named[sure.rows[:, 0]]), alike
+    return sure.only(verdict.likely[form] & frames.named[sure.rows[:, 0]]), alike
 
 
 def _in_given_splits(shots: Shots, frames: Frames, rows: Ints) -> _Pairs:
@@ -238,16 +248,23 @@ def _kept(shots: Shots, pairs: _Pairs) -> tuple[Ints, Shots]:
     count = len(shots.owner)
     owner = shots.owner[pairs.rows]
     inside = (owner[:, 0] == owner[:, 1]) & ~shots.grouped[pairs.rows].all(axis=1)
-    component = joined(count, *pairs.rows[inside].T)
+    component = _with(shots.before, pairs.rows[inside])
     bridges = pairs.only((owner < 0).sum(axis=1) == 1)
     free = np.where(shots.owner[bridges.rows[:, 0]] < 0, *bridges.rows.T)
     order = np.lexsort((bridges.gap, component[free]))
     first = order[np.diff(component[free][order], prepend=-1) != 0]
     rows = np.concatenate([pairs.rows[inside], bridges.rows[first]])
-    smallest = joined(count, *rows.T)
+    smallest = _with(shots.before, rows)
     owners = np.full(count, -1)
     np.maximum.at(owners, smallest, shots.owner)
-    return tree(count, *rows.T), replace(shots, owner=np.where(shots.owner < 0, owners[smallest], shots.owner))
+    owner = np.where(shots.owner < 0, owners[smallest], shots.owner)
+    return tree(count, *rows.T), replace(shots, owner=owner, before=smallest)
+
+
+def _with(before: Ints, rows: Ints) -> Ints:
+    """Components with pairs of rows more, (n,)."""
+    own = np.arange(len(before))
+    return joined(len(before), np.append(rows[:, 0], own), np.append(rows[:, 1], before))
 
 
 def _across(shots: Shots, pairs: _Pairs, what: str) -> list[str]:

@@ -210,7 +210,9 @@ def _looked_at(
     components, alike = known.groups.tolist(), known.alike.tolist()
     look = lru_cache(maxsize=KEPT)(lambda row: Picture(pictures(row)))
     same, looks, across, unseen, exact = np.zeros(len(found.a), dtype=bool), 0, 0, 0, True
-    labelled, divided = known.labels[found.a] != known.labels[found.b], known.divided(found.a, found.b)
+    one_label, other_label = known.labels[found.a], known.labels[found.b]
+    labelled = (one_label != other_label) & (one_label >= 0) & (other_label >= 0)
+    divided = known.divided(found.a, found.b)
     rows = zip(found.a.tolist(), found.b.tolist(), labelled.tolist(), divided.tolist(), strict=True)
     for number, (a, b, two_labels, two_splits) in enumerate(rows):
         first, second = _begin(components, a), _begin(components, b)

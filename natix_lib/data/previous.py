@@ -10,7 +10,9 @@ images of the other roles are left out of every role, in this division and in th
 to TEST was rejected: models of earlier months have trained on them. Dividing the group was rejected: it leaks. Refusing
 was rejected: each month that finds one more near-duplicate would end in an error that only a smaller set can mend.
 
-What adapt has seen without a label counts as TRAIN: with a label it would be no image to measure on.
+What adapt has seen without a label counts as TRAIN: with a label it would be no image to measure on. An image that was
+left out for another reason, synthetic, without a label or with two, counts as one of its group's role: when its label
+is mended it comes back to its drive, which may be all that is left of it.
 """
 
 import tempfile
@@ -27,6 +29,7 @@ from natix_lib.errors import DataError
 from natix_lib.files import JsonDict
 
 NONE, LEFT_OUT = -1, -2  # in place of a role's number: an image that the division did not know, or kept out
+HELD = "held"  # images that are left out, by the role of their group: what the pixels of splits.json call them
 REASON = "split.previous"  # why an image is left out, in splits.json
 
 
@@ -101,10 +104,11 @@ def read_previous(uri: str) -> Previous:
         address = splits_address(uri)
         document, sha256 = read_hashed_document(storage.fetch_file(address, scratch), "splits")
     members = {role: document["roles"].get(role, []) for role in ROLES}
+    members |= {f"{HELD} {role}": document.get(HELD, {}).get(role, []) for role in ROLES}
     members[UNLABELLED] = document.get("unlabelled", [])
     members[REASON] = sorted(name for name, reason in document.get("left_out", {}).items() if reason == REASON)
     known = document.get("pixels", {})
-    numbers = [*range(len(ROLES)), ROLES.index(TRAIN), LEFT_OUT]
+    numbers = [*range(len(ROLES)), *range(len(ROLES)), ROLES.index(TRAIN), LEFT_OUT]
     return Previous(
         where=address,
         sha256=sha256,
@@ -141,7 +145,8 @@ def keep_roles(previous: Previous, ids: Sequence[str], pixels: Sequence[str], gr
             "name a division of these images"
         )
     highest = np.full(len(ids), NONE)
-    np.maximum.at(highest, groups, roles)  # the roles are numbered from what trains to what is held out
+    # The roles are numbered from what trains to what is held out; what was left out has been trained on.
+    np.maximum.at(highest, groups, np.where(roles == LEFT_OUT, ROLES.index(TRAIN), roles))
     group_roles = highest[groups]
     _refuse_contradiction(previous, ids, groups, group_roles, given)
     crossing = (roles >= 0) & (roles != group_roles)

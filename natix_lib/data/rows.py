@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -92,10 +93,22 @@ class Source:
             self,
             rows=[self.rows[number] for number in numbers],
             images=lambda: itertools.compress(self.images(), kept),
-            blocks=(),
+            blocks=list(self._blocks_of(kept)),
             file=None if file is None else lambda number: file(numbers[number]),
             warnings=[*self.warnings, warning],
         )
+
+    def _blocks_of(self, kept: Sequence[bool]) -> Iterator[tuple[int, Callable[[], Iterator[bytes | DataError]]]]:
+        """The blocks without the rows that are not `kept`."""
+        start = 0
+        for count, images in self.blocks:
+            part = kept[start : start + count]
+            yield sum(part), partial(_compressed, images, part)
+            start += count
+
+
+def _compressed(images: Callable[[], Iterator[bytes | DataError]], kept: Sequence[bool]) -> Iterator[bytes | DataError]:
+    return itertools.compress(images(), kept)
 
 
 def readable(name: str) -> str:

@@ -24,7 +24,7 @@ CLOCK = (
     r"(?:[T _]?(?P<hour>\d{2})[:.]?(?P<minute>\d{2})(?:[:.]?(?P<second>\d{2})(?:[.,](?P<fraction>\d{1,9})\d*)?)?"
     r"\s*(?:Z|z|UTC|GMT|(?P<sign>[+-])(?P<zone_hour>\d{2}):?(?P<zone_minute>\d{2})?)?)?\s*$"
 )
-SINCE_1970 = r"^\s*\d{10,13}(\.\d+)?\s*$|^\s*\d{16}\s*$|^\s*\d{19}\s*$"  # 14 digits are a compact date with its clock
+SINCE_1970 = r"^\s*(\d{10}|\d{13})(\.\d+)?\s*$|^\s*\d{16}\s*$|^\s*\d{19}\s*$"  # 12 and 14 digits: a date, a clock
 UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))  # from this number on, how many of its units are a second
 
 

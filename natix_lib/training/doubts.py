@@ -83,7 +83,7 @@ def label_doubts(
     rows = np.flatnonzero(~np.isnan(own))
     if not len(rows):
         return Doubts.none(len(labels), "no class lies in two groups")
-    doubtful, suggested = confident(given[rows], labels[rows])
+    doubtful, suggested = confident(np.nan_to_num(given[rows]), labels[rows])  # NaN: a class that no other fold has
     order = rows[doubtful]
     pairs = zip(own[order].tolist(), given[order, suggested].tolist(), strict=True)
     return Doubts(len(labels), len(rows), order.tolist(), suggested.tolist(), list(pairs), "", sample)

@@ -174,3 +174,34 @@ def test_the_content_fingerprint_holds_images_without_a_label() -> None:
     assert content_fingerprint(columns(label=lambda d, f: d % 2), CLASSES) != every
     other = columns(label=lambda d, f: 1 - d % 2 if f < FRAMES - 1 else None)
     assert content_fingerprint(other, CLASSES[::-1]) == every
+
+
+def test_an_image_that_was_left_out_comes_back_to_its_drives_role_when_its_label_is_mended(tmp_path: Path) -> None:
+    same = {"sha256": "f" * 64}
+    doubtful = [{"id": f"{drive:02d}-a", "group": f"drive {drive}", "label": drive % 2, **same} for drive in (0, 1)]
+    first = divide(with_rows(columns(), *doubtful), CLASSES, Split(conflicting_labels="drop"))
+    head = {"artifact": "splits", "schema_version": SCHEMA_VERSION, "dataset_fingerprint": "of them"}
+    write_json(tmp_path / "splits.json", head | first.document())
+    previous = read_previous(str(tmp_path / "splits.json"))
+    role = first.roles[first.ids.index("00-0")]
+    gone = columns()
+    kept = [row for row, name in enumerate(gone["id"]) if name[:2] not in ("00", "01")]
+    mended = with_rows({name: [cells[row] for row in kept] for name, cells in gone.items()}, doubtful[0])
+    for seed in range(5):
+        later = divide(mended, CLASSES, Split(seed=seed), previous)
+        assert later.roles[later.ids.index("00-a")] == role
+
+
+def test_a_drive_of_test_that_loses_its_labels_never_reaches_adapt_though_the_owner_says_train(tmp_path: Path) -> None:
+    given = columns(given_split=lambda d, f: "TRAIN")
+    first = divide(given, CLASSES, Split(use_given=False))
+    head = {"artifact": "splits", "schema_version": SCHEMA_VERSION, "dataset_fingerprint": "of them"}
+    write_json(tmp_path / "splits.json", head | first.document())
+    in_test = {int(name) for name in drives_of(first, "TEST")}
+    without = columns(label=lambda d, f: None if d in in_test or f == 2 else d % 2)
+    try:
+        later = divide(without, CLASSES, Split(use_given=False), read_previous(str(tmp_path / "splits.json")))
+    except DataError as error:
+        assert "TEST" in str(error)  # nothing is left to measure on
+    else:
+        assert not {name for name in adapted(later) if int(name[:2]) in in_test}

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from natix_lib.config import Split
 from natix_lib.data.division import COLUMNS
 from natix_lib.data.drives import Drives, find_drives
+from natix_lib.data.groups import joined_by_all, same_value
 from natix_lib.data.windows import whole_hash, window_hashes
 
 REAL = Path(os.environ.get("NATIX_TEST_DATA", "../shared/data")) / "roadwork-real"
@@ -194,8 +196,6 @@ def test_an_empty_set_is_no_trouble() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL.is_dir(), reason="the photographs are not here")
 def test_names_tell_the_three_drives_of_real_photographs_and_join_no_strangers() -> None:
-    from PIL import Image
-
     rows = sorted(csv.DictReader((REAL / "manifest.csv").read_text().splitlines()), key=lambda row: row["image"])
     hashes = []
     for row in rows:
@@ -208,3 +208,40 @@ def test_names_tell_the_three_drives_of_real_photographs_and_join_no_strangers()
     assert joined_by(drives, "name") == [groups.index(group) for group in groups]
     assert len(set(groups)) == 402 and len(drives.rules["looks"].rows) == 0
     assert drives.warnings[0].startswith("Drives cannot be told apart in 399 of 867 images (46%)")
+
+
+def test_twelve_cars_that_drive_side_by_side_are_twelve_drives_and_none_is_cut() -> None:
+    """A frame of each every 10 s and 250 m, the cars 1.1 km apart."""
+    cars, frames = 12, 12
+    times = [
+        f"2024-05-01T12:{second // 60:02d}:{second % 60:02d}"
+        for second in range(0, 10 * frames, 10)
+        for _ in range(cars)
+    ]
+    lat = [48.0 + 0.01 * car for _ in range(frames) for car in range(cars)]
+    lon = [11.0 + 0.00336 * frame for frame in range(frames) for _ in range(cars)]
+    drives = found(columns([f"{n:03d}" for n in range(cars * frames)], captured_at=times, lat=lat, lon=lon))
+    assert joined_by(drives, "time") == list(range(cars)) * frames
+
+
+def test_rows_that_two_rules_chain_between_two_owners_groups_are_not_joined_to_both() -> None:
+    names = [*(f"a1_{n:03d}.jpg" for n in range(20)), *(f"b2_{n:03d}.jpg" for n in range(20)), "x.jpg", "y.jpg"]
+    hashes = drive_hashes(2, 20) + strangers(2, 9)
+    groups = ["A", *[None] * 19, "B", *[None] * 21]
+    times = ["2024-05-01T12:00:00", *[None] * 19, "2024-05-01T12:01:40", *[None] * 19]
+    times += ["2024-05-01T12:00:50", "2024-05-01T12:01:00"]
+    drives = found(columns(names, whole=hashes, group=groups, captured_at=times))
+    whole = joined_by_all([same_value(groups), *(links.to for links in drives.rules.values())])
+    assert whole[0] != whole[20]
+
+
+def test_a_short_drive_is_one_by_its_names_though_few_pairs_cannot_be_sure(real_data: Path) -> None:
+    """14 and 18 frames of each drive of CamVid among photographs of streets: README's promise for a small folder."""
+    folder = real_data / "roadwork-real" / "images"
+    web = sorted(folder.glob("tracon*"))[:60]
+    for count in (14, 18):
+        paths = [path for drive in ("0001TP", "0006R0", "0016E5") for path in sorted(folder.glob(f"*{drive}*"))[:count]]
+        hashes = [whole_hash(window_hashes(Image.open(path))) for path in [*paths, *web]]
+        drives = found(columns([path.name for path in [*paths, *web]], whole=hashes))
+        first = [count * (row // count) for row in range(3 * count)]
+        assert joined_by(drives, "name") == [*first, *range(3 * count, 3 * count + 60)]

@@ -50,3 +50,8 @@ def test_times_are_those_of_python() -> None:
 def test_a_day_is_told_from_what_cannot_be_read() -> None:
     texts = ["2024-05-01", "2024:05:01", "20240501", "2024-05-01 10:00", "noon", None]
     assert days_alone(texts).tolist() == [True, True, True, False, False, False]
+
+
+def test_a_compact_date_with_hour_and_minute_is_no_number_of_milliseconds() -> None:
+    hours = seconds(["202405011200", "202405011300"])
+    assert hours[1] - hours[0] == 3600
