@@ -63,7 +63,8 @@ def test_the_first_config_and_its_commands_end_with_a_bundle_and_a_report(tmp_pa
         )
         assert done.returncode == 0, done.stderr
         outputs.append(done)
-    run, predict = outputs
+    checked, run, predict = outputs
+    assert "groups  30" in checked.stdout and (tmp_path / "data.html").is_file()
     first = tmp_path / "runs" / "first"
     assert "uncertified" in (first / "report.html").read_text().split("<h2>")[0]
     assert read_json(first / "bundle" / "bundle.json")["policy"]["certified"] is False

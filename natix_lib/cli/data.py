@@ -5,9 +5,10 @@ else than a run would. A set that cannot be divided still gets its page, without
 one of which too much is damaged: then the page is needed most.
 """
 
+import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -26,11 +27,20 @@ data = typer.Typer(cls=Groups, help="Look at a data set: natix data check.", no_
 
 def check(
     place: Annotated[
-        str, typer.Argument(metavar="DATA", help="Folder or gs://bucket/prefix of labelled images.", show_default=False)
-    ],
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="Folder, archive, gs:// or s3:// prefix of labelled images, in place of the config's data.data_root.",
+            show_default=False,
+        ),
+    ] = "",
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="Page to write; must not exist.")
     ] = "data.html",
+    config_file: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time
+        typer.Option("--config", "-c", metavar="FILE", help="YAML config.", show_default=False, parser=path_of),
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
     """Read and divide a data set as a run would, and write the data report: what is joined, divided, doubtful."""
@@ -41,7 +51,7 @@ def check(
     if path.exists() or path.is_symlink():
         raise ConfigError(f"{output} exists: name another file as --output, or remove it")
     require_new(path)
-    asked = _config(place, overrides or [])
+    asked = _config(place, config_file, overrides or [])
     require_places(asked)
     with tempfile.TemporaryDirectory() as scratch, steps_shown():
         refusal, content = _looked_at(step_settings(asked), Path(scratch))
@@ -55,12 +65,17 @@ def check(
         raise refusal
 
 
-def _config(place: str, overrides: list[str]) -> "config.Config":
-    """A config of the data at `place`; what is no matter of data is filled in."""
+def _config(place: str, config_file: Path | None, overrides: list[str]) -> "config.Config":
+    """The config, its data at `place` where one is named; without one, what is no matter of data is filled in."""
     from natix_lib import config
     from natix_lib.config.load import assign
     from natix_lib.survey.machine import SMALL
 
+    if config_file is not None:
+        root = [f"data.data_root={json.dumps(place_of(place))}"] if place else []
+        return config.load(config_file, [*overrides, *root])
+    if not place:
+        raise ConfigError("name the data, as in natix data check pictures, or a config with --config")
     values: JsonDict = {"data": {"data_root": place_of(place)}}
     for override in overrides:
         assign(values, override)
@@ -77,12 +92,15 @@ def _looked_at(settings: dict[str, JsonDict], scratch: Path) -> tuple[NatixError
     from natix_lib.data.arrow import read_shards
     from natix_lib.data.index import read_index
     from natix_lib.data.overview import overview, row_numbers
+    from natix_lib.data.previous import read_previous
     from natix_lib.data.thumbnails import Thumbnails
     from natix_lib.progress import WARNING, Lines
     from natix_lib.steps import ingest, split
 
     most = settings["ingest"]["data"]["max_reject_fraction"]
     settings["ingest"]["data"]["max_reject_fraction"] = 1.0
+    if settings["split"]["split"]["previous"]:  # before an hour of decoding
+        read_previous(settings["split"]["split"]["previous"])
     files = {name: str(scratch / name) for name in ("images", "index", "rejects")}
     ingest.run(settings["ingest"], **files)
     index = read_index(files["index"])
@@ -116,6 +134,10 @@ def _lines(content: JsonDict) -> list[str]:
         for role, share in achieved.items()
     )
     lines.append(f"splits  {', '.join(splits)}")
+    if kept := content["kept"]:
+        lines.append(
+            f"kept    {kept['kept']} images as in split.previous, {kept['new']} are new, {kept['gone']} are gone"
+        )
     doubts = content["conflicts"]["count"] + content["contradicting"]["count"]
     if doubts:
         lines.append(f"labels  {doubts} to look at")
@@ -124,7 +146,7 @@ def _lines(content: JsonDict) -> list[str]:
 
 register(
     data, "check", needing("data check", check),
-    takes="a folder for each class, a manifest, a table beside images or Parquet; a folder or a gs:// prefix",
+    takes="any layout that ingest reads, or a config that names one",
     gives="a page, and the figures on stdout; exit code 2 where the data cannot be divided, with the page all the same",
     example="natix data check pictures --output data.html",
 )  # fmt: skip

@@ -108,7 +108,8 @@ class DataSource(Section):
     contradictions: dict[str, dict[str, list[Annotated[str, Field(min_length=1)]]]] = default(
         {},
         "Words that contradict a class, by class and column: {None: {scene_description: [construction, traffic cone]}} "
-        "looks for them in the column scene_description of images of class None, in any case.",
+        "looks for them in the column scene_description of images of class None, in any case; data.contradicting says "
+        "what follows.",
         source="choice: which words contradict a class is known to whoever wrote the texts",
     )
     contradicting: Literal["keep", "drop"] = default(

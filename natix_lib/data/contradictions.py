@@ -37,16 +37,40 @@ def contradicted(source: Source, data: DataSource) -> tuple[JsonDict, list[str]]
     Returns:
         What the index says of them, `documents.Contradicting`, and the lines.
     """
-    found = _found(source.rows, source.class_names, data)
+    found, unused = _found(source.rows, source.class_names, data), _unused(source, data)
     if not found:
-        return {"count": 0, "examples": []}, []
+        return {"count": 0, "examples": []}, unused
     examples = [
         {"id": row.id, "column": column, "word": word, "text": _around(row.tags[column] or "", word)}
         for row, column, word in found[:EXAMPLES]
     ]
     shown = some(f"{row.id} ({row.label}, {column}: {word})" for row, column, word in found)
-    line = f"the text of {len(found)} of {len(source.rows)} rows contradicts their class, and they are kept: {shown}"
-    return {"count": len(found), "examples": examples}, [line]
+    line = (
+        f"the text of {len(found)} of {len(source.rows)} rows contradicts their class, and they are kept "
+        f"(data.contradicting: drop leaves them out): {shown}"
+    )
+    return {"count": len(found), "examples": examples}, [*unused, line]
+
+
+def _unused(source: Source, data: DataSource) -> list[str]:
+    """Lines on classes, columns and spellings that the config names and no row has: a typo checks nothing."""
+    names = data.class_names or source.class_names
+    classes = {_class_of(row.label, names, data) for row in source.rows if row.label is not None}
+    spellings = {str(row.label) for row in source.rows}
+    columns = {name for row in source.rows for name in row.tags}
+    lines = [
+        f"data.contradictions names the class {name!r}, which no row has: classes are {some(sorted(classes))}"
+        for name in data.contradictions
+        if name not in classes
+    ]
+    asked = {column for rules in data.contradictions.values() for column in rules}
+    lines += [
+        f"data.contradictions names the column {column!r}, which is no free column: they are {some(sorted(columns))}"
+        for column in sorted(asked - columns)
+    ]
+    if missing := sorted(set(data.class_aliases) - spellings):
+        lines.append(f"data.class_aliases names {some(map(repr, missing))}, which no row has as its label")
+    return lines
 
 
 def _found(rows: Sequence[Row], declared: Sequence[str], data: DataSource) -> list[tuple[Row, str, str]]:

@@ -17,7 +17,8 @@ import pyarrow as pa
 from natix_lib.arrays import Ints
 from natix_lib.contracts import ROLES
 from natix_lib.data.conflicts import conflicts
-from natix_lib.data.division import Division
+from natix_lib.data.division import CONFLICT, Division
+from natix_lib.data.drives import CANNOT_TELL
 from natix_lib.data.groups import Links
 from natix_lib.data.index import Index
 from natix_lib.data.rules import SWITCHES
@@ -117,7 +118,10 @@ def overview(index: Index, divided: tuple[Division, JsonDict] | NatixError, thum
         "sizes": _sizes(images, index),
     }
     if not isinstance(divided, NatixError):
-        content["warnings"] = [*division.warnings, *content["warnings"]]
+        judged = [line for line in content["warnings"] if not line.startswith(CANNOT_TELL)]  # now by split
+        content["warnings"] = [*division.warnings, *judged]
+        content["kept"] = document["previous"]
+        content["dropped"] = CONFLICT in document["left_out"].values()
         content |= _divided(images, index, division, rows)
         content |= {key: document[key] for key in ("ratios", "counts")} | {"unplaced": len(document["left_out"])}
     return content

@@ -25,7 +25,7 @@ from natix_lib import storage
 from natix_lib.arrays import Bools, Ints
 from natix_lib.contracts import ARTIFACTS, ROLES, TEST, TRAIN, UNLABELLED, read_hashed_document
 from natix_lib.documents import PIXEL_DIGITS
-from natix_lib.errors import DataError
+from natix_lib.errors import DataError, StorageError
 from natix_lib.files import JsonDict
 
 NONE, LEFT_OUT = -1, -2  # in place of a role's number: an image that the division did not know, or kept out
@@ -102,7 +102,11 @@ def read_previous(uri: str) -> Previous:
     """
     with tempfile.TemporaryDirectory() as scratch:
         address = splits_address(uri)
-        document, sha256 = read_hashed_document(storage.fetch_file(address, scratch), "splits")
+        try:
+            file = storage.fetch_file(address, scratch)
+        except StorageError as error:
+            raise StorageError(f"split.previous {uri}: no splits.json is there: {error}") from error
+        document, sha256 = read_hashed_document(file, "splits")
     members = {role: document["roles"].get(role, []) for role in ROLES}
     members |= {f"{HELD} {role}": document.get(HELD, {}).get(role, []) for role in ROLES}
     members[UNLABELLED] = document.get("unlabelled", [])

@@ -9,6 +9,7 @@ import numpy as np
 from natix_lib.arrays import Ints
 from natix_lib.config import Split
 from natix_lib.contracts import ROLES, VAL_CALIB
+from natix_lib.data.frames import in_drives
 from natix_lib.data.rows import some
 from natix_lib.decisions.calibration import Terms
 from natix_lib.survey.look import Seen
@@ -142,13 +143,19 @@ def _groups(seen: Seen) -> list[Note]:
     )
     if not alone:
         return []
+    numbered = int(in_drives([row.id for row in seen.rows]).sum())
+    by_name = (
+        f"; names of {numbered} images number frames, which split believes where pictures confirm it"
+        if numbered
+        else ""
+    )
     which = "no image says" if alone == len(seen.rows) else f"{alone} of {len(seen.rows)} images do not say"
     return [
         Note(
             "groups",
             f"{which} of which drive or place it is, so frames of one drive can reach two splits and make TEST look "
-            "better than the street: near-duplicates are joined, neighbours a second apart often are not. A "
-            "manifest.csv with image, label and group prevents it",
+            f"better than the street: near-duplicates are joined, neighbours a second apart often are not{by_name}. "
+            "A manifest.csv with image, label and group prevents it; natix data check shows what is joined",
             True,
         )
     ]

@@ -27,7 +27,10 @@ def test_words_that_contradict_a_class_are_found_in_any_case_and_kept() -> None:
     assert document["examples"][0] == {
         "id": "1", "column": "text", "word": "construction", "text": "Under CONSTRUCTION since May",
     }  # fmt: skip
-    assert lines == ["the text of 1 of 6 rows contradicts their class, and they are kept: 1 (None, text: construction)"]
+    assert lines == [
+        "the text of 1 of 6 rows contradicts their class, and they are kept (data.contradicting: drop leaves them out): "
+        "1 (None, text: construction)"
+    ]
     assert without_contradicting(source([]), settings()).rows == ROWS
 
 
@@ -48,3 +51,14 @@ def test_a_long_text_is_shown_around_the_word() -> None:
     document, _ = contradicted(Source(rows, lambda: iter([])), settings())
     (example,) = document["examples"]
     assert "construction" in example["text"] and len(example["text"]) < 200
+
+
+def test_a_class_a_column_and_a_spelling_that_no_row_has_are_said() -> None:
+    rules = {"Nonee": {"text": ["cone"]}, "None": {"scene": ["cone"]}}
+    data = settings(contradictions=rules, class_aliases={"rodwork": "Roadwork"})
+    rows = [Row("1", "None", tags={"text": "a street"}), Row("2", "Roadwork", tags={"text": None})]
+    assert contradicted(Source(rows, lambda: iter(())), data)[1] == [
+        "data.contradictions names the class 'Nonee', which no row has: classes are None, Roadwork",
+        "data.contradictions names the column 'scene', which is no free column: they are text",
+        "data.class_aliases names 'rodwork', which no row has as its label",
+    ]
