@@ -28,8 +28,8 @@ def test_words_that_contradict_a_class_are_found_in_any_case_and_kept() -> None:
         "id": "1", "column": "text", "word": "construction", "text": "Under CONSTRUCTION since May",
     }  # fmt: skip
     assert lines == [
-        "the text of 1 of 6 rows contradicts their class, and they are kept (data.contradicting: drop leaves them out): "
-        "1 (None, text: construction)"
+        "the text of 1 of 6 rows contradicts their class, and they are kept (data.contradicting: drop leaves them "
+        "out): 1 (None, text: construction)"
     ]
     assert without_contradicting(source([]), settings()).rows == ROWS
 
