@@ -219,6 +219,7 @@ def test_adapt_that_is_stopped_by_itself_leaves_no_process_and_does_not_pass_for
     words = ["--train-set", str(artifacts["train_set"]), "--val-select-set", str(artifacts["val_select_set"])]
     options = [*SMALL_EXPLORA, "explora.steps=4000", "data.dataloader.num_workers=2"]
     arguments = [*NATIX, "adapt", "-c", str(folder / "config.yaml"), "-o", str(folder / f"adapt {number}"), *words]
+    arguments += ["--unlabelled-set", str(artifacts["unlabelled_set"])]
     arguments += ["--backbone", str(folder / "out" / "fetch" / "backbone")]
     arguments += [word for text in options for word in ("-s", text)]
     mark = uuid.uuid4().hex
