@@ -248,7 +248,7 @@ def _size(path: Path) -> int:
 
 
 def _remove(path: Path) -> None:
-    """Remove the folder of a step or bucket, and that of its run, or of all buckets, when it was the last but a lock."""
+    """Remove the folder of a step or bucket, and that of its run or of all buckets when nothing but a lock is left."""
     if _is_folder(path.parent):
         if _is_folder(path):
             shutil.rmtree(path)

