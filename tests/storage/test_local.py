@@ -1,6 +1,8 @@
 """A disk is no bucket: files are used where they lie, links lead elsewhere, and a file keeps its time."""
 
+import inspect
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -107,23 +109,19 @@ def test_what_a_link_leads_to_is_never_removed(tmp_path: Path) -> None:
     assert contents(tmp_path / "elsewhere") == {"a.png": b"1"}
 
 
-def test_folders_nested_deeper_than_calls_may_be_have_a_fingerprint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    depth, file = 1010, Path("a.png")
-    for _ in range(depth):
-        Path("d").mkdir()
-        os.chdir("d")
+def test_folders_nested_deeper_than_calls_may_be_have_a_fingerprint(tmp_path: Path) -> None:
+    name = "d/" * 200 + "a.png"
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_text("1")
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 100)  # instead of a thousand folders and more
     try:
-        file.write_text("1")
-        assert storage.sizes(str(tmp_path)) == {"d/" * depth + "a.png": 1}
-        assert storage.fingerprint(str(tmp_path))
-    finally:  # nor could pytest remove them
-        file.unlink()
-        for _ in range(depth):
-            os.chdir("..")
-            Path("d").rmdir()
+        sizes, fingerprint = storage.sizes(str(tmp_path)), storage.fingerprint(str(tmp_path))
+    finally:
+        sys.setrecursionlimit(before)
+    assert sizes == {name: 1}
+    (tmp_path / name).write_text("22")
+    assert storage.fingerprint(str(tmp_path)) != fingerprint
 
 
 def test_a_folder_that_many_links_reach_is_read_once_and_each_link_counts(tmp_path: Path) -> None:
