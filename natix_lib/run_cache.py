@@ -248,11 +248,11 @@ def _size(path: Path) -> int:
 
 
 def _remove(path: Path) -> None:
-    """Remove the folder of a step or bucket, and that of its run, or of all buckets, when it was the last."""
+    """Remove the folder of a step or bucket, and that of its run or of all buckets when nothing but a lock is left."""
     if _is_folder(path.parent):
         if _is_folder(path):
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-        if not any(path.parent.iterdir()):
-            path.parent.rmdir()
+        if {left.name for left in path.parent.iterdir()} <= {LOCK}:
+            shutil.rmtree(path.parent)

@@ -126,13 +126,18 @@ def _print(place: Path, entries: list[Kept]) -> None:
         name = each.key[:ID_DIGITS] or LEFT_OVER
         table.add_row(printable(each.step), name, size_text(each.size), made, _ago(now, each.used), took, code)
     console.print(table, soft_wrap=False, width=max(console.width, 100))
+    console.print(f"\n{summary(entries)} in {place}", markup=False)
+
+
+def summary(entries: list[Kept]) -> str:
+    """How much of each kind a cache holds, and the size of all of it."""
     left, buckets = [each for each in entries if not each.key], [each for each in entries if _is_bucket(each)]
     total = f"{len(entries) - len(left) - len(buckets)} finished steps"
     if buckets:
         total += f", objects of {len(buckets)} buckets ({size_text(sum(each.size for each in buckets))})"
     if left:
         total += f" and {len(left)} unfinished ({size_text(sum(each.size for each in left))})"
-    console.print(f"\n{total}, {size_text(sum(each.size for each in entries))} in {place}", markup=False)
+    return f"{total}, {size_text(sum(each.size for each in entries))}"
 
 
 def _ago(now: float, then: float) -> str:

@@ -111,14 +111,14 @@ def _gpu() -> str:
 
 def _cache(folder: Path | None) -> str:
     from natix_lib import run_cache
+    from natix_lib.cli.cache import summary
 
     try:
         place = run_cache.place(folder)
         kept = run_cache.kept(place)
     except NatixError as error:
         return f"no: {error}"
-    size = run_cache.size_text(sum(each.size for each in kept))
-    return f"{place}, {len(kept)} steps, {size}" if place.is_dir() else f"{place}, not there yet"
+    return f"{place}, {summary(kept)}" if place.is_dir() else f"{place}, not there yet"
 
 
 def _disk(folder: Path | None) -> str:

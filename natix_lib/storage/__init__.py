@@ -93,9 +93,10 @@ def fingerprint(uri: str) -> str:
     """A hash that changes when anything below `uri` does, from the listing alone; a cache key, not a content hash.
 
     Local: the path below `uri`, the size, and the times of modification and of status change in nanoseconds, of every
-    file; links to files and folders are followed, and one that leads nowhere counts as such. A file that was replaced
-    by another of the same size and date is noticed, because no user can set the time of status change back; a copy
-    of the folder has another fingerprint. In a bucket: every object's name and state, such as its generation.
+    file; links to files and folders are followed, one that leads nowhere counts as such, and a folder that is reached
+    again counts by the name that it was first reached by. A file that was replaced by another of the same size and date
+    is noticed, because no user can set the time of status change back; a copy of the folder has another fingerprint.
+    In a bucket: every object's name and state, such as its generation, or those of the one object of this name.
 
     Raises:
         StorageError: If nothing is there.
@@ -104,7 +105,9 @@ def fingerprint(uri: str) -> str:
 
 
 def sizes(uri: str) -> dict[str, int]:
-    """Bytes of every file below `uri`, by name, from the listing alone; links are followed, one to nowhere has 0.
+    """Bytes of every file below `uri`, by name, from the listing alone, or of the one file or object of this name.
+
+    Links are followed, each folder once; one to nowhere has 0.
 
     Raises:
         StorageError: If nothing is there.

@@ -54,20 +54,23 @@ class Local:
         if not root.exists():
             raise StorageError(f"{self._uri} does not exist")
         digest = hashlib.sha256()
-        for name, path in [("", root)] if root.is_file() else _files_through_links(root):
+        files, repeated = ([("", root)], []) if root.is_file() else _through_links(root)
+        for name, path in files:
             try:
                 status = path.stat()
                 state = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
             except OSError:
                 state = "leads nowhere"
             digest.update(os.fsencode(name) + b"\0" + state.encode() + b"\n")  # no name holds a zero byte
+        for name, first in repeated:
+            digest.update(os.fsencode(name) + b"\0" + f"folder {first!a}\n".encode())
         return digest.hexdigest()
 
     def sizes(self) -> dict[str, int]:
         root = self._path
         if not root.exists():
             raise StorageError(f"{self._uri} does not exist")
-        files = [(root.name, root)] if root.is_file() else _files_through_links(root)
+        files = [(root.name, root)] if root.is_file() else _through_links(root)[0]
         return {name: path.stat().st_size if path.exists() else 0 for name, path in files}
 
     def write_file(self, content: bytes) -> None:
@@ -145,33 +148,40 @@ def one_line(uri: str) -> Iterator[None]:
         raise StorageError(f"{uri}: {error.strerror or error}") from error
 
 
-def _files_through_links(root: Path) -> list[tuple[str, Path]]:
-    """Names below `root`, sorted, and paths of all files; a folder that is reached from inside itself is not entered.
+def _through_links(root: Path) -> tuple[list[tuple[str, Path]], list[tuple[str, str]]]:
+    """What lies below `root`, links followed, each folder entered once: links to links would multiply it.
 
-    A folder is known by its device and inode, so that a link to a folder above it ends the way down. One that two
-    links reach is listed below both, as a reader sees it.
+    A folder is known by its device and inode. The way down is a list, because folders nest deeper than calls may.
+
+    Returns:
+        Names and paths of all files, in an order that the names give; and names of the folders that were entered
+        under another name already, with that name.
     """
-    files = []
-
-    def enter(folder: Path, prefix: str, above: frozenset[tuple[int, int]]) -> None:
+    files: list[tuple[str, Path]] = []
+    repeated: list[tuple[str, str]] = []
+    entered: dict[tuple[int, int], str] = {}
+    pending: list[tuple[str, Path | os.DirEntry[str]]] = [("", root)]
+    while pending:
+        prefix, folder = pending.pop()
         try:
             status = folder.stat()
+            first = entered.setdefault((status.st_dev, status.st_ino), prefix)
+            if first != prefix:
+                repeated.append((prefix, first))
+                continue
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError:
-            files.append((prefix, folder / ".unreadable"))
-            return
-        here = (status.st_dev, status.st_ino)
-        if here in above:
-            return
+            files.append((prefix, Path(folder) / ".unreadable"))
+            continue
+        folders = []
         for entry in entries:
             try:
                 is_folder = entry.is_dir()
             except OSError:  # links in a circle
                 is_folder = False
             if is_folder:
-                enter(folder / entry.name, f"{prefix}{entry.name}/", above | {here})
+                folders.append((f"{prefix}{entry.name}/", entry))
             else:
-                files.append((prefix + entry.name, folder / entry.name))
-
-    enter(root, "", frozenset())
-    return files
+                files.append((prefix + entry.name, Path(entry)))
+        pending += reversed(folders)
+    return files, repeated

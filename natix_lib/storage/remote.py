@@ -116,14 +116,17 @@ class Remote:
         )
 
     def files(self) -> list[tuple[str, Callable[[Path], None]]]:
-        one = None if self._name.endswith("/") else self._bucket.find(self._name)
-        return [(each.address, partial(self._download, each)) for each in ([one] if one else self._files())]
+        return [(each.address, partial(self._download, each)) for each in self._one_or_files()]
 
     def fingerprint(self) -> str:
-        return sha256_bytes(canonical_json(_moment(self._files())))
+        return sha256_bytes(canonical_json(_moment(self._one_or_files())))
 
     def sizes(self) -> dict[str, int]:
-        return {file.name.removeprefix(f"{self._folder}/"): file.size for file in self._files()}
+        above = str(PurePosixPath(self._name).parent)
+        return {
+            file.name.removeprefix(f"{above if file.name == self._name else self._folder}/"): file.size
+            for file in self._one_or_files()
+        }
 
     def write_file(self, content: bytes) -> None:
         self._bucket.write(self._name, content)
@@ -167,6 +170,11 @@ class Remote:
                 f"cannot publish to {self._uri}: another run is publishing there, or was stopped while it did ({CLAIM})"
             )
         return created
+
+    def _one_or_files(self) -> list[Object]:
+        """The object of this name, or else all objects below the prefix."""
+        one = self._bucket.find(self._name) if self._name and not self._name.endswith("/") else None
+        return [one] if one else self._files()
 
     def _files(self) -> list[Object]:
         """All objects below the prefix, sorted by name; one that ends in a slash is a folder's in a console."""

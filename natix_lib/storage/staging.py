@@ -1,9 +1,10 @@
 """Objects of buckets, kept on this disk so that a fetch goes on where one was stopped and is free when repeated.
 
+    PLACE/lock                                 held for moments, by who enters or removes
     PLACE/ADDRESS_HASH/address.json            the address and the bytes that lie there; its time says when it was used
-    PLACE/ADDRESS_HASH/lock                    shared while someone reads, alone by who removes
     PLACE/ADDRESS_HASH/objects/KEY-HASH        the content of one object in one state
     PLACE/ADDRESS_HASH/tree-.../               what one reader sees: links to the contents, by name
+    PLACE/ADDRESS_HASH/tree-....lock           held by that reader until it ends
 
 KEY is made of the object's name and its listed state (generation, or size and entity tag), HASH of the content when it
 was received and had been compared with the service's checksum. A content has its name only when it is whole, is never
@@ -14,6 +15,10 @@ A tree of links, and not one folder that each fetch brings up to date: two runs 
 the other's half. Contents of an address that are not listed any more go at the end of the next fetch; other addresses
 go when more than MOST_KEPT bytes lie in PLACE, the one that was not used for longest first. What a reader sees stays
 until it has ended: the links hold the contents.
+
+A lock of its own for each reader, and not one that all share: who asks in vain to have a shared lock alone has lost it
+on Linux, and a reader without a lock counts as killed. So no lock here is ever converted, and a tree, with its lock,
+goes only when that lock can be taken.
 """
 
 import contextlib
@@ -31,7 +36,7 @@ from natix_lib.storage.bucket import Object
 
 MOST_KEPT = 100 * 10**9  # bytes; a choice, as much as a workstation's disk can spare
 DIGITS = 32  # of the hashes in a content's name, 128 bits
-ADDRESS, LOCK, OBJECTS, TREE = "address.json", "lock", "objects", "tree-"
+ADDRESS, LOCK, OBJECTS, TREE, TREE_LOCK = "address.json", "lock", "objects", "tree-", ".lock"
 
 
 class Kept:
@@ -42,11 +47,11 @@ class Kept:
         used_again: How many contents were here already.
     """
 
-    def __init__(self, root: Path, lock: IO[str]) -> None:
-        self._root, self._lock = root, lock
+    def __init__(self, tree: Path) -> None:
+        self._root = root = tree.parent
         self._contents = {path.name[:DIGITS]: path for path in (root / OBJECTS).iterdir()}
         self.used_again = 0
-        self.tree = root / f"{TREE}{uuid.uuid4().hex[:12]}"
+        self.tree = tree
 
     def put(self, source: Object, target: Path, download: Callable[[Object, Path], object]) -> None:
         """Make `target` the object's content: what is kept of this state, or else what `download` gives."""
@@ -71,12 +76,12 @@ class Kept:
             shutil.copyfile(content, target)
 
     def settle(self, listed: Iterable[Object]) -> None:
-        """Remove the contents of objects that are not listed any more, if nobody else is fetching them."""
+        """Remove the contents of objects that are not listed any more, if nobody else reads here."""
         keys = {_key(source) for source in listed}
-        if _alone(self._lock):
-            for key in self._contents.keys() - keys:
-                self._contents.pop(key).unlink(missing_ok=True)
-            _together(self._lock)
+        with _entered(self._root.parent) as may_remove:
+            if may_remove and _sweep(self._root, self.tree.name):
+                for key in self._contents.keys() - keys:
+                    self._contents.pop(key).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -92,18 +97,21 @@ def kept(place: Path, uri: str, size: int) -> Iterator[Kept]:
         OSError: If the disk refuses.
     """
     root = place / sha256_bytes(uri.rstrip("/").encode())
-    (root / OBJECTS).mkdir(parents=True, exist_ok=True)
-    with (root / LOCK).open("a") as lock:
-        if _alone(lock):
-            _sweep(root)
-        _together(lock)
-        write_json(root / ADDRESS, {"address": uri, "bytes": size})
-        _forget(place, root)
-        own = Kept(root, lock)
-        try:
-            yield own
-        finally:
-            shutil.rmtree(own.tree, ignore_errors=True)
+    tree = root / f"{TREE}{uuid.uuid4().hex[:12]}"
+    own_lock = tree.with_name(tree.name + TREE_LOCK)
+    with contextlib.ExitStack() as opened:
+        with _entered(place) as may_remove:
+            (root / OBJECTS).mkdir(parents=True, exist_ok=True)
+            if may_remove:
+                _sweep(root)
+            opened.callback(own_lock.unlink, missing_ok=True)
+            _taken(opened.enter_context(own_lock.open("a")))
+            opened.callback(shutil.rmtree, tree, ignore_errors=True)
+            write_json(root / ADDRESS, {"address": uri, "bytes": size})
+            if may_remove:
+                _forget(place, root)
+            own = Kept(tree)
+        yield own
 
 
 def _key(source: Object) -> str:
@@ -121,12 +129,23 @@ def _whole(content: Path, size: int) -> bool:
     return False
 
 
-def _sweep(root: Path) -> None:
-    """Remove what a killed reader has left."""
-    for tree in root.glob(f"{TREE}*"):
-        shutil.rmtree(tree, ignore_errors=True)
-    for part in (root / OBJECTS).glob(".*"):
+def _sweep(root: Path, own: str = "") -> bool:
+    """Remove what killed readers have left; who calls it has entered.
+
+    Returns:
+        Whether nobody reads here but the reader of the tree `own`.
+    """
+    nobody = True
+    for name in {path.name.removesuffix(TREE_LOCK) for path in root.glob(f"{TREE}*")} - {own}:
+        lock = root / f"{name}{TREE_LOCK}"
+        if _has_ended(lock):
+            shutil.rmtree(root / name, ignore_errors=True)
+            lock.unlink(missing_ok=True)
+        else:
+            nobody = False
+    for part in (root / OBJECTS).glob(".*") if nobody else ():
         part.unlink(missing_ok=True)
+    return nobody
 
 
 def _forget(place: Path, used: Path) -> None:
@@ -136,12 +155,9 @@ def _forget(place: Path, used: Path) -> None:
     for _, root, size in sorted(known):
         if total <= MOST_KEPT:
             return
-        if root == used:
-            continue
-        with (root / LOCK).open("a") as lock:
-            if _alone(lock):
-                shutil.rmtree(root, ignore_errors=True)
-                total -= size
+        if root != used and _sweep(root):
+            shutil.rmtree(root, ignore_errors=True)
+            total -= size
 
 
 def _bytes(state: Path) -> int:
@@ -152,15 +168,32 @@ def _bytes(state: Path) -> int:
     return size if isinstance(size, int) else 0
 
 
-def _alone(lock: IO[str]) -> bool:
-    """Whether nobody else has the lock, which is then held alone; where there are no locks, somebody may."""
+@contextlib.contextmanager
+def _entered(place: Path) -> Iterator[bool]:
+    """Let nobody else enter or remove within the block, and wait for who does.
+
+    Yields:
+        Whether that is so; where there are no locks it is not, and nothing may be removed.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / LOCK).open("a") as lock:
+        yield _taken(lock)
+
+
+def _has_ended(lock: Path) -> bool:
+    """Whether nobody holds the lock of a tree; where there are no locks, somebody may."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with lock.open("r+") as opened:
+            return _taken(opened, fcntl.LOCK_NB)
+    except FileNotFoundError:  # it is made before the tree and goes after it
+        return True
+    except OSError:
+        return False
+
+
+def _taken(lock: IO[str], how: int = 0) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | how)
     except OSError:
         return False
     return True
-
-
-def _together(lock: IO[str]) -> None:
-    with contextlib.suppress(OSError):
-        fcntl.flock(lock, fcntl.LOCK_SH)

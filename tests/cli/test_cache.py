@@ -237,5 +237,9 @@ def test_what_is_kept_of_a_bucket_is_listed_by_its_address_and_removed_alone(
         listed = Object("set/a", "s3://street/set/a", 3, "", (3, "tag"), None)
         here.put(listed, here.tree / "a", lambda source, path: path.write_bytes(b"abc"))
     assert [each.step for each in run_cache.kept(cache)] == ["s3://street/set", "ingest"]
+    leave(cache, "train", 2)
+    said = invoke("doctor", "--cache", str(cache)).output
+    counted = invoke("cache", "--cache", str(cache)).output.splitlines()[-1].removesuffix(f" in {cache}")
+    assert counted.startswith("1 finished steps, objects of 1 buckets (") and f"{cache}, {counted}\n" in said
     removed = invoke("cache", "remove", "s3://street/set", "--cache", str(cache))
     assert removed.exit_code == 0 and not (cache / "buckets").exists() and is_kept(cache, "ingest", 1)

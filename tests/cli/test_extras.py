@@ -150,6 +150,7 @@ def test_a_step_imports_what_the_table_says_that_it_needs(step: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, cwd=ROOT)
     brought_along = {
         "anyio",
+        "boto3",
         "kfp",
         "huggingface_hub",
         "datasets",

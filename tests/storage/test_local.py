@@ -1,6 +1,8 @@
 """A disk is no bucket: files are used where they lie, links lead elsewhere, and a file keeps its time."""
 
+import inspect
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -105,3 +107,32 @@ def test_what_a_link_leads_to_is_never_removed(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="symbolic link"):
         storage.remove_folder(str(tmp_path / "link"))
     assert contents(tmp_path / "elsewhere") == {"a.png": b"1"}
+
+
+def test_folders_nested_deeper_than_calls_may_be_have_a_fingerprint(tmp_path: Path) -> None:
+    name = "d/" * 200 + "a.png"
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_text("1")
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 100)  # instead of a thousand folders and more
+    try:
+        sizes, fingerprint = storage.sizes(str(tmp_path)), storage.fingerprint(str(tmp_path))
+    finally:
+        sys.setrecursionlimit(before)
+    assert sizes == {name: 1}
+    (tmp_path / name).write_text("22")
+    assert storage.fingerprint(str(tmp_path)) != fingerprint
+
+
+def test_a_folder_that_many_links_reach_is_read_once_and_each_link_counts(tmp_path: Path) -> None:
+    for number in range(24):
+        (tmp_path / f"{number:02}").mkdir()
+        (tmp_path / f"{number:02}" / "a.png").write_text("1")
+        for name in ("left", "right"):  # 2**24 ways to the last folder
+            (tmp_path / f"{number:02}" / name).symlink_to(tmp_path / f"{min(number + 1, 23):02}")
+    assert sum(storage.sizes(str(tmp_path / "00")).values()) == 24
+    before = storage.fingerprint(str(tmp_path / "00"))
+    (tmp_path / "00" / "right").unlink()
+    without = storage.fingerprint(str(tmp_path / "00"))
+    (tmp_path / "00" / "right").symlink_to(tmp_path / "05")
+    assert len({before, without, storage.fingerprint(str(tmp_path / "00"))}) == 3

@@ -15,6 +15,7 @@ from natix_lib import storage
 from natix_lib.errors import StorageError
 from natix_lib.files import sha256_file
 from natix_lib.storage import gs, remote, s3, staging
+from natix_lib.storage.bucket import Object
 from tests.cloud_storage import BUCKET
 from tests.front import Store
 from tests.storage.places import contents
@@ -251,3 +252,39 @@ def test_addresses_that_were_not_used_for_longest_go_first(scene: Scene, monkeyp
     with storage.staged(f"{scene.scheme}://{BUCKET}/other", scene.place):
         pass
     assert scene.kept() == [b"a" * 50]
+
+
+def test_no_reader_s_end_or_settling_takes_what_another_one_reads(tmp_path: Path) -> None:
+    listed = Object("a", "s3://street/a", 3, "", (3, "x"), None)
+
+    @contextlib.contextmanager
+    def reader() -> Iterator[Path]:
+        with staging.kept(tmp_path, "s3://street", 3) as here:
+            here.put(listed, here.tree / "a", lambda _, path: path.write_bytes(b"abc"))
+            here.settle([listed])
+            yield here.tree / "a"
+
+    with contextlib.ExitStack() as second:
+        with reader():
+            seen = second.enter_context(reader())  # settles while the first one reads
+        with reader():
+            assert seen.exists()
+        assert seen.exists()
+    assert {path.name for path in tmp_path.rglob("*") if path.parent.name != "objects"} == {
+        "lock", seen.parent.parent.name, "address.json", "objects"
+    }  # fmt: skip
+
+
+def test_contents_go_when_nobody_else_reads_and_addresses_in_use_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = Object("a", "s3://street/a", 3, "", (3, "x"), None)
+    monkeypatch.setattr(staging, "MOST_KEPT", 1)
+    with staging.kept(tmp_path, "s3://street", 3) as here:
+        here.put(listed, here.tree / "a", lambda _, path: path.write_bytes(b"abc"))
+        with staging.kept(tmp_path, "s3://street", 3) as other, staging.kept(tmp_path, "s3://road", 3):
+            other.settle([])
+            here.settle([])
+        assert len(list(tmp_path.glob("*/objects/*"))) == 1 and (here.tree / "a").exists()
+        here.settle([])
+        assert not list(tmp_path.glob("*/objects/*")) and (here.tree / "a").exists()

@@ -65,6 +65,17 @@ def test_sizes_are_those_of_every_file_below(place: Place) -> None:
     assert storage.sizes(place.uri("set")) == {"a.jpg": 3, "deep/b.jpg": 0}
 
 
+def test_one_file_has_a_size_and_a_fingerprint_too(place: Place) -> None:
+    place.put({"deep/set.zip": b"123", "deep/set.zip-2": b"3"})
+    uri = place.uri("deep/set.zip")
+    assert storage.sizes(uri) == {"set.zip": 3}
+    before = storage.fingerprint(uri)
+    place.put({"deep/other": b"1"})
+    assert storage.fingerprint(uri) == before
+    place.put({"deep/set.zip": b"4567"})
+    assert storage.fingerprint(uri) != before
+
+
 def test_the_fingerprint_follows_what_is_there(place: Place) -> None:
     place.put({"set/a": b"1", "set/b": b"2", "set-2/c": b"3"})
     seen = [storage.fingerprint(place.uri("set"))]
