@@ -2,7 +2,7 @@
 
 The steps themselves read and divide it, into a folder that is removed at the end, so that the page cannot say anything
 else than a run would. A set that cannot be divided still gets its page, without what only a division tells, and so does
-one of which too much is damaged: then the page is needed most.
+one of which too much is damaged: then the page is needed most. Of no usable image there is nothing to show.
 """
 
 import json
@@ -102,6 +102,8 @@ def _looked_at(settings: dict[str, JsonDict], scratch: Path) -> tuple[NatixError
         read_previous(settings["split"]["split"]["previous"])
     ingest_settings = config.parse(IngestSettings, settings["ingest"])
     part, _ = ingest.decode_shard(ingest_settings, None, scratch / "images")
+    if not part.table.num_rows:  # no page shows it
+        require_usable(part, ingest_settings.data.max_reject_fraction)
     ingest.write(part, str(scratch / "index"))
     index = read_index(scratch / "index")
     images = read_shards(scratch / "images")
@@ -145,6 +147,7 @@ def _lines(content: JsonDict) -> list[str]:
 register(
     data, "check", needing("data check", check),
     takes="any layout that ingest reads, or a config that names one",
-    gives="a page, and the figures on stdout; exit code 2 where the data cannot be divided, with the page all the same",
+    gives="a page, and the figures on stdout; exit code 2 where the data cannot be divided, with the page all the same "
+    "where any image can be used",
     example="natix data check pictures --output data.html",
 )  # fmt: skip

@@ -173,19 +173,14 @@ def _check(members: Iterable[Member], archive: str, most: int, free: int) -> Non
         if name.startswith("/") or "\\" in name or ".." in name.split("/"):
             raise DataError(f"archive {archive} holds {name!r}, which leaves the folder that it is unpacked in")
         if ":" in name.split("/")[0]:
-            raise DataError(
-                f"archive {archive} holds {name!r}: a name must not begin with a drive, so no colon before /"
-            )
+            raise DataError(f"archive {archive} holds {name!r}: a colon before the first / is refused, as in a drive")
         if (path := posixpath.normpath(name)) in names:
             raise DataError(f"archive {archive} holds {name} twice")
         names.add(path)
         total += size
         over = (
             (len(names) > MOST_FILES, f"{MOST_FILES} files"),
-            (
-                total > most,
-                f"{most} bytes, {MOST_RATIO} times its size" if most > SMALL else f"{most} bytes, the limit",
-            ),
+            (total > most, f"{most} bytes, the larger of {SMALL} and {MOST_RATIO} times its size"),
             (total > free, f"{free} bytes, which is all that the disk has free"),
         )
         for is_over, limit in over:

@@ -274,7 +274,7 @@ def _moved(given: Ints, roles: Ints) -> list[str]:
     names = ", ".join(ROLES[role] for role in np.unique(moved))
     return [
         f"{len(moved)} of {np.count_nonzero(given == train)} images that were given TRAIN are in {names}, because no "
-        "image was given these splits."
+        "image with a label was given these splits."
     ]
 
 

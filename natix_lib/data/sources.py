@@ -104,10 +104,12 @@ def _not_taken(listing: Listing, path: Path, columns: Columns) -> str:
     """Why a table that lies where the set's table would was not taken for it."""
     try:
         table = read_table(listing.root, path, columns)
+        if not table.records:
+            return f"{table.name} has no row"
         require_columns(table.name, table.header, table.nested, columns)
     except DataError as error:
         return str(error)
-    return f"{table.name} names no image of the set" if table.records else f"{table.name} has no row"
+    return f"{table.name} names no image of the set"
 
 
 def _from_parquet(listing: Listing, settings: DataSource) -> Source:
