@@ -8,6 +8,8 @@ import re
 import time
 from typing import NamedTuple
 
+from natix_lib.errors import printable
+
 WARNING, DEVICE = "warning: ", "device: "
 FORM = re.compile(r"(.+?): (\d+)/(\d+)(?: .*)?")
 
@@ -56,5 +58,5 @@ class Lines:
             self.say(f"{what}: {done}/{total} {details}".rstrip())
 
     def say(self, line: str) -> None:
-        """Print a line at once."""
-        print(line, flush=True)
+        """Print a line at once; what a name in it would do to a terminal or to the lines of a log is escaped."""
+        print(printable(line), flush=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from natix_lib.progress import duration
+from natix_lib.progress import Lines, duration
 
 
 @pytest.mark.parametrize(
@@ -12,3 +12,8 @@ from natix_lib.progress import duration
 )  # fmt: skip
 def test_times_are_said_as_people_say_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_a_name_can_neither_steer_a_terminal_nor_break_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Lines().say("warning: \x1b]0;x\x07red and no\nway, Müll")
+    assert capsys.readouterr().out == "warning: \\x1b]0;x\\x07red and no\\nway, Müll\n"

@@ -2,7 +2,7 @@
 
 The steps themselves read and divide it, into a folder that is removed at the end, so that the page cannot say anything
 else than a run would. A set that cannot be divided still gets its page, without what only a division tells, and so does
-one of which too much is damaged: then the page is needed most.
+one of which too much is damaged: then the page is needed most. Of no usable image there is nothing to show.
 """
 
 import json
@@ -16,7 +16,7 @@ from natix_lib.cli.extras import needing, require_places
 from natix_lib.cli.help import Groups, register
 from natix_lib.cli.init import place_of
 from natix_lib.cli.options import Overrides, path_of
-from natix_lib.errors import CalibrationError, ConfigError, DataError, NatixError
+from natix_lib.errors import CalibrationError, ConfigError, DataError, NatixError, printable
 from natix_lib.files import JsonDict, require_new, write_bytes
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def check(
 
     write_bytes(path, render_data(content).encode())
     for line in _lines(content):
-        typer.echo(line)
+        typer.echo(printable(line))
     typer.echo(f"report  {output}")
     if refusal is not None:
         raise refusal
@@ -88,28 +88,28 @@ def _config(place: str, config_file: Path | None, overrides: list[str]) -> "conf
 def _looked_at(settings: dict[str, JsonDict], scratch: Path) -> tuple[NatixError | None, JsonDict]:
     """Why the data cannot be divided, None where it can, and what the page shows."""
     from natix_lib import config
-    from natix_lib.config.step_settings import SplitSettings
+    from natix_lib.config.step_settings import IngestSettings, SplitSettings
     from natix_lib.data.arrow import read_shards
     from natix_lib.data.index import read_index
     from natix_lib.data.overview import overview, row_numbers
+    from natix_lib.data.parts import require_usable
     from natix_lib.data.previous import read_previous
     from natix_lib.data.thumbnails import Thumbnails
     from natix_lib.progress import WARNING, Lines
     from natix_lib.steps import ingest, split
 
-    most = settings["ingest"]["data"]["max_reject_fraction"]
-    settings["ingest"]["data"]["max_reject_fraction"] = 1.0
     if settings["split"]["split"]["previous"]:  # before an hour of decoding
         read_previous(settings["split"]["split"]["previous"])
-    files = {name: str(scratch / name) for name in ("images", "index", "rejects")}
-    ingest.run(settings["ingest"], **files)
-    index = read_index(files["index"])
-    images = read_shards(Path(files["images"]))
+    ingest_settings = config.parse(IngestSettings, settings["ingest"])
+    part, _ = ingest.decode_shard(ingest_settings, None, scratch / "images")
+    if not part.table.num_rows:  # no page shows it
+        require_usable(part, ingest_settings.data.max_reject_fraction)
+    ingest.write(part, str(scratch / "index"))
+    index = read_index(scratch / "index")
+    images = read_shards(scratch / "images")
     thumbnails = Thumbnails(images, row_numbers(index))
     try:
-        rejected, rows = index.document["rejected"], len(index) + index.document["rejected"]
-        if rejected > most * rows:
-            raise DataError(f"{rejected} of {rows} images cannot be used, more than data.max_reject_fraction {most:g}")
+        require_usable(part, ingest_settings.data.max_reject_fraction)
         divided = split.divided(index, config.parse(SplitSettings, settings["split"]), images)
         for warning in divided[0].warnings:
             Lines().say(f"{WARNING}{warning}")
@@ -147,6 +147,7 @@ def _lines(content: JsonDict) -> list[str]:
 register(
     data, "check", needing("data check", check),
     takes="any layout that ingest reads, or a config that names one",
-    gives="a page, and the figures on stdout; exit code 2 where the data cannot be divided, with the page all the same",
+    gives="a page, and the figures on stdout; exit code 2 where the data cannot be divided, with the page all the same "
+    "where any image can be used",
     example="natix data check pictures --output data.html",
 )  # fmt: skip

@@ -53,19 +53,27 @@ def unpack(archive: Path, folder: Path) -> Path:
     name = readable(archive.name)
     is_zip = name.lower().endswith(".zip")
     folder.mkdir(parents=True)
-    limit = min(max(SMALL, MOST_RATIO * archive.stat().st_size), shutil.disk_usage(folder).free)
+    most = max(SMALL, MOST_RATIO * archive.stat().st_size)
     with one_line(f"archive {name}"):
         with _zip_members(archive) if is_zip else _tar_members(archive) as members:
-            _check(members, name, limit)
+            _check(members, name, most, shutil.disk_usage(folder).free)
         with _zip_members(archive) if is_zip else _tar_members(archive) as members:
             for path, size, opened in members:
-                target = folder / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with opened() as source, target.open("xb") as file:
-                    shutil.copyfileobj(source, file, 1 << 20)
-                    if file.tell() != size:
-                        raise DataError(f"archive {name}: {path} has {file.tell()} bytes, its header says {size}")
+                try:
+                    written = _write(folder / path, opened)
+                except OSError as error:
+                    raise ValueError(f"{path}: {error.strerror or error}") from error
+                if written != size:
+                    raise DataError(f"archive {name}: {path} has {written} bytes, its header says {size}")
     return _inner(folder)
+
+
+def _write(target: Path, opened: Callable[[], IO[bytes]]) -> int:
+    """Write a member, and give its bytes."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with opened() as source, target.open("xb") as file:
+        shutil.copyfileobj(source, file, 1 << 20)
+        return file.tell()
 
 
 @contextmanager
@@ -145,8 +153,14 @@ def _extracted(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     return stream
 
 
-def _check(members: Iterable[Member], archive: str, limit: int) -> None:
+def _check(members: Iterable[Member], archive: str, most: int, free: int) -> None:
     """Refuse what must not be written, before anything is.
+
+    Args:
+        members: All members.
+        archive: Its name.
+        most: Bytes that may be written for an archive of its size.
+        free: Bytes that the disk has free.
 
     Raises:
         DataError: If a name leaves the folder or stands twice, or all is too much.
@@ -156,17 +170,22 @@ def _check(members: Iterable[Member], archive: str, limit: int) -> None:
     for name, size, _ in members:
         if any(ord(letter) < 32 for letter in name):
             raise DataError(f"archive {archive} holds {name!r}, which is no name of a file")
-        if name.startswith("/") or "\\" in name or ":" in name.split("/")[0] or ".." in name.split("/"):
+        if name.startswith("/") or "\\" in name or ".." in name.split("/"):
             raise DataError(f"archive {archive} holds {name!r}, which leaves the folder that it is unpacked in")
+        if ":" in name.split("/")[0]:
+            raise DataError(f"archive {archive} holds {name!r}: a colon before the first / is refused, as in a drive")
         if (path := posixpath.normpath(name)) in names:
             raise DataError(f"archive {archive} holds {name} twice")
         names.add(path)
         total += size
-        if total > limit or len(names) > MOST_FILES:
-            raise DataError(
-                f"archive {archive} holds more than {min(len(names), MOST_FILES)} files or {limit} bytes, which is "
-                f"{MOST_RATIO} times its size or all that the disk has free: unpack it by hand and name the folder"
-            )
+        over = (
+            (len(names) > MOST_FILES, f"{MOST_FILES} files"),
+            (total > most, f"{most} bytes, the larger of {SMALL} and {MOST_RATIO} times its size"),
+            (total > free, f"{free} bytes, which is all that the disk has free"),
+        )
+        for is_over, limit in over:
+            if is_over:
+                raise DataError(f"archive {archive} holds more than {limit}: unpack it by hand and name the folder")
 
 
 def _inner(folder: Path) -> Path:
@@ -178,7 +197,7 @@ def _inner(folder: Path) -> Path:
     return inside[0] if is_set else folder
 
 
-def refuse_several(archives: list[Path], root: Path) -> None:
+def refuse_several(archives: list[Path], place: str) -> None:
     """Refuse a folder of archives and no images: what lies beside an archive may describe what is in it.
 
     Raises:
@@ -186,6 +205,6 @@ def refuse_several(archives: list[Path], root: Path) -> None:
     """
     if archives:
         raise DataError(
-            f"data.data_root {root} holds no image but {some(archives)}: an archive is unpacked where it lies alone, "
+            f"data.data_root {place} holds no image but {some(archives)}: an archive is unpacked where it lies alone, "
             "so unpack it, or put all into one"
         )

@@ -108,6 +108,8 @@ def file_bytes(path: str | Path) -> bytes:
         if status.st_size > MAX_FILE_BYTES:
             raise DataError(f"{status.st_size} bytes are more than an image may have, {MAX_FILE_BYTES}")
         return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise DataError("no such file") from error
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise DataError(getattr(error, "strerror", None) or str(error)) from error
 

@@ -258,10 +258,24 @@ def divide(
         kept=kept,
         warnings=[
             *drives.warnings,
+            *_moved(given, roles),
             *_warnings(near, largest, Counter(left_out.values())),
             *(kept.warnings if kept else []),
         ],
     )
+
+
+def _moved(given: Ints, roles: Ints) -> list[str]:
+    """A line when images that were given TRAIN fill roles that were given to no image."""
+    train = ROLES.index(TRAIN)
+    moved = roles[(given == train) & (roles >= 0) & (roles != train)]
+    if not len(moved):
+        return []
+    names = ", ".join(ROLES[role] for role in np.unique(moved))
+    return [
+        f"{len(moved)} of {np.count_nonzero(given == train)} images that were given TRAIN are in {names}, because no "
+        "image with a label was given these splits."
+    ]
 
 
 def _warnings(near: NearDuplicates, largest: LargestGroup, left_out: Counter[str]) -> list[str]:

@@ -75,7 +75,7 @@ def read_folders(listing: Listing, class_names: Sequence[str]) -> Source:
     images = listing.images
     if not images:
         raise DataError(
-            f"data.data_root {listing.root} has no manifest.csv, no manifest.parquet, no .parquet file and no folder "
+            f"data.data_root {listing.place} has no manifest.csv, no manifest.parquet, no .parquet file and no folder "
             f"of images for each class; {_contents(listing)}"
         )
     lost = [path for path in listing.broken if path not in set(images)]

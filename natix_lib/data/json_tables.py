@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from natix_lib.config import Columns
-from natix_lib.data.rows import FILE_NAME, Cells, readable, some
+from natix_lib.data.rows import FILE_NAME, Cells, readable, some, whole_number
 from natix_lib.errors import DataError
 
 COCO = ("images", "annotations", "categories")
@@ -23,7 +23,7 @@ def from_json(text: str, name: str, columns: Columns) -> Cells:
         ValueError: If it is no JSON, or says nothing of images and labels.
         DataError: If COCO's lists contradict each other.
     """
-    document = json.loads(text, object_pairs_hook=unique)
+    document = json.loads(text, object_pairs_hook=unique, parse_int=whole_number)
     if isinstance(document, dict) and {"annotations", "images"} <= document.keys():
         records = _coco(document, name, columns)
     else:
@@ -41,7 +41,7 @@ def from_json_lines(text: str, name: str, _: Columns) -> Cells:
     records, places = [], []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            record = json.loads(line, object_pairs_hook=unique)
+            record = json.loads(line, object_pairs_hook=unique, parse_int=whole_number)
             if not isinstance(record, dict):
                 raise ValueError(f"line {number} must be an object, it is {type(record).__name__}")
             records.append(record)
@@ -109,7 +109,8 @@ def _coco(document: dict[str, Any], name: str, columns: Columns) -> list[dict[st
     rows = []
     for key, facts in images.items():
         label = next(iter(classes.get(key, ())), None)
-        rows.append({columns.image: facts.pop(FILE_NAME, None), **facts, columns.label: label})
+        image = facts.pop(FILE_NAME, None)
+        rows.append({**facts, columns.image: image, columns.label: label})
     return rows
 
 

@@ -44,6 +44,7 @@ class Listing:
 
     Attributes:
         root: The folder that is listed.
+        place: What its owner calls it: an archive or a bucket's prefix has its files in a folder that nobody knows.
         files: Files and links to files.
         folders: Folders and links to folders, each read once.
         hidden: Hidden and system files and folders, not looked into.
@@ -52,6 +53,7 @@ class Listing:
     """
 
     root: Path
+    place: str
     files: list[Path] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
     hidden: list[Path] = field(default_factory=list)
@@ -102,13 +104,17 @@ class Listing:
         return lines
 
 
-def list_folder(root: Path) -> Listing:
+def list_folder(root: Path, place: str = "") -> Listing:
     """List a folder and all below it, links followed, each folder once.
+
+    Args:
+        root: The folder.
+        place: What its owner calls it; "" is its path.
 
     Raises:
         DataError: If a folder cannot be read.
     """
-    listing = Listing(root)
+    listing = Listing(root, place or str(root))
     seen: set[tuple[int, int]] = set()
     pending = [Path()]
     while pending:
@@ -131,7 +137,7 @@ def list_folder(root: Path) -> Listing:
                 else:
                     listing.broken.append(path)
         except OSError as error:
-            raise DataError(f"folder {root / folder} cannot be read: {error.strerror or error}") from error
+            raise DataError(f"folder {listing.place}/{folder} cannot be read: {error.strerror or error}") from error
     for paths in (listing.files, listing.folders, listing.hidden, listing.broken, listing.repeated):
         paths.sort()
     return listing

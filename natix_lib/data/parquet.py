@@ -192,7 +192,7 @@ def _declared_names(name: str, schema: Any, label: str) -> list[str]:
     try:
         feature = json.loads(text)["info"]["features"][label]
         return [str(value) for value in feature.get("names") or []]
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{name}: its Hugging Face metadata cannot be read: {error}") from error
     except (KeyError, TypeError, AttributeError):
         return []

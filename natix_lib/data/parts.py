@@ -24,7 +24,7 @@ from natix_lib.data.doubts import contradictions
 from natix_lib.data.fingerprint import COLUMNS as CONTENT_COLUMNS
 from natix_lib.data.fingerprint import content_fingerprint
 from natix_lib.data.index import index_table, read_index, write_index
-from natix_lib.data.rows import Row
+from natix_lib.data.rows import EXAMPLES, Row
 from natix_lib.data.thumbnails import REJECTS
 from natix_lib.errors import ContractError, DataError
 from natix_lib.files import JsonDict, canonical_json, sha256_bytes
@@ -155,18 +155,21 @@ def require_usable(part: Part, max_reject_fraction: float) -> None:
     """Refuse a whole set of which too many images, or all of a class, cannot be used.
 
     Raises:
-        DataError: With how many, and the first of them; or with the class.
+        DataError: With how many or the class, and the first of the images.
     """
     rejects, count = part.rejects, part.listed.listed
+    first = "; ".join(f"{name}: {reason}" for name, reason in rejects[:EXAMPLES])
     if len(rejects) > max_reject_fraction * count:
-        first = "; ".join(f"{name}: {reason}" for name, reason in rejects[:3])
         raise DataError(
             f"{len(rejects)} of {count} images cannot be used, more than data.max_reject_fraction "
             f"{max_reject_fraction:g}: {first}"
         )
     for name, images in counts(part).items():
         if not images:
-            raise DataError(f"class {name} has no usable image")
+            raise DataError(
+                f"class {name} has no usable image"
+                + (f"; {len(rejects)} of {count} cannot be used: {first}" if first else "")
+            )
 
 
 def counts(part: Part) -> dict[str, int]:

@@ -18,13 +18,16 @@ from typing import Any
 
 from natix_lib.config import Columns
 from natix_lib.contracts import parse_role
+from natix_lib.data.decode import file_bytes
 from natix_lib.errors import ContractError, DataError
 
 TRUE, FALSE = {"true", "1", "1.0", "yes"}, {"false", "0", "0.0", "no"}
-WHOLE_FLOAT = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0+")  # 7.0; neither 07.0 nor 1e0, which may be codes
+WHOLE_FLOAT = re.compile(r"(?:-(?=0\.))?(0|-?[1-9][0-9]*)\.0+")  # 7.0, -0.0; not 07.0 and 1e0, which may be codes
+MOST_DIGITS = 1000  # of a whole number; Python's own limit is 4300
 # Of a table: its columns, a record of each row, where each row stands, and the type of columns without plain cells.
 Cells = tuple[list[str], Sequence[dict[str, Any]], Sequence[str], dict[str, str]]
 FILE_NAME = "file_name"  # Hugging Face's and COCO's word for the image column
+UNNAMED = "Unnamed"  # tag of a JSON key or Parquet column that is ""
 NO_PATH = PureWindowsPath()
 EXAMPLES = 3  # names in a line of warning; a log line stays readable
 
@@ -141,7 +144,18 @@ def name_cell(value: Any) -> str | None:
         return str(int(value))
     text = cell(value)
     whole = WHOLE_FLOAT.fullmatch(text or "")
-    return str(int(whole[1])) if whole else text
+    return whole[1] if whole else text  # no int: it may have more digits than Python turns into one
+
+
+def whole_number(text: str) -> int:
+    """The whole number that `text` writes.
+
+    Raises:
+        ValueError: If it has more than MOST_DIGITS digits.
+    """
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"it holds a number of {len(text)} digits, at most {MOST_DIGITS} are read")
+    return int(text)
 
 
 def label_cell(value: Any, column: str, place: str) -> str | int | None:
@@ -221,7 +235,7 @@ def row_of(name: str, record: dict[str, Any], free: Iterable[str], columns: Colu
         lat=lat,
         lon=lon,
         is_synthetic=None if synthetic is None else synthetic.lower() in TRUE,
-        tags={key: _one(cell(record.get(key))) for key in free},
+        tags={key or UNNAMED: _one(cell(record.get(key))) for key in free},
     )
 
 
@@ -264,12 +278,8 @@ def refuse_repeats(rows: Sequence[Row], places: Sequence[str]) -> None:
 
 
 def read_file(path: Path) -> bytes | DataError:
-    """A file's bytes, or why there are none; a pipe or a device is never opened."""
+    """A file's bytes, or why there are none, as `decode.file_bytes` tells it."""
     try:
-        if path.exists() and not path.is_file():
-            return DataError("is no file")
-        return path.read_bytes()
-    except FileNotFoundError:
-        return DataError("no such file")
-    except (OSError, ValueError) as error:  # ValueError: a name with a NUL byte
-        return DataError(getattr(error, "strerror", None) or str(error))
+        return file_bytes(path)
+    except DataError as error:
+        return error

@@ -55,7 +55,7 @@ def _folders(listing: Listing) -> list[Path]:
             )
         return listed
     if not states:
-        raise DataError(f"data.data_root {listing.root} has no {STATE} as datasets.save_to_disk writes it")
+        raise DataError(f"data.data_root {listing.place} has no {STATE} as datasets.save_to_disk writes it")
     if len(states) > 1 and not all(folder.parts and role_of_name(folder.name) for folder in states):
         raise DataError(
             f"folders {some(states)} are data sets of their own: set data.data_root to one, or name them by split roles"

@@ -20,7 +20,7 @@ from natix_lib.data.archives import TARS, one_line, tar_members
 from natix_lib.data.decode import MAX_FILE_BYTES
 from natix_lib.data.json_tables import unique
 from natix_lib.data.listing import IMAGE_SUFFIXES, Listing, is_hidden, refuse_copies, role_of_file
-from natix_lib.data.rows import Row, Source, readable, refuse_repeats, row_of, some
+from natix_lib.data.rows import Row, Source, readable, refuse_repeats, row_of, some, whole_number
 from natix_lib.data.tables import as_written, free_columns, near_warnings, nested_warning, require_named_columns
 from natix_lib.errors import DataError
 
@@ -82,7 +82,7 @@ def from_shards(listing: Listing, settings: DataSource) -> Source:
     """
     paths, columns = listing.with_suffix(*TARS), settings.columns
     if not paths:
-        raise DataError(f"data.data_root {listing.root} has no shard of WebDataset: {', '.join(TARS)}")
+        raise DataError(f"data.data_root {listing.place} has no shard of WebDataset: {', '.join(TARS)}")
     refuse_copies(paths)
     rows: list[Row] = []
     places: list[str] = []
@@ -193,13 +193,14 @@ def _record(sample: Sample, columns: Columns, place: str) -> tuple[dict[str, Any
             texts[end] = content.decode("utf-8-sig").strip()
             if "\0" in texts[end]:
                 raise ValueError("it holds a NUL byte")
-        facts = json.loads(texts.pop("json"), object_pairs_hook=unique) if "json" in texts else {}
+            if end == "cls" and texts[end].isascii() and texts[end].isdecimal():
+                texts[end] = whole_number(texts[end])
+        end = "json"
+        facts = json.loads(texts.pop(end, "{}"), object_pairs_hook=unique, parse_int=whole_number)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{place}: its .{end} cannot be read: {error}") from error
     if not isinstance(facts, dict):
         raise DataError(f"{place}: its .json must be an object, it is {type(facts).__name__}")
-    if texts.get("cls", "").isascii() and texts.get("cls", "").isdecimal():
-        texts["cls"] = int(texts["cls"])
     twice = sorted(texts.keys() & facts.keys())
     if twice and any(str(facts[key]) != str(texts[key]) for key in twice):
         raise DataError(f"{place}: its .{twice[0]} and {twice[0]!r} in its .json differ")

@@ -17,7 +17,7 @@ from natix_lib.config import Columns, DataSource
 from natix_lib.data.archives import ARCHIVES, TARS, refuse_several
 from natix_lib.data.folders import read_folders
 from natix_lib.data.listing import IMAGE_SUFFIXES, Listing, list_folder, role_of_folders, role_of_name
-from natix_lib.data.rows import FILE_NAME, Source, readable, some
+from natix_lib.data.rows import EXAMPLES, FILE_NAME, Source, readable, some
 from natix_lib.data.shards import from_shards, holds_samples
 from natix_lib.data.tables import (
     BOOKS,
@@ -26,6 +26,7 @@ from natix_lib.data.tables import (
     as_written,
     from_tables,
     read_table,
+    require_columns,
     require_named_columns,
 )
 from natix_lib.errors import DataError
@@ -50,12 +51,12 @@ def open_source(root: Path, settings: DataSource) -> Source:
         DataError: If nothing readable is there, it can be read in two ways, a column is missing, or a fact breaks its
             rule.
     """
-    listing = list_folder(root)
+    listing = list_folder(root, settings.data_root)
     if not listing.files and not listing.hidden and not listing.broken:
-        raise DataError(f"data.data_root {root} is empty")
+        raise DataError(f"data.data_root {listing.place} is empty")
     source = _read(listing, settings)
     if not source.rows:
-        raise DataError(f"data.data_root {root} lists no image")
+        raise DataError(f"data.data_root {listing.place} lists no image")
     return source
 
 
@@ -68,7 +69,7 @@ def _read(listing: Listing, settings: DataSource) -> Source:
     tars, archives = listing.with_suffix(*TARS), listing.with_suffix(*ARCHIVES)
     if _manifests(listing) or _metadata(listing):
         if not listing.images:
-            refuse_several(archives, listing.root)
+            refuse_several(archives, listing.place)
         return _from_manifest(listing, settings)
     if _is_saved(listing):
         return _from_saved(listing, settings)
@@ -77,7 +78,7 @@ def _read(listing: Listing, settings: DataSource) -> Source:
     if not listing.images:
         if tars and holds_samples(listing.root / tars[0]):
             return from_shards(listing, settings)
-        refuse_several(archives, listing.root)
+        refuse_several(archives, listing.place)
     if tables := _tables_beside(listing, columns):
         source = from_tables(listing, tables, columns, roles=True)
         is_read = (
@@ -93,14 +94,29 @@ def _read(listing: Listing, settings: DataSource) -> Source:
         others = [path for path in listing.files if _may_list(path)]
         if not others:
             raise
-        raise DataError(f"{error}; a table among {some(others)} is read when data.manifest names it") from error
+        reasons = [f"{_not_taken(listing, path, columns)}; " for path in listing.with_suffix(*TABLES) if path in others]
+        raise DataError(
+            f"{error}; {''.join(reasons[:EXAMPLES])}a table among {some(others)} is read when data.manifest names it"
+        ) from error
+
+
+def _not_taken(listing: Listing, path: Path, columns: Columns) -> str:
+    """Why a table that lies where the set's table would was not taken for it."""
+    try:
+        table = read_table(listing.root, path, columns)
+        if not table.records:
+            return f"{table.name} has no row"
+        require_columns(table.name, table.header, table.nested, columns)
+    except DataError as error:
+        return str(error)
+    return f"{table.name} names no image of the set"
 
 
 def _from_parquet(listing: Listing, settings: DataSource) -> Source:
     from natix_lib.data.parquet import from_parquet  # pyarrow is no need of other layouts
 
     if not listing.parquet:
-        raise DataError(f"data.data_root {listing.root} has no .parquet file")
+        raise DataError(f"data.data_root {listing.place} has no .parquet file")
     return from_parquet(listing, listing.parquet, settings.columns)
 
 
@@ -145,7 +161,7 @@ def _from_manifest(listing: Listing, settings: DataSource) -> Source:
     if settings.manifest:
         path = Path(settings.manifest)
         if not (root / path).exists():
-            raise DataError(f"data.manifest {settings.manifest} does not exist in {root}")
+            raise DataError(f"data.manifest {settings.manifest} does not exist in {listing.place}")
         if (root / path).is_dir() and not path.name.lower().endswith(".parquet"):
             raise DataError(f"data.manifest {settings.manifest} is a folder: name a file")
         return from_tables(listing, [_placed(listing, read_table(root, path, columns), columns)], columns, roles=False)
@@ -154,7 +170,7 @@ def _from_manifest(listing: Listing, settings: DataSource) -> Source:
     rivals = [path for path in naming if _lists(root, path, columns)]
     if len(manifests) > 1 or rivals:
         raise DataError(
-            f"data.data_root {root} has {some([*(manifests or metadata), *rivals])}: name one as data.manifest"
+            f"data.data_root {listing.place} has {some([*(manifests or metadata), *rivals])}: name one as data.manifest"
         )
     source = None
     if manifests:
@@ -171,7 +187,7 @@ def _from_manifest(listing: Listing, settings: DataSource) -> Source:
         return source
     if tables := _tables_beside(listing, columns):
         return from_tables(listing, tables, columns, roles=True)
-    raise DataError(f"data.data_root {root} has neither manifest.csv nor manifest.parquet: set data.manifest")
+    raise DataError(f"data.data_root {listing.place} has neither manifest.csv nor manifest.parquet: set data.manifest")
 
 
 def _from_metadata(listing: Listing, metadata: list[Path], columns: Columns) -> Source:

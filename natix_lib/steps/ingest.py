@@ -140,9 +140,14 @@ def finish(part: Part, data: config.DataSource, index: str, rejects: str) -> tup
     Raises:
         DataError: If too many images, or all of a class, cannot be used.
     """
-    lines = Lines()
     write_csv(rejects, [("id", "reason"), *part.rejects])
     require_usable(part, data.max_reject_fraction)
+    return write(part, index)
+
+
+def write(part: Part, index: str) -> tuple[dict[str, float], str]:
+    """Write the index of all images, usable or not, and give what `finish` gives."""
+    lines = Lines()
     lines_of_pixels = contradicting(part)
     for warning in lines_of_pixels:
         lines.say(f"{WARNING}{warning}")

@@ -51,3 +51,10 @@ def test_too_many_damaged_files_are_an_error_and_the_page_shows_them(tmp_path: P
 def test_what_cannot_be_read_leaves_no_page(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     done = check(*arguments, "-o", tmp_path / "data.html")
     assert done.exit_code != 0 and not (tmp_path / "data.html").exists()
+
+
+def test_a_set_without_a_usable_image_names_the_first_and_leaves_no_page(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("image,label\na.jpg,x\nb.jpg,y\n")
+    done = check(tmp_path, "-o", tmp_path / "data.html", "--set", "data.max_reject_fraction=1")
+    assert "class x has no usable image; 2 of 2 cannot be used: a.jpg: no such file; b.jpg" in str(done.exception)
+    assert not (tmp_path / "data.html").exists()

@@ -127,7 +127,7 @@ def test_a_manifest_names_images_from_its_folder(predict: Predict, photos: Path,
     result = predict(f"photos/{name}")
     assert names(result) == ["photos/rear/c.webp", "photos/a.png", "photos/gone.jpg", "https://host/x.jpg"]
     errors = [row.get("error") for row in rows(result)]
-    assert errors[:2] == [None, None] and errors[2] == "No such file or directory"
+    assert errors[:2] == [None, None] and errors[2] == "no such file"
     assert errors[3] == "it must be a local path or gs://bucket/path or s3://bucket/path: no other addresses are read"
 
 
@@ -162,7 +162,7 @@ def test_a_word_that_leads_to_no_image_ends_the_call_in_one_line(
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("absent.jpg", "No such file or directory"),
+        ("absent.jpg", "no such file"),
         ("pipe", "it must be a regular file, not a folder, pipe or device"),
         ("/dev/zero", "it must be a regular file, not a folder, pipe or device"),
         ("empty.jpg", "the file is empty"),
@@ -351,7 +351,7 @@ def test_the_summary_counts_and_says_whether_a_promise_stands(
     summary, told = result.stderr.splitlines()
     assert summary.startswith(
         f"6 images: {accepted} accepted, {5 - accepted} to ask a person about, 1 failed; "
-    ) and summary.endswith(" images/s; the first that failed: gone: No such file or directory")
+    ) and summary.endswith(" images/s; the first that failed: gone: no such file")
     assert told.startswith(promise)
 
 

@@ -122,14 +122,14 @@ REFUSED: dict[str, tuple[str, Callable[[Path], Path], str]] = {
     "up": ("a.zip", lambda path: zipped(path, "../a.jpg"), "holds '../a.jpg', which leaves the folder"),
     "up within": ("a.zip", lambda path: zipped(path, "a/../../b.jpg"), "which leaves the folder"),
     "absolute": ("a.tar", lambda path: tarred(path, "/etc/a.jpg"), "holds '/etc/a.jpg', which leaves the folder"),
-    "drive": ("a.zip", lambda path: zipped(path, "C:/a.jpg"), "holds 'C:/a.jpg', which leaves the folder"),
+    "drive": ("a.zip", lambda path: zipped(path, "C:/a.jpg"), "holds 'C:/a.jpg': a colon before the first /"),
     "backslash": ("a.tar", lambda path: tarred(path, "a\\b.jpg"), "which leaves the folder"),
     "twice": ("a.tar", lambda path: tarred(path, "a/b.jpg", "./a/b.jpg"), "holds ./a/b.jpg twice"),
     "link out": ("a.tar", lambda path: tarred(path, link("a/0.jpg", "/etc/passwd")), "a link to /etc/passwd, which"),
     "link up": ("a.tar", lambda path: tarred(path, link("a/0.jpg", "../../x")), "a link to ../../x, which"),
     "link in zip": ("a.zip", zip_link, "a/0.jpg is a link; put the files themselves"),
     "device": ("a.tar", lambda path: tarred(path, link("a", "", tarfile.CHRTYPE)), "a is a device or a pipe"),
-    "a file as folder": ("a.tar", lambda path: tarred(path, "a", "a/b.jpg"), "archive a.tar cannot be read"),
+    "a file as folder": ("a.tar", lambda path: tarred(path, "a", "a/b.jpg"), "cannot be read: a/b.jpg: File exists"),
     "control": ("a.tar", lambda path: tarred(path, "a\nb.jpg"), r"holds 'a\\nb.jpg', which is no name of a file"),
     "encrypted": ("a.zip", encrypted, "archive a.zip cannot be read: it is encrypted"),
     "bad checksum": ("a.zip", changed, "archive a.zip cannot be read: Bad CRC-32"),
@@ -163,7 +163,9 @@ def test_a_bomb_is_refused_before_a_byte_is_written(
         zipped(path, "a.jpg", "b.jpg", content=bytes(1 << 22), method=zipfile.ZIP_DEFLATED)
     else:
         tarred(path, "a.jpg", "b.jpg", content=bytes(1 << 22), mode=f"w:{suffix[5:]}")
-    with pytest.raises(DataError, match="holds more than . files or 1048576 bytes, which is 100 times its size or all"):
+    with pytest.raises(
+        DataError, match="a.* holds more than 1048576 bytes, the larger of 1048576 and 100 times its size: "
+    ):
         unpack(path, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
     monkeypatch.undo()
@@ -203,3 +205,9 @@ def test_what_is_no_folder_and_no_archive_is_named(tmp_path: Path) -> None:
         files(tmp_path, "a.txt")
         with pytest.raises(DataError, match=message):
             local_root(DataSource(data_root=str(tmp_path / name)), tmp_path)
+
+
+def test_an_archive_without_images_is_named_and_not_the_folder_that_it_was_unpacked_in(tmp_path: Path) -> None:
+    place = zipped(tmp_path / "a.zip", "inner.zip")
+    with pytest.raises(DataError, match=f"data.data_root {place} holds no image but inner.zip"):
+        source_of(place, tmp_path / "scratch")

@@ -111,6 +111,8 @@ def test_given_splits_hold_for_images_without_a_label_and_a_test_split_without_l
     )
     division = divide(cells, CLASSES, Split())
     assert not adapted(division) and drives_of(division, "TEST") and max(drives_of(division, "TEST")) < "30"
+    moved = "images that were given TRAIN are in VAL_SELECT, VAL_CALIB, TEST, because no image with a label was given"
+    assert any(moved in line for line in division.warnings)
     assert set(division.left_out) == {name for name in cells["id"] if name >= "30"}
 
 

@@ -107,3 +107,33 @@ def test_two_coco_files_of_one_split_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="captions_train2017.json, annotations/instances_train2017.json beside folders"):
         opened(tmp_path)
+
+
+def test_a_key_of_coco_that_is_named_as_the_image_column_does_not_hide_the_file_name(tmp_path: Path) -> None:
+    named = [{**image, "image": "other"} for image in coco()["images"]]
+    source = opened(files(images(tmp_path, "images"), "labels.json", text=json.dumps(coco(images=named))))
+    assert reading(source) == TWO
+
+
+def test_a_key_without_a_name_is_a_tag_all_the_same(tmp_path: Path) -> None:
+    text = json.dumps([{**record, "": 1} for record in RECORDS])
+    assert [
+        row.tags["Unnamed"] for row in opened(files(images(tmp_path, "images"), "labels.json", text=text)).rows
+    ] == [
+        "1",
+        "1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}", "no second class.*; labels.json has no row; a table among labels.json is read when"),
+        ("null", "no second class.*; manifest labels.json cannot be read: it must be a list of objects"),
+        ('[{"image": "x.jpg", "label": "a"}]', "no second class.*; labels.json names no image of the set; "),
+        ('{"0.jpg": 1' + "0" * 5000 + "}", "cannot be read: it holds a number of 5001 digits, at most 1000 are read"),
+    ],
+)
+def test_a_table_that_is_not_taken_is_said_with_its_reason(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        opened(files(images(tmp_path, "images"), "labels.json", text=text))

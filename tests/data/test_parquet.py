@@ -112,6 +112,10 @@ def test_a_file_and_a_folder_of_two_roles_are_refused(tmp_path: Path) -> None:
         (lambda path: written(path, label=pa.array([], pa.string())), "lists no image"),
         (lambda path: written(path, {"huggingface": "{"}, label=[0]), "its Hugging Face metadata cannot be read"),
         (
+            lambda path: written(path, {"huggingface": "[" * 99999}, label=[0]),
+            "its Hugging Face metadata cannot be read",
+        ),
+        (
             lambda path: pq.write_table(pa.table({"image": [{"path": "a.jpg"}], "label": ["x"]}), path),
             "column image must hold image bytes, it is struct<path: string>",
         ),

@@ -111,6 +111,7 @@ def test_of_two_images_the_config_names_one(tmp_path: Path) -> None:
         ({**TWO, "2.jpg": b"x", "2.cls": b"\xff"}, "a.tar: 2: its .cls cannot be read"),
         ({**TWO, "2.jpg": b"x", "2.cls": "\0"}, "2: its .cls cannot be read: it holds a NUL byte"),
         ({"0.jpg": b"x", "1.jpg": b"y", "0.cls": "0", "1.cls": "1"}, "files of 0 do not stand side by side"),
+        ({**TWO, "z.jpg": "x", "z.cls": "1" * 5000}, "z: its .cls cannot be read: it holds a number of 5000 digits"),
         ({**TWO, "README": "x"}, "shard a.tar cannot be read: README is no file with a key and a suffix"),
     ],
 )  # fmt: skip

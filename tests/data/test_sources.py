@@ -172,3 +172,15 @@ def test_files_about_single_images_and_tables_of_other_things_are_not_said(tmp_p
     files(root, "meta/cameras.csv", text="camera,maker\n1,Acme\n")
     files(root, "meta/others.csv", text="image\n10.jpg\nfar-0.jpg\n")
     assert "may list the images" not in lines(opened(root).warnings)
+
+
+def test_a_whole_number_of_any_length_and_minus_zero_are_groups(tmp_path: Path) -> None:
+    rows = opened(manifest(tmp_path, f"image,label,group\na.jpg,x,{'7' * 5000}.0\nb.jpg,y,-0.0\nc.jpg,y,-7.0\n")).rows
+    assert [row.group for row in rows] == ["7" * 5000, "0", "-7"]
+
+
+def test_a_file_that_is_larger_than_any_image_is_never_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.jpg").open("wb") as file:
+        file.truncate(2**40)
+    (image,) = opened(manifest(tmp_path, "image,label\na.jpg,x\n")).images()
+    assert str(image) == "1099511627776 bytes are more than an image may have, 1073741824"
