@@ -61,7 +61,8 @@ def test_two_processes_tune_a_backbone(chain: Chain, tmp_path: Path) -> None:
     start = load_backbone(chain.paths["backbone"]).state_dict()
     moved = {name: value - start[name] for name, value in _backbone(alone).items()}
     apart = {name: value - _backbone(alone)[name] for name, value in _backbone(together).items()}
-    assert _norm(apart) < 0.5 * _norm(moved)  # positions are jittered at random in training, so not the same bits
+    # Positions are jittered at random in training, so not the same bits; of unrelated runs it would be 1.4 times.
+    assert _norm(apart) < 0.8 * _norm(moved)
     for mine, theirs in zip(figures["history"], others["history"], strict=True):
         assert theirs["train_loss"] == pytest.approx(mine["train_loss"], rel=0.05) and theirs["step"] == mine["step"]
 
