@@ -74,7 +74,7 @@ def test_an_iterable_is_read_little_ahead_of_the_model(bundle: Bundle, picture: 
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
-        ("gone.jpg", "gone.jpg: No such file or directory"),
+        ("gone.jpg", "gone.jpg: no such file"),
         ("nul\0.jpg", "embedded null byte"),
         (b"", ": the file is empty"),
         (b"no picture", "no image format is known for it"),
