@@ -31,6 +31,7 @@ def listening() -> Iterator[socket.socket]:
     server.close()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_reached_is_a_line_and_no_secret_is_printed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, listening: socket.socket
 ) -> None:

@@ -65,6 +65,7 @@ def test_nothing_but_scoring_is_left_to_the_base_install() -> None:
     assert {"torch", "pyarrow", "kfp", "safetensors", "pandas", "starlette"} <= set(hidden())
 
 
+@pytest.mark.slow
 def test_scoring_and_configs_work_in_the_base_install(tmp_path: Path, tiny_bundle: Path) -> None:
     image = next((tiny_bundle / "golden").glob("*.jpg"))
     config = write_config(tmp_path, tmp_path)

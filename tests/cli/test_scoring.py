@@ -394,6 +394,7 @@ def test_a_call_that_is_stopped_leaves_no_file(tiny_bundle: Path, photos: Path, 
         assert process.wait(60) == code and list(out.iterdir()) == [] and b"Traceback" not in process.stderr.read()
 
 
+@pytest.mark.slow
 def test_the_base_install_scores_and_says_what_parquet_needs(tiny_bundle: Path, photos: Path) -> None:
     (photos / "list.csv").write_text("image\na.png\n")
     code = HIDE.format(hidden=BEYOND_BASE) + "from natix_lib.cli import main; main()"

@@ -53,6 +53,7 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_any_number_of_shards_gives_the_index_the_splits_and_the_bytes_of_every_set(
     street: Path, tmp_path: Path
 ) -> None:

@@ -334,6 +334,7 @@ def policies(draw: st.DrawFn) -> Policy:
     )
 
 
+@pytest.mark.slow
 @repeat(max_examples=300)
 @given(policies())
 def test_any_policy_is_read_back_bit_by_bit_from_json_without_nan(policy: Policy) -> None:

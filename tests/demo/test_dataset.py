@@ -14,6 +14,7 @@ def digest(folder: Path) -> str:
     return hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in files)).hexdigest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 13])
 def test_the_manifest_describes_drives_of_near_duplicate_frames(tmp_path: Path, classes: int) -> None:
     draw_dataset(tmp_path, images=460, classes=classes)

@@ -271,6 +271,7 @@ def test_an_edge_from_test_to_train_is_seen() -> None:
     assert reached(spec)["test_set"] == {"evaluate", "train"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_explora", [False, True])
 def test_the_vertex_file_is_one_document_and_makes_a_pipeline_job(with_explora: bool) -> None:
     from google.cloud import aiplatform

@@ -35,6 +35,7 @@ def test_the_same_inputs_give_the_same_bundle(chain: Chain, tmp_path: Path) -> N
     assert first == second
 
 
+@pytest.mark.slow
 def test_the_other_policy_ships_when_it_is_named(chain: Chain, tmp_path: Path) -> None:
     chain.export(tmp_path / "b", {"policy": "sweep"})
     assert (tmp_path / "b" / "thresholds.json").is_file() and not (tmp_path / "b" / "scrcparams.json").exists()
@@ -74,6 +75,7 @@ def test_other_splits_are_refused(chain: Chain, tmp_path: Path) -> None:
         run_step("evaluate", {"evaluate": {}}, tmp_path / "e", {**chain.paths, "test_set": other["test_set"]})
 
 
+@pytest.mark.slow
 def test_a_parity_that_is_not_reached_is_an_error_and_leaves_no_manifest(chain: Chain, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"the ONNX model differs from the \w+ logits by .*parity_tolerance 1e-12"):
         chain.export(tmp_path / "b", {"parity_tolerance": 1e-12})

@@ -185,6 +185,7 @@ def test_what_the_hub_refuses_is_one_line(hub: Hub, tmp_path: Path, name: str, g
     assert done.stderr.strip().splitlines()[-1] == f"natix_lib.errors.StorageError: model.backbone_id {name} {message}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "nowhere"])
 def test_a_hub_that_cannot_be_read_is_one_line_with_what_works_without_it(tmp_path: Path, endpoint: str) -> None:
     done = fetch_from(Hub(endpoint), "owner/vit", tmp_path / "out")

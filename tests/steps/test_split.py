@@ -139,6 +139,7 @@ def test_the_same_seed_gives_the_same_file(tmp_path: Path) -> None:
     assert first == second != other
 
 
+@pytest.mark.slow
 def test_real_drives_stay_whole(real_data: Path, tmp_path: Path) -> None:
     document = run(ingest(real_data / "roadwork-real", tmp_path, resize_shorter_side=64), tmp_path / "a")
     role_of = {name: role for role in ROLES for name in document["roles"][role]}

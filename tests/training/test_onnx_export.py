@@ -30,6 +30,7 @@ def classifier(model_type: str, tiny_backbone: Path) -> Classifier:
     return Classifier(backbone, 3, "mlp", 0.1).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_type", ["dinov3", "dinov2", "dinov2 with registers"])
 def test_onnx_repeats_torch_for_any_number_of_images(model_type: str, tiny_backbone: Path, tmp_path: Path) -> None:
     model = classifier(model_type, tiny_backbone)
