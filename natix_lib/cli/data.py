@@ -91,7 +91,7 @@ def _looked_at(settings: dict[str, JsonDict], scratch: Path) -> tuple[NatixError
     from natix_lib.config.step_settings import IngestSettings, SplitSettings
     from natix_lib.data.arrow import read_shards
     from natix_lib.data.index import read_index
-    from natix_lib.data.overview import overview, row_numbers
+    from natix_lib.data.overview import overview
     from natix_lib.data.parts import require_usable
     from natix_lib.data.previous import read_previous
     from natix_lib.data.thumbnails import Thumbnails
@@ -107,7 +107,7 @@ def _looked_at(settings: dict[str, JsonDict], scratch: Path) -> tuple[NatixError
     ingest.write(part, str(scratch / "index"))
     index = read_index(scratch / "index")
     images = read_shards(scratch / "images")
-    thumbnails = Thumbnails(images, row_numbers(index))
+    thumbnails = Thumbnails(images)
     try:
         require_usable(part, ingest_settings.data.max_reject_fraction)
         divided = split.divided(index, config.parse(SplitSettings, settings["split"]), images)

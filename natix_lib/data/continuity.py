@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from natix_lib.arrays import Bools, Floats, Ints
+from natix_lib.data.windows import whole_hash
 
 STRANGERS = 8  # drawn for each pair
 FAR = 16  # places in the order from which on an image is a stranger; fewer where there are few images
@@ -52,10 +53,15 @@ class Looks:
         return int(np.count_nonzero(np.cumsum(bits) <= RARE * bits.sum())) - 1
 
 
-def looks(hashes: Sequence[int | None]) -> Looks:
-    """How images look by their perceptual hashes; None for one that has none."""
-    seen = np.array([value is not None for value in hashes], dtype=bool)
-    return Looks(np.array([value or 0 for value in hashes], dtype=np.uint64), seen)
+def looks(hashes: Sequence[bytes | None]) -> Looks:
+    """How images look by the hash of the whole picture.
+
+    Args:
+        hashes: The hashes of each image's windows, see `windows.window_hashes`, (n,).
+    """
+    whole = [whole_hash(value) for value in hashes]
+    seen = np.array([value is not None for value in whole], dtype=bool)
+    return Looks(np.array([value or 0 for value in whole], dtype=np.uint64), seen)
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,9 @@ from natix_lib.arrays import Bools, Floats, Ints
 from natix_lib.config import Split
 from natix_lib.data.continuity import Looks, judge, looks
 from natix_lib.data.frames import Frames, numbered
-from natix_lib.data.groups import Links, joined, tree
+from natix_lib.data.groups import Links, differ, joined, joined_by_all, joined_to, numbers_of, tree
 from natix_lib.data.places import metres_between, within_metres
 from natix_lib.data.times import seconds
-from natix_lib.data.windows import whole_hash
 
 CANNOT_TELL = "Drives cannot be told apart"
 TIME, NAME, LOOKS = "time", "name", "looks"
@@ -53,6 +52,7 @@ class Shots:
         given: Number of the given split, -1 for none.
         grouped: Whether a group is given.
         owner: Number of the group, or else of the given split, -1 where neither is given.
+        before: Smallest row of those that rules before have joined to it.
     """
 
     ids: Sequence[str]
@@ -108,7 +108,6 @@ def find_drives(columns: Mapping[str, Sequence[Any]], given: Ints, settings: Spl
     shots = _shots(columns, given)
     rules: dict[str, Links] = {}
     warnings: list[str] = []
-    frames = numbered(shots.ids)
     alike, useless = NO_PAIRS, np.zeros(len(given), dtype=bool)
     if settings.drive_gap_s > 0:
         pairs, near, useless, warnings = _by_time(shots, settings.drive_gap_s)
@@ -116,13 +115,16 @@ def find_drives(columns: Mapping[str, Sequence[Any]], given: Ints, settings: Spl
         rules[TIME] = Links(by_time, lambda row: f"{abs(shots.time[row] - shots.time[by_time[row]]):.3g} s apart")
         warnings += _across(shots, pairs, f"at most {settings.drive_gap_s:g} s apart")
         alike = alike.with_these(near)
-    pairs, near = _by_name(shots, frames)
+    if settings.drive_names or settings.drive_looks:
+        frames = numbered(shots.ids)
+        pairs, near = _by_name(shots, frames)
+        alike = alike.with_these(near)
     if settings.drive_names:
         by_name, shots = _kept(shots, pairs)
         rules[NAME] = Links(by_name, lambda row: frames.apart(row, int(by_name[row])))
         warnings += _across(shots, pairs, "neighbouring frames of one drive by their names")
     if settings.drive_looks:
-        look, shots = _kept(shots, alike.with_these(near))
+        look, shots = _kept(shots, alike)
         rules[LOOKS] = Links(
             look, lambda row: f"neighbours, {shots.pictures.differ([row], look[[row]])[0]} of 64 bits differ"
         )
@@ -130,19 +132,18 @@ def find_drives(columns: Mapping[str, Sequence[Any]], given: Ints, settings: Spl
 
 
 def _shots(columns: Mapping[str, Sequence[Any]], given: Ints) -> Shots:
-    groups: dict[Any, int] = {}
-    group = np.array([-1 if name is None else groups.setdefault(name, len(groups)) for name in columns["group"]])
+    group = numbers_of(columns["group"])
     labels = np.array(columns["label"], dtype=np.int64)
     return Shots(
         ids=columns["id"],
         labels=np.where(labels < 0, labels.max(initial=0) + 1, labels),
-        pictures=looks([whole_hash(value) for value in columns["hashes"]]),
+        pictures=looks(columns["hashes"]),
         time=seconds(columns["captured_at"]),
         lat=np.array(columns["lat"], dtype=np.float64),
         lon=np.array(columns["lon"], dtype=np.float64),
         given=given,
         grouped=group >= 0,
-        owner=np.where(group >= 0, group, np.where(given >= 0, len(groups) + given, -1)),
+        owner=np.where(group >= 0, group, np.where(given >= 0, group.max(initial=-1) + 1 + given, -1)),
         before=np.arange(len(labels)),
     )
 
@@ -152,15 +153,15 @@ def _by_time(shots: Shots, most: float) -> tuple[_Pairs, _Pairs, Bools, list[str
     placed = np.isfinite(shots.lat) & np.isfinite(shots.lon)
     timed = np.flatnonzero(np.isfinite(shots.time))
     by_time = timed[np.argsort(shots.time[timed], kind="stable")]
+    with_place = by_time[placed[by_time]]
     together, found = NO_PAIRS, np.zeros(len(placed), dtype=bool)
     farthest = SPEED * most + RECEIVER_M
     doubled = itertools.takewhile(lambda metres: metres < farthest, (RECEIVER_M * 2**k for k in range(64)))
     for reach in [*doubled, farthest]:  # near ones first: of a fleet within kilometres NEXT frames may be other cars'
-        near_by = _components(within_metres(shots.lat, shots.lon, reach))
-        with_place = by_time[placed[by_time]]
-        with_place = with_place[np.argsort(near_by[with_place], kind="stable")]
+        near_by = joined_by_all([within_metres(shots.lat, shots.lon, reach)])
+        ordered = with_place[np.argsort(near_by[with_place], kind="stable")]
         for step in range(1, NEXT + 1):
-            pairs = _steps(with_place, step, shots.time)
+            pairs = _steps(ordered, step, shots.time)
             a, b = pairs.rows.T
             fit = (near_by[a] == near_by[b]) & (pairs.gap <= most) & ~found[a]
             metres = metres_between(shots.lat, shots.lon, a[fit], b[fit])
@@ -222,11 +223,6 @@ def _in_given_splits(shots: Shots, frames: Frames, rows: Ints) -> _Pairs:
     return pairs.only((frames.run[a] == frames.run[b]) & (shots.given[a] == shots.given[b]))
 
 
-def _components(to: Ints) -> Ints:
-    """The smallest row of each row's component, (n,)."""
-    return joined(len(to), np.arange(len(to)), to)
-
-
 def _largest(count: int, pairs: _Pairs) -> int:
     """Images of the largest component that the pairs make."""
     return int(np.bincount(joined(count, *pairs.rows.T)).max(initial=0))
@@ -248,31 +244,22 @@ def _kept(shots: Shots, pairs: _Pairs) -> tuple[Ints, Shots]:
     count = len(shots.owner)
     owner = shots.owner[pairs.rows]
     inside = (owner[:, 0] == owner[:, 1]) & ~shots.grouped[pairs.rows].all(axis=1)
-    component = _with(shots.before, pairs.rows[inside])
+    component = joined_to(shots.before, *pairs.rows[inside].T)
     bridges = pairs.only((owner < 0).sum(axis=1) == 1)
     free = np.where(shots.owner[bridges.rows[:, 0]] < 0, *bridges.rows.T)
     order = np.lexsort((bridges.gap, component[free]))
     first = order[np.diff(component[free][order], prepend=-1) != 0]
     rows = np.concatenate([pairs.rows[inside], bridges.rows[first]])
-    smallest = _with(shots.before, rows)
+    smallest = joined_to(shots.before, *rows.T)
     owners = np.full(count, -1)
     np.maximum.at(owners, smallest, shots.owner)
     owner = np.where(shots.owner < 0, owners[smallest], shots.owner)
     return tree(count, *rows.T), replace(shots, owner=owner, before=smallest)
 
 
-def _with(before: Ints, rows: Ints) -> Ints:
-    """Components with pairs of rows more, (n,)."""
-    own = np.arange(len(before))
-    return joined(len(before), np.append(rows[:, 0], own), np.append(rows[:, 1], before))
-
-
 def _across(shots: Shots, pairs: _Pairs, what: str) -> list[str]:
     """A sentence on neighbours in two given splits, but those that the owner says are of two drives."""
-    given = shots.given[pairs.rows]
-    count = np.count_nonzero(
-        (given >= 0).all(axis=1) & (given[:, 0] != given[:, 1]) & ~shots.grouped[pairs.rows].all(axis=1)
-    )
+    count = np.count_nonzero(differ(*shots.given[pairs.rows].T) & ~shots.grouped[pairs.rows].all(axis=1))
     return (
         [f"{count} pairs of images in different given splits are {what}, so figures on TEST can be too good."]
         if count

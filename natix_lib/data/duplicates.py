@@ -20,7 +20,7 @@ from PIL import Image
 from natix_lib.arrays import Bools, Ints
 from natix_lib.data.alignment import Picture, agreement
 from natix_lib.data.candidates import Candidates, candidates
-from natix_lib.data.groups import Links, joined, tree
+from natix_lib.data.groups import Links, differ, joined_to, tree
 from natix_lib.data.windows import MIRROR, WINDOWS
 
 MOST_LOOKS = 200_000  # pairs of pictures
@@ -119,14 +119,15 @@ class _Known:
 
     def divided(self, a: Ints, b: Ints) -> Bools:
         """Which pairs lie in two given splits."""
-        one, other = self.roles[a], self.roles[b]
-        divided: Bools = (one != other) & (one >= 0) & (other >= 0)
-        return divided
+        return differ(self.roles[a], self.roles[b])
+
+    def contradict(self, a: Ints, b: Ints) -> Bools:
+        """Which pairs have two labels."""
+        return differ(self.labels[a], self.labels[b])
 
     def tells(self, a: Ints, b: Ints) -> Bools:
         """Which pairs join two groups, have two labels, or lie in two given splits."""
-        one, other = self.labels[a], self.labels[b]
-        labelled = (one != other) & (one >= 0) & (other >= 0) & (self.alike[a] != self.alike[b])
+        labelled = self.contradict(a, b) & (self.alike[a] != self.alike[b])
         tells: Bools = (self.groups[a] != self.groups[b]) | labelled | self.divided(a, b)
         return tells
 
@@ -142,10 +143,9 @@ class _Known:
     def learn(self, a: Ints, b: Ints) -> None:
         """Take pairs for near-duplicates, unless they must be looked at."""
         if self.grows:
-            divided, count = self.divided(a, b), len(self.groups)
+            divided = self.divided(a, b)
             a, b = a[~divided], b[~divided]
-            self.alike = joined(count, np.append(np.arange(count), a), np.append(self.alike, b))
-            self.groups = joined(count, np.append(np.arange(count), a), np.append(self.groups, b))
+            self.alike, self.groups = joined_to(self.alike, a, b), joined_to(self.groups, a, b)
             self.kinds = self._kinds()
 
 
@@ -210,9 +210,7 @@ def _looked_at(
     components, alike = known.groups.tolist(), known.alike.tolist()
     look = lru_cache(maxsize=KEPT)(lambda row: Picture(pictures(row)))
     same, looks, across, unseen, exact = np.zeros(len(found.a), dtype=bool), 0, 0, 0, True
-    one_label, other_label = known.labels[found.a], known.labels[found.b]
-    labelled = (one_label != other_label) & (one_label >= 0) & (other_label >= 0)
-    divided = known.divided(found.a, found.b)
+    labelled, divided = known.contradict(found.a, found.b), known.divided(found.a, found.b)
     rows = zip(found.a.tolist(), found.b.tolist(), labelled.tolist(), divided.tolist(), strict=True)
     for number, (a, b, two_labels, two_splits) in enumerate(rows):
         first, second = _begin(components, a), _begin(components, b)

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
-from natix_lib.arrays import Ints
+from natix_lib.arrays import Bools, Ints
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Links:
     @cached_property
     def smallest(self) -> Ints:
         """The smallest row of each row's component, (n,)."""
-        return joined(len(self.to), np.arange(len(self.to)), self.to)
+        return joined_by_all([self.to])
 
     @property
     def rows(self) -> Ints:
@@ -66,6 +66,12 @@ def joined(rows: int, a: Ints, b: Ints) -> Ints:
     return np.asarray(smallest[component], dtype=np.int64)
 
 
+def joined_to(before: Ints, a: Ints, b: Ints) -> Ints:
+    """The smallest row of each row's component, (rows,), with links of `a[i]` to `b[i]` beside those to `before`."""
+    rows = len(before)
+    return joined(rows, np.append(np.arange(rows), a), np.append(before, b))
+
+
 def joined_by_all(rules: Sequence[Ints]) -> Ints:
     """The smallest row of each row's component over several rules, (rows,)."""
     rows = len(rules[0])
@@ -73,6 +79,20 @@ def joined_by_all(rules: Sequence[Ints]) -> Ints:
     return joined(
         rows, np.concatenate(linked), np.concatenate([rule[row] for rule, row in zip(rules, linked, strict=True)])
     )
+
+
+def numbers_of(values: Sequence[Hashable | None]) -> Ints:
+    """A number for each distinct value, from 0 in the order in which they come up; -1 for None, (n,)."""
+    numbers: dict[Hashable, int] = {}
+    return np.array(
+        [-1 if value is None else numbers.setdefault(value, len(numbers)) for value in values], dtype=np.int64
+    )
+
+
+def differ(one: Ints, other: Ints) -> Bools:
+    """Where two numbers, of which a negative one is none, are both given and differ, (k,)."""
+    differs: Bools = (one != other) & (one >= 0) & (other >= 0)
+    return differs
 
 
 def same_value(values: Sequence[Hashable | None]) -> Ints:

@@ -7,7 +7,6 @@ listed is the first of many, because a page with more than some hundred pictures
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +16,14 @@ import pyarrow as pa
 from natix_lib.arrays import Ints
 from natix_lib.contracts import ROLES
 from natix_lib.data.conflicts import conflicts
+from natix_lib.data.continuity import Looks, looks
 from natix_lib.data.division import CONFLICT, Division
 from natix_lib.data.drives import CANNOT_TELL
-from natix_lib.data.groups import Links
+from natix_lib.data.groups import Links, differ, numbers_of
 from natix_lib.data.index import Index
 from natix_lib.data.rules import SWITCHES
 from natix_lib.data.sets import TAG_LIMIT
 from natix_lib.data.thumbnails import Thumbnails
-from natix_lib.data.windows import whole_hash
 from natix_lib.errors import NatixError
 from natix_lib.files import JsonDict
 
@@ -33,7 +32,7 @@ OWN_PAIRS = 2  # of what the data's owner has said
 OWN_RULES = ("group", "source_id")
 GROUPS, OF_A_GROUP = 6, 4  # groups shown, and pictures of each
 OF_A_KIND = 8  # tiny and flat pictures, and pairs across given splits
-TAGS, VALUES, CLASSES = 12, 12, 60
+TAGS, VALUES = 12, 12
 NO_LABEL = "no label"
 TINY = 64  # pixels of the shorter side: four patches of a ViT
 BINS = (0.25, 0.5, 0.75, 1.0, 4 / 3, 1.5, 16 / 9, 2.0, 2.5, 3.0, 4.0)  # of width to height
@@ -48,7 +47,7 @@ class Images:
         labels: Class number of each image, -1 for none, (n,).
         roles: Index into `contracts.ROLES` of each image, -1 for none, (n,).
         class_names: Name of each class number.
-        thumbnails: Gives the picture of an id.
+        thumbnails: Gives the picture of a row.
     """
 
     ids: list[str]
@@ -64,7 +63,7 @@ class Images:
             "id": self.ids[row],
             "class": self.class_name(int(self.labels[row])),
             "role": ROLES[role] if role >= 0 else "",
-            "src": self.thumbnails.of(self.ids[row]),
+            "src": self.thumbnails.of(row),
         }
 
     def class_name(self, label: int) -> str:
@@ -88,7 +87,7 @@ def overview(index: Index, divided: tuple[Division, JsonDict] | NatixError, thum
     Args:
         index: What is known of each image.
         divided: How they are divided and the content of splits.json, or why they cannot be.
-        thumbnails: Gives the picture of an id of the index.
+        thumbnails: Gives the picture of a row of the index.
 
     Returns:
         What `reports.data.render_data` takes: JSON of a size that does not grow with the images.
@@ -130,8 +129,8 @@ def overview(index: Index, divided: tuple[Division, JsonDict] | NatixError, thum
 def _divided(images: Images, index: Index, division: Division, rows: Ints) -> JsonDict:
     """What only a division tells; `rows` are the index's rows of the division's."""
     sizes = np.bincount(division.groups)
-    hashes, owners = index.column("hashes"), _numbers(index.column("group"))
-    order = _Telling([whole_hash(hashes[row]) for row in rows], owners[rows], division.groups)
+    hashes, owners = index.column("hashes"), numbers_of(index.column("group"))
+    order = _Telling(looks([hashes[row] for row in rows]), owners[rows], division.groups)
     joined = []
     for rule, links in division.rules.items():
         most = OWN_PAIRS if rule in OWN_RULES else PAIRS
@@ -171,31 +170,23 @@ def _divided(images: Images, index: Index, division: Division, rows: Ints) -> Js
 class _Telling:
     """Which links of a rule a person should see first."""
 
-    def __init__(self, hashes: Sequence[int | None], owners: Ints, groups: Ints) -> None:
-        self.known = np.array([value is not None for value in hashes])
-        self.hashes = np.array([value or 0 for value in hashes], dtype=np.uint64)
-        self.owners, self.groups = owners, groups
+    def __init__(self, pictures: Looks, owners: Ints, groups: Ints) -> None:
+        self.pictures, self.owners, self.groups = pictures, owners, groups
 
     def crosses(self, a: Ints, b: Ints) -> Any:
         """Which pairs the owner of the data had put into two groups."""
-        return (self.owners[a] >= 0) & (self.owners[b] >= 0) & (self.owners[a] != self.owners[b])
+        return differ(self.owners[a], self.owners[b])
 
     def first(self, links: Links, most: int) -> list[int]:
         """Rows whose links are the most telling, at most `most`."""
         a = links.rows
         b = links.to[a]
-        bits = np.where(self.known[a] & self.known[b], np.bitwise_count(self.hashes[a] ^ self.hashes[b]), 0)
-        ordered = a[np.lexsort((a, -bits.astype(np.int64), ~self.crosses(a, b)))]
+        bits = np.where(self.pictures.seen[a] & self.pictures.seen[b], self.pictures.differ(a, b), 0)
+        ordered = a[np.lexsort((a, -bits, ~self.crosses(a, b)))]
         fresh = np.zeros(len(ordered), dtype=bool)
         fresh[np.unique(self.groups[ordered], return_index=True)[1]] = True
         chosen: list[int] = [*ordered[fresh][:most].tolist(), *ordered[~fresh][:most].tolist()]
         return chosen[:most]
-
-
-def _numbers(values: Sequence[Any]) -> Ints:
-    """A number for each distinct value, -1 for None."""
-    numbers: dict[Any, int] = {None: -1}
-    return np.array([numbers.setdefault(value, len(numbers)) for value in values], dtype=np.int64)
 
 
 def _largest(images: Images, division: Division, rows: Ints, sizes: Ints) -> list[JsonDict]:
@@ -299,8 +290,3 @@ def _sizes(images: Images, index: Index) -> JsonDict:
 
 def _three(values: Any) -> tuple[Any, Any, Any]:
     return values.min(), np.median(values), values.max()
-
-
-def row_numbers(index: Index) -> Mapping[str, int]:
-    """The row of each id."""
-    return {name: row for row, name in enumerate(index.column("id"))}

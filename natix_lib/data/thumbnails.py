@@ -5,7 +5,7 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image, ImageFile
@@ -24,15 +24,15 @@ MOST_BYTES = 1_500_000  # of all pictures of a page
 class Thumbnails:
     """The small pictures of stored images, until they fill the page."""
 
-    def __init__(self, images: Any, rows: Mapping[str, int], most_bytes: int = MOST_BYTES) -> None:
-        """Take pictures from the Arrow table `images`, whose column `image` has that of each id in its row."""
-        self._images, self._rows, self._left = images.column("image"), rows, most_bytes
+    def __init__(self, images: Any, most_bytes: int = MOST_BYTES) -> None:
+        """Take pictures from the column `image` of the Arrow table `images`."""
+        self._images, self._left = images.column("image"), most_bytes
 
-    def of(self, name: str) -> str:
-        """The picture of an image as a data URI; "" where there is none, or no room."""
-        if name not in self._rows or self._left <= 0:
+    def of(self, row: int) -> str:
+        """The picture of a row as a data URI; "" where there is no room."""
+        if self._left <= 0:
             return ""
-        uri = thumbnail(self._images[self._rows[name]]["bytes"].as_py())
+        uri = thumbnail(self._images[int(row)]["bytes"].as_py())
         self._left -= len(uri)
         return uri
 

@@ -26,7 +26,7 @@ from natix_lib.contracts import (
 from natix_lib.data.division import COLUMNS, Division, divide
 from natix_lib.data.index import Index, read_index
 from natix_lib.data.links import write_links
-from natix_lib.data.overview import overview, row_numbers
+from natix_lib.data.overview import overview
 from natix_lib.data.previous import read_previous
 from natix_lib.data.sets import indexed_images, write_sets
 from natix_lib.data.thumbnails import Thumbnails
@@ -97,8 +97,8 @@ def run(
         {role: Path(folder) for role, folder in folders.items()},
     )
     write_links(links, division.ids, division.rules)
-    thumbnails = Thumbnails(stored, row_numbers(ingested))
-    write_bytes(data_report, render_data(overview(ingested, (division, document), thumbnails)).encode())
+    content_of_page = overview(ingested, (division, document), Thumbnails(stored))
+    write_bytes(data_report, render_data(content_of_page).encode())
     write_bytes(splits, content)
     lines = Lines()
     for warning in division.warnings:

@@ -11,7 +11,7 @@ from natix_lib.data.arrow import ShardWriter, images_schema, read_shards
 from natix_lib.data.division import COLUMNS, Division, divide
 from natix_lib.data.images import prepare
 from natix_lib.data.index import Index, index_table, read_index, write_index
-from natix_lib.data.overview import overview, row_numbers
+from natix_lib.data.overview import overview
 from natix_lib.data.thumbnails import Thumbnails
 from tests.data_sets import noise
 
@@ -68,7 +68,7 @@ def indexed(count: int, classes: int) -> tuple[Index, Thumbnails]:
     }
     write_index(folder / "index.parquet", index_table(rows, TAG_NAMES), TAG_NAMES, body)
     index = read_index(folder / "index.parquet")
-    return index, Thumbnails(read_shards(folder), row_numbers(index))
+    return index, Thumbnails(read_shards(folder))
 
 
 def large(count: int) -> tuple[Index, Division, Thumbnails]:
