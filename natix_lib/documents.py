@@ -218,6 +218,11 @@ class RoleSet(Manifest, WithClasses):
         return self
 
 
+def held_name(role: str) -> str:
+    """What the pixels of splits.json call images that are left out and whose group has a role."""
+    return f"held {role}"
+
+
 class Splits(Artifact):
     """splits.json."""
 
@@ -233,7 +238,7 @@ class Splits(Artifact):
 
     @model_validator(mode="after")
     def _pixels_are_of_the_images(self) -> "Splits":
-        held = [(f"held {role}", names) for role, names in self.held.items()]
+        held = [(held_name(role), names) for role, names in self.held.items()]
         for role, names in [*self.roles.items(), ("UNLABELLED", self.unlabelled), *held] if self.pixels else ():
             if len(self.pixels.get(role, "")) != PIXEL_DIGITS * len(names):
                 raise ValueError(f"pixels must have {PIXEL_DIGITS} digits for each image of {role}")

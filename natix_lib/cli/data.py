@@ -14,10 +14,10 @@ import typer
 
 from natix_lib.cli.extras import needing, require_places
 from natix_lib.cli.help import Groups, register
-from natix_lib.cli.init import place_of
-from natix_lib.cli.options import Overrides, path_of
+from natix_lib.cli.init import filled, place_of, values_of
+from natix_lib.cli.options import Overrides, new_file, path_of
 from natix_lib.errors import CalibrationError, ConfigError, DataError, NatixError, printable
-from natix_lib.files import JsonDict, require_new, write_bytes
+from natix_lib.files import JsonDict, write_bytes
 
 if TYPE_CHECKING:
     from natix_lib import config
@@ -47,10 +47,7 @@ def check(
     from natix_lib.cli.rate import steps_shown
     from natix_lib.config.step_settings import step_settings
 
-    path = path_of(output)
-    if path.exists() or path.is_symlink():
-        raise ConfigError(f"{output} exists: name another file as --output, or remove it")
-    require_new(path)
+    path = new_file(output)
     asked = _config(place, config_file, overrides or [])
     require_places(asked)
     with tempfile.TemporaryDirectory() as scratch, steps_shown():
@@ -68,21 +65,15 @@ def check(
 def _config(place: str, config_file: Path | None, overrides: list[str]) -> "config.Config":
     """The config, its data at `place` where one is named; without one, what is no matter of data is filled in."""
     from natix_lib import config
-    from natix_lib.config.load import assign
-    from natix_lib.survey.machine import SMALL
 
     if config_file is not None:
         root = [f"data.data_root={json.dumps(place_of(place))}"] if place else []
         return config.load(config_file, [*overrides, *root])
     if not place:
         raise ConfigError("name the data, as in natix data check pictures, or a config with --config")
-    values: JsonDict = {"data": {"data_root": place_of(place)}}
-    for override in overrides:
-        assign(values, override)
-    values.setdefault("model", {}).setdefault("backbone_id", SMALL.name)
-    values["model"].setdefault("init_from_explora", values["data"].get("unlabelled") == "adapt")
-    values.setdefault("export", {}).setdefault("policy", "sweep")
-    return config.parse(config.Config, values)
+    values = values_of(place, overrides)
+    values.setdefault("model", {}).setdefault("init_from_explora", values["data"].get("unlabelled") == "adapt")
+    return filled(values, "sweep")
 
 
 def _looked_at(settings: dict[str, JsonDict], scratch: Path) -> tuple[NatixError | None, JsonDict]:
@@ -98,8 +89,9 @@ def _looked_at(settings: dict[str, JsonDict], scratch: Path) -> tuple[NatixError
     from natix_lib.progress import WARNING, Lines
     from natix_lib.steps import ingest, split
 
-    if settings["split"]["split"]["previous"]:  # before an hour of decoding
-        read_previous(settings["split"]["split"]["previous"])
+    split_settings = config.parse(SplitSettings, settings["split"])
+    earlier = split_settings.split.previous
+    previous = read_previous(earlier) if earlier else None  # before an hour of decoding
     ingest_settings = config.parse(IngestSettings, settings["ingest"])
     part, _ = ingest.decode_shard(ingest_settings, None, scratch / "images")
     if not part.table.num_rows:  # no page shows it
@@ -110,7 +102,7 @@ def _looked_at(settings: dict[str, JsonDict], scratch: Path) -> tuple[NatixError
     thumbnails = Thumbnails(images)
     try:
         require_usable(part, ingest_settings.data.max_reject_fraction)
-        divided = split.divided(index, config.parse(SplitSettings, settings["split"]), images)
+        divided = split.divided(index, split_settings, images, previous)
         for warning in divided[0].warnings:
             Lines().say(f"{WARNING}{warning}")
         return None, overview(index, divided, thumbnails)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from natix_lib.cli.extras import OF_A_RUN, is_here, missing
-from natix_lib.cli.options import Overrides, path_of
+from natix_lib.cli.options import Overrides, new_file, path_of
 from natix_lib.errors import ConfigError, printable
-from natix_lib.files import JsonDict, require_new, write_bytes
+from natix_lib.files import JsonDict, write_bytes
 
 if TYPE_CHECKING:
+    from natix_lib import config
     from natix_lib.survey.words import Note
 
 
@@ -37,6 +38,27 @@ def place_of(text: str) -> str:
     return str(path_of(text).absolute())
 
 
+def values_of(place: str, overrides: list[str]) -> JsonDict:
+    """The config's values of which a person has said no more than where the data is, and some keys."""
+    from natix_lib.config.load import assign
+
+    values: JsonDict = {"data": {"data_root": place_of(place)}}
+    for override in overrides:
+        assign(values, override)
+    return values
+
+
+def filled(values: JsonDict, policy: str) -> "config.Config":
+    """A config of these values; what is no matter of data is filled in where it must be given."""
+    from natix_lib import config
+    from natix_lib.survey.machine import SMALL
+
+    whole = copy.deepcopy(values)
+    whole.setdefault("model", {}).setdefault("backbone_id", SMALL.name)
+    whole.setdefault("export", {}).setdefault("policy", policy)
+    return config.parse(config.Config, whole)
+
+
 def init(
     data: Annotated[
         str,
@@ -50,25 +72,16 @@ def init(
     overrides: Overrides = None,
 ) -> None:
     """Look at a data set and at this machine, say what natix makes of them, and write a commented config."""
-    from natix_lib import config, storage
-    from natix_lib.config.load import assign
+    from natix_lib import storage
     from natix_lib.steps.certifiable import terms_of
     from natix_lib.survey.draft import draft, text
     from natix_lib.survey.look import look
-    from natix_lib.survey.machine import SMALL, this_machine
+    from natix_lib.survey.machine import this_machine
     from natix_lib.survey.words import notes
 
-    path = path_of(output)
-    if path.exists() or path.is_symlink():
-        raise ConfigError(f"{output} exists: name another file as --output, or remove it")
-    require_new(path)
-    given: JsonDict = {"data": {"data_root": place_of(data)}}
-    for override in overrides or []:
-        assign(given, override)
-    whole = copy.deepcopy(given)
-    whole.setdefault("model", {}).setdefault("backbone_id", SMALL.name)
-    whole.setdefault("export", {}).setdefault("policy", "calibrate")
-    asked = config.parse(config.Config, whole)
+    path = new_file(output)
+    given = values_of(data, overrides or [])
+    asked = filled(given, "calibrate")
     if storage.is_remote(asked.data.data_root):
         typer.echo(f"looking at {data}: its listing, its tables and some pictures are fetched", err=True)
     with tempfile.TemporaryDirectory() as scratch:

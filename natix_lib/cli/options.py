@@ -11,6 +11,7 @@ from typing import Annotated, Optional
 import typer
 
 from natix_lib.errors import ConfigError
+from natix_lib.files import require_new
 
 
 def path_of(text: str) -> Path:
@@ -31,6 +32,19 @@ def path_of(text: str) -> Path:
         raise ConfigError(f"{text} {error}") from error
     except OSError as error:  # a name that is too long, a folder that may not be entered
         raise ConfigError(f"{text}: {error.strerror}") from error
+    return path
+
+
+def new_file(text: str) -> Path:
+    """The path of a file to write, as a person has typed it for --output.
+
+    Raises:
+        ConfigError: As `path_of`, or if something is there or it lies below a file.
+    """
+    path = path_of(text)
+    if path.exists() or path.is_symlink():
+        raise ConfigError(f"{text} exists: name another file as --output, or remove it")
+    require_new(path)
     return path
 
 

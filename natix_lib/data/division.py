@@ -35,9 +35,9 @@ from natix_lib.data.given import given_roles, of_group, refuse_leak
 from natix_lib.data.groups import Links, joined_by_all, same_source, same_value
 from natix_lib.data.partition import REAL_ONLY, Groups, assign
 from natix_lib.data.places import metres_between, within_metres
-from natix_lib.data.previous import HELD, NONE, REASON, Kept, Previous, keep_roles
+from natix_lib.data.previous import NONE, REASON, Kept, Previous, keep_roles
 from natix_lib.data.rules import GIANT, NEAR, SAME, LargestGroup, largest_group
-from natix_lib.documents import PIXEL_DIGITS
+from natix_lib.documents import PIXEL_DIGITS, held_name
 from natix_lib.errors import DataError
 from natix_lib.files import JsonDict
 
@@ -129,7 +129,7 @@ class Division:
             "held": {role: [self.ids[row] for row in rows] for role, rows in held.items()},
             "pixels": {
                 name: "".join(self.pixels[row][:PIXEL_DIGITS] for row in rows)
-                for name, rows in (known | {f"{HELD} {role}": rows for role, rows in held.items()}).items()
+                for name, rows in (known | {held_name(role): rows for role, rows in held.items()}).items()
             },
             "previous": None if self.kept is None else self.kept.document(),
             "links": {rule: len(links.rows) for rule, links in self.rules.items()},

@@ -8,7 +8,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from natix_lib.config import Columns
 from natix_lib.data.listing import NEAR_ROLE, Listing, refuse_copies, role_of_file
 from natix_lib.data.parquet_tables import is_plain, read_schema
-from natix_lib.data.rows import Row, Source, readable, row_of, some
+from natix_lib.data.rows import Row, Source, readable, row_of, some, with_role
 from natix_lib.data.tables import (
     as_written,
     free_columns,
@@ -106,9 +106,7 @@ def from_parquet(listing: Listing, files: list[Path], columns: Columns, kind: Ki
             if names[name] and record[these.label] == NO_LABEL:
                 record[these.label] = None
             row = row_of(f"{name}#{number}", record, free, these, f"{name}#{number}")
-            if given and row.given_split not in (None, given):
-                raise DataError(f"{row.id} is {given} by its file's name and {row.given_split} by its split column")
-            rows.append(row if row.given_split or not given else replace(row, given_split=given))
+            rows.append(with_role(row, given, row.id, "its file's name"))
         if records and rows[-1].given_split is None and NEAR_ROLE.fullmatch(path.stem):
             near.append(name)
     _require_one(

@@ -24,12 +24,11 @@ import numpy as np
 from natix_lib import storage
 from natix_lib.arrays import Bools, Ints
 from natix_lib.contracts import ARTIFACTS, ROLES, TEST, TRAIN, UNLABELLED, read_hashed_document
-from natix_lib.documents import PIXEL_DIGITS
+from natix_lib.documents import PIXEL_DIGITS, held_name
 from natix_lib.errors import DataError, StorageError
 from natix_lib.files import JsonDict
 
 NONE, LEFT_OUT = -1, -2  # in place of a role's number: an image that the division did not know, or kept out
-HELD = "held"  # images that are left out, by the role of their group: what the pixels of splits.json call them
 REASON = "split.previous"  # why an image is left out, in splits.json
 
 
@@ -108,7 +107,7 @@ def read_previous(uri: str) -> Previous:
             raise StorageError(f"split.previous {uri}: no splits.json is there: {error}") from error
         document, sha256 = read_hashed_document(file, "splits")
     members = {role: document["roles"].get(role, []) for role in ROLES}
-    members |= {f"{HELD} {role}": document.get(HELD, {}).get(role, []) for role in ROLES}
+    members |= {held_name(role): document.get("held", {}).get(role, []) for role in ROLES}
     members[UNLABELLED] = document.get("unlabelled", [])
     members[REASON] = sorted(name for name, reason in document.get("left_out", {}).items() if reason == REASON)
     known = document.get("pixels", {})

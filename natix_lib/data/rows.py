@@ -256,6 +256,25 @@ def _degrees(value: str | None, key: str, limit: float, place: str) -> float | N
     return degrees
 
 
+def with_role(row: Row, role: str | None, who: str, by: str) -> Row:
+    """The row with the role that its place gives it; None gives it none.
+
+    Args:
+        row: A row, which may have a role by a column.
+        role: The role by its place.
+        who: What is named, for messages.
+        by: What gives the role, for messages.
+
+    Raises:
+        DataError: If the two differ.
+    """
+    if role is None:
+        return row
+    if row.given_split not in (None, role):
+        raise DataError(f"{who} is {role} by {by} and {row.given_split} by its split column")
+    return replace(row, given_split=role)
+
+
 def refuse_repeats(rows: Sequence[Row], places: Sequence[str]) -> None:
     """Refuse an image that has two rows.
 

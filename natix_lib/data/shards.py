@@ -11,7 +11,7 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from natix_lib.data.archives import TARS, one_line, tar_members
 from natix_lib.data.decode import MAX_FILE_BYTES
 from natix_lib.data.json_tables import unique
 from natix_lib.data.listing import IMAGE_SUFFIXES, Listing, is_hidden, refuse_copies, role_of_file
-from natix_lib.data.rows import Row, Source, readable, refuse_repeats, row_of, some, whole_number
+from natix_lib.data.rows import Row, Source, readable, refuse_repeats, row_of, some, whole_number, with_role
 from natix_lib.data.tables import as_written, free_columns, near_warnings, nested_warning, require_named_columns
 from natix_lib.errors import DataError
 
@@ -106,9 +106,7 @@ def from_shards(listing: Listing, settings: DataSource) -> Source:
             these = as_written(place, list(record), columns)
             these = these.model_copy(update={"label": _label_column(record, columns, these, place, ways)})
             row = row_of(f"{name}#{readable(sample.key)}", record, free_columns(list(record), these), these, place)
-            if role and row.given_split not in (None, role):
-                raise DataError(f"{place} is {role} by its shard's name and {row.given_split} by its split column")
-            rows.append(replace(row, given_split=role) if role else row)
+            rows.append(with_role(row, role, place, "its shard's name"))
             places.append(place)
         headers[name] = list(header)
     require_named_columns({name: [*header, *nested] for name, header in headers.items()}, _without_image(columns))

@@ -9,7 +9,7 @@ import csv
 import gzip
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from natix_lib.data.rows import (
     refuse_repeats,
     row_of,
     some,
+    with_role,
 )
 from natix_lib.errors import DataError
 
@@ -217,10 +218,8 @@ def from_tables(listing: Listing, tables: Sequence[Table], columns: Columns, rol
             role = (role_of_folders(row.id.split("/")[:-1]) if roles else None) or table.role
             if role and table.role not in (None, role):
                 raise DataError(f"{place}: {row.id} is {role} by its folder and {table.role} by the name of its table")
-            if role and row.given_split not in (None, role):
-                by = "the name of its table" if table.role else "its folder"
-                raise DataError(f"{place}: {row.id} is {role} by {by} and {row.given_split} by its split column")
-            rows.append(replace(row, given_split=role) if role else row)
+            by = "the name of its table" if table.role else "its folder"
+            rows.append(with_role(row, role, f"{place}: {row.id}", by))
             places.append(place)
     refuse_repeats(rows, places)
     names = {row.id for row in rows}

@@ -27,7 +27,7 @@ from natix_lib.data.division import COLUMNS, Division, divide
 from natix_lib.data.index import Index, read_index
 from natix_lib.data.links import write_links
 from natix_lib.data.overview import overview
-from natix_lib.data.previous import read_previous
+from natix_lib.data.previous import Previous, read_previous
 from natix_lib.data.sets import indexed_images, write_sets
 from natix_lib.data.thumbnails import Thumbnails
 from natix_lib.files import JsonDict, canonical_json, sha256_bytes, write_bytes
@@ -75,9 +75,11 @@ def run(
         StorageError: If `split.previous` cannot be read.
     """
     sections = config.parse(SplitSettings, settings)
+    earlier = sections.split.previous
+    previous = read_previous(earlier) if earlier else None  # before all images are hashed
     ingested, folders_of_images = _open(index, images)
     stored = indexed_images(folders_of_images, ingested)
-    division, document = divided(ingested, sections, stored)
+    division, document = divided(ingested, sections, stored, previous)
     content = canonical_json(document)
     numbers = np.where(division.for_adapt, list(SETS).index(UNLABELLED), division.roles)
     set_of = dict(zip(division.ids, numbers.tolist(), strict=True))
@@ -121,13 +123,14 @@ def run(
     }
 
 
-def divided(index: Index, settings: SplitSettings, images: Any) -> tuple[Division, JsonDict]:
+def divided(index: Index, settings: SplitSettings, images: Any, previous: Previous | None) -> tuple[Division, JsonDict]:
     """Divide the images of an index.
 
     Args:
         index: What is known of each image.
         settings: What split reads of the config.
         images: The Arrow table of the images, in the order of the index.
+        previous: The division that `split.previous` names.
 
     Returns:
         The division, and the content of splits.json.
@@ -135,11 +138,8 @@ def divided(index: Index, settings: SplitSettings, images: Any) -> tuple[Divisio
     Raises:
         DataError: If a group crosses given splits, or a role cannot hold every class.
         CalibrationError: If `scrc` is given and VAL_CALIB has too few groups for anything to be certified.
-        ContractError: If `split.previous` is no splits.json.
-        StorageError: If `split.previous` cannot be read.
     """
     split = settings.split
-    previous = read_previous(split.previous) if split.previous else None
     columns, jpegs = {name: index.column(name) for name in COLUMNS}, images.column("image")
 
     def picture(row: int) -> Image.Image:
