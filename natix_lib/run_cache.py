@@ -30,7 +30,7 @@ from natix_lib.errors import ConfigError, ContractError, StorageError
 from natix_lib.files import JsonDict, read_json
 
 ARTIFACTS, STEPS, RECORD, FAILED_LOG, LOCK = "artifacts", ".steps", ".record", "failed.log", "lock"
-BUCKETS, ADDRESS = "buckets", "address.json"
+BUCKETS, ADDRESS, TREE = "buckets", "address.json", "tree-"  # the last two in the folder of an address
 VARIABLE = "NATIX_CACHE"  # by which a run tells its steps where its cache is
 ENTRY = re.compile(r"([0-9a-f]{64})\.json")
 STEP = re.compile(r"[a-z][a-z0-9_-]*")
@@ -219,7 +219,7 @@ def _entry(cache: Path, path: Path) -> Kept:
 def _of_bucket(folder: Path) -> Kept:
     record = read_record(folder / ADDRESS)
     used = (folder / ADDRESS if record else folder).lstat().st_mtime
-    size = sum(_size(path) for path in _names(folder) if not path.name.startswith("tree-"))  # links to the same bytes
+    size = sum(_size(path) for path in _names(folder) if not path.name.startswith(TREE))  # links to the same bytes
     return Kept(str(record.get("address", "bucket")), folder.name if record else "", folder, size, used, None, {})
 
 

@@ -35,6 +35,7 @@ _WORDS = "|".join(sorted(map(re.escape, ROLE_WORDS), key=len, reverse=True))
 # names them; not test_track, which may be a class, nor test-drive-munich
 _PART = r"-\d+-of-\d+(?:-[0-9a-f]+)?"
 ROLE_NAME = re.compile(rf"({_WORDS})(?:[-_. ]?(?:set|data|dataset|split|images|imgs|\d+))?(?:{_PART})?", re.IGNORECASE)
+STATE, SPLITS = "state.json", "dataset_dict.json"  # what datasets.save_to_disk writes beside its Arrow files
 NEAR_ROLE = re.compile(rf"(?:{_WORDS})[-_. ].*", re.IGNORECASE)  # begins with a role's word and gives none
 
 

@@ -14,12 +14,11 @@ from typing import Any
 import pyarrow as pa
 
 from natix_lib.config import Columns
-from natix_lib.data.listing import Listing, role_of_name
+from natix_lib.data.listing import SPLITS, STATE, Listing, role_of_name
 from natix_lib.data.parquet import Kind, from_parquet
 from natix_lib.data.rows import Source, readable, some
 from natix_lib.errors import DataError
 
-STATE, SPLITS = "state.json", "dataset_dict.json"
 END = b"\xff\xff\xff\xff\0\0\0\0"  # how a stream ends that was closed
 BESIDE = (STATE, SPLITS, "dataset_info.json")
 

@@ -32,11 +32,12 @@ from typing import IO, Any
 
 from natix_lib.errors import ContractError
 from natix_lib.files import canonical_json, read_json, sha256_bytes, sha256_file, write_json
+from natix_lib.run_cache import ADDRESS, LOCK, TREE
 from natix_lib.storage.bucket import Object
 
 MOST_KEPT = 100 * 10**9  # bytes; a choice, as much as a workstation's disk can spare
 DIGITS = 32  # of the hashes in a content's name, 128 bits
-ADDRESS, LOCK, OBJECTS, TREE, TREE_LOCK = "address.json", "lock", "objects", "tree-", ".lock"
+OBJECTS, TREE_LOCK = "objects", ".lock"
 
 
 class Kept:
@@ -44,22 +45,18 @@ class Kept:
 
     Attributes:
         tree: An empty folder for what this reader sees.
-        used_again: How many contents were here already.
     """
 
     def __init__(self, tree: Path) -> None:
         self._root = root = tree.parent
         self._contents = {path.name[:DIGITS]: path for path in (root / OBJECTS).iterdir()}
-        self.used_again = 0
         self.tree = tree
 
     def put(self, source: Object, target: Path, download: Callable[[Object, Path], object]) -> None:
         """Make `target` the object's content: what is kept of this state, or else what `download` gives."""
         key = _key(source)
         content = self._contents.get(key)
-        if content and _whole(content, source.size):
-            self.used_again += 1
-        else:
+        if content is None or not _whole(content, source.size):
             part = self._root / OBJECTS / f".{uuid.uuid4().hex}"
             try:
                 download(source, part)

@@ -18,6 +18,7 @@ from natix_lib import storage
 from natix_lib.config import DataSource, Split
 from natix_lib.data.archives import ARCHIVES
 from natix_lib.data.arrow_texts import HAS_ARROW
+from natix_lib.data.beside import NOTES
 from natix_lib.data.classes import resolve_classes
 from natix_lib.data.decode import sides
 from natix_lib.data.division import COLUMNS, Division, divide
@@ -25,7 +26,7 @@ from natix_lib.data.doubts import without_names, without_placeholders
 from natix_lib.data.drives import CANNOT_TELL
 from natix_lib.data.root import FETCHED, local_root
 from natix_lib.data.rows import Row, Source, read_file
-from natix_lib.data.sources import NOTES, open_source
+from natix_lib.data.sources import open_source
 from natix_lib.data.tables import TABLES
 from natix_lib.errors import DataError
 
