@@ -51,8 +51,13 @@ def structure(seed: int) -> tuple[str, np.ndarray]:
     return law, np.stack([generator.multinomial(size, share) for size, share in zip(sizes, shares, strict=True)])
 
 
-def tight(seed: int) -> tuple[np.ndarray, int]:
-    """Images of each group and class, (G, C), and a minimum that a hidden division just meets."""
+def tight(seed: int, more: float = 0.0) -> tuple[np.ndarray, int]:
+    """Images of each group and class, (G, C), and a minimum that a hidden division meets.
+
+    Args:
+        seed: Draws them.
+        more: Share of groups and classes that get up to four images more; without these it just meets it.
+    """
     generator = np.random.default_rng(seed)
     groups, classes, least = (int(generator.integers(*span)) for span in ((8, 20), (2, 8), (1, 4)))
     roles = np.append(np.arange(4).repeat(2), generator.integers(0, 4, groups - 8))
@@ -60,6 +65,8 @@ def tight(seed: int) -> tuple[np.ndarray, int]:
     for role, c in itertools.product(range(4), range(classes)):
         for _ in range(least):
             counts[generator.choice(np.flatnonzero(roles == role)), c] += 1
+    if more:
+        counts += (generator.random(counts.shape) < more) * generator.integers(0, 5, counts.shape)
     counts[counts.sum(axis=1) == 0, 0] = 1
     return counts[generator.permutation(groups)], least
 

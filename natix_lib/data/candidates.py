@@ -108,26 +108,26 @@ def candidates(hashes: Sequence[bytes | None], bits: int, known: Telling) -> Can
     """
     pool = _pool(hashes if bits >= 0 else [])
     keys, learnt = _mixed(pool), 0
-    found, unseen = _found(pool, keys, 0, 1, known, None)
+    nearest, unseen = _of_a_sort(pool, keys, 0, 1, known, None)
     pool = _distinct(pool, keys)
     del keys
     choices = list(itertools.combinations(range(BANDS), AGREEING)) if len(pool.values) else []
     with ThreadPoolExecutor(min(AT_ONCE, cpu_threads())) as threads:
         for start in range(0, len(choices), AT_ONCE):
-            if len(found) > learnt + LEARNT:
-                known.learn(*_rows(found))
-                learnt = len(found)
-            last = found[-1] if len(found) == MOST_CANDIDATES else None
-            some = list(
+            if len(nearest) > learnt + LEARNT:
+                known.learn(*_rows(nearest))
+                learnt = len(nearest)
+            last = nearest[-1] if len(nearest) == MOST_CANDIDATES else None
+            sorts = list(
                 threads.map(
-                    lambda choice, last=last: _found(pool, _keys(pool, choice), bits, CROWD, known, last),
+                    lambda choice, last=last: _of_a_sort(pool, _keys(pool, choice), bits, CROWD, known, last),
                     choices[start : start + AT_ONCE],
                 )
             )
-            found, cut = _nearest([found, *(pairs for pairs, _ in some)], known)
-            unseen = max(unseen, cut, *(each for _, each in some))
-    a, b = _rows(found)
-    return Candidates(a, b, (found >> np.uint64(2 * ROW_BITS)).astype(np.int64), unseen)
+            nearest, cut = _nearest([nearest, *(packed for packed, _ in sorts)], known)
+            unseen = max(unseen, cut, *(each for _, each in sorts))
+    a, b = _rows(nearest)
+    return Candidates(a, b, (nearest >> np.uint64(2 * ROW_BITS)).astype(np.int64), unseen)
 
 
 def _pool(hashes: Sequence[bytes | None]) -> _Pool:
@@ -191,7 +191,7 @@ def _distinct(pool: _Pool, keys: Numbers) -> _Pool:
     return _Pool(pool.values[~again], pool.rows[~again], pool.plain - int(np.count_nonzero(again[: pool.plain])))
 
 
-def _found(
+def _of_a_sort(
     pool: _Pool, keys: Numbers, bits: int, crowd: int, known: Telling, last: np.uint64 | None
 ) -> tuple[Numbers, int]:
     """The nearest pairs of images among hashes of one key, packed and rising, and how many more there are at least.

@@ -154,7 +154,7 @@ def _by_time(shots: Shots, most: float) -> tuple[_Pairs, _Pairs, Bools, list[str
     timed = np.flatnonzero(np.isfinite(shots.time))
     by_time = timed[np.argsort(shots.time[timed], kind="stable")]
     with_place = by_time[placed[by_time]]
-    together, found = NO_PAIRS, np.zeros(len(placed), dtype=bool)
+    together, followed = NO_PAIRS, np.zeros(len(placed), dtype=bool)
     farthest = SPEED * most + RECEIVER_M
     doubled = itertools.takewhile(lambda metres: metres < farthest, (RECEIVER_M * 2**k for k in range(64)))
     for reach in [*doubled, farthest]:  # near ones first: of a fleet within kilometres NEXT frames may be other cars'
@@ -163,10 +163,10 @@ def _by_time(shots: Shots, most: float) -> tuple[_Pairs, _Pairs, Bools, list[str
         for step in range(1, NEXT + 1):
             pairs = _steps(ordered, step, shots.time)
             a, b = pairs.rows.T
-            fit = (near_by[a] == near_by[b]) & (pairs.gap <= most) & ~found[a]
+            fit = (near_by[a] == near_by[b]) & (pairs.gap <= most) & ~followed[a]
             metres = metres_between(shots.lat, shots.lon, a[fit], b[fit])
             fit[fit] = metres <= SPEED * pairs.gap[fit] + RECEIVER_M
-            found[a[fit]] = True
+            followed[a[fit]] = True
             together = together.with_these(pairs.only(fit))
     steps = [_steps(by_time, step, shots.time) for step in range(1, WINDOW + 1)]
     steps = [pairs.only((pairs.gap <= most) & ~placed[pairs.rows].all(axis=1)) for pairs in steps]

@@ -79,13 +79,13 @@ def label_doubts(
     if reason := not_judged(features.shape[1], groups, classes):
         return Doubts.none(len(labels), reason)
     given, sample = out_of_fold(features, labels, groups, classes, seed)
-    own = given[np.arange(len(labels)), labels]
-    rows = np.flatnonzero(~np.isnan(own))
+    of_label = given[np.arange(len(labels)), labels]
+    rows = np.flatnonzero(~np.isnan(of_label))
     if not len(rows):
         return Doubts.none(len(labels), "no class lies in two groups")
     doubtful, suggested = confident(np.nan_to_num(given[rows]), labels[rows])  # NaN: a class that no other fold has
     order = rows[doubtful]
-    pairs = zip(own[order].tolist(), given[order, suggested].tolist(), strict=True)
+    pairs = zip(of_label[order].tolist(), given[order, suggested].tolist(), strict=True)
     return Doubts(len(labels), len(rows), order.tolist(), suggested.tolist(), list(pairs), "", sample)
 
 
@@ -109,14 +109,14 @@ def confident(probabilities: NDArray[np.float64], labels: Ints) -> tuple[Ints, I
     Returns:
         Rows of the doubtful labels, the smallest normalised margin first, and the suggested class of each, both (m,).
     """
-    own = probabilities[np.arange(len(labels)), labels]
+    of_label = probabilities[np.arange(len(labels)), labels]
     counts = np.bincount(labels, minlength=probabilities.shape[1])
-    sums = np.bincount(labels, weights=own, minlength=probabilities.shape[1])
+    sums = np.bincount(labels, weights=of_label, minlength=probabilities.shape[1])
     thresholds = np.divide(sums, counts, out=np.full(len(sums), np.inf), where=counts > 0)
     likely = probabilities.argmax(axis=1)
     highest = probabilities.max(axis=1)
     rows = np.flatnonzero((likely != labels) & (highest >= thresholds[likely]))
-    rows = rows[np.argsort(own[rows] - highest[rows], kind="stable")]
+    rows = rows[np.argsort(of_label[rows] - highest[rows], kind="stable")]
     return rows, likely[rows]
 
 
@@ -192,9 +192,9 @@ def fold_numbers(labels: Ints, groups: Sequence[str], generator: np.random.Gener
         if commonest[group] != last:
             last = int(commonest[group])
             heap = sorted((0, images, fold) for fold, images in enumerate(filled))
-        own, images, fold = heap[0]
+        of_class, images, fold = heap[0]
         fold_of[group] = fold
         filled[fold] = images + int(sizes[group])
-        heapq.heapreplace(heap, (own + int(sizes[group]), filled[fold], fold))
+        heapq.heapreplace(heap, (of_class + int(sizes[group]), filled[fold], fold))
     result: Ints = fold_of[numbers]
     return result

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks.formats import READ, REFUSED, SPLITS, Item, expected, facts, opened
+from benchmarks.formats import expected, facts, opened
+from benchmarks.layouts import READ, REFUSED, SPLITS, Item
 from natix_lib.config import DataSource, Split
 from natix_lib.errors import DataError
 from natix_lib.survey.look import look

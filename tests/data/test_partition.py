@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.assignment import tight
 from natix_lib.contracts import ROLES
 from natix_lib.data.exact import Question, fewest_lacking, nearest
 from natix_lib.data.partition import Groups, assign
@@ -47,20 +48,6 @@ def roles_of(
 def held(counts: np.ndarray, roles: np.ndarray) -> np.ndarray:
     """Images of each role and class, (4, C)."""
     return np.stack([counts[roles == role].sum(axis=0) for role in range(4)])
-
-
-def planted(seed: int) -> tuple[np.ndarray, int]:
-    """Tight counts that a hidden division divides well, and the minimum of every class in every role."""
-    generator = np.random.default_rng(seed)
-    groups, classes, least = (int(generator.integers(*span)) for span in ((8, 20), (2, 8), (1, 4)))
-    roles = np.append(np.arange(4).repeat(2), generator.integers(0, 4, groups - 8))
-    counts = np.zeros((groups, classes), dtype=np.int64)
-    for role, c in itertools.product(range(4), range(classes)):
-        for _ in range(least):
-            counts[generator.choice(np.flatnonzero(roles == role)), c] += 1
-    counts += (generator.random(counts.shape) < 0.08) * generator.integers(0, 5, counts.shape)
-    counts[counts.sum(axis=1) == 0, 0] = 1
-    return counts[generator.permutation(groups)], least
 
 
 def shares(counts: np.ndarray, roles: np.ndarray) -> np.ndarray:
@@ -107,7 +94,7 @@ def test_the_order_of_groups_does_not_matter(groups: int) -> None:
 @pytest.mark.parametrize("seeds", [range(8), pytest.param(range(8, 220), marks=pytest.mark.slow)])
 def test_tight_divisions_that_exist_are_never_refused(seeds: range) -> None:
     for seed in seeds:
-        counts, least = planted(seed)
+        counts, least = tight(seed, 0.08)
         assert (held(counts, roles_of(counts, least=least)) >= least).all()
 
 

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.formats import READ, opened
+from benchmarks.formats import opened
+from benchmarks.layouts import READ
 from natix_lib.config import DataSource
 from natix_lib.data.classes import resolve_classes
 from natix_lib.data.doubts import contradictions, without_names, without_placeholders
