@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from natix_lib.arrays import Floats
 from natix_lib.data.drives import CANNOT_TELL
 from natix_lib.data.frames import in_drives
 from natix_lib.data.rows import Row, some
@@ -51,7 +52,8 @@ def without_placeholders(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     if island:
         lines.append(f"lat 0, lon 0 is a placeholder in {_share(island, rows)} and joins nothing: {_ids(island)}")
         cleaned = [replace(row, lat=None, lon=None) if _is_island(row) else row for row in cleaned]
-    return cleaned, [*ungrouped(cleaned), *lines, *_large(cleaned), *_times(cleaned), *_labels(cleaned)]
+    times = seconds([row.captured_at for row in cleaned])
+    return cleaned, [*_ungrouped(cleaned, times), *lines, *_large(cleaned), *_times(cleaned, times), *_labels(cleaned)]
 
 
 def _is_placeholder(text: str) -> bool:
@@ -123,11 +125,12 @@ def _large(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def _times(rows: Sequence[Row]) -> list[str]:
-    """Times that cannot be read, days without a clock, and one time of most rows."""
-    timed = [row for row in rows if row.captured_at is not None]
+def _times(rows: Sequence[Row], times: Floats) -> list[str]:
+    """Times that cannot be read, days without a clock, and one time of most rows; `times` is seconds, (n,)."""
+    given = np.array([row.captured_at is not None for row in rows], dtype=bool)
+    timed = list(itertools.compress(rows, given.tolist()))
     texts = [row.captured_at for row in timed]
-    time, day = seconds(texts), days_alone(texts)
+    time, day = times[given], days_alone(texts)
     lines = []
     unreadable = [row for row, known, alone in zip(timed, np.isfinite(time), day, strict=True) if not known | alone]
     if unreadable:
@@ -162,10 +165,10 @@ def _labels(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def ungrouped(rows: Sequence[Row]) -> list[str]:
-    """A line when rows name nothing that tells drives apart."""
+def _ungrouped(rows: Sequence[Row], times: Floats) -> list[str]:
+    """A line when rows name nothing that tells drives apart; `times` is seconds, (n,)."""
     given = [row.group is not None or row.source_id is not None or row.lat is not None for row in rows]
-    told = np.array(given, dtype=bool) | np.isfinite(seconds([row.captured_at for row in rows]))
+    told = np.array(given, dtype=bool) | np.isfinite(times)
     alone = list(itertools.compress(rows, (~told).tolist()))
     if not alone:
         return []

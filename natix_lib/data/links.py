@@ -29,8 +29,9 @@ def write_links(path: str | Path, ids: Sequence[str], rules: Mapping[str, Links]
     """
     with replacing(path) as temporary, pq.ParquetWriter(temporary, SCHEMA) as writer:
         for rule, links in rules.items():
-            for start in range(0, len(links.rows), ROWS):
-                rows = links.rows[start : start + ROWS]
+            linked = links.rows
+            for start in range(0, len(linked), ROWS):
+                rows = linked[start : start + ROWS]
                 columns = (
                     [rule] * len(rows),
                     [ids[row] for row in rows],

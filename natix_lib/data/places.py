@@ -49,10 +49,8 @@ def within_metres(lat: Floats, lon: Floats, metres: float) -> Ints:
 
 def metres_between(lat: Floats, lon: Floats, a: Ints | list[int], b: Ints | list[int]) -> Floats:
     """Metres on the ground between the places of rows a and those of rows b, (k,)."""
-    phi, theta = np.radians(lat), np.radians(lon)
-    chord = (
-        np.sin((phi[a] - phi[b]) / 2) ** 2 + np.cos(phi[a]) * np.cos(phi[b]) * np.sin((theta[a] - theta[b]) / 2) ** 2
-    )
+    phi_a, phi_b, theta_a, theta_b = (np.radians(degrees[rows]) for degrees in (lat, lon) for rows in (a, b))
+    chord = np.sin((phi_a - phi_b) / 2) ** 2 + np.cos(phi_a) * np.cos(phi_b) * np.sin((theta_a - theta_b) / 2) ** 2
     metres: Floats = 2 * EARTH_RADIUS_M * np.arcsin(np.sqrt(np.minimum(1, chord)))
     return metres
 

@@ -80,7 +80,7 @@ def run(
     ingested, folders_of_images = _open(index, images)
     stored = indexed_images(folders_of_images, ingested)
     division, document = divided(ingested, sections, stored, previous)
-    content = canonical_json(document)
+    content, ids = canonical_json(document), ingested.column("id")
     numbers = np.where(division.for_adapt, list(SETS).index(UNLABELLED), division.roles)
     set_of = dict(zip(division.ids, numbers.tolist(), strict=True))
     folders = {
@@ -93,8 +93,8 @@ def run(
     write_sets(
         stored,
         ingested,
-        np.array([set_of.get(name, -1) for name in ingested.column("id")]),
-        [document["groups"].get(name, name) for name in ingested.column("id")],
+        np.array([set_of[name] for name in ids]),
+        [document["groups"][name] for name in ids],
         sha256_bytes(content),
         {role: Path(folder) for role, folder in folders.items()},
     )
