@@ -194,4 +194,5 @@ def _answers(address: str) -> str:
         with urlopen(Request(address, method="HEAD"), timeout=SECONDS):
             return f"yes, {address}"
     except HTTPError as error:
-        return f"yes, {address} (answers {error.code})"
+        with error:
+            return f"yes, {address} (answers {error.code})"

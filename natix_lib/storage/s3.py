@@ -25,6 +25,7 @@ import re
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import closing
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -147,7 +148,8 @@ class S3Bucket:
             answer = _answer(source.address, partial(self._client.get_object, **options))
             known = known or self._object(source.name, source.size, answer)
             try:
-                _answer(source.address, partial(_copy, answer["Body"], file))
+                with closing(answer["Body"]) as body:
+                    _answer(source.address, partial(_copy, body, file))
                 break
             except StorageError as error:
                 cut = isinstance(error.__cause__, HTTPClientError | IncompleteReadError)
