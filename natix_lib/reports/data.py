@@ -26,6 +26,9 @@ RULES = {
     "place": "Taken at one place",
     "same_pixels": "Equal pixels",
     "near_duplicate": "Near-duplicates",
+    "time": "Taken one after the other",
+    "name": "Frames that their names number",
+    "looks": "Neighbours that look alike",
 }
 
 
