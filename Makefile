@@ -86,7 +86,6 @@ submit: install ## Start a run: TARGET=kubeflow KFP_ENDPOINT=.. or TARGET=vertex
 	@$(BIN)/python -m natix_pipelines.submit --config $(CONFIG) --target $(TARGET) \
 		--image-cpu $(IMAGE_CPU) --image-gpu $(IMAGE_GPU) $(if $(filter 1,$(RELEASE)),--release) \
 		--experiment "$(EXPERIMENT)" --run "$(RUN)" --sets "$$SET" \
-		--data-version "$(DATA_VERSION)" --backbone-version "$(BACKBONE_VERSION)" \
 		--endpoint "$(KFP_ENDPOINT)" --project "$(PROJECT)" --region "$(REGION)" \
 		--pipeline-root "$(PIPELINE_ROOT)" --service-account "$(SERVICE_ACCOUNT)"
 

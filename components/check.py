@@ -1,4 +1,4 @@
-"""The first task of a run on a cluster: all of its parameters are checked before anything costs money."""
+"""The first task of a run on a cluster: parameters are checked and sources looked at before anything costs money."""
 
 from typing import Any, NamedTuple
 
@@ -27,7 +27,9 @@ def check(
     scrc: dict[str, Any],
     export: dict[str, Any],
     evaluate: dict[str, Any],
-    with_explora: bool,
+    compiled: dict[str, Any],
+    run: str,
+    token_secret: str,
 ) -> NamedTuple(
     "Settings",
     [
@@ -40,9 +42,14 @@ def check(
         ("calibrate", dict[str, Any]),
         ("export", dict[str, Any]),
         ("evaluate", dict[str, Any]),
+        ("data_fingerprint", str),
+        ("previous_fingerprint", str),
+        ("backbone_fingerprint", str),
     ],
 ):
-    """Check all parameters together and give each step the settings that it reads.
+    """Check all parameters together, look at the sources, and give each step what it must know of both.
+
+    It may not be cached. A section that is given in part keeps the compiled values of its other keys.
 
     Args:
         data_root: Folder or bucket prefix that holds the images, data.data_root.
@@ -63,7 +70,9 @@ def check(
         scrc: The config's section scrc, without alpha and delta.
         export: The config's section export, without policy.
         evaluate: The config's section evaluate.
-        with_explora: Whether the pipeline has a step adapt.
+        compiled: All parameters above as they were compiled.
+        run: Id of the run, so that no cache answers even where one is asked for by force.
+        token_secret: Id in Secret Manager of the hub's token; empty where HF_TOKEN is set or none is needed.
 
     Returns:
         ingest: Settings of ingest.
@@ -75,6 +84,9 @@ def check(
         calibrate: Settings of calibrate.
         export: Settings of export.
         evaluate: Settings of evaluate.
+        data_fingerprint: What lies below data_root, told in a text.
+        previous_fingerprint: What split.previous holds.
+        backbone_fingerprint: What the backbone's folder holds, or its commit on the hub.
     """
     from natix_lib.steps import check
 
@@ -99,5 +111,6 @@ def check(
             "export": export,
             "evaluate": evaluate,
         },
-        with_explora,
+        compiled,
+        token_secret,
     )

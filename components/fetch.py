@@ -1,4 +1,4 @@
-"""fetch: hub id, folder, gs:// or s3:// -> backbone. The only task that sees the hub's token."""
+"""fetch: hub id, folder, gs:// or s3:// -> backbone. Beside check the only task that sees the hub's token."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from natix_components.images import CPU_IMAGE
 @dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
 def fetch(
     settings: dict[str, Any],
-    backbone_version: str,
+    backbone_fingerprint: str,
     token_secret: str,
     backbone: Output[Model],
     metrics: Output[Metrics],
@@ -20,7 +20,8 @@ def fetch(
 
     Args:
         settings: What the step reads of the config, docs/components.md.
-        backbone_version: Another text when the backbone has changed under the same address, which the cache cannot see.
+        backbone_fingerprint: What the backbone's folder holds, as check tells it, and which must still be there when it
+            is copied, or its commit on the hub; an empty text is not compared, then the cache sees no change.
         token_secret: Id in Secret Manager of the hub's token; empty where HF_TOKEN is set or none is needed.
 
     Returns:
@@ -30,4 +31,12 @@ def fetch(
     from natix_lib.steps import fetch
     from natix_lib.steps.shown import show_metrics
 
-    show_metrics(metrics, fetch.run(settings, backbone=backbone.path, token_secret=token_secret))
+    show_metrics(
+        metrics,
+        fetch.run(
+            settings,
+            backbone=backbone.path,
+            backbone_fingerprint=backbone_fingerprint,
+            token_secret=token_secret,
+        ),
+    )

@@ -11,7 +11,7 @@ from natix_components.images import CPU_IMAGE
 @dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
 def ingest(
     settings: dict[str, Any],
-    data_version: str,
+    data_fingerprint: str,
     images: Output[Dataset],
     index: Output[Dataset],
     rejects: Output[Artifact],
@@ -21,7 +21,8 @@ def ingest(
 
     Args:
         settings: What the step reads of the config, docs/components.md.
-        data_version: Another text when the images have changed under the same address, which the cache cannot see.
+        data_fingerprint: What lies below data.data_root, as check tells it, and which must still be there when all is
+            read; an empty text is not compared, then the cache sees no change.
 
     Returns:
         images: The encoded images.
@@ -32,4 +33,13 @@ def ingest(
     from natix_lib.steps import ingest
     from natix_lib.steps.shown import show_metrics
 
-    show_metrics(metrics, ingest.run(settings, images=images.path, index=index.path, rejects=rejects.path))
+    show_metrics(
+        metrics,
+        ingest.run(
+            settings,
+            images=images.path,
+            index=index.path,
+            rejects=rejects.path,
+            data_fingerprint=data_fingerprint,
+        ),
+    )

@@ -11,7 +11,7 @@ from natix_components.images import CPU_IMAGE
 @dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
 def shard(
     settings: dict[str, Any],
-    data_version: str,
+    data_fingerprint: str,
     shard: str,
     images: Output[Dataset],
     part: Output[Dataset],
@@ -21,7 +21,8 @@ def shard(
 
     Args:
         settings: What ingest reads of the config, docs/components.md.
-        data_version: Another text when the images have changed under the same address, which the cache cannot see.
+        data_fingerprint: What lies below data.data_root, as check tells it, and which must still be there when all is
+            read; an empty text is not compared, then the cache sees no change.
         shard: Which shard, of how many, 2/3.
 
     Returns:
@@ -32,4 +33,7 @@ def shard(
     from natix_lib.steps import shard as step
     from natix_lib.steps.shown import show_metrics
 
-    show_metrics(metrics, step.run(settings, shard=shard, images=images.path, part=part.path))
+    show_metrics(
+        metrics,
+        step.run(settings, shard=shard, images=images.path, part=part.path, data_fingerprint=data_fingerprint),
+    )

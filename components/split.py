@@ -11,7 +11,7 @@ from natix_components.images import CPU_IMAGE
 @dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
 def split(
     settings: dict[str, Any],
-    previous_version: str,
+    previous_fingerprint: str,
     index: Input[Dataset],
     splits: Output[Artifact],
     train_set: Output[Dataset],
@@ -29,7 +29,8 @@ def split(
 
     Args:
         settings: What the step reads of the config, docs/components.md.
-        previous_version: Another text when split.previous has changed under the same address: the cache cannot see it.
+        previous_fingerprint: What split.previous holds, as check tells it, and which must be what is read; an empty
+            text is not compared, then the cache sees no change.
         index: The index of ingest, or of gather.
         images: The images of ingest.
         shards: In their place, the images of each shard.
@@ -62,5 +63,6 @@ def split(
             unlabelled_set=unlabelled_set.path,
             links=links.path,
             data_report=data_report.path,
+            previous_fingerprint=previous_fingerprint,
         ),
     )

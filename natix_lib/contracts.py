@@ -75,7 +75,8 @@ class Step:
         inputs: Names of the artifacts that it takes.
         makes: The artifacts that it makes.
         gpu: Whether it asks for a GPU, on a node that may be reclaimed.
-        reads_source: Whether it reads what lies outside of the run, most often over a network.
+        fingerprint: Its input that tells what it reads of what lies outside of the run, most often over a network, by
+            `steps.fingerprints`; "" where it reads nothing of that.
     """
 
     title: str
@@ -83,12 +84,12 @@ class Step:
     inputs: tuple[str, ...]
     makes: tuple[Artifact, ...]
     gpu: bool = False
-    reads_source: bool = False
+    fingerprint: str = ""
 
     @property
     def retried(self) -> bool:
         """Whether trying again can help: the error of any other step is in what it was given, and comes again."""
-        return self.gpu or self.reads_source
+        return self.gpu or bool(self.fingerprint)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -106,7 +107,7 @@ STEPS = {
             Artifact("index", "Dataset", "index.parquet"),
             Artifact("rejects", "Artifact", "rejects.csv"),
         ),
-        reads_source=True,
+        fingerprint="data_fingerprint",
     ),
     "split": Step(
         "Split the images",
@@ -118,14 +119,14 @@ STEPS = {
             Artifact("links", "Artifact", "links.parquet"),
             Artifact("data_report", "HTML", "data.html"),
         ),
-        reads_source=True,
+        fingerprint="previous_fingerprint",
     ),
     "fetch": Step(
         "Fetch the backbone",
         "Get the backbone, load it strictly, and keep its licence.",
         (),
         (Artifact("backbone", "Model", "backbone", "backbone.json"),),
-        reads_source=True,
+        fingerprint="backbone_fingerprint",
     ),
     "adapt": Step(
         "Adapt the backbone",
@@ -192,7 +193,7 @@ SHARDED = {
         "Do of ingest's work what one shard has: decode a part of the images, and list them.",
         (),
         (STEPS["ingest"].makes[0], Artifact("part", "Dataset", "part.parquet")),
-        reads_source=True,
+        fingerprint="data_fingerprint",
     ),
     "gather": Step(
         "Gather the shards",
@@ -202,6 +203,7 @@ SHARDED = {
     ),
 }
 TASKS = STEPS | SHARDED
+FINGERPRINTS = tuple(dict.fromkeys(step.fingerprint for step in STEPS.values() if step.fingerprint))
 ARTIFACTS = {artifact.name: artifact for step in TASKS.values() for artifact in step.makes}
 
 WEIGHTS, BACKBONE_CONFIG = "model.safetensors", "config.json"  # of a classifier, and of its bundle

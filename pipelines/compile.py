@@ -27,7 +27,7 @@ from natix_lib.errors import ConfigError, NatixError
 from natix_lib.files import canonical_json, write_bytes
 from natix_pipelines.reference import settings_schema
 from natix_pipelines.targets import KUBEFLOW, VERTEX, Target
-from natix_pipelines.training import build, pipeline_name
+from natix_pipelines.training import build, file_stem
 
 COMPONENTS = ("check", *TASKS)
 DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
@@ -37,7 +37,7 @@ def compiled(target: Target, settings: config.Config, with_explora: bool) -> str
     """The YAML of a variant of the pipeline for a target."""
     model = settings.model.model_copy(update={"init_from_explora": with_explora})
     pipeline = build(target, settings.model_copy(update={"model": model}))
-    return _yaml(pipeline, f"natix-{pipeline_name(with_explora)} for {target.name}")
+    return _yaml(pipeline, f"natix-{file_stem(with_explora)} for {target.name}")
 
 
 def compiled_component(target: Target, step: str) -> str:
@@ -82,7 +82,7 @@ def main() -> None:
         names = (KUBEFLOW, VERTEX) if arguments.target == "all" else (arguments.target,)
         targets = [Target(name, arguments.image_cpu, arguments.image_gpu) for name in names]
         files = {
-            arguments.output / target.name / f"{pipeline_name(explora)}.yaml": compiled(target, settings, explora)
+            arguments.output / target.name / f"{file_stem(explora)}.yaml": compiled(target, settings, explora)
             for target in targets
             for explora in (False, True)
         }

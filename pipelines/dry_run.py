@@ -27,14 +27,14 @@ from kfp.local import config as kfp_config
 from kfp.local import status, task_dispatcher
 
 from natix_lib import run_cache, storage
-from natix_lib.backbones.sources import is_hub_id
+from natix_lib.backbones.sources import is_folder, is_hub_id
 from natix_lib.config import Config
 from natix_lib.data.listing import IMAGE_SUFFIXES
 from natix_lib.files import JsonDict
 from natix_lib.progress import duration
 from natix_lib.survey.machine import this_machine
 from natix_pipelines import loop
-from natix_pipelines.local import in_place_of_kfps, is_folder, prepared, require_place
+from natix_pipelines.local import in_place_of_kfps, prepared, require_place
 from natix_pipelines.step_cache import StepCache, code_of, work_of
 from natix_pipelines.targets import local_target
 from natix_pipelines.training import build

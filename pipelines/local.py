@@ -33,10 +33,10 @@ from natix_lib import run_cache, storage
 from natix_lib.config import Config
 from natix_lib.config.step_settings import step_settings
 from natix_lib.contracts import STEPS
-from natix_lib.data.previous import read_previous
 from natix_lib.errors import ConfigError, StorageError
 from natix_lib.files import read_json, require_new, write_bytes
 from natix_lib.steps.certifiable import say_what_can_be_certified
+from natix_lib.steps.fingerprints import fingerprints
 from natix_pipelines import loop, step_process
 from natix_pipelines.run_log import Display, RunLog
 from natix_pipelines.step_cache import StepCache, work_of
@@ -98,8 +98,8 @@ def require_place(output: Path) -> None:
         raise StorageError(f"cannot write {output}: {os.strerror(errno.EACCES)}")
 
 
-def prepared(config: Config) -> tuple[Config, dict[str, Any]]:
-    """A config with absolute paths, and the arguments of its pipeline.
+def prepared(config: Config) -> tuple[Config, dict[str, str]]:
+    """A config with absolute paths, and the arguments of its pipeline, which tell what its sources hold.
 
     Raises:
         ConfigError: If KFP would rewrite a value.
@@ -109,12 +109,7 @@ def prepared(config: Config) -> tuple[Config, dict[str, Any]]:
     config = _absolute(config)
     if REWRITTEN in str(step_settings(config)):
         raise ConfigError(f"no config value may contain {REWRITTEN!r}: KFP's local runner rewrites it")
-    arguments = {"data_version": storage.fingerprint(config.data.data_root)}
-    if is_folder(config.model.backbone_id):
-        arguments["backbone_version"] = storage.fingerprint(config.model.backbone_id)
-    if config.split.previous:
-        arguments["previous_version"] = read_previous(config.split.previous).sha256
-    return config, arguments
+    return config, fingerprints(config)
 
 
 def _absolute(config: Config) -> Config:
@@ -148,11 +143,6 @@ def _writable(cache: Path | None) -> Path:
             return place
     except OSError as error:
         raise StorageError(f"cache {place} cannot be written, {error.strerror}: {run_cache.ELSEWHERE}") from error
-
-
-def is_folder(uri: str) -> bool:
-    """Whether a backbone is a folder, here or in a bucket, and not an id of the hub."""
-    return storage.is_remote(uri) or Path(uri).is_dir()
 
 
 @contextlib.contextmanager

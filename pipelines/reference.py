@@ -39,15 +39,17 @@ split = components.load_component_from_file("build/components/split.yaml")
 
 @dsl.pipeline
 def divided(data_root: str = "gs://my-bucket/street"):
-    images = ingest(settings={"data": {"data_root": data_root}}, data_version="1")
+    images = ingest(settings={"data": {"data_root": data_root}}, data_fingerprint="").set_caching_options(False)
     split(
         settings={"split": {"seed": 1}},
-        previous_version="1",
+        previous_fingerprint="",
         images=images.outputs["images"],
         index=images.outputs["index"],
     )
 ```
-`check` takes the parameters of a run and gives each step its settings. The steps take:
+A cache does not see what lies behind an address, so what reads one is left uncached here. In the pipeline of natix
+`check` takes the parameters of a run, and gives each step its settings and the fingerprints of its sources. The steps
+take:
 """
 
 

@@ -6,12 +6,15 @@ options from the environment; on Vertex by a `PipelineJob`. What this run change
 
     SET='scrc.alpha=0.02 hardware.num_gpus=2 "data.class_names=[None, Roadwork]"'
 
-What it names is sent as the run's parameters, those of `config.form`, so that the pipelines UI shows what the run has
-changed: `alpha` for scrc.alpha, and a section whole where the key has no parameter of its own. kfp's own command has
-two traps. To it `num_gpus=2` is a number, and a number gives a task no GPU and no error; here it is sent as a text. And
-there `scrc={"procedure": "sgr"}` sets all other keys of the section back to their defaults; here they stay the
-config's. The section `hardware` is compiled in, but for the GPU count, and so is `data.shards`. Versions of the data
-and of the backbone are no keys of the config: they only change what KFP's cache looks for.
+What it names, and nothing else, is sent as the run's parameters, those of `config.form`: `alpha` for scrc.alpha, and
+`{"procedure": "sgr"}` as scrc for a key that has no parameter of its own. So "Compare runs" of the pipelines UI shows
+what each run has changed. What is named is compiled in as well, since a key that must be given, such as data.data_root,
+may stand nowhere else. The section `hardware` is compiled in alone, but for the GPU count, and so is `data.shards`.
+
+The same can be sent with kfp's own command, `kfp run submit ... alpha=0.02 'scrc={"procedure": "sgr"}'`, to which
+`num_gpus=2` is a number. The API server of KFP 2.17, seen on a real cluster, refuses a number for a text and a
+parameter that it does not know, and names it. Vertex' client refuses the unknown; what its service says to a number was
+not tried. Here a text is sent as a text, and what is wrong is told before anything is sent.
 """
 
 import argparse
@@ -25,13 +28,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from natix_lib import config, grammar
-from natix_lib.config.form import COMPILED, FORM, form
+from natix_lib.config.form import FORM, FORM_SECTIONS, form
 from natix_lib.config.section import shown
 from natix_lib.errors import ConfigError, NatixError
 from natix_lib.files import JsonDict, write_bytes
 from natix_pipelines.compile import compiled, require_digests
 from natix_pipelines.targets import KUBEFLOW, VERTEX, Target
-from natix_pipelines.training import pipeline_name
+from natix_pipelines.training import file_stem
 
 LABEL = re.compile(r"[a-z0-9_-]{1,63}")
 
@@ -44,21 +47,35 @@ def run_parameters(settings: config.Config, overrides: Iterable[str]) -> JsonDic
         overrides: Each `section.key=value`, or `section={...}`; `config.load` has taken them.
 
     Returns:
-        Of `config.form`, each parameter of which a key is named, and each section of which another key is, whole.
+        Of `config.form`, each parameter of which a key is named, and of a section what else is named in it.
     """
-    paths = [override.partition("=")[0].strip() for override in overrides]
-    return {
-        name: value
-        for name, value in form(settings).items()
-        if any(_names(path, name, FORM.get(name, ())) for path in paths)
-    }
+    values = form(settings)
+    parameters: JsonDict = {}
+    for override in overrides:
+        path = override.partition("=")[0].strip()
+        for name, keys in FORM.items():
+            if any(f"{key}.".startswith(f"{path}.") and not _holds(values, key) for key in keys):
+                parameters[name] = values[name]
+        if _holds(values, path):
+            _put(parameters, values, path.split("."))
+    return parameters
 
 
-def _names(path: str, parameter: str, keys: tuple[str, ...]) -> bool:
-    """Whether an override's path is a key of a parameter, holds one, or is in a section for what else stands there."""
-    if keys:
-        return any(f"{key}.".startswith(f"{path}.") for key in keys)
-    return path.partition(".")[0] == parameter and (path,) not in FORM.values() and path != COMPILED
+def _holds(values: JsonDict, path: str) -> bool:
+    """Whether a section of the form has a key, or is itself named."""
+    value: object = {name: values[name] for name in FORM_SECTIONS}
+    for part in path.split("."):
+        if not isinstance(value, dict) or part not in value:
+            return False
+        value = value[part]
+    return True
+
+
+def _put(parameters: JsonDict, values: JsonDict, path: list[str]) -> None:
+    """Copy what lies at a path, and the mappings on the way to it."""
+    for part in path[:-1]:
+        parameters, values = parameters.setdefault(part, {}), values[part]
+    parameters[path[-1]] = values[path[-1]]
 
 
 def several(text: str) -> list[str]:
@@ -143,8 +160,6 @@ def main() -> None:
     parser.add_argument("--run", required=True)
     parser.add_argument("--set", action="append", default=[], help="section.key=value, over the config; repeatable")
     parser.add_argument("--sets", default="", help="several of them, quoted as in a shell")
-    parser.add_argument("--data-version", default="", help="new when the data has changed under the same address")
-    parser.add_argument("--backbone-version", default="", help="new when the backbone has")
     parser.add_argument("--endpoint", default="", help="of KFP's API")
     parser.add_argument("--project", default="")
     parser.add_argument("--region", default="")
@@ -172,10 +187,9 @@ def _submit(arguments: argparse.Namespace) -> int:
     settings = config.load(arguments.config, overrides)
     explora = settings.model.init_from_explora
     text = compiled(Target(arguments.target, arguments.image_cpu, arguments.image_gpu), settings, explora)
-    versions = {"data_version": arguments.data_version, "backbone_version": arguments.backbone_version}
-    parameters = run_parameters(settings, overrides) | {name: value for name, value in versions.items() if value}
+    parameters = run_parameters(settings, overrides)
     with tempfile.TemporaryDirectory() as folder:  # in build/ another submission's could take its place meanwhile
-        package = Path(folder) / f"{pipeline_name(explora)}.yaml"
+        package = Path(folder) / f"{file_stem(explora)}.yaml"
         write_bytes(package, text.encode())
         common = package, parameters, arguments.experiment, arguments.run
         if arguments.target == KUBEFLOW:

@@ -85,13 +85,13 @@ class Target:
             task: The task to place.
             step: Name of the step that the task runs; `check` is a CPU step.
             hardware: What the config says of the hardware.
-            num_gpus: The pipeline parameter with the GPU count, a text: the driver reads it as one, and a number
-                would give no GPU and no error.
+            num_gpus: The pipeline parameter with the GPU count, a text: the driver reads it as one, and to a parameter
+                that is declared a number it would give no GPU and no error.
         """
         launcher = self.name != LOCAL and hardware.num_nodes > 1 and _is_gpu_step(step)
         gpu = _is_gpu_step(step) and hardware.num_gpus > 0 and not launcher
         task.set_container_image(self.cpu_image if launcher else self.image(step))
-        if step_of(step) in hardware.uncached_steps:
+        if step == "check" or step_of(step) in hardware.uncached_steps:
             task.set_caching_options(False)
         if self.name == LOCAL:
             return task
@@ -139,7 +139,7 @@ class Target:
         return nodes.model_dump(mode="json")
 
     def token_secret(self, hardware: Hardware) -> str:
-        """The secret that fetch itself reads the hub's token from; "" where it comes as HF_TOKEN.
+        """The secret that check and fetch themselves read the hub's token from; "" where it comes as HF_TOKEN.
 
         Raises:
             ConfigError: If Secret Manager could hold no secret of that name.
@@ -186,7 +186,7 @@ def _place_on_kubernetes(task: PipelineTask, step: str, hardware: Hardware, gpu:
         kubernetes.add_toleration(task, **toleration.given())
     if gpu:
         kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory", size_limit=hardware.shared_memory)
-    if step == "fetch" and hardware.hf_token_secret:
+    if step in ("check", "fetch") and hardware.hf_token_secret:
         try:
             grammar.object_name(hardware.hf_token_secret)
         except ValueError as error:

@@ -16,11 +16,6 @@ from natix_lib.config.section import shown
 from natix_lib.errors import ConfigError, ContractError
 from natix_lib.files import JsonDict, canonical_json, read_json, sha256_bytes
 
-IMAGE_MEAN, IMAGE_STD = (
-    (0.485, 0.456, 0.406),
-    (0.229, 0.224, 0.225),
-)  # ImageNet, as the DINOv2 and DINOv3 families
-
 MODEL_TYPES = {
     "dinov3_vit": "DINOv3ViTModel",
     "dinov2": "Dinov2Model",

@@ -2,16 +2,17 @@
 
 Files are taken as they are, not saved again, so their hashes are the publisher's. Only config, safetensors, the
 preprocessor's config and licence files are taken: no pickle ever reaches the disk. A token is used here and nowhere
-else: `HF_TOKEN`, which the hub's own client reads, or the value of a secret, asked for only when the hub is.
+else, by check, which asks for the commit, and by fetch: `HF_TOKEN`, which the hub's own client reads, or the value of a
+secret, asked for only when the hub is.
 """
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from natix_lib import grammar, secrets, storage
-from natix_lib.backbones.loading import IMAGE_MEAN, IMAGE_STD
 from natix_lib.config.section import shown
 from natix_lib.errors import ConfigError, ContractError, StorageError
 from natix_lib.files import read_json
@@ -25,6 +26,9 @@ PATTERNS = (
     "NOTICE*",
 )
 
+IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, as the DINOv2 and DINOv3 families
+ANSWER_SECONDS = 60  # that the hub may take to tell a commit
+COMMIT = re.compile(r"[0-9a-f]{40}")
 LARGEST = 1e6  # of a channel's mean or deviation; pixels are in [0, 1] or, in some files, [0, 255]
 
 LICENCES = {
@@ -34,6 +38,9 @@ LICENCES = {
     ),
     "dinov2": ("Apache-2.0", "DINOv2 weights are published under Apache-2.0."),
 }
+
+
+T = TypeVar("T")
 
 
 def copy_backbone(source: str, revision: str, folder: Path, scratch: Path, token_secret: str = "") -> None:
@@ -55,10 +62,6 @@ def copy_backbone(source: str, revision: str, folder: Path, scratch: Path, token
         origin = storage.fetch_folder(source, scratch / "bucket")
     elif Path(source).is_dir():
         origin = Path(source)
-    elif not is_hub_id(source):
-        raise ConfigError(
-            f"model.backbone_id {source} is no folder, no {grammar.PREFIXES} address and no hub id (owner/name)"
-        )
     else:
         origin = _from_hub(source, revision, scratch / "hub", token_secret)
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,13 +81,63 @@ def _names(folder: Path) -> str:
     return ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "no file"
 
 
+def commit_of(repository: str, revision: str, token_secret: str = "") -> str:
+    """The commit that a revision of a hub id stands for now, 40 hex digits; a commit is itself, and nobody is asked.
+
+    Args:
+        repository: Hub id.
+        revision: Branch, tag or commit.
+        token_secret: As in `copy_backbone`.
+
+    Raises:
+        ConfigError: If it is no hub id.
+        StorageError: If the hub does not tell, or the secret cannot be read.
+    """
+    if COMMIT.fullmatch(revision):
+        return revision
+    instead = (
+        "a commit as model.backbone_revision needs no asking and takes what was fetched before; without the hub, name "
+        f"a folder or {grammar.PREFIXES} folder of a backbone"
+    )
+
+    def ask(token: str | None) -> str:
+        from huggingface_hub import HfApi
+
+        return str(HfApi(token=token).model_info(repository, revision=revision, timeout=ANSWER_SECONDS).sha)
+
+    return _asked(repository, revision, token_secret, ask, instead)
+
+
 def _from_hub(repository: str, revision: str, folder: Path, token_secret: str) -> Path:
+    instead = (
+        f"without the hub, name a folder or {grammar.PREFIXES} folder of a backbone, or make a random one: "
+        "natix backbone --output FOLDER, then --set model.backbone_id=FOLDER"
+    )
+
+    def download(token: str | None) -> Path:
+        from huggingface_hub import snapshot_download
+
+        return Path(
+            snapshot_download(
+                repository, revision=revision, local_dir=folder, allow_patterns=list(PATTERNS), token=token
+            )
+        )
+
+    return _asked(repository, revision, token_secret, download, instead)
+
+
+def _asked(repository: str, revision: str, token_secret: str, ask: Callable[[str | None], T], instead: str) -> T:
+    """What the hub answers, asked with a token, and every refusal as one line; `instead` is what works without it."""
+    if not is_hub_id(repository):
+        raise ConfigError(
+            f"model.backbone_id {repository} is no folder, no {grammar.PREFIXES} address and no hub id (owner/name)"
+        )
     if not grammar.is_hub_id(repository):
         raise ConfigError(f"model.backbone_id {repository} is no folder here and cannot be a hub id (owner/name)")
     secret = secrets.read(token_secret) if token_secret else None
     holder = f"secret {token_secret}" if token_secret else "HF_TOKEN"
     try:
-        from huggingface_hub import get_token, snapshot_download
+        from huggingface_hub import get_token
         from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
         token = secret.get_secret_value() if secret else get_token()
@@ -93,11 +146,7 @@ def _from_hub(repository: str, revision: str, folder: Path, token_secret: str) -
     if token and not re.fullmatch(r"[!-~]+", token):
         raise ConfigError(f"{holder} must hold a token, one word of ASCII, and holds something else")
     try:
-        return Path(
-            snapshot_download(
-                repository, revision=revision, local_dir=folder, allow_patterns=list(PATTERNS), token=token
-            )
-        )
+        return ask(token)
     except GatedRepoError as error:
         raise StorageError(
             f"model.backbone_id {repository} is gated: accept its licence on the hub and set {holder}"
@@ -112,10 +161,13 @@ def _from_hub(repository: str, revision: str, folder: Path, token_secret: str) -
         ) from error
     except Exception as error:  # of the hub's client and of the HTTP library that it uses
         raise StorageError(
-            f"model.backbone_id {repository}: the hub cannot be read: {_first_line(error)}; without the hub, name a "
-            f"folder or {grammar.PREFIXES} folder of a backbone, or make a random one: "
-            "natix backbone --output FOLDER, then --set model.backbone_id=FOLDER"
+            f"model.backbone_id {repository}: the hub cannot be read: {_first_line(error)}; {instead}"
         ) from error
+
+
+def is_folder(source: str) -> bool:
+    """Whether a backbone is a folder, here or in a bucket, and not an id of the hub."""
+    return storage.is_remote(source) or Path(source).is_dir()
 
 
 def is_hub_id(source: str) -> bool:

@@ -1,18 +1,23 @@
 """The form of a run: what people change is a parameter of its own, a number or a text; all else stays in its section.
 
-A parameter of the form is the only place of its key: the sections beside it leave the key out. So there is no question
-which of two defaults wins, and the form shows the values that a run will have. A section that gives such a key all the
-same must give the value of the parameter; another one is an error of one line that names both. Two other rules were
-tried on paper. "The parameter wins" ignores in silence who sends `scrc={"alpha": 0.02}`, as runs did before there were
-such parameters. "The section wins" ignores who types alpha into the form of a run that was cloned from such a one.
+KFP replaces the default of a section whole by what is sent for it. So `check` lays what was sent over what was
+compiled: a key that a section leaves out keeps its compiled value, in sections within a section too. A mapping that is
+one value, such as `data.class_aliases`, is replaced whole, as by `--set`. So no key goes back to the library's default
+by being left out: name it with that value.
+
+A parameter of the form is the only place of its key: the sections beside it leave the key out, and the form shows the
+values that a run will have. A section may give such a key all the same, as runs did before there were such parameters.
+It is taken where the parameter has its compiled value still; where both differ from that and from each other it is an
+error of one line that names both. What a run has that was compiled otherwise, check says in its log, key by key. Two
+other rules were tried on paper. "The parameter wins" ignores in silence who sends `scrc={"alpha": 0.02}`. "The section
+wins" ignores who types alpha into the form of a run that was cloned from such a one.
 
 The parameter `seed` is that of the whole run: of each section that names none of its own. Its default is the seed that
 most sections of the config have; a section with another one keeps it and shows it. It is a text, as `num_gpus` is: a
 frontend of KFP before 2025 takes a default of 0, as well as an empty text, for a missing one and disables Start.
 
-`natix run` has no form: its config has been read and checked when the pipeline is made. `make submit` makes the form of
-the config with its overrides, so `SET=scrc.alpha=0.02` arrives as `alpha`. `kfp run submit alpha=0.02`, the UI's form
-and a PipelineJob of Vertex change a parameter and leave all others as they were compiled.
+`natix run` has no form: its config has been read and checked when the pipeline is made. `make submit`, KFP's own
+command, the UI's form and a PipelineJob of Vertex change a parameter and leave all others as they were compiled.
 """
 
 import copy
@@ -20,8 +25,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from natix_lib.config.explain import entries
-from natix_lib.config.section import shown
+from natix_lib.config.explain import entries, section_of
+from natix_lib.config.section import Section, shown
 from natix_lib.config.whole import SECTIONS, Config
 from natix_lib.errors import ConfigError
 from natix_lib.files import JsonDict
@@ -48,8 +53,8 @@ def form(config: Config) -> JsonDict:
     """The parameters of a run with a config's values: those of `FORM`, then the sections without their keys.
 
     Returns:
-        Each parameter as JSON: a section as a mapping, those of `TEXTS` as a text; to a number of GPUs KFP's driver
-        would give no GPU.
+        Each parameter as JSON: a section as a mapping, those of `TEXTS` as a text. KFP's driver reads the number of
+        GPUs as one, and from a parameter that is declared a number it would read none, without an error.
     """
     values = config.model_dump(mode="json", exclude_none=True)  # KFP knows no null
     parameters: JsonDict = {}
@@ -64,19 +69,27 @@ def form(config: Config) -> JsonDict:
     return parameters | {name: values[name] for name in FORM_SECTIONS}
 
 
-def sections(parameters: Mapping[str, Any]) -> JsonDict:
-    """The sections of a config out of the parameters of a run; nothing is checked but that they do not contradict.
+def sections(parameters: Mapping[str, Any], compiled: Mapping[str, Any]) -> JsonDict:
+    """The sections of a config out of the parameters of a run, laid over those that were compiled.
+
+    Args:
+        parameters: The parameters of a run, by name; a section may be given in part.
+        compiled: The same as they were compiled, whole.
+
+    Returns:
+        The sections, of which nothing is checked but that they do not contradict.
 
     Raises:
-        ConfigError: If a section gives a key of `FORM` another value than its parameter, or what is compiled in.
+        ConfigError: If a section gives a key of `FORM` another value than its parameter, and neither is the compiled
+            one; or if it gives what is compiled in.
     """
-    values = {name: copy.deepcopy(parameters[name]) for name in FORM_SECTIONS}
+    values = {name: _over(Config, name, compiled, parameters[name]) for name in FORM_SECTIONS}
     clashes = []
     for name, keys in FORM.items():
         for path in keys:
             holder, key = _holder(values, path), path.rpartition(".")[2]
             given = holder.setdefault(key, parameters[name])
-            if len(keys) == 1 and given != parameters[name]:
+            if len(keys) == 1 and given != parameters[name] != compiled[name]:
                 clashes.append(f"the parameter {name} is {shown(parameters[name])} but {path} is {shown(given)}")
     if "shards" in _holder(values, COMPILED):
         raise ConfigError(
@@ -84,6 +97,29 @@ def sections(parameters: Mapping[str, Any]) -> JsonDict:
         )
     if clashes:
         raise ConfigError(f"config: {'; '.join(clashes)}: change the parameter and leave the key out of its section")
+    return values
+
+
+def _over(section: type[Section], key: str, below: Mapping[str, Any], value: Any) -> Any:
+    """A key's value laid over that of `below`, if the key is a section; what is no mapping is left to parsing."""
+    field = section.model_fields.get(key)
+    inner = section_of(field.annotation) if field else None
+    if inner is None or not isinstance(value, Mapping):
+        return copy.deepcopy(value)
+    under = below.get(key) or {}
+    return {**copy.deepcopy(dict(under)), **{name: _over(inner, name, under, value[name]) for name in value}}
+
+
+def changes(before: Config, after: Config) -> list[str]:
+    """What differs between two configs, as lines `scrc.alpha 0.02 in place of 0.05`; of a section key by key."""
+    old, new = _flat(before), _flat(after)
+    return [f"{key} {shown(new[key])} in place of {shown(old[key])}" for key in new if new[key] != old[key]]
+
+
+def _flat(section: Section, above: str = "") -> JsonDict:
+    values: JsonDict = {}
+    for name, value in section:
+        values |= _flat(value, f"{above}{name}.") if isinstance(value, Section) else {f"{above}{name}": value}
     return values
 
 

@@ -140,7 +140,7 @@ def read_parts(paths: Sequence[str]) -> Part:
             if value != (first := getattr(listed[0], key)):
                 raise ContractError(
                     f"shard {number} of {count} has read other data than shard 1, {key} is {value!r} and {first!r}: "
-                    "the data changed while it was read; run again with another data_version"
+                    "the data changed while it was read; run again when nothing is written there"
                 )
     return Part(
         listed[0],

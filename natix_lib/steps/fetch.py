@@ -7,30 +7,36 @@ from typing import Any
 
 from natix_lib import config
 from natix_lib.backbones.loading import load_backbone, weights_sha256
-from natix_lib.backbones.sources import copy_backbone, licence, normalisation
+from natix_lib.backbones.sources import copy_backbone, is_folder, licence, normalisation
 from natix_lib.config.step_settings import FetchSettings
 from natix_lib.contracts import ARTIFACTS, write_manifest
 from natix_lib.files import file_table
+from natix_lib.steps.fingerprints import require_unchanged
 
 
-def run(settings: Mapping[str, Any], *, backbone: str, token_secret: str = "") -> dict[str, float]:
+def run(
+    settings: Mapping[str, Any], *, backbone: str, backbone_fingerprint: str = "", token_secret: str = ""
+) -> dict[str, float]:
     """Copy a backbone's files and describe them.
 
     Args:
         settings: What fetch reads of the config: the keys of `FetchSettings`.
         backbone: Folder to write the backbone to.
+        backbone_fingerprint: What was told of the backbone's folder, see `steps.fingerprints`; "" where nothing was.
         token_secret: Name of a secret in Secret Manager that holds the hub's token; "" leaves it to HF_TOKEN.
 
     Returns:
         `parameters`, in millions.
 
     Raises:
-        NatixError: If the source cannot be read or does not load strictly.
+        NatixError: If the source cannot be read, was changed meanwhile, or does not load strictly.
     """
     fetch_settings = config.parse(FetchSettings, settings)
     folder = Path(backbone)
     with tempfile.TemporaryDirectory() as scratch:
         copy_backbone(fetch_settings.backbone_id, fetch_settings.backbone_revision, folder, Path(scratch), token_secret)
+    if is_folder(fetch_settings.backbone_id):
+        require_unchanged("model.backbone_id", fetch_settings.backbone_id, backbone_fingerprint)
     model = load_backbone(folder)
     parameters = sum(p.numel() for p in model.parameters())
     mean, std = normalisation(folder)

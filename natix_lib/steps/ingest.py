@@ -39,10 +39,13 @@ from natix_lib.data.thumbnails import shown_rejects
 from natix_lib.errors import DataError, StorageError
 from natix_lib.files import JsonDict, write_csv
 from natix_lib.progress import WARNING, Lines
+from natix_lib.steps.fingerprints import require_unchanged
 from natix_lib.storage.bucket import Wanted
 
 
-def run(settings: Mapping[str, Any], *, images: str, index: str, rejects: str) -> dict[str, float]:
+def run(
+    settings: Mapping[str, Any], *, images: str, index: str, rejects: str, data_fingerprint: str = ""
+) -> dict[str, float]:
     """Read images and labels, and write them.
 
     Args:
@@ -51,28 +54,32 @@ def run(settings: Mapping[str, Any], *, images: str, index: str, rejects: str) -
         index: Path to write what is known of each image to, as Parquet.
         rejects: Path to write id and reason of each image that cannot be used to, as CSV; it is written also when that
             ends the step.
+        data_fingerprint: What was told of the source, see `steps.fingerprints`; "" where nothing was.
 
     Returns:
         Images, rejected images and classes.
 
     Raises:
-        NatixError: If the source cannot be read, a label is missing, classes do not fit the config, or more images
-            than `data.max_reject_fraction` cannot be decoded.
+        NatixError: If the source cannot be read or was changed meanwhile, a label is missing, classes do not fit the
+            config, or more images than `data.max_reject_fraction` cannot be decoded.
     """
     ingest_settings = config.parse(IngestSettings, settings)
-    part, files = decode_shard(ingest_settings, None, Path(images))
+    part, files = decode_shard(ingest_settings, None, Path(images), data_fingerprint)
     metrics, sha256 = finish(part, ingest_settings.data, index, rejects)
     write_manifest(images, "images", {"rows": part.table.num_rows, "index_sha256": sha256}, files)
     return metrics
 
 
-def decode_shard(ingest_settings: IngestSettings, shard: Shard | None, folder: Path) -> tuple[Part, JsonDict]:
+def decode_shard(
+    ingest_settings: IngestSettings, shard: Shard | None, folder: Path, data_fingerprint: str = ""
+) -> tuple[Part, JsonDict]:
     """List all rows of the source, and decode the images of a shard.
 
     Args:
         ingest_settings: What ingest reads of the config.
         shard: Which share of the rows is decoded; None is all, without other shards.
         folder: Folder to write the encoded images to; its manifest is the caller's to write.
+        data_fingerprint: As in `run`.
 
     Returns:
         What the shard has made, and the table of its folder's files.
@@ -120,6 +127,7 @@ def decode_shard(ingest_settings: IngestSettings, shard: Shard | None, folder: P
                 writer.add(pa.RecordBatch.from_pylist([stored], schema=image_schema))
                 index_rows.append(_index_row(row, labels[number], image, listed.tag_names))
             shown = shown_rejects(source, rejects)
+            require_unchanged("data.data_root", data.data_root, data_fingerprint)
             return part_of(listed, index_rows, rejects, shown), writer.close()
         except OSError as error:
             raise StorageError(f"cannot write {folder}: {error.strerror or error}") from error

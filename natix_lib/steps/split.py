@@ -30,6 +30,7 @@ from natix_lib.data.overview import overview
 from natix_lib.data.previous import Previous, read_previous
 from natix_lib.data.sets import indexed_images, write_sets
 from natix_lib.data.thumbnails import Thumbnails
+from natix_lib.errors import StorageError
 from natix_lib.files import JsonDict, canonical_json, sha256_bytes, write_bytes
 from natix_lib.progress import WARNING, Lines
 from natix_lib.reports.data import render_data
@@ -49,6 +50,7 @@ def run(
     unlabelled_set: str,
     links: str,
     data_report: str,
+    previous_fingerprint: str = "",
 ) -> dict[str, float]:
     """Divide images into TRAIN, VAL_SELECT, VAL_CALIB and TEST.
 
@@ -64,6 +66,7 @@ def run(
         unlabelled_set: Folder to write the images without a label to, for adapt; it may stay without any.
         links: Path to write what joins which images to, as Parquet.
         data_report: Path to write the data report to, as HTML.
+        previous_fingerprint: What was told of `split.previous`, see `steps.fingerprints`; "" where nothing was.
 
     Returns:
         Images of each role and of none for adapt, images left out, groups, and near-duplicates across given splits.
@@ -72,11 +75,13 @@ def run(
         DataError: If a group crosses given splits, or a role cannot hold every class.
         CalibrationError: If `scrc` is given and VAL_CALIB has too few groups for anything to be certified.
         ContractError: If the images are not those of the index, or `split.previous` is no splits.json.
-        StorageError: If `split.previous` cannot be read.
+        StorageError: If `split.previous` cannot be read or was changed meanwhile.
     """
     sections = config.parse(SplitSettings, settings)
     earlier = sections.split.previous
     previous = read_previous(earlier) if earlier else None  # before all images are hashed
+    if previous and previous_fingerprint not in ("", previous.sha256):
+        raise StorageError(f"split.previous {earlier} was changed while this run read it: run again")
     ingested, folders_of_images = _open(index, images)
     stored = indexed_images(folders_of_images, ingested)
     division, document = divided(ingested, sections, stored, previous)

@@ -96,7 +96,10 @@ def fingerprint(uri: str) -> str:
     file; links to files and folders are followed, one that leads nowhere counts as such, and a folder that is reached
     again counts by the name that it was first reached by. A file that was replaced by another of the same size and date
     is noticed, because no user can set the time of status change back; a copy of the folder has another fingerprint.
-    In a bucket: every object's name and state, such as its generation, or those of the one object of this name.
+    In a bucket: the name and size of every object, and of the one object of this name, and the checksum of its content
+    where the listing tells it (crc32c of Cloud Storage, an MD5 as S3's entity tag), else its state, such as that tag.
+    So the same bytes written again have the same fingerprint, and other bytes of the same length have it once in 4
+    billion times.
 
     Raises:
         StorageError: If nothing is there.

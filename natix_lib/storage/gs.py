@@ -88,7 +88,7 @@ class GsBucket:
             name=blob.name,
             address=f"gs://{self._bucket.name}/{blob.name}",
             size=blob.size or 0,
-            checksum=f"crc32c {blob.crc32c}",
+            checksum=f"crc32c {blob.crc32c}" if blob.crc32c else "",
             state=(blob.size, blob.crc32c, blob.generation),
             handle=blob.generation,  # a blob holds 3 kB, and a listing may have a million
         )

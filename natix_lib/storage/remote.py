@@ -119,7 +119,13 @@ class Remote:
         return [(each.address, partial(self._download, each)) for each in self._one_or_files()]
 
     def fingerprint(self) -> str:
-        return sha256_bytes(canonical_json(_moment(self._one_or_files())))
+        """Of the object of this name and of all below it: where there are both, a reader may take either."""
+        one = self._bucket.find(self._folder)
+        objects = [*([one] if one else []), *self._below()]
+        if not objects:
+            raise StorageError(f"{self._uri} holds no object")
+        content = [[each.name, each.size, *([each.checksum] if each.checksum else each.state)] for each in objects]
+        return sha256_bytes(canonical_json(content))
 
     def sizes(self) -> dict[str, int]:
         above = str(PurePosixPath(self._name).parent)
@@ -177,10 +183,15 @@ class Remote:
         return [one] if one else self._files()
 
     def _files(self) -> list[Object]:
-        """All objects below the prefix, sorted by name; one that ends in a slash is a folder's in a console."""
-        files = [file for file in self._bucket.list(f"{self._folder}/") if not file.name.endswith("/")]
+        """All objects below the prefix, sorted by name, of which there must be one."""
+        files = self._below()
         if not files:
             raise StorageError(f"{self._uri} holds no object")
+        return files
+
+    def _below(self) -> list[Object]:
+        """All objects below the prefix, sorted by name; one that ends in a slash is a folder's in a console."""
+        files = [file for file in self._bucket.list(f"{self._folder}/") if not file.name.endswith("/")]
         return sorted(files, key=lambda file: file.name)
 
     def _download(self, source: Object, target: Path) -> None:
