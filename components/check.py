@@ -84,9 +84,9 @@ def check(
         calibrate: Settings of calibrate.
         export: Settings of export.
         evaluate: Settings of evaluate.
-        data_fingerprint: What lies below data_root, told in a text.
-        previous_fingerprint: What split.previous holds.
-        backbone_fingerprint: What the backbone's folder holds, or its commit on the hub.
+        data_fingerprint: What data_root holds, told in a text.
+        previous_fingerprint: What split.previous holds, told in a text.
+        backbone_fingerprint: What the backbone's folder holds, told in a text, or its commit on the hub.
     """
     from natix_lib.steps import check
 

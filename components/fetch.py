@@ -20,8 +20,7 @@ def fetch(
 
     Args:
         settings: What the step reads of the config, docs/components.md.
-        backbone_fingerprint: What the backbone's folder holds, as check tells it, and which must still be there when it
-            is copied, or its commit on the hub; an empty text is not compared, then the cache sees no change.
+        backbone_fingerprint: What the backbone's folder holds, as check tells it, or its commit; "" compares nothing.
         token_secret: Id in Secret Manager of the hub's token; empty where HF_TOKEN is set or none is needed.
 
     Returns:

@@ -21,8 +21,7 @@ def shard(
 
     Args:
         settings: What ingest reads of the config, docs/components.md.
-        data_fingerprint: What lies below data.data_root, as check tells it, and which must still be there when all is
-            read; an empty text is not compared, then the cache sees no change.
+        data_fingerprint: What data_root holds, as check tells it and as it must be at the end; "" compares nothing.
         shard: Which shard, of how many, 2/3.
 
     Returns:

@@ -29,8 +29,7 @@ def split(
 
     Args:
         settings: What the step reads of the config, docs/components.md.
-        previous_fingerprint: What split.previous holds, as check tells it, and which must be what is read; an empty
-            text is not compared, then the cache sees no change.
+        previous_fingerprint: What split.previous holds, as check tells it and as it must be here; "" compares nothing.
         index: The index of ingest, or of gather.
         images: The images of ingest.
         shards: In their place, the images of each shard.

@@ -1,6 +1,7 @@
 """Components, steps, contracts and the pipeline say the same."""
 
 import ast
+import copy
 import importlib
 import inspect
 from pathlib import Path
@@ -13,7 +14,7 @@ from natix_lib import config
 from natix_lib.config.form import form
 from natix_lib.config.hardware import Hardware, Nodes
 from natix_lib.config.step_settings import AdaptSettings, TrainSettings, step_settings
-from natix_lib.contracts import ARTIFACTS, STEPS, TASKS
+from natix_lib.contracts import ARTIFACTS, FINGERPRINTS, STEPS, TASKS
 from natix_lib.steps import check
 from natix_pipelines.targets import Target
 from natix_pipelines.training import outputs_of
@@ -24,14 +25,20 @@ DEFAULT = config.parse(
 )
 SHOWN = {"metrics", "classification"}  # what only the pipelines UI reads
 OWN = {  # what a component takes beside its settings and the artifacts of the contract
-    "ingest": {"data_version"},
-    "shard": {"data_version", "shard"},
-    "split": {"previous_version", "shards"},
-    "fetch": {"backbone_version", "token_secret"},
+    "ingest": {"data_fingerprint"},
+    "shard": {"data_fingerprint", "shard"},
+    "split": {"previous_fingerprint", "shards"},
+    "fetch": {"backbone_fingerprint", "token_secret"},
     "adapt": {"num_gpus", "nodes"},
     "train": {"num_gpus", "nodes"},
 }
-STEP_OPTIONS = {"shard": ("shard",), "fetch": ("token_secret",), "evaluate": ("classification",)}
+STEP_OPTIONS = {
+    "ingest": ("data_fingerprint",),
+    "shard": ("data_fingerprint", "shard"),
+    "split": ("previous_fingerprint",),
+    "fetch": ("backbone_fingerprint", "token_secret"),
+    "evaluate": ("classification",),
+}
 
 
 def component(step: str) -> Any:
@@ -115,10 +122,19 @@ def test_nothing_is_installed_when_a_component_starts() -> None:
         assert "pip install" not in str(component(step).implementation.container.command)
 
 
-def test_the_check_component_has_an_output_for_each_step_and_an_input_for_each_parameter_of_a_run() -> None:
+def test_the_check_component_has_an_output_for_each_step_and_source_and_an_input_for_each_parameter_of_a_run() -> None:
     spec = component("check")
-    assert list(spec.outputs) == list(STEPS)
-    assert set(spec.inputs) == set(form(DEFAULT)) | {"with_explora"}
+    assert list(spec.outputs) == [*STEPS, *FINGERPRINTS]
+    assert set(spec.inputs) == set(form(DEFAULT)) | {"compiled", "run", "token_secret"}
+
+
+def test_a_step_that_reads_a_source_takes_what_check_tells_of_it() -> None:
+    assert {name: step.fingerprint for name, step in TASKS.items() if step.fingerprint} == {
+        "ingest": "data_fingerprint",
+        "shard": "data_fingerprint",
+        "split": "previous_fingerprint",
+        "fetch": "backbone_fingerprint",
+    }
 
 
 @pytest.mark.parametrize("step", [*TASKS, "check"])
@@ -138,11 +154,13 @@ def test_the_pipeline_gives_every_artifact_of_the_contract() -> None:
     assert set(outputs_of(True, 2)._fields) == every - {"images"}  # which each shard has
 
 
-def test_checked_settings_survive_kfps_floats_and_leave_out_null() -> None:
-    parameters = form(DEFAULT)
+def test_checked_settings_survive_kfps_floats_and_leave_out_null(tmp_path: Path) -> None:
+    compiled = {**form(DEFAULT), "data_root": str(tmp_path), "backbone_id": str(tmp_path)}
+    parameters = copy.deepcopy(compiled)
     parameters["data"]["dataloader"]["batch_size"] = 32.0
     parameters["model"]["image_size"] = 224.0
-    settings = dict(zip(STEPS, check.run({**parameters, "epochs": 7.0, "seed": "3"}, False), strict=True))
+    checked = check.run({**parameters, "epochs": 7.0, "seed": "3"}, compiled)
+    settings: dict[str, Any] = dict(zip([*STEPS, *FINGERPRINTS], checked, strict=True))
     assert settings["train"]["training"]["epochs"] == 7 and isinstance(settings["split"]["split"]["seed"], int)
     assert settings["train"]["dataloader"]["batch_size"] == 32
     assert isinstance(settings["train"]["model"]["image_size"], int)

@@ -18,7 +18,7 @@ from natix_lib.config.form import FORM, form
 from natix_lib.contracts import SETS, TASKS
 from natix_pipelines.compile import compiled, compiled_component, main
 from natix_pipelines.targets import Target
-from natix_pipelines.training import pipeline_name
+from natix_pipelines.training import file_stem
 from tests.short_stack import on_a_short_stack
 
 ROOT = Path(__file__).parent.parent.parent
@@ -33,7 +33,7 @@ VARIANTS = [(name, explora) for name in ("kubeflow", "vertex") for explora in (F
 
 
 def golden(name: str, with_explora: bool = True) -> Path:
-    return GOLDEN / name / f"{pipeline_name(with_explora)}.yaml"
+    return GOLDEN / name / f"{file_stem(with_explora)}.yaml"
 
 
 def documents(name: str, with_explora: bool = True) -> list[dict[str, Any]]:
@@ -124,7 +124,7 @@ def test_a_component_file_is_a_task_of_another_pipeline(made: Path, tmp_path: Pa
 
     @dsl.pipeline
     def another() -> None:
-        ingest(settings={"data": {"data_root": "x"}}, data_version="1")
+        ingest(settings={"data": {"data_root": "x"}}, data_fingerprint="")
 
     compiler.Compiler().compile(another, str(tmp_path / "another.yaml"))
     assert "image: natix-cpu:latest" in (tmp_path / "another.yaml").read_text()
@@ -171,9 +171,9 @@ def test_a_release_with_digests_compiles(tmp_path: Path, compile_here: Callable[
 def test_the_specification_parses_strictly_and_loads(name: str, with_explora: bool) -> None:
     spec = documents(name, with_explora)[0]
     parsed = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec(), ignore_unknown_fields=False)
-    assert parsed.pipeline_info.name == f"natix-{pipeline_name(with_explora)}"
+    assert parsed.pipeline_info.name == "natix-training"
     loaded = components.load_component_from_file(str(golden(name, with_explora)))
-    assert set(loaded.component_spec.inputs) == {*form(DEFAULT), "data_version", "backbone_version", "previous_version"}
+    assert set(loaded.component_spec.inputs) == set(form(DEFAULT))
 
 
 TYPES = {
@@ -184,9 +184,6 @@ TYPES = {
             "policy",
             "num_gpus",
             "seed",
-            "data_version",
-            "backbone_version",
-            "previous_version",
         ),
         "STRING",
     ),
@@ -230,8 +227,8 @@ def test_train_takes_what_adapt_gives_in_one_variant_and_what_fetch_gives_in_the
         tasks = documents("kubeflow", with_explora)[0]["root"]["dag"]["tasks"]
         source = tasks["train"]["inputs"]["artifacts"]["backbone"]["taskOutputArtifact"]["producerTask"]
         assert source == producer and ("adapt" in tasks) == with_explora
-        constant = tasks["check"]["inputs"]["parameters"]["with_explora"]["runtimeValue"]["constant"]
-        assert constant is with_explora
+        constant = tasks["check"]["inputs"]["parameters"]["compiled"]["runtimeValue"]["constant"]
+        assert constant["model"]["init_from_explora"] is with_explora
 
 
 def reached(spec: dict[str, Any]) -> dict[str, set[str]]:
@@ -281,7 +278,7 @@ def test_the_vertex_file_is_one_document_and_makes_a_pipeline_job(with_explora: 
         display_name="natix",
         template_path=str(golden("vertex", with_explora)),
         pipeline_root="gs://bucket/root",
-        parameter_values={"num_gpus": "1", "data_version": "v2"},
+        parameter_values={"num_gpus": "1", "scrc": {"procedure": "sgr"}},
         project="project",
         location="europe-west4",
         credentials=AnonymousCredentials(),

@@ -123,7 +123,7 @@ def test_another_earlier_division_at_the_same_place_is_another_argument_of_the_p
     for name in ("a.jpg", "b.jpg"):
         write_json(tmp_path / "splits.json", splits | {"roles": {"TEST": [name]}})
         absolute, arguments = local.prepared(before)
-        versions.append(arguments["previous_version"])
+        versions.append(arguments["previous_fingerprint"])
         assert absolute.split.previous == str(tmp_path / "splits.json")
     assert versions[0] != versions[1]
     (tmp_path / "splits.json").unlink()

@@ -1,5 +1,6 @@
 """A pipeline that ingests in shards: the graph of each target, and whole runs of it under KFP's local runner."""
 
+import copy
 import signal
 import subprocess
 import sys
@@ -14,12 +15,11 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from natix_lib import config, run_cache
-from natix_lib.config.form import form
+from natix_lib.config.form import form, sections
 from natix_lib.contracts import SETS, TASKS
 from natix_lib.data.index import read_index
 from natix_lib.errors import ConfigError, DataError
 from natix_lib.files import read_json
-from natix_lib.steps import check
 from natix_pipelines import dry_run, local
 from natix_pipelines.compile import compiled
 from natix_pipelines.submit import run_parameters
@@ -98,10 +98,11 @@ def test_uncached_ingest_means_its_shards_too() -> None:
 def test_no_parameter_of_a_run_can_contradict_the_number_of_shards() -> None:
     parameters = form(SHARDED_CONFIG)
     assert parameters == form(config.load(CONFIG)) and "shards" not in parameters["data"]
-    check.run(parameters, False)
+    compiled = copy.deepcopy(parameters)
+    sections(parameters, compiled)
     parameters["data"]["shards"] = 4.0
     with pytest.raises(ConfigError, match=r"config: data.shards is compiled into the pipeline: leave it out, or comp"):
-        check.run(parameters, False)
+        sections(parameters, compiled)
     assert run_parameters(SHARDED_CONFIG, ["data.shards=3"]) == {}
 
 
@@ -161,7 +162,7 @@ def test_a_run_in_shards_has_the_splits_of_a_whole_one_and_all_that_follows_from
 def test_a_run_in_shards_that_gather_refuses_gives_gathers_own_error(street: tuple[Path, Path]) -> None:
     folder, path = street
     source = folder / "source"
-    (source / "39-2.png").rename(source / "39-2.png.gone")  # the last shard's, and a data_version of its own
+    (source / "39-2.png").rename(source / "39-2.png.gone")  # the last shard's, and another fingerprint
     with pytest.raises(DataError, match=r"1 of 120 images cannot be used, more than data.max_reject_fraction 0.001"):
         run(path, folder, "failed", "data.shards=3", "data.max_reject_fraction=0.001")
     done = run(path, folder, "less", "data.shards=3", "data.max_reject_fraction=0.01")

@@ -15,7 +15,7 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 
 from natix_lib import cli, config
-from natix_lib.config.form import form
+from natix_lib.config.form import form, sections
 from natix_lib.errors import ConfigError, NatixError
 from natix_pipelines import submit
 from natix_pipelines.submit import run_parameters, several, to_vertex
@@ -95,7 +95,8 @@ def test_a_run_is_submitted_with_its_specification_and_parameters(api: Api, vari
     assert run["runtime_config"]["parameters"]["scrc"] == scrc and run["runtime_config"]["parameters"]["alpha"] == 0.02
     assert run["runtime_config"]["parameters"]["num_gpus"] == "2"  # quoted: kfp parses values as JSON
     specification = run["pipeline_spec"]["pipeline_spec"]
-    assert specification["pipelineInfo"]["name"] == f"natix-{variant}"
+    assert specification["pipelineInfo"]["name"] == "natix-training"
+    assert ("adapt" in specification["root"]["dag"]["tasks"]) == (variant == "training-explora")
     assert (
         "exec-train" in run["pipeline_spec"]["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     )
@@ -154,19 +155,19 @@ def test_make_submit_starts_a_run_with_what_it_names_and_a_gpu_count_as_text(
         "RUN=first",
         "SET=hardware.num_gpus=2 scrc.alpha=0.02 sweep.max_risk=0.1 training.optimizer.lr=1e-4 "
         f"model.init_from_explora={explora}",
-        "DATA_VERSION=may 2026",
     )
     assert code == 0
     (run,) = api.runs
     assert run["display_name"] == "first" and run["experiment_id"] == "e1"
-    assert run["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == f"natix-{variant}"
-    given = run["runtime_config"]["parameters"]
-    default = config.load(CONFIG).model_dump(mode="json", exclude_none=True)
-    assert given.keys() == {"num_gpus", "alpha", "sweep", "lr", "model", "data_version"}
-    assert given["num_gpus"] == "2" and given["data_version"] == "may 2026"
-    assert given["alpha"] == 0.02 and given["lr"] == 1e-4
-    assert given["sweep"] == {**default["sweep"], "max_risk": 0.1}
-    assert given["model"]["init_from_explora"] is (explora == "true") and "backbone_id" not in given["model"]
+    tasks = run["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"]
+    assert ("adapt" in tasks) == (variant == "training-explora")
+    assert run["runtime_config"]["parameters"] == {
+        "num_gpus": "2",
+        "alpha": 0.02,
+        "sweep": {"max_risk": 0.1},
+        "lr": 1e-4,
+        "model": {"init_from_explora": explora == "true"},
+    }
 
 
 @pytest.mark.slow
@@ -178,7 +179,7 @@ def test_make_submit_takes_overrides_from_the_environment_and_needs_none(
     first, second = api.runs
     parameters = first["runtime_config"]["parameters"]
     assert parameters["delta"] == 0.05 and first["display_name"] == "natix"
-    assert parameters["data"]["class_names"] == ["None", "Roadwork"]
+    assert parameters["data"] == {"class_names": ["None", "Roadwork"]}
     assert not second["runtime_config"].get("parameters")
 
 
@@ -249,12 +250,28 @@ def test_only_what_is_named_is_sent() -> None:
     assert parameters_of() == {} == parameters_of("hardware.memory=3Gi")
     assert parameters_of("hardware.num_gpus=0") == {"num_gpus": "0"} == parameters_of("hardware={num_gpus: 0}")
     whole = form(config.load(CONFIG))
-    assert parameters_of(" sweep.max_risk=0.1", "scrc.alpha = 0.02") == {
-        "sweep": {**whole["sweep"], "max_risk": 0.1},
+    assert parameters_of(" sweep.max_risk=0.1", "scrc.alpha = 0.02", "scrc.sets=pac", "scrc.procedure=sgr") == {
+        "sweep": {"max_risk": 0.1},
         "alpha": 0.02,
+        "scrc": {"sets": "pac", "procedure": "sgr"},
     }
-    assert parameters_of("training.optimizer={lr: 1e-4}") == {"lr": 1e-4, "training": whole["training"]}
-    assert parameters_of("evaluate.seed=1") == {"seed": "0", "evaluate": {**whole["evaluate"], "seed": 1}}
+    optimizer = whole["training"]["optimizer"]
+    assert parameters_of("training.optimizer={lr: 1e-4}") == {"lr": 1e-4, "training": {"optimizer": optimizer}}
+    assert parameters_of("evaluate.seed=1") == {"evaluate": {"seed": 1}}
+    seeds = [f"{section}.seed=3" for section in ("split", "explora", "training", "evaluate")]
+    assert parameters_of(*seeds) == {"seed": "3"}
+    assert parameters_of("scrc={alpha: 0.2}") == {"alpha": 0.2, "scrc": whole["scrc"]}
+
+
+@pytest.mark.parametrize(
+    "override", ["scrc.sets=pac", "scrc={alpha: 0.2}", "evaluate.seed=1", "training.optimizer.lr=.2"]
+)
+def test_what_is_sent_gives_the_config_that_was_meant(override: str) -> None:
+    meant, compiled = config.load(CONFIG, [override]), form(config.load(CONFIG))
+    sent = parameters_of(override)
+    if override.startswith("scrc={"):  # as --set does, it sets the section's other keys to the library's defaults
+        compiled = form(meant)
+    assert config.parse(config.Config, sections({**compiled, **sent}, compiled)) == meant
 
 
 def test_a_text_of_several_overrides_is_quoted_as_in_a_shell() -> None:
@@ -316,13 +333,13 @@ def test_a_run_on_vertex_is_a_pipeline_job(vertex: Vertex, variant: str) -> None
     name = submit_to_vertex({"num_gpus": "2", "scrc": {"alpha": 0.02}}, variant)
     ((path, job),) = vertex.jobs
     assert path == "/v1/projects/street-1/locations/europe-west4/pipelineJobs"
-    assert name.startswith(f"projects/street-1/locations/europe-west4/pipelineJobs/natix-{variant}-")
+    assert name.startswith("projects/street-1/locations/europe-west4/pipelineJobs/natix-training-")
     assert job["displayName"] == "first" and job["labels"]["experiment"] == "street"
     assert job["serviceAccount"] == "natix@street-1.iam.gserviceaccount.com"
     runtime = job["runtimeConfig"]
     assert runtime["gcsOutputDirectory"] == "gs://street/runs"
     assert runtime["parameterValues"] == {"num_gpus": "2", "scrc": {"alpha": 0.02}}
-    assert job["pipelineSpec"]["pipelineInfo"]["name"] == f"natix-{variant}"
+    assert job["pipelineSpec"]["pipelineInfo"]["name"] == "natix-training"
 
 
 def test_what_vertex_refuses_is_one_line(vertex: Vertex) -> None:

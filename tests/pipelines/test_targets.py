@@ -14,7 +14,7 @@ from natix_lib import config
 from natix_lib.config import Hardware
 from natix_lib.config.hardware import Nodes
 from natix_lib.config.step_settings import step_settings
-from natix_lib.contracts import STEPS
+from natix_lib.contracts import FINGERPRINTS, STEPS
 from natix_lib.errors import ConfigError
 from natix_pipelines.compile import compiled
 from natix_pipelines.targets import Target, code_sha256, local_target
@@ -229,21 +229,25 @@ def test_the_pull_policy_is_the_configs(rich: Compiled) -> None:
 def test_steps_that_the_config_names_are_not_cached(target: str) -> None:
     tasks = compiled_once(target, "rich").tasks
     uncached = {step for step, task in tasks.items() if not task["cachingOptions"].get("enableCache")}
-    assert uncached == {"ingest", "evaluate"}
+    assert uncached == {"check", "ingest", "evaluate"}
+    uncached = {step for step, task in compiled_once(target, "default").tasks.items() if not task["cachingOptions"]}
+    assert uncached == {"check"}
 
 
-def test_the_token_comes_from_a_secret_that_only_fetch_sees(rich: Compiled) -> None:
-    assert [step for step, values in rich.kubernetes.items() if "secretAsEnv" in values] == ["fetch"]
-    (secret,) = rich.kubernetes["fetch"]["secretAsEnv"]
-    assert secret["secretName"] == "hub" and secret["optional"] is True
-    assert secret["keyToEnv"] == [{"secretKey": "token", "envVar": "HF_TOKEN"}]
-    assert rich.constant("fetch", "token_secret") == ""
+def test_the_token_comes_from_a_secret_that_only_those_see_who_ask_the_hub(rich: Compiled) -> None:
+    assert [step for step, values in rich.kubernetes.items() if "secretAsEnv" in values] == ["check", "fetch"]
+    for step in ("check", "fetch"):
+        (secret,) = rich.kubernetes[step]["secretAsEnv"]
+        assert secret["secretName"] == "hub" and secret["optional"] is True
+        assert secret["keyToEnv"] == [{"secretKey": "token", "envVar": "HF_TOKEN"}]
+        assert rich.constant(step, "token_secret") == ""
     assert "secretAsEnv" not in compiled_once("kubeflow", "bare").text
 
 
-def test_on_vertex_fetch_is_told_the_secret_that_it_reads() -> None:
-    assert compiled_once("vertex", "rich").constant("fetch", "token_secret") == "hub"
-    assert compiled_once("vertex", "bare").constant("fetch", "token_secret") == ""
+def test_on_vertex_check_and_fetch_are_told_the_secret_that_they_read() -> None:
+    for step in ("check", "fetch"):
+        assert compiled_once("vertex", "rich").constant(step, "token_secret") == "hub"
+        assert compiled_once("vertex", "bare").constant(step, "token_secret") == ""
     for name in ("hf-token", "projects/street/secrets/hub", "projects/street/secrets/hub/versions/3"):
         assert Target("vertex").token_secret(Hardware(hf_token_secret=name)) == name
 
@@ -316,11 +320,7 @@ def test_locally_the_settings_are_constants_and_nothing_is_checked_again() -> No
     )
     for step, expected in step_settings(with_adapt).items():
         assert tasks[step]["inputs"]["parameters"]["settings"]["runtimeValue"]["constant"] == expected
-    assert set(local["root"]["inputDefinitions"]["parameters"]) == {
-        "data_version",
-        "backbone_version",
-        "previous_version",
-    }
+    assert set(local["root"]["inputDefinitions"]["parameters"]) == set(FINGERPRINTS)
 
 
 def test_an_accelerator_that_vertex_does_not_know_is_refused() -> None:
