@@ -2,12 +2,16 @@
 
 import json
 import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from natix_lib.backbones.sources import copy_backbone, normalisation
+from natix_lib.backbones.sources import commit_of, copy_backbone, normalisation
 from natix_lib.errors import ConfigError, ContractError, StorageError
+from tests.loopback import Handler, serving
 
 
 def copied(source: object, folder: Path) -> None:
@@ -60,3 +64,74 @@ def test_what_stands_for_a_file_and_is_none_is_one_line(tmp_path: Path, tiny_bac
         (source / "NOTICE").symlink_to("absent" if make == "dangling" else "NOTICE")
     with pytest.raises(StorageError, match="NOTICE cannot be copied: "):
         copied(source, tmp_path)
+
+
+FIRST, SECOND = "0123456789abcdef0123456789abcdef01234567", "f" * 40
+
+
+@dataclass
+class Hub:
+    """A hub with the model owner/vit, the commit of its branch main, and the tokens that it was asked with."""
+
+    commit: str = FIRST
+    tokens: list[str | None] = field(default_factory=list)
+    private: bool = False
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    import huggingface_hub
+
+    class Models(Handler):
+        def do_GET(self) -> None:
+            stand_in.tokens.append(self.headers.get("Authorization"))
+            if stand_in.private and not self.headers.get("Authorization"):
+                return self.answer(401, b"", {"X-Error-Code": "RepoNotFound"})
+            if self.path.endswith("/revision/main"):
+                return self.answer_json({"id": "owner/vit", "sha": stand_in.commit, "siblings": []})
+            return self.answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
+
+    stand_in = Hub()
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with serving(Models) as url:
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", url)
+        yield stand_in
+
+
+def test_a_branch_of_the_hub_is_the_commit_that_it_stands_for_now(hub: Hub) -> None:
+    assert commit_of("owner/vit", "main") == FIRST
+    hub.commit = SECOND
+    assert commit_of("owner/vit", "main") == SECOND
+    with pytest.raises(
+        StorageError, match="^model.backbone_revision of is no branch, tag or commit of owner/vit on the"
+    ):
+        commit_of("owner/vit", "of")
+
+
+def test_a_private_model_is_seen_with_the_token_and_no_message_holds_it(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.private = True
+    with pytest.raises(
+        StorageError, match="^model.backbone_id owner/vit does not exist on the hub, or HF_TOKEN may not"
+    ):
+        commit_of("owner/vit", "main")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert commit_of("owner/vit", "main") == FIRST and hub.tokens == [None, "Bearer hf_secret"]
+    assert "hf_secret" not in "".join(capsys.readouterr())
+
+
+def test_a_commit_is_itself_without_the_hub_and_a_branch_without_it_is_one_line_that_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert commit_of("owner/vit", SECOND) == SECOND
+    with pytest.raises(StorageError) as refused:
+        commit_of("owner/vit", "main")
+    assert re.fullmatch(
+        r"model.backbone_id owner/vit: the hub cannot be read: .+; a commit as model.backbone_revision needs no asking "
+        r"and takes what was fetched before; without the hub, name a folder or gs:// or s3:// folder of a backbone",
+        str(refused.value),
+    )

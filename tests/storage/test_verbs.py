@@ -9,6 +9,7 @@ import pytest
 
 from natix_lib import storage
 from natix_lib.errors import StorageError
+from tests.cloud_storage import BUCKET, Cloud
 from tests.storage.places import Place, bundle, contents
 
 
@@ -91,6 +92,15 @@ def test_the_fingerprint_follows_what_is_there(place: Place) -> None:
     place.put({"set-2/c": b"44"})
     assert storage.fingerprint(place.uri("set")) == seen[-1]
     assert len(set(seen)) == len(seen)
+
+
+def test_an_object_named_as_a_folder_does_not_hide_what_changes_in_the_folder(cloud: Cloud) -> None:
+    cloud.put({"set": b"", "set/a": b"1", "set/deep/": b""})
+    uri, seen = f"gs://{BUCKET}/set", []
+    for change in ({}, {"set/a": b"2"}, {"set/b": b"2"}, {"set": b"3"}):
+        cloud.put(change)
+        seen.append(storage.fingerprint(uri))
+    assert len(set(seen)) == len(seen) and storage.fingerprint(f"{uri}/") == seen[-1]
 
 
 def test_a_folder_is_mirrored_and_what_is_there_is_not_sent_again(place: Place, tmp_path: Path) -> None:
