@@ -22,7 +22,7 @@ command, the UI's form and a PipelineJob of Vertex change a parameter and leave 
 
 import copy
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from natix_lib.config.explain import entries, section_of
@@ -110,17 +110,14 @@ def _over(section: type[Section], key: str, below: Mapping[str, Any], value: Any
     return {**copy.deepcopy(dict(under)), **{name: _over(inner, name, under, value[name]) for name in value}}
 
 
-def changes(before: Config, after: Config) -> list[str]:
-    """What differs between two configs, as lines `scrc.alpha 0.02 in place of 0.05`; of a section key by key."""
-    old, new = _flat(before), _flat(after)
-    return [f"{key} {shown(new[key])} in place of {shown(old[key])}" for key in new if new[key] != old[key]]
-
-
-def _flat(section: Section, above: str = "") -> JsonDict:
-    values: JsonDict = {}
-    for name, value in section:
-        values |= _flat(value, f"{above}{name}.") if isinstance(value, Section) else {f"{above}{name}": value}
-    return values
+def changes(before: JsonDict, after: JsonDict, above: str = "") -> Iterator[str]:
+    """What differs between the sections of two runs, as lines `scrc.alpha 0.02 in place of 0.05`, key by key."""
+    for key in before | after:
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from changes(old, new, f"{above}{key}.")
+        elif old != new:
+            yield f"{above}{key} {shown(new)} in place of {shown(old)}"
 
 
 def descriptions() -> dict[str, str]:

@@ -36,16 +36,15 @@ def run(
         ConfigError: Naming every mistake in all of them, or that the pipeline is the other variant.
         NatixError: If a source is not there, or may not be looked at.
     """
-    before = config.parse(config.Config, sections(compiled, compiled))
-    parsed = config.parse(config.Config, sections(parameters, compiled))
-    with_explora = before.model.init_from_explora
+    values, with_explora = sections(parameters, compiled), compiled["model"]["init_from_explora"]
+    parsed = config.parse(config.Config, values)
     if parsed.model.init_from_explora != with_explora:
         raise ConfigError(
             f"model.init_from_explora is {str(not with_explora).lower()} but this pipeline was compiled "
             f"{'with' if with_explora else 'without'} ExPLoRA: submit the other one"
         )
     lines = Lines()
-    for change in changes(before, parsed):
+    for change in changes(sections(compiled, compiled), values):
         lines.say(f"this run has {change}")
     settings, model = step_settings(parsed), parsed.model
     commit = NONE

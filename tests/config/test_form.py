@@ -105,9 +105,15 @@ def test_a_section_that_contradicts_a_changed_parameter_is_an_error_of_one_line_
 
 
 def test_what_a_run_changes_is_told_key_by_key() -> None:
-    before, after = (config.load(DEFAULT, overrides) for overrides in ((), ["scrc.alpha=0.02", "data.columns.lat=y"]))
-    assert changes(before, after) == ["data.columns.lat 'y' in place of 'lat'", "scrc.alpha 0.02 in place of 0.05"]
-    assert changes(before, before) == []
+    compiled = of()
+    sent = {**compiled, "alpha": 0.02, "data": {"columns": {"lat": "y"}, "class_aliases": {"RW": "Roadwork"}}}
+    told = set(changes(sections(compiled, compiled), sections(sent, compiled)))
+    assert told == {
+        "data.class_aliases.RW 'Roadwork' in place of None",
+        "data.columns.lat 'y' in place of 'lat'",
+        "scrc.alpha 0.02 in place of 0.05",
+    }
+    assert not list(changes(sections(compiled, compiled), sections(compiled, compiled)))
 
 
 @pytest.mark.parametrize(

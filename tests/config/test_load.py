@@ -111,10 +111,12 @@ def test_a_batch_that_is_no_multiple_and_a_range_that_falls_are_refused() -> Non
 
 
 def test_the_variant_of_the_pipeline_must_be_the_one_that_the_config_wants() -> None:
+    without = form(config.parse(config.Config, MINIMAL))
+    with_it = form(config.parse(config.Config, with_values(model={"init_from_explora": True})))
     with pytest.raises(ConfigError, match="init_from_explora is true but this pipeline was compiled without ExPLoRA"):
-        check.run(form(config.parse(config.Config, with_values(model={"init_from_explora": True}))), False)
+        check.run(with_it, without)
     with pytest.raises(ConfigError, match="init_from_explora is false but this pipeline was compiled with ExPLoRA"):
-        check.run(form(config.parse(config.Config, MINIMAL)), True)
+        check.run({**with_it, "model": {"init_from_explora": False}}, with_it)
 
 
 def test_class_names_and_their_number_must_agree() -> None:

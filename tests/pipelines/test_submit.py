@@ -260,7 +260,7 @@ def test_only_what_is_named_is_sent() -> None:
     assert parameters_of("evaluate.seed=1") == {"evaluate": {"seed": 1}}
     seeds = [f"{section}.seed=3" for section in ("split", "explora", "training", "evaluate")]
     assert parameters_of(*seeds) == {"seed": "3"}
-    assert parameters_of("scrc={alpha: 0.2}") == {"alpha": 0.2, "scrc": whole["scrc"]}
+    assert parameters_of("scrc={alpha: 0.2}") == {"alpha": 0.2, "delta": 0.1, "scrc": whole["scrc"]}
 
 
 @pytest.mark.parametrize(

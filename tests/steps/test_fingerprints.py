@@ -12,17 +12,17 @@ from natix_lib.data.previous import read_previous
 from natix_lib.errors import StorageError
 from natix_lib.steps import fetch, ingest, shard, split
 from tests.cloud_storage import BUCKET, Cloud
-from tests.street_sets import ingest_settings, ingested_and_split, write_images
+from tests.street_sets import ingested_and_split, write_images
 
 
 def ingested(root: str | Path, out: Path, told: str) -> None:
     paths = {"images": str(out / "images"), "index": str(out / "index"), "rejects": str(out / "rejects")}
-    ingest.run(ingest_settings(root), **paths, data_fingerprint=told)
+    ingest.run({"data": {"data_root": str(root)}}, **paths, data_fingerprint=told)
 
 
 def sharded(root: str | Path, out: Path, told: str) -> None:
     paths = {"images": str(out / "images"), "part": str(out / "part")}
-    shard.run(ingest_settings(root), shard="1/2", **paths, data_fingerprint=told)
+    shard.run({"data": {"data_root": str(root)}}, shard="1/2", **paths, data_fingerprint=told)
 
 
 @pytest.mark.parametrize("read", [ingested, sharded])
