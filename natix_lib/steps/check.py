@@ -5,6 +5,7 @@ and lays over it what was sent, whoever sent it. It is the one task that no cach
 lies outside the run; what it tells is equal in the next run when nothing has changed, and all after it stays cached.
 """
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ from natix_lib.errors import ConfigError
 from natix_lib.files import JsonDict
 from natix_lib.progress import Lines
 from natix_lib.steps.fingerprints import NONE, fingerprints
+
+POD = ("KUBERNETES_SERVICE_HOST", "CLOUD_ML_PROJECT_ID")  # one of them is set in a pod, by Kubernetes or by Vertex
 
 
 def run(
@@ -51,7 +54,7 @@ def run(
     if not is_folder(model.backbone_id):
         commit = commit_of(model.backbone_id, model.backbone_revision, token_secret)
         settings["fetch"]["backbone_revision"] = commit
-    told = fingerprints(parsed, commit)
+    told = fingerprints(parsed, commit, any(name in os.environ for name in POD))
     for name, text in told.items():
         lines.say(f"{name.replace('_', ' ')} {text}")
     return *(settings[step] for step in STEPS), *told.values()

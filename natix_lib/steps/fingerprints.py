@@ -9,15 +9,17 @@ those of its first month for ever.
 Seen is every file or object below `data.data_root`, and nothing else is read: a table names images below it alone. Of
 `split.previous` it is the content of its splits.json, of a backbone's folder every file, of an id on the hub the
 commit that its revision stands for, which fetch then takes. How a listing tells a change is said at
-`storage.fingerprint`. A folder that is part of an image has other times on each node, so there it counts as changed.
-`natix run` does not ask the hub: it works where there is none, with what it has fetched of a branch before; a commit
-as `model.backbone_revision` makes that certain.
+`storage.fingerprint`. A folder that is part of a pod's image has other times on each node, so it is told by the image
+alone, whose name is in the key as well. `natix run` does not ask the hub: it works where there is none, with what it
+has fetched of a branch before; a commit as `model.backbone_revision` makes that certain.
 
 What changes between the telling and the end of the reading must not stand in the cache under what was told, so whoever
 has read tells once more, and refuses. Going on with a warning was rejected: KFP keeps what every green task gives, and
 would serve it when the source is again as it was. Reading what was listed and nothing newer was rejected: a listing of
 a million lines as an artifact, and a local folder has no versions.
 """
+
+from pathlib import Path
 
 from natix_lib import storage
 from natix_lib.backbones.sources import is_folder
@@ -26,28 +28,35 @@ from natix_lib.contracts import FINGERPRINTS
 from natix_lib.data.previous import read_previous
 from natix_lib.errors import StorageError
 
+IMAGE = "image"
 NONE = "none"  # not "": older servers take an empty text for one that is missing
 
 
-def fingerprints(config: Config, commit: str = NONE) -> dict[str, str]:
+def fingerprints(config: Config, commit: str = NONE, in_pod: bool = False) -> dict[str, str]:
     """What the sources of a run hold now.
 
     Args:
         config: The run's config.
         commit: What stands for a backbone of the hub.
+        in_pod: Whether this is a pod that was made for a task: what lies on its own disk has come with its image.
 
     Returns:
-        A text by each name of `contracts.FINGERPRINTS`; "none" where the config names no such source.
+        A text by each name of `contracts.FINGERPRINTS`; "none" where the config names no such source, "image" for what
+        is part of a pod's image.
 
     Raises:
         StorageError: If a source is not there or may not be listed; it names the key.
         ContractError: If `split.previous` is no splits.json.
     """
     backbone, previous = config.model.backbone_id, config.split.previous
+
+    def folder(key: str, uri: str) -> str:
+        return IMAGE if in_pod and _is_on_root(uri) else _told(key, uri)
+
     told = (
-        _told("data.data_root", config.data.data_root),
+        folder("data.data_root", config.data.data_root),
         read_previous(previous).sha256 if previous else NONE,
-        _told("model.backbone_id", backbone) if is_folder(backbone) else commit,
+        folder("model.backbone_id", backbone) if is_folder(backbone) else commit,
     )
     return dict(zip(FINGERPRINTS, told, strict=True))
 
@@ -63,7 +72,7 @@ def require_unchanged(key: str, uri: str, fingerprint: str) -> None:
     Raises:
         StorageError: If it is another one now.
     """
-    if fingerprint and _told(key, uri) != fingerprint:
+    if fingerprint not in ("", IMAGE) and _told(key, uri) != fingerprint:
         raise StorageError(f"{key} {uri} was changed while this run read it: run again when nothing is written there")
 
 
@@ -72,3 +81,9 @@ def _told(key: str, uri: str) -> str:
         return storage.fingerprint(uri)
     except StorageError as error:
         raise StorageError(f"{key}: {error}") from error
+
+
+def _is_on_root(uri: str) -> bool:
+    """Whether something is there, on the disk that "/" is on."""
+    path = Path(uri)
+    return not storage.is_remote(uri) and path.exists() and path.stat().st_dev == Path("/").stat().st_dev

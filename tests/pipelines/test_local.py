@@ -131,6 +131,15 @@ def test_another_earlier_division_at_the_same_place_is_another_argument_of_the_p
         local.prepared(before)
 
 
+def test_images_that_came_below_the_same_folder_are_another_argument_of_the_pipeline(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").write_bytes(b"1")
+    before = local.prepared(settings(tmp_path))[1]
+    assert local.prepared(settings(tmp_path))[1] == before
+    (tmp_path / "2.jpg").write_bytes(b"2")
+    after = local.prepared(settings(tmp_path))[1]
+    assert {name for name in before if before[name] != after[name]} == {"data_fingerprint"}
+
+
 def test_a_text_that_kfp_rewrites_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no config value may contain 'python3'"):
         local.run(settings(tmp_path / "python3.11"), tmp_path / "out", tmp_path / "cache", Recorder())

@@ -1,16 +1,18 @@
 """Who reads a source that has changed since its fingerprint was told refuses it, and says so in one line."""
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from natix_lib import storage
+from natix_lib import config, storage
 from natix_lib.contracts import STEPS
 from natix_lib.data.previous import read_previous
 from natix_lib.errors import StorageError
 from natix_lib.steps import fetch, ingest, shard, split
+from natix_lib.steps.fingerprints import fingerprints, require_unchanged
 from tests.cloud_storage import BUCKET, Cloud
 from tests.street_sets import ingested_and_split, write_images
 
@@ -73,3 +75,13 @@ def test_another_division_than_was_told_is_refused_before_any_image_is_read(tmp_
     with pytest.raises(StorageError, match=f"^split.previous {made['splits']} was changed while this run read it: run"):
         divide("0" * 64, "/absent")
     divide(read_previous(made["splits"]).sha256, made["images"])
+
+
+def test_what_is_part_of_a_pods_image_is_told_by_the_image_and_a_volume_by_what_it_holds() -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as volume:  # another disk than that of "/"
+        (Path(volume) / "1.jpg").write_bytes(b"1")
+        values = {"data": {"data_root": volume}, "model": {"backbone_id": "/etc"}, "export": {"policy": "sweep"}}
+        settings = config.parse(config.Config, values)
+        here, in_pod = fingerprints(settings), fingerprints(settings, in_pod=True)
+    require_unchanged("model.backbone_id", "/etc", "image")
+    assert in_pod == {**here, "backbone_fingerprint": "image"} != here and len(in_pod["data_fingerprint"]) == 64
