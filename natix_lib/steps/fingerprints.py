@@ -9,9 +9,9 @@ those of its first month for ever.
 Seen is every file or object below `data.data_root`, and nothing else is read: a table names images below it alone. Of
 `split.previous` it is the content of its splits.json, of a backbone's folder every file, of an id on the hub the
 commit that its revision stands for, which fetch then takes. How a listing tells a change is said at
-`storage.fingerprint`. A folder that is part of a pod's image has other times on each node, so it is told by the image
-alone, whose name is in the key as well. `natix run` does not ask the hub: it works where there is none, with what it
-has fetched of a branch before; a commit as `model.backbone_revision` makes that certain.
+`storage.fingerprint`; of what a pod has from its image the time of status change is left out, because it is another one
+on each node. `natix run` does not ask the hub: it works where there is none, with what it has fetched of a branch
+before; a commit as `model.backbone_revision` makes that certain.
 
 What changes between the telling and the end of the reading must not stand in the cache under what was told, so whoever
 has read tells once more, and refuses. Going on with a warning was rejected: KFP keeps what every green task gives, and
@@ -28,7 +28,6 @@ from natix_lib.contracts import FINGERPRINTS
 from natix_lib.data.previous import read_previous
 from natix_lib.errors import StorageError
 
-IMAGE = "image"
 NONE = "none"  # not "": older servers take an empty text for one that is missing
 
 
@@ -38,11 +37,10 @@ def fingerprints(config: Config, commit: str = NONE, in_pod: bool = False) -> di
     Args:
         config: The run's config.
         commit: What stands for a backbone of the hub.
-        in_pod: Whether this is a pod that was made for a task: what lies on its own disk has come with its image.
+        in_pod: Whether this is a task's pod, in which what lies on the disk of "/" has come with the image.
 
     Returns:
-        A text by each name of `contracts.FINGERPRINTS`; "none" where the config names no such source, "image" for what
-        is part of a pod's image.
+        A text by each name of `contracts.FINGERPRINTS`; "none" where the config names no such source.
 
     Raises:
         StorageError: If a source is not there or may not be listed; it names the key.
@@ -51,7 +49,7 @@ def fingerprints(config: Config, commit: str = NONE, in_pod: bool = False) -> di
     backbone, previous = config.model.backbone_id, config.split.previous
 
     def folder(key: str, uri: str) -> str:
-        return IMAGE if in_pod and _is_on_root(uri) else _told(key, uri)
+        return _told(key, uri, not (in_pod and _is_on_root(uri)))
 
     told = (
         folder("data.data_root", config.data.data_root),
@@ -72,13 +70,13 @@ def require_unchanged(key: str, uri: str, fingerprint: str) -> None:
     Raises:
         StorageError: If it is another one now.
     """
-    if fingerprint not in ("", IMAGE) and _told(key, uri) != fingerprint:
+    if fingerprint and all(_told(key, uri, status_change) != fingerprint for status_change in (True, False)):
         raise StorageError(f"{key} {uri} was changed while this run read it: run again when nothing is written there")
 
 
-def _told(key: str, uri: str) -> str:
+def _told(key: str, uri: str, status_change: bool) -> str:
     try:
-        return storage.fingerprint(uri)
+        return storage.fingerprint(uri, status_change)
     except StorageError as error:
         raise StorageError(f"{key}: {error}") from error
 

@@ -89,7 +89,7 @@ def remote_files(uri: str) -> list[tuple[str, Callable[[Path], None]]]:
     return place.files()
 
 
-def fingerprint(uri: str) -> str:
+def fingerprint(uri: str, status_change: bool = True) -> str:
     """A hash that changes when anything below `uri` does, from the listing alone; a cache key, not a content hash.
 
     Local: the path below `uri`, the size, and the times of modification and of status change in nanoseconds, of every
@@ -101,10 +101,15 @@ def fingerprint(uri: str) -> str:
     So the same bytes written again have the same fingerprint, and other bytes of the same length have it once in 4
     billion times.
 
+    Args:
+        uri: A path, or the address of an object or prefix.
+        status_change: Whether the time of status change counts for a local file. In a container's own folders it says
+            when the image was unpacked on this node, and nothing of the file.
+
     Raises:
         StorageError: If nothing is there.
     """
-    return _at(uri).fingerprint()
+    return _at(uri).fingerprint(status_change)
 
 
 def sizes(uri: str) -> dict[str, int]:

@@ -49,7 +49,7 @@ class Local:
     def staged(self, place: Path, wanted: Wanted) -> Iterator[Staged]:
         yield Staged(self.fetch_folder(place, wanted), lambda names: None)
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, status_change: bool) -> str:
         root = self._path
         if not root.exists():
             raise StorageError(f"{self._uri} does not exist")
@@ -58,7 +58,7 @@ class Local:
         for name, path in files:
             try:
                 status = path.stat()
-                state = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+                state = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns if status_change else ''}"
             except OSError:
                 state = "leads nowhere"
             digest.update(os.fsencode(name) + b"\0" + state.encode() + b"\n")  # no name holds a zero byte

@@ -118,7 +118,7 @@ class Remote:
     def files(self) -> list[tuple[str, Callable[[Path], None]]]:
         return [(each.address, partial(self._download, each)) for each in self._one_or_files()]
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, status_change: bool) -> str:
         """Of the object of this name and of all below it: where there are both, a reader may take either."""
         one = self._bucket.find(self._folder)
         objects = [*([one] if one else []), *self._below()]

@@ -112,20 +112,16 @@ def test_a_section_given_in_part_is_the_whole_one_to_every_step_and_to_the_cache
     assert scrc == DEFAULT.scrc.model_copy(update={"alpha": 0.02})
 
 
-def test_in_a_pod_what_lies_on_its_own_disk_has_come_with_its_image(
+def test_what_check_tells_of_a_source_is_what_the_step_that_reads_it_is_given(
     sources: Sources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
-    sources.sent["backbone_id"] = "/etc"
-    given = sources.run(Cluster()).given
-    assert given["fetch"]["backbone_fingerprint"] == "image" and given["fetch"]["settings"]["backbone_id"] == "/etc"
-
-
-def test_what_check_tells_of_a_source_is_what_the_step_that_reads_it_is_given(sources: Sources) -> None:
     given = sources.run(Cluster()).given
     told = {step: given[step][TASKS[step].fingerprint] for step in ("ingest", "split", "fetch")}
     assert told["split"] == "none" and len({*told.values()}) == 3
     assert all(len(told[step]) == 64 for step in ("ingest", "fetch"))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")  # of a pod: what lies beside "/" has come with its image
+    in_pod = sources.run(Cluster()).given["ingest"]["data_fingerprint"]
+    assert (in_pod != told["ingest"]) == (sources.root.stat().st_dev == Path("/").stat().st_dev)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Who reads a source that has changed since its fingerprint was told refuses it, and says so in one line."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -77,11 +78,27 @@ def test_another_division_than_was_told_is_refused_before_any_image_is_read(tmp_
     divide(read_previous(made["splits"]).sha256, made["images"])
 
 
-def test_what_is_part_of_a_pods_image_is_told_by_the_image_and_a_volume_by_what_it_holds() -> None:
+def test_what_has_come_with_a_pods_image_is_the_same_on_every_node_and_what_a_volume_holds_is_told_whole(
+    tmp_path: Path,
+) -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as volume:  # another disk than that of "/"
-        (Path(volume) / "1.jpg").write_bytes(b"1")
-        values = {"data": {"data_root": volume}, "model": {"backbone_id": "/etc"}, "export": {"policy": "sweep"}}
-        settings = config.parse(config.Config, values)
-        here, in_pod = fingerprints(settings), fingerprints(settings, in_pod=True)
-    require_unchanged("model.backbone_id", "/etc", "image")
-    assert in_pod == {**here, "backbone_fingerprint": "image"} != here and len(in_pod["data_fingerprint"]) == 64
+        folders = [Path(volume), tmp_path / "first node", tmp_path / "second node"]
+        for folder in folders:
+            folder.mkdir(exist_ok=True)
+            (folder / "config.json").write_text("{}")
+            os.utime(folder / "config.json", (1, 1))
+
+        def told(backbone: Path, in_pod: bool) -> str:
+            model = {"data": {"data_root": volume}, "model": {"backbone_id": str(backbone)}}
+            parsed = config.parse(config.Config, {**model, "export": {"policy": "sweep"}})
+            return fingerprints(parsed, in_pod=in_pod)["backbone_fingerprint"]
+
+        on_node, elsewhere = (told(folder, True) for folder in folders[1:])
+        assert len({told(folder, False) for folder in folders}) == 3
+        assert told(folders[0], True) == told(folders[0], False)
+    if tmp_path.stat().st_dev == Path("/").stat().st_dev:
+        assert on_node == elsewhere
+        require_unchanged("model.backbone_id", str(folders[2]), on_node)
+        (folders[2] / "config.json").write_text("[]")
+        with pytest.raises(StorageError, match="was changed while"):
+            require_unchanged("model.backbone_id", str(folders[2]), on_node)
