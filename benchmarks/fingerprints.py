@@ -133,7 +133,7 @@ def measure(who: str, place: str) -> None:
 def main() -> None:
     """Measure natix and its peers on each kind of place."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--objects", type=int, default=1_000_000)
+    parser.add_argument("--objects", type=int, default=1_000_000, help="of a bucket")
     parser.add_argument("--files", type=int, default=100_000, help="of a local folder")
     parser.add_argument("--one", nargs=2, metavar=("WHO", "PLACE"))
     arguments = parser.parse_args()
