@@ -16,6 +16,7 @@ and of the backbone are no keys of the config: they only change what KFP's cache
 
 import argparse
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -29,6 +30,7 @@ from natix_lib.config.form import COMPILED, FORM, form
 from natix_lib.config.section import shown
 from natix_lib.errors import ConfigError, NatixError
 from natix_lib.files import JsonDict, write_bytes
+from natix_lib.survey.checkup import checkup, require_fit
 from natix_pipelines.compile import compiled, require_digests
 from natix_pipelines.targets import KUBEFLOW, VERTEX, Target
 from natix_pipelines.training import pipeline_name
@@ -71,6 +73,16 @@ def several(text: str) -> list[str]:
         return shlex.split(text)
     except ValueError as error:
         raise ConfigError(f"SET takes section.key=value, quoted as in a shell: {error} in {shown(text)}") from error
+
+
+def look_first(settings: config.Config, endpoint: str) -> None:
+    """Say on stderr what of the cluster does not hold, or could not be looked at.
+
+    Raises:
+        ConfigError: If something surely falls short; `--no-doctor` does not look.
+    """
+    for line in require_fit(checkup(settings, os.environ.get("KFP_NAMESPACE", ""), endpoint)):
+        print(line, file=sys.stderr)
 
 
 def to_kubeflow(package: Path, parameters: JsonDict, experiment: str, run: str, endpoint: str) -> int:
@@ -146,6 +158,7 @@ def main() -> None:
     parser.add_argument("--data-version", default="", help="new when the data has changed under the same address")
     parser.add_argument("--backbone-version", default="", help="new when the backbone has")
     parser.add_argument("--endpoint", default="", help="of KFP's API")
+    parser.add_argument("--no-doctor", action="store_true", help="do not look at the cluster first")
     parser.add_argument("--project", default="")
     parser.add_argument("--region", default="")
     parser.add_argument("--pipeline-root", default="")
@@ -179,6 +192,8 @@ def _submit(arguments: argparse.Namespace) -> int:
         write_bytes(package, text.encode())
         common = package, parameters, arguments.experiment, arguments.run
         if arguments.target == KUBEFLOW:
+            if not arguments.no_doctor:
+                look_first(settings, arguments.endpoint)
             return to_kubeflow(*common, arguments.endpoint)
         vertex = arguments.project, arguments.region, arguments.pipeline_root, arguments.service_account
         print(to_vertex(*common, *vertex))

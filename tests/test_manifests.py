@@ -17,8 +17,8 @@ import yaml
 from manifests import validate
 from manifests.validate import Manifest, ManifestError
 from natix_lib.cli import app
+from natix_lib.config import pods
 from natix_lib.config.hardware import Hardware
-from natix_pipelines import targets
 
 ROOT = Path(__file__).parent.parent
 OVERLAYS = validate.overlays()
@@ -210,9 +210,9 @@ def test_names_agree_with_the_config_and_the_targets(find: Callable[..., Manifes
         assert find("gke-multi-node", kind)["subjects"] == [
             {"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}
         ]
-    assert find("gke", "ResourceQuota")["spec"]["hard"].keys() == {f"requests.{targets.GPU_RESOURCE}"}
-    assert targets.GPU_RESOURCE in validate.RESOURCES
-    assert targets.GPU_NODE_LABEL in validate.NODE_LABELS
+    assert find("gke", "ResourceQuota")["spec"]["hard"].keys() == {f"requests.{pods.GPU_RESOURCE}"}
+    assert pods.GPU_RESOURCE in validate.RESOURCES
+    assert pods.GPU_NODE_LABEL in validate.NODE_LABELS
     assert find("vertex", "SecretManagerSecret")["metadata"]["name"] == hardware.hf_token_secret
     guide = (ROOT / "docs" / "deploy.md").read_text()
     assert f"create secret generic {hardware.hf_token_secret} --from-literal=token=" in guide

@@ -14,6 +14,7 @@ from natix_lib import storage
 from natix_lib.contracts import ARTIFACTS, read_manifest
 from natix_lib.distributed.exchange import FAULT, FIGURES, INPUTS, REQUEST, TENSORS, leave_reason
 from natix_lib.distributed.processes import say_device, torchrun
+from natix_lib.distributed.template import take_store_keys
 from natix_lib.errors import NatixError
 from natix_lib.files import read_json, write_json
 from natix_lib.stopping import stoppable
@@ -58,6 +59,7 @@ def _fetch_input(name: str, uri: str, folder: Path) -> Path:
 def main() -> None:
     """Serve the worker and the address that the command line names."""
     worker, uri = sys.argv[1:]
+    take_store_keys()
     print(f"node {os.environ.get('PET_NODE_RANK', '0')} of {os.environ.get('PET_NNODES', '1')}", flush=True)
     with stoppable(), tempfile.TemporaryDirectory() as scratch:  # the first process of a pod ignores SIGTERM otherwise
         code = serve(worker, uri, Path(scratch))

@@ -24,11 +24,11 @@ from natix_lib import storage
 from natix_lib.config.hardware import Nodes
 from natix_lib.contracts import ARTIFACTS
 from natix_lib.distributed.exchange import FAULT, FIGURES, INPUTS, REQUEST, TENSORS, Answer, answer
+from natix_lib.distributed.template import environment, job_options
 from natix_lib.errors import ConfigError, TrainingError
 from natix_lib.files import JsonDict, canonical_json, sha256_bytes, sha256_file, write_json
 from natix_lib.stopping import stoppable
 
-REPLICATED_JOB = CONTAINER = "node"  # of the training runtime `torch-distributed`
 POLL_SECONDS = 10.0
 GONE_SECONDS = 120.0  # within which a deleted job must be gone
 OUTAGE_SECONDS = 600.0  # that the Kubernetes API may be away for while a job runs
@@ -80,7 +80,7 @@ def compute_on_nodes(
             print(f"TrainJob {name}: {nodes.num_nodes} nodes, {request['processes']} processes on each", flush=True)
             failed = jobs.wait(name, nodes) == jobs.failed
             for file in ({FAULT} if failed else {TENSORS, FIGURES}).intersection(storage.file_names(uri)):
-                storage.fetch_file(f"{uri}/{file}", folder)
+                folder = storage.fetch_file(f"{uri}/{file}", folder).parent  # on a volume it is read where it lies
             if failed and not (folder / FAULT).is_file():
                 raise TrainingError(f"TrainJob {name} failed and gave no reason: see the logs of its pods")
             try:
@@ -138,28 +138,16 @@ class _Jobs:
         """Create a job whose nodes run `natix_lib.distributed.node` with these arguments."""
         from kubeflow.trainer import CustomTrainerContainer, options
 
-        pod = options.PodSpecPatch(
-            service_account_name=nodes.service_account,
-            node_selector=nodes.node_selector or None,
-            tolerations=[toleration.given() for toleration in nodes.tolerations],
-            volumes=[{"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": nodes.shared_memory}}],
-            containers=[
-                options.ContainerPatch(name=CONTAINER, volume_mounts=[{"name": "dshm", "mountPath": "/dev/shm"}])
-            ],
-        )
-        job = options.JobTemplatePatch(spec=options.JobSpecPatch(template=options.PodTemplatePatch(spec=pod)))
-        jobs = options.JobSetSpecPatch(replicated_jobs=[options.ReplicatedJobPatch(REPLICATED_JOB, job)])
-        patch = options.TrainingRuntimeSpecPatch(template=options.JobSetTemplatePatch(spec=jobs))
         resources = {"cpu": nodes.cpu, "memory": nodes.memory, **({"gpu": num_gpus} if num_gpus else {})}
         try:
             self._client.train(
                 runtime=nodes.runtime,
-                trainer=CustomTrainerContainer(nodes.image, nodes.num_nodes, resources),
+                trainer=CustomTrainerContainer(nodes.image, nodes.num_nodes, resources, environment(nodes)),
                 options=[
                     options.Name(name),
                     options.TrainerCommand(["python3", "-m", "natix_lib.distributed.node", *arguments]),
                     options.ActiveDeadlineSeconds(round(nodes.timeout_hours * 3600)),
-                    options.RuntimePatch(patch),
+                    *job_options(nodes),
                 ],
             )
         except Exception as error:
