@@ -1,4 +1,4 @@
-"""The cluster's manifests: every overlay renders and passes, and what is wrong with one is found without a cluster."""
+"""The cluster's manifests: every folder renders and passes, alone and in overlays, and mistakes need no cluster."""
 
 import copy
 import itertools
@@ -21,14 +21,14 @@ from natix_lib.config import pods
 from natix_lib.config.hardware import Hardware
 
 ROOT = Path(__file__).parent.parent
-OVERLAYS = validate.overlays()
+FOLDERS = validate.folders()
 
 
 @pytest.fixture(scope="module")
 def rendered() -> dict[str, list[Manifest]]:
-    """The resources of each overlay."""
+    """The resources of each folder that can be applied."""
     try:
-        return {folder.name: validate.render(folder) for folder in OVERLAYS}
+        return {folder.name: validate.render(folder) for folder in FOLDERS}
     except validate.KubectlError as error:
         if os.environ.get("CI") == "true":
             raise
@@ -62,17 +62,60 @@ def test_the_server_listens_for_others_and_its_probes_ask_what_it_answers(server
     assert server["livenessProbe"]["httpGet"] == server["startupProbe"]["httpGet"] == {"path": "/healthz", "port": 8080}
 
 
-@pytest.mark.parametrize("name", [folder.name for folder in OVERLAYS])
-def test_every_overlay_renders_and_passes(name: str, rendered: dict[str, list[Manifest]]) -> None:
+@pytest.mark.parametrize("name", [folder.name for folder in FOLDERS])
+def test_every_folder_that_can_be_applied_renders_and_passes_alone(
+    name: str, rendered: dict[str, list[Manifest]]
+) -> None:
     assert rendered[name]
     for manifest in rendered[name]:
         validate.check(manifest)
 
 
+@pytest.mark.parametrize("folder", validate.folders("Component"), ids=lambda folder: folder.name)
+def test_a_component_alone_gives_nothing(folder: Path, rendered: dict[str, list[Manifest]]) -> None:
+    try:
+        assert validate.render(folder) == []
+    except ManifestError as error:
+        assert "no matches for Id" in str(error)
+
+
+def test_argos_retries_are_set_beside_what_kfp_has_there(tmp_path: Path, rendered: dict[str, list[Manifest]]) -> None:
+    retries = validate.HERE / "components" / "retries"
+    defaults = {"spec": {"templateDefaults": {"retryStrategy": {"limit": "2", "retryPolicy": "OnError"}}}}
+    kfp = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "workflow-controller-configmap", "namespace": "kubeflow"},
+        "data": {"artifactRepository": "archiveLogs: true", "workflowDefaults": yaml.safe_dump(defaults)},
+    }
+    (tmp_path / "kfp.yaml").write_text(yaml.safe_dump(kfp))
+    overlay = {"resources": ["kfp.yaml"], "components": [os.path.relpath(retries, tmp_path.resolve())]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    (patched,) = validate.render(tmp_path)
+    validate.check(patched)
+    strategy = yaml.safe_load(patched["data"].pop("workflowDefaults"))["spec"]["templateDefaults"]["retryStrategy"]
+    assert strategy == {"limit": "0", "retryPolicy": "Always"} and patched["data"] == {
+        "artifactRepository": "archiveLogs: true"
+    }
+    command = [
+        "kubectl",
+        "patch",
+        "--local",
+        "--filename",
+        tmp_path / "kfp.yaml",
+        "--patch-file",
+        retries / "patch.yaml",
+    ]
+    done = subprocess.run([*command, "--output=yaml"], capture_output=True, text=True, check=True)
+    assert yaml.safe_load(yaml.safe_load(done.stdout)["data"]["workflowDefaults"]) == {
+        "spec": {"templateDefaults": {"retryStrategy": strategy}}
+    }
+
+
 def test_every_file_of_the_tree_is_in_an_overlay(rendered: dict[str, list[Manifest]]) -> None:
     used = {(each["kind"], each["metadata"]["name"]) for resources in rendered.values() for each in resources}
     for path in validate.HERE.rglob("*.yaml"):
-        if path.name in ("kustomization.yaml", "crds.yaml"):
+        if path.name in ("kustomization.yaml", "crds.yaml", "patch.yaml"):
             continue
         for each in yaml.safe_load_all(path.read_text()):
             assert (each["kind"], each["metadata"]["name"]) in used, path
