@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from natix_lib.config.hardware import Nodes
+from natix_lib.config.hardware import Nodes, Volume
 from natix_lib.config.pods import STORE_SECRET_KEYS
 
 REPLICATED_JOB = CONTAINER = "node"  # of the training runtime `torch-distributed`
@@ -68,10 +68,16 @@ def _volumes(nodes: Nodes) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     ]
     mounts: list[dict[str, Any]] = [{"name": "dshm", "mountPath": "/dev/shm"}]
     for number, volume in enumerate(nodes.volumes):
-        name, read_only = f"volume-{number}", {"readOnly": True} if volume.read_only else {}
-        volumes.append({"name": name, "persistentVolumeClaim": {"claimName": volume.claim, **read_only}})
-        mounts.append({"name": name, "mountPath": volume.path, **read_only})
+        source, mount = _mounted(volume, f"volume-{number}")
+        volumes.append(source)
+        mounts.append(mount)
     if nodes.store_secret:
         volumes.append({"name": "store-keys", "secret": {"secretName": nodes.store_secret}})
         mounts.append({"name": "store-keys", "mountPath": str(STORE_KEYS), "readOnly": True})
     return volumes, mounts
+
+
+def _mounted(volume: Volume, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    read_only = {"readOnly": True} if volume.read_only else {}
+    claim = {"claimName": volume.claim, **read_only}
+    return {"name": name, "persistentVolumeClaim": claim}, {"name": name, "mountPath": volume.path, **read_only}

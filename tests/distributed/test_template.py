@@ -1,5 +1,7 @@
 """What a TrainJob's pods are given beside their image, as the API's own models read it."""
 
+import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from tests.kubernetes_api import nodes
 
 def made(**changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The TrainJob's metadata and the pod template, as the SDK sends them."""
-    from kubeflow.trainer.backends.kubernetes.backend import KubernetesBackend
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of pydantic, for the SDK
+        from kubeflow.trainer.backends.kubernetes.backend import KubernetesBackend
 
     job: dict[str, Any] = {}
     for option in job_options(nodes(**changes)):
@@ -67,8 +71,6 @@ def test_by_default_nodes_get_nothing_of_it() -> None:
 def test_a_node_takes_the_keys_of_the_store_that_its_pod_has_mounted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import os
-
     for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(variable, "before")
     take_store_keys(tmp_path)

@@ -65,7 +65,6 @@ HARDWARE = {
     "rich": RICH,
     "nodes": {**RICH, "num_nodes": 2},
     "elsewhere": ELSEWHERE,
-    "elsewhere_nodes": {**ELSEWHERE, "num_nodes": 2},
     "bare": {"num_gpus": 0, "retries": 0, "hf_token_secret": ""},
     "default": {},
 }
@@ -328,8 +327,8 @@ def test_what_a_cluster_of_other_people_asks_for_reaches_the_steps() -> None:
         for step, values in pipeline.kubernetes.items()
     }
     expected = {"check": [("images", "/data")], "ingest": [("images", "/data")]}
-    expected |= dict.fromkeys(("adapt", "export"), [("work", "/work")])
-    assert mounts == {**dict.fromkeys(("check", *STEPS), []), **expected}
+    expected |= {step: [("work", "/work")] for step in ("adapt", "export")}
+    assert mounts == {step: expected.get(step, []) for step in ("check", *STEPS)}
     opening = {"check", "ingest", "split", "fetch", "adapt", "train", "export"}
     for step, values in pipeline.kubernetes.items():
         assert values["podMetadata"] == {"labels": ELSEWHERE["labels"], "annotations": ELSEWHERE["annotations"]}
@@ -344,26 +343,19 @@ def test_what_a_cluster_of_other_people_asks_for_reaches_the_steps() -> None:
             }
         assert bool(keys) == (step in opening)
         assert variables == ({"AWS_ENDPOINT_URL": ELSEWHERE["store_endpoint"]} if step in opening else {})
-    told = compiled_once("kubeflow", "elsewhere_nodes").constant("adapt", "nodes")
+    told = Target("kubeflow").nodes(settings({**ELSEWHERE, "num_nodes": 2}).hardware)
     assert told["volumes"] == [{**ELSEWHERE["volumes"][1], "read_only": False}] and told["restricted"] is True
     assert {key: told[key] for key in NOTHING_ELSE if key != "volumes"} == {
         key: ELSEWHERE[key] for key in NOTHING_ELSE if key != "volumes"
     }
 
 
-@pytest.mark.parametrize(
-    ("hardware", "message"),
-    [
-        ({"volumes": [{"claim": "a", "path": "/data"}]}, "hardware.volumes must be empty for vertex"),
-        ({"store_secret": "keys"}, "hardware.store_secret must be empty for vertex"),
-    ],
-)
-def test_vertex_refuses_what_its_steps_would_miss_and_ignores_the_rest(hardware: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        Compiled("vertex", hardware)
+def test_vertex_refuses_what_its_steps_would_miss_and_ignores_the_rest() -> None:
+    for key in ("volumes", "store_secret"):
+        with pytest.raises(ConfigError, match=f"hardware.{key} must be empty for vertex"):
+            Compiled("vertex", {key: ELSEWHERE[key]})
     ignored = {key: ELSEWHERE[key] for key in ("labels", "annotations", "pull_secrets", "restricted", "store_endpoint")}
-    with_them, without = Compiled("vertex", ignored), Compiled("vertex", {})
-    assert with_them.text == without.text
+    assert Compiled("vertex", {**HARDWARE["bare"], **ignored}).text == compiled_once("vertex", "bare").text
 
 
 @pytest.mark.parametrize(
