@@ -192,7 +192,7 @@ def _submit(arguments: argparse.Namespace) -> int:
         write_bytes(package, text.encode())
         common = package, parameters, arguments.experiment, arguments.run
         if arguments.target == KUBEFLOW:
-            if not arguments.no_doctor:
+            if arguments.endpoint and not arguments.no_doctor:
                 look_first(settings, arguments.endpoint)
             return to_kubeflow(*common, arguments.endpoint)
         vertex = arguments.project, arguments.region, arguments.pipeline_root, arguments.service_account

@@ -50,10 +50,12 @@ import natix_components
 import natix_lib
 from natix_components.images import CPU_IMAGE, GPU_IMAGE
 from natix_lib import grammar
-from natix_lib.config.hardware import Hardware, Nodes
-from natix_lib.config.pods import (
+from natix_lib.config.hardware import STORE_SECRET_KEYS, Hardware, Nodes
+from natix_lib.contracts import TASKS, step_of
+from natix_lib.errors import ConfigError
+from natix_lib.files import JsonDict, sha256_bytes
+from natix_lib.survey.pods import (
     GPU_RESOURCE,
-    STORE_SECRET_KEYS,
     gpu_pod,
     is_gpu_step,
     is_launcher,
@@ -62,9 +64,6 @@ from natix_lib.config.pods import (
     volumes_of,
     volumes_of_nodes,
 )
-from natix_lib.contracts import TASKS, step_of
-from natix_lib.errors import ConfigError
-from natix_lib.files import JsonDict, sha256_bytes
 
 KUBEFLOW, VERTEX, LOCAL = "kubeflow", "vertex", "local"
 HF_SECRET_KEY = "token"  # the key, not the secret: kubectl create secret generic hf-token --from-literal=token=...

@@ -17,8 +17,8 @@ import yaml
 from manifests import validate
 from manifests.validate import Manifest, ManifestError
 from natix_lib.cli import app
-from natix_lib.config import pods
 from natix_lib.config.hardware import Hardware
+from natix_lib.survey import pods
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = validate.folders()

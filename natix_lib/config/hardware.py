@@ -31,6 +31,7 @@ A_SMALL_NODE = "choice: half of a node of 8 CPUs and 32 GiB"
 A_GPU_NODE = "choice: two thirds of a g2-standard-12 of GKE, 12 CPUs and 48 GiB beside one L4"
 NOTHING_ASKED = "choice: nothing is asked for"
 CHECK = "check"  # the task before all steps
+STORE_SECRET_KEYS = {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}  # as KFP's own has them
 
 
 class Toleration(Section):

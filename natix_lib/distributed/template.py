@@ -9,8 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from natix_lib.config.hardware import Nodes, Volume
-from natix_lib.config.pods import STORE_SECRET_KEYS
+from natix_lib.config.hardware import STORE_SECRET_KEYS, Nodes, Volume
 
 REPLICATED_JOB = CONTAINER = "node"  # of the training runtime `torch-distributed`
 STORE_KEYS = Path("/run/natix-store")  # where a node finds the keys of its store

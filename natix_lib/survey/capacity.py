@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from natix_lib.config.hardware import CHECK, Hardware, Toleration
-from natix_lib.config.pods import GPU_NODE_LABEL, GPU_RESOURCE, Pod, gpu_pod, is_gpu_step, is_launcher, pod_of
 from natix_lib.files import JsonDict
 from natix_lib.run_cache import size_text
 from natix_lib.survey.cluster import Seen, Unseen
+from natix_lib.survey.pods import GPU_NODE_LABEL, GPU_RESOURCE, Pod, gpu_pod, is_gpu_step, is_launcher, pod_of
 from natix_lib.survey.verdicts import HOLDS, NOT_SEEN, PARTLY, SHORT, Row
 
 MANAGED = ("cloud.google.com/gke-nodepool", "eks.amazonaws.com/nodegroup", "kubernetes.azure.com/agentpool")

@@ -1,6 +1,6 @@
 """What the pod of a step asks of a Kubernetes cluster, said once.
 
-`pipelines/targets.py` asks for it, `natix_lib/survey/fitness.py` looks whether it can be had; two tables of the same
+`pipelines/targets.py` asks for it, `capacity.py` looks whether it can be had; two tables of the same
 would part. Which steps mount a volume and which open the store is said here for the same reason.
 """
 
@@ -11,7 +11,6 @@ from natix_lib.config.hardware import CHECK, Hardware, Toleration, Volume
 from natix_lib.contracts import TASKS, step_of
 
 GPU_RESOURCE, GPU_NODE_LABEL = "nvidia.com/gpu", "cloud.google.com/gke-accelerator"
-STORE_SECRET_KEYS = {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}  # as KFP's own has them
 
 
 @dataclass(frozen=True)
