@@ -46,8 +46,9 @@ OF_STEPS = (  # what Argo's and KFP's own containers in a step's pod do
     Right("get", "configmaps"),
 )
 OF_LAUNCHERS = (
-    *(Right(verb, "trainjobs", "trainer.kubeflow.org") for verb in ("create", "get", "delete")),
+    *(Right(verb, "trainjobs", "trainer.kubeflow.org") for verb in ("create", "get", "patch", "delete")),
     Right("get", "clustertrainingruntimes", "trainer.kubeflow.org", everywhere=True),
+    Right("get", "pods"),
     Right("list", "pods"),
     Right("get", "pods", subresource="log"),
 )
