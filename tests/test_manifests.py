@@ -16,6 +16,7 @@ import yaml
 
 from manifests import validate
 from manifests.validate import Manifest, ManifestError
+from natix_lib import config
 from natix_lib.cli import app
 from natix_lib.config.hardware import Hardware
 from natix_lib.survey import pods
@@ -289,6 +290,17 @@ def test_on_gke_every_pod_of_ours_reaches_the_metadata_server_once(
     for policy in (each for each in rendered[overlay] if each["kind"] == "NetworkPolicy"):
         peers = [peer for rule in policy["spec"]["egress"] for peer in rule.get("to", []) if "ipBlock" in peer]
         assert [peer["ipBlock"]["cidr"] for peer in peers] == ["169.254.169.252/32", "169.254.169.254/32"]
+
+
+def test_any_kubernetes_takes_twelve_commands_at_most_and_a_config_that_is_taken() -> None:
+    guide = (ROOT / "docs" / "deploy.md").read_text().partition("## Any Kubernetes")[2].partition("\n## 1.")[0]
+    commands = re.findall(r"```\n(.*?)```", guide, re.DOTALL)[0].splitlines()
+    assert 1 < len(commands) <= 12
+    for folder in re.findall(r"kubectl apply -k (manifests/\S+)", guide):
+        assert ROOT / folder in FOLDERS
+    (text,) = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+    values = {"model": {"backbone_id": "owner/vit"}, "export": {"policy": "sweep"}, **yaml.safe_load(text)}
+    assert config.parse(config.Config, values).hardware.volumes[0].holds("/data/street")
 
 
 def test_another_namespace_is_one_line(tmp_path: Path, rendered: dict[str, list[Manifest]]) -> None:

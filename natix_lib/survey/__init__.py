@@ -2,6 +2,6 @@
 
 Beside it, what `natix doctor --cluster` sees of a cluster, and whether that holds what the pods of a run ask for.
 
-`natix init` reads a set as ingest does, through `data.sources`, and divides it as split does, so that it cannot promise another
-reading. What only decoding tells, equal and nearly equal pictures, it leaves out and says so.
+`natix init` reads a set as ingest does, through `data.sources`, and divides it as split does, so that it cannot promise
+another reading. What only decoding tells, equal and nearly equal pictures, it leaves out and says so.
 """

@@ -135,7 +135,7 @@ def _account_rows(seen: Seen, hardware: Hardware) -> Iterator[Row]:
     yield Row(account, HOLDS, f"is in {seen.namespace}")
     yield _rights_row(seen, f"rights of steps, {account}", OF_STEPS, PARTLY, "KFP's own role pipeline-runner")
     if hardware.num_nodes > 1:
-        todo = "kubectl apply -k manifests/multi-node"
+        todo = "kubectl apply -k manifests/overlays/gke-multi-node, or standalone-multi-node"
         yield _rights_row(seen, f"rights of launchers, {account}", OF_LAUNCHERS, SHORT, todo)
 
 

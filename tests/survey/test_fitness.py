@@ -122,7 +122,7 @@ CLUSTERS: dict[str, tuple[Paths, dict[str, Any], str, str, str]] = {
     ),
     "no rights for TrainJobs": (
         {**MORE_GPUS, **TRAINER_2, REVIEWS: only_reads}, TWO_NODES,
-        "rights of launchers, account pipeline-runner", SHORT, r"may not create trainjobs: kubectl apply -k",
+        "rights of launchers, account pipeline-runner", SHORT, r"may not create trainjobs: kubectl apply -k manifests",
     ),
     "nothing may be looked at": (
         {path: 403 for path in GOOD if path not in ("/version", HEALTH)}, {},
