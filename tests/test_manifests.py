@@ -98,16 +98,10 @@ def test_argos_retries_are_set_beside_what_kfp_has_there(tmp_path: Path, rendere
     assert strategy == {"limit": "0", "retryPolicy": "Always"} and patched["data"] == {
         "artifactRepository": "archiveLogs: true"
     }
-    command = [
-        "kubectl",
-        "patch",
-        "--local",
-        "--filename",
-        tmp_path / "kfp.yaml",
-        "--patch-file",
-        retries / "patch.yaml",
-    ]
-    done = subprocess.run([*command, "--output=yaml"], capture_output=True, text=True, check=True)
+    files = ["--filename", str(tmp_path / "kfp.yaml"), "--patch-file", str(retries / "patch.yaml")]
+    done = subprocess.run(
+        ["kubectl", "patch", "--local", *files, "--output=yaml"], capture_output=True, text=True, check=True
+    )
     assert yaml.safe_load(yaml.safe_load(done.stdout)["data"]["workflowDefaults"]) == {
         "spec": {"templateDefaults": {"retryStrategy": strategy}}
     }

@@ -63,9 +63,12 @@ def test_nothing_is_sent_unless_the_look_is_switched_off(
 ) -> None:
     sent: list[Any] = []
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nowhere"))
-    monkeypatch.setattr(
-        submit.subprocess, "run", lambda command, **_: sent.append(command) or subprocess.CompletedProcess(command, 0)
-    )
+
+    def send(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        sent.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr("natix_pipelines.submit.subprocess.run", send)
     for flags, code in (([], 2), (["--no-doctor"], 0)):
         monkeypatch.setattr(sys, "argv", [*SUBMIT, "--endpoint", "http://127.0.0.1:9", *flags])
         with pytest.raises(SystemExit) as ended:

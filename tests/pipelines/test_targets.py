@@ -48,7 +48,7 @@ RICH: dict[str, Any] = {  # every option away from its default, on one node
 }
 
 
-ELSEWHERE = {  # what a cluster of other people asks for
+ELSEWHERE: dict[str, Any] = {  # what a cluster of other people asks for
     "volumes": [
         {"claim": "images", "path": "/data", "read_only": True, "steps": ["check", "ingest"]},
         {"claim": "work", "path": "/work", "steps": ["adapt", "export"]},

@@ -35,7 +35,7 @@ from tests.survey.clusters import (
 
 TWO_NODES = {"num_nodes": 2, "shared_root": "gs://street/nodes"}
 MORE_GPUS = {NODES: {"items": [node("cpu-1"), gpu_node("gpu-1"), gpu_node("gpu-2")]}}
-TRAINER_2 = {TRAINER: {}, f"{TRAINER}/clustertrainingruntimes/torch-distributed": {}}
+TRAINER_2: Paths = {TRAINER: {}, f"{TRAINER}/clustertrainingruntimes/torch-distributed": {}}
 
 
 @pytest.fixture(autouse=True)
@@ -183,7 +183,8 @@ def test_nodes_of_a_trainjob_are_counted_and_gpus_of_nobody_are_said(tmp_path: P
     assert rows["node for nodes of a TrainJob (train)"] == Row(
         "node for nodes of a TrainJob (train)", SHORT, "room for 1 of 2", "hardware.num_nodes below 2, or more nodes"
     )
-    fake = node("gpu-1", cpu="11", memory="44Gi", **{"nvidia.com/gpu": "1"})
+    fake = gpu_node("gpu-1")
+    fake["metadata"]["labels"], fake["spec"] = {"kubernetes.io/os": "linux"}, {}
     hardware = {"gpu_node_selector": {"kubernetes.io/os": "linux"}}
     rows = rows_of({NODES: {"items": [fake]}}, hardware, tmp_path)
     assert rows[GPU_STEPS].verdict == HOLDS
