@@ -87,6 +87,8 @@ def _node_row(kind: Asked, nodes: Sequence[JsonDict], may_grow: str) -> Row:
     short, todo = _obstacle(kind, nodes) if not fitting else (f"room for {len(fitting)} of {kind.count}", _more(kind))
     if may_grow:
         return Row(what, NOT_SEEN, f"{short} now, but {may_grow}", f"see that a pool has such nodes, or {todo}")
+    if away := [node for node in nodes if _room(node, kind) and not _is_up(node)]:
+        return Row(what, NOT_SEEN, f"{short}, but {_name(away[0])} is cordoned or not ready", "kubectl get nodes")
     return Row(what, SHORT, short, todo)
 
 
@@ -98,6 +100,8 @@ def _obstacle(kind: Asked, nodes: Sequence[JsonDict]) -> tuple[str, str]:
     """Why no node takes a pod, the first of: labels, taints, one resource, all together; and what to do."""
     pod = kind.pod
     up = [node for node in nodes if _is_up(node)]
+    if not up:
+        return f"none of {len(nodes)} nodes is ready", "kubectl get nodes"
     labelled = [node for node in up if pod.node_selector.items() <= node["metadata"].get("labels", {}).items()]
     if not labelled:
         labels = ", ".join(f"{key}={value}" for key, value in pod.node_selector.items())
@@ -116,9 +120,14 @@ def _obstacle(kind: Asked, nodes: Sequence[JsonDict]) -> tuple[str, str]:
 
 
 def _places(node: JsonDict, kind: Asked) -> int:
-    """How many of a kind's pods an empty node takes."""
+    """How many of a kind's pods an empty node takes now."""
+    return _room(node, kind) if _is_up(node) else 0
+
+
+def _room(node: JsonDict, kind: Asked) -> int:
+    """How many it takes when it is ready and not cordoned."""
     labels = node["metadata"].get("labels", {})
-    if not _is_up(node) or not kind.pod.node_selector.items() <= labels.items() or _taints(node, kind.pod.tolerations):
+    if not kind.pod.node_selector.items() <= labels.items() or _taints(node, kind.pod.tolerations):
         return 0
     return int(min(_allocatable(node, resource) // amount for resource, amount in kind.amounts.items()))
 

@@ -10,6 +10,7 @@ The first question decides: an API server that does not answer it is asked nothi
 
 import json
 import os
+import socket
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -218,8 +219,10 @@ def _health(endpoint: str) -> Answer:
             return Unseen(f"{address} answers {error.code}")
     except ValueError:
         return Unseen(f"what answers at {address} is not KFP's API: a login page, perhaps")
-    except OSError:
-        return None
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        nobody = isinstance(reason, ConnectionRefusedError | socket.gaierror)
+        return None if nobody else Unseen(f"{address} cannot be asked: {reason}")  # a certificate, a time limit
     return values if isinstance(values, dict) else Unseen(f"what answers at {address} is not KFP's API")
 
 

@@ -186,6 +186,10 @@ def test_nodes_of_a_trainjob_are_counted_and_gpus_of_nobody_are_said(tmp_path: P
     fake = gpu_node("gpu-1")
     fake["metadata"]["labels"], fake["spec"] = {"kubernetes.io/os": "linux"}, {}
     hardware = {"gpu_node_selector": {"kubernetes.io/os": "linux"}}
+    cordoned = {**node("cpu-1"), "spec": {"unschedulable": True}}
+    rows = rows_of({NODES: {"items": [gpu_node("gpu-1"), cordoned]}}, None, tmp_path)
+    assert rows["node for steps without GPUs"].verdict == NOT_SEEN
+    assert "cpu-1 is cordoned or not ready" in rows["node for steps without GPUs"].seen
     rows = rows_of({NODES: {"items": [fake]}}, hardware, tmp_path)
     assert rows[GPU_STEPS].verdict == HOLDS
     assert rows["GPUs"].verdict == NOT_SEEN and "no label of a driver" in rows["GPUs"].seen
