@@ -1,4 +1,7 @@
-"""`make manifests`: render every overlay with `kubectl kustomize` and refuse what a cluster would ignore or regret.
+"""`make manifests`: render what can be applied with `kubectl kustomize`, refuse what a cluster would ignore or regret.
+
+What can be applied is every folder with a Kustomization, an overlay or not: whoever sees one applies it. The other
+folders are Components, which alone give nothing or do not render.
 
 A cluster drops an unknown field of many resources without a word, and takes any text for the name of a node label, a
 resource or an annotation; a typo there shows hours later as a pod that is never scheduled or may not read its bucket.
@@ -40,7 +43,7 @@ ANNOTATIONS = {
     "serving.kserve.io/deploymentMode",
 }
 LABELS = {f"pod-security.kubernetes.io/{mode}" for mode in ("enforce", "warn", "audit")}
-READ_VERBS, TRAINJOB_VERBS = {"get", "list"}, {"create", "get", "delete"}
+READ_VERBS, TRAINJOB_VERBS = {"get", "list"}, {"create", "get", "patch", "delete"}
 HARDENED = {
     "runAsNonRoot": True,
     "readOnlyRootFilesystem": True,
@@ -60,9 +63,10 @@ class KubectlError(ManifestError):
     """There is no kubectl that can render the tree."""
 
 
-def overlays() -> list[Path]:
-    """The folders that can be applied."""
-    return sorted(path.parent for path in (HERE / "overlays").glob("*/kustomization.yaml"))
+def folders(kind: str = "Kustomization") -> list[Path]:
+    """The folders that can be applied, or the Components."""
+    found = sorted(HERE.rglob("kustomization.yaml"))
+    return [path.parent for path in found if yaml.safe_load(path.read_text(encoding="utf-8"))["kind"] == kind]
 
 
 def render(folder: Path) -> list[Manifest]:
@@ -150,6 +154,9 @@ def _check_safety(name: str, manifest: Manifest) -> None:
         allowed = TRAINJOB_VERBS if resources == ["trainjobs"] else READ_VERBS
         if more := sorted(set(rule["verbs"]) - allowed):
             raise ManifestError(f"{name}: {', '.join(resources)} may have {sorted(allowed)}, got {more[0]}")
+    for subject in manifest.get("subjects", []):
+        if subject["kind"] == "ServiceAccount" and not subject.get("namespace"):
+            raise ManifestError(f"{name}: subjects: the account {subject['name']} must have its namespace")
     for container in containers(manifest):
         context = container.get("securityContext", {})
         for key, required in HARDENED.items():
@@ -206,13 +213,13 @@ def _close(schema: Any, definitions: Manifest) -> None:
 
 
 def main() -> None:
-    """Write OUTPUT/<overlay>.yaml for each overlay that passes; exit 2 with one line for each that does not."""
+    """Write OUTPUT/<folder>.yaml for each folder that passes; exit 2 with one line for each that does not."""
     parser = argparse.ArgumentParser(description="Render and check the manifests.")
     parser.add_argument("--output", type=Path, default=Path("build/manifests"))
     output = parser.parse_args().output
     output.mkdir(parents=True, exist_ok=True)
     failed = False
-    for folder in overlays():
+    for folder in folders():
         try:
             manifests = render(folder)
             for manifest in manifests:

@@ -27,6 +27,11 @@ DNS_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 SUBDOMAIN = re.compile(rf"(?=.{{1,253}}$){DNS_LABEL}(?:\.{DNS_LABEL})*")
 LABEL_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
+# Kubernetes API, VolumeMount: a path without a colon; ours hides nothing that a container of KFP's has.
+MOUNT = re.compile(r"(?:/[^/:\x00-\x1f]+)+/?")
+TAKEN = {"/tmp", "/dev", "/dev/shm", "/etc", "/proc", "/sys", "/usr", "/kfp-launcher", "/var", "/home", "/opt", "/bin"}
+ENDPOINT = re.compile(r"https?://[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?/?")
+
 # Google Secret Manager: an id, or the resource name of a secret or of a version of it.
 SECRET = re.compile(r"(projects/[a-z0-9.:-]+/secrets/)?[A-Za-z0-9_-]{1,255}(?(1)(/versions/[A-Za-z0-9_-]+)?)")
 
@@ -73,6 +78,25 @@ def object_name(text: str) -> str:
     """Name of a Kubernetes object."""
     if not SUBDOMAIN.fullmatch(text):
         raise ValueError("must be a Kubernetes name, up to 253 lower-case letters, digits, - and .")
+    return text
+
+
+def optional_name(text: str) -> str:
+    """Name of a Kubernetes object; "" for none."""
+    return object_name(text) if text else text
+
+
+def mount_path(text: str) -> str:
+    """Folder of a container that a volume is mounted at: absolute, and none that the container needs."""
+    if not MOUNT.fullmatch(text) or text.rstrip("/") in TAKEN or {".", ".."}.intersection(text.split("/")):
+        raise ValueError("must be an absolute path of a folder of its own, such as /data, without : and ..")
+    return text
+
+
+def address(text: str) -> str:
+    """Address of a service, http:// or https:// with host and port; "" for none."""
+    if text and not ENDPOINT.fullmatch(text):
+        raise ValueError("must be http://host[:port] or https://host[:port]")
     return text
 
 
@@ -202,6 +226,9 @@ def _is_ip(text: str) -> bool:
 Cpu = Annotated[str, AfterValidator(cpu)]
 Memory = Annotated[str, AfterValidator(memory)]
 ObjectName = Annotated[str, AfterValidator(object_name)]
+OptionalName = Annotated[str, AfterValidator(optional_name)]
+MountPath = Annotated[str, AfterValidator(mount_path)]
+Address = Annotated[str, AfterValidator(address)]
 LabelKey = Annotated[str, AfterValidator(label_key)]
 TaintKey = Annotated[str, AfterValidator(taint_key)]
 LabelValue = Annotated[str, AfterValidator(label_value)]

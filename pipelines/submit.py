@@ -19,6 +19,7 @@ not tried. Here a text is sent as a text, and what is wrong is told before anyth
 
 import argparse
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -32,6 +33,7 @@ from natix_lib.config.form import FORM, FORM_SECTIONS, form
 from natix_lib.config.section import shown
 from natix_lib.errors import ConfigError, NatixError
 from natix_lib.files import JsonDict, write_bytes
+from natix_lib.survey.checkup import checkup, require_fit
 from natix_pipelines.compile import compiled, require_digests
 from natix_pipelines.targets import KUBEFLOW, VERTEX, Target
 from natix_pipelines.training import file_stem
@@ -88,6 +90,16 @@ def several(text: str) -> list[str]:
         return shlex.split(text)
     except ValueError as error:
         raise ConfigError(f"SET takes section.key=value, quoted as in a shell: {error} in {shown(text)}") from error
+
+
+def look_first(settings: config.Config, endpoint: str) -> None:
+    """Say on stderr what of the cluster does not hold, or could not be looked at.
+
+    Raises:
+        ConfigError: If something surely falls short; `--no-doctor` does not look.
+    """
+    for line in require_fit(checkup(settings, os.environ.get("KFP_NAMESPACE", ""), endpoint)):
+        print(line, file=sys.stderr)
 
 
 def to_kubeflow(package: Path, parameters: JsonDict, experiment: str, run: str, endpoint: str) -> int:
@@ -161,6 +173,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="section.key=value, over the config; repeatable")
     parser.add_argument("--sets", default="", help="several of them, quoted as in a shell")
     parser.add_argument("--endpoint", default="", help="of KFP's API")
+    parser.add_argument("--no-doctor", action="store_true", help="do not look at the cluster first")
     parser.add_argument("--project", default="")
     parser.add_argument("--region", default="")
     parser.add_argument("--pipeline-root", default="")
@@ -193,6 +206,8 @@ def _submit(arguments: argparse.Namespace) -> int:
         write_bytes(package, text.encode())
         common = package, parameters, arguments.experiment, arguments.run
         if arguments.target == KUBEFLOW:
+            if arguments.endpoint and not arguments.no_doctor:
+                look_first(settings, arguments.endpoint)
             return to_kubeflow(*common, arguments.endpoint)
         vertex = arguments.project, arguments.region, arguments.pipeline_root, arguments.service_account
         print(to_vertex(*common, *vertex))

@@ -3,16 +3,27 @@
 `kubeflow` puts GPU steps on labelled and tainted node pools, gives the data loader a `/dev/shm` in memory, and fetch
 its HF_TOKEN from a secret. `vertex` takes one YAML document, so nothing of kfp-kubernetes may be used: it knows
 accelerators by its own names, has no timeout of a task, no `/dev/shm` to set, and fetch reads the token in code, from
-Secret Manager. `local` sets no resource, and names an image after the hash of this project's code: KFP's local cache
-looks at the image's name and would otherwise serve what older code has made.
+Secret Manager. Of what only Kubernetes has it refuses volumes and the store's secret, without which a step would not
+find its data, and ignores labels, annotations, pull secrets and `restricted`, as it does node selectors. `local` sets
+no resource, and names an image after the hash of this project's code: KFP's local cache looks at the image's name and
+would otherwise serve what older code has made.
 
 A step that a second attempt can help, `contracts.Step.retried`, is tried again after a wait that doubles: one on a GPU
 node, which may be reclaimed, and one that reads what lies outside of the run. The others compute from what they are
 given, so their errors come again, and a mistyped config would be red only after minutes. export is one of them although
 it may publish over a network: storage repeats each of its requests for minutes by itself, most of its errors are
-verdicts on the classifier, and the same submission goes on from the cache at export, in seconds. A pod whose node is
-reclaimed ends as failed and is tried again like any other; one that is deleted, by a drain, is an error of Argo's,
-which KFP does not retry: submit the run again, its cache and `explora.checkpoint_root` go on from there.
+verdicts on the classifier, and the same submission goes on from the cache at export, in seconds.
+
+What "tried again" means is the installation's: `set_retry` of kfp 2.17 names no policy. KFP up to 2.16 leaves Argo its
+own, by which a step that failed is repeated and a pod that was deleted, as a drain does, is not. KFP 2.17.0 installs
+Argo with `templateDefaults.retryStrategy {limit: 2, retryPolicy: OnError}`, which takes the place of the missing word:
+there a deleted pod is repeated and a failed step never is, and since the default reaches every level of the graph, an
+error of Argo's that stays is tried up to three times a level. `manifests/components/retries` makes it both kinds, and
+no level but ours; `natix doctor --cluster` says which of the three a cluster has. Because of them what can pass by
+itself is repeated inside a step. A policy in `set_retry` is upstream pull request kubeflow/pipelines #13386; kfp 2.17.0
+does not have it, so there is no key for it yet. Naming one by editing the compiled text was rejected: the server reads
+no such field.
+
 `backoff_max_duration` is set, because Argo counts it from the start of the first attempt: with KFP's default of an
 hour, a step that has run longer is not tried again, and a second attempt is killed at that hour. For Vertex the default
 stays. A timeout is one attempt's, from the start of its pod.
@@ -23,8 +34,9 @@ for it as long as a GPU step may take.
 A task's title needs a KFP server of 2.14 or newer: older ones look a task's outputs up by its title and do not find
 them (kubeflow/pipelines #11938). KFP's local runner knows no titles.
 
-No security context is set, although kfp-kubernetes has one. The images run as 65532 by themselves and KFP drops all
-capabilities; a KFP server that does not know the field yet refuses the whole task, because it parses strictly.
+`hardware.restricted` sets `runAsNonRoot`, the one word of Pod Security's level restricted that KFP 2.17 does not say by
+itself. It is off by default: the images run as 65532 anyway, and a server that does not know the field refuses the
+whole task, because it parses strictly. kfp-kubernetes 2.17 mounts a claim writable and has no word for read-only.
 """
 
 import math
@@ -38,14 +50,23 @@ import natix_components
 import natix_lib
 from natix_components.images import CPU_IMAGE, GPU_IMAGE
 from natix_lib import grammar
-from natix_lib.config.hardware import Hardware, Nodes
+from natix_lib.config.hardware import STORE_SECRET_KEYS, Hardware, Nodes
 from natix_lib.contracts import TASKS, step_of
 from natix_lib.errors import ConfigError
 from natix_lib.files import JsonDict, sha256_bytes
+from natix_lib.survey.pods import (
+    GPU_RESOURCE,
+    gpu_pod,
+    is_gpu_step,
+    is_launcher,
+    opens_store,
+    pod_of,
+    volumes_of,
+    volumes_of_nodes,
+)
 
 KUBEFLOW, VERTEX, LOCAL = "kubeflow", "vertex", "local"
 HF_SECRET_KEY = "token"  # the key, not the secret: kubectl create secret generic hf-token --from-literal=token=...
-GPU_RESOURCE, GPU_NODE_LABEL = "nvidia.com/gpu", "cloud.google.com/gke-accelerator"
 CHECK_TITLE = "Check the config"
 VERTEX_ACCELERATORS = {
     "nvidia-l4": "NVIDIA_L4",
@@ -76,7 +97,7 @@ class Target:
 
     def image(self, step: str) -> str:
         """The image of a step's component; `check` is a CPU step."""
-        return self.gpu_image if _is_gpu_step(step) else self.cpu_image
+        return self.gpu_image if is_gpu_step(step) else self.cpu_image
 
     def place(self, task: PipelineTask, step: str, hardware: Hardware, num_gpus: object) -> PipelineTask:
         """Give a step's task its image and resources.
@@ -88,26 +109,29 @@ class Target:
             num_gpus: The pipeline parameter with the GPU count, a text: the driver reads it as one, and to a parameter
                 that is declared a number it would give no GPU and no error.
         """
-        launcher = self.name != LOCAL and hardware.num_nodes > 1 and _is_gpu_step(step)
-        gpu = _is_gpu_step(step) and hardware.num_gpus > 0 and not launcher
+        launcher = self.name != LOCAL and is_launcher(step, hardware)
         task.set_container_image(self.cpu_image if launcher else self.image(step))
         if step == "check" or step_of(step) in hardware.uncached_steps:
             task.set_caching_options(False)
         if self.name == LOCAL:
             return task
         task.set_display_name(TASKS[step].title if step in TASKS else CHECK_TITLE)
-        task.set_cpu_limit(hardware.gpu_cpu if gpu else hardware.cpu)
-        task.set_memory_limit(hardware.gpu_memory if gpu else hardware.memory)
-        if gpu:
+        pod = pod_of(step, hardware)
+        task.set_cpu_limit(pod.cpu)
+        task.set_memory_limit(pod.memory)
+        if pod.gpus:
             task.set_accelerator_type(self._accelerator(hardware))
             task.set_accelerator_limit(_as_text(num_gpus))
-        timeout = _seconds(hardware.gpu_timeout_hours if _is_gpu_step(step) else hardware.timeout_hours)
+        timeout = _seconds(hardware.gpu_timeout_hours if is_gpu_step(step) else hardware.timeout_hours)
         if hardware.retries and step in TASKS and TASKS[step].retried:
             waits = hardware.retry_wait_seconds * (2**hardware.retries - 1)
             window = f"{(hardware.retries + 1) * timeout + waits}s" if self.name == KUBEFLOW else None
             task.set_retry(hardware.retries, f"{hardware.retry_wait_seconds}s", 2.0, window)
         if self.name == KUBEFLOW:
-            _place_on_kubernetes(task, step, hardware, gpu, timeout)
+            _place_on_kubernetes(task, step, hardware, timeout)
+        elif hardware.volumes or hardware.store_secret:
+            key = "volumes" if hardware.volumes else "store_secret"
+            raise ConfigError(f"hardware.{key} must be empty for vertex, whose steps have none: use target kubeflow")
         return task
 
     def nodes(self, hardware: Hardware) -> JsonDict:
@@ -129,12 +153,19 @@ class Target:
             cpu=hardware.gpu_cpu,
             memory=hardware.gpu_memory,
             shared_memory=hardware.shared_memory,
-            node_selector=_gpu_node_selector(hardware),
+            node_selector=gpu_pod(hardware).node_selector,
             tolerations=hardware.gpu_tolerations,
             timeout_hours=hardware.gpu_timeout_hours,
             shared_root=hardware.shared_root,
             runtime=hardware.training_runtime,
             service_account=hardware.service_account,
+            volumes=volumes_of_nodes(hardware),
+            store_secret=hardware.store_secret,
+            store_endpoint=hardware.store_endpoint,
+            pull_secrets=hardware.pull_secrets,
+            labels=hardware.labels,
+            annotations=hardware.annotations,
+            restricted=hardware.restricted,
         )
         return nodes.model_dump(mode="json")
 
@@ -161,30 +192,23 @@ class Target:
         return name
 
 
-def _is_gpu_step(step: str) -> bool:
-    return step in TASKS and TASKS[step].gpu
-
-
 def _seconds(hours: float) -> int:
     return max(1, math.ceil(hours * 3600))
 
 
-def _gpu_node_selector(hardware: Hardware) -> dict[str, str]:
-    return hardware.gpu_node_selector or {GPU_NODE_LABEL: hardware.accelerator}
-
-
-def _place_on_kubernetes(task: PipelineTask, step: str, hardware: Hardware, gpu: bool, timeout: int) -> None:
+def _place_on_kubernetes(task: PipelineTask, step: str, hardware: Hardware, timeout: int) -> None:
     from kfp import kubernetes
 
-    task.set_cpu_request(hardware.gpu_cpu if gpu else hardware.cpu)
-    task.set_memory_request(hardware.gpu_memory if gpu else hardware.memory)
+    pod = pod_of(step, hardware)
+    task.set_cpu_request(pod.cpu)
+    task.set_memory_request(pod.memory)
     kubernetes.set_timeout(task, timeout)
     kubernetes.set_image_pull_policy(task, hardware.pull_policy)
-    for label, value in (_gpu_node_selector(hardware) if gpu else hardware.node_selector).items():
+    for label, value in pod.node_selector.items():
         kubernetes.add_node_selector(task, label, value)
-    for toleration in hardware.gpu_tolerations if gpu else hardware.tolerations:
+    for toleration in pod.tolerations:
         kubernetes.add_toleration(task, **toleration.given())
-    if gpu:
+    if pod.gpus:
         kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory", size_limit=hardware.shared_memory)
     if step in ("check", "fetch") and hardware.hf_token_secret:
         try:
@@ -194,6 +218,28 @@ def _place_on_kubernetes(task: PipelineTask, step: str, hardware: Hardware, gpu:
                 f"hardware.hf_token_secret for kubeflow {error}, got {hardware.hf_token_secret!r}"
             ) from error
         kubernetes.use_secret_as_env(task, hardware.hf_token_secret, {HF_SECRET_KEY: "HF_TOKEN"}, optional=True)
+    _dress(task, step, hardware)
+
+
+def _dress(task: PipelineTask, step: str, hardware: Hardware) -> None:
+    """Give a task what a cluster of other people asks for: volumes, keys of a store, labels, a security context."""
+    from kfp import kubernetes
+
+    for volume in volumes_of(step, hardware):
+        kubernetes.mount_pvc(task, volume.claim, volume.path)
+    if opens_store(step):
+        if hardware.store_secret:
+            kubernetes.use_secret_as_env(task, hardware.store_secret, STORE_SECRET_KEYS)
+        if hardware.store_endpoint:
+            task.set_env_variable("AWS_ENDPOINT_URL", hardware.store_endpoint)
+    if hardware.pull_secrets:
+        kubernetes.set_image_pull_secrets(task, hardware.pull_secrets)
+    for label, value in hardware.labels.items():
+        kubernetes.add_pod_label(task, label, value)
+    for annotation, value in hardware.annotations.items():
+        kubernetes.add_pod_annotation(task, annotation, value)
+    if hardware.restricted:
+        kubernetes.set_security_context(task, run_as_non_root=True)
 
 
 def _as_text(num_gpus: object) -> object:

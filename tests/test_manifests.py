@@ -1,4 +1,4 @@
-"""The cluster's manifests: every overlay renders and passes, and what is wrong with one is found without a cluster."""
+"""The cluster's manifests: every folder renders and passes, alone and in overlays, and mistakes need no cluster."""
 
 import copy
 import itertools
@@ -16,19 +16,20 @@ import yaml
 
 from manifests import validate
 from manifests.validate import Manifest, ManifestError
+from natix_lib import config
 from natix_lib.cli import app
 from natix_lib.config.hardware import Hardware
-from natix_pipelines import targets
+from natix_lib.survey import pods
 
 ROOT = Path(__file__).parent.parent
-OVERLAYS = validate.overlays()
+FOLDERS = validate.folders()
 
 
 @pytest.fixture(scope="module")
 def rendered() -> dict[str, list[Manifest]]:
-    """The resources of each overlay."""
+    """The resources of each folder that can be applied."""
     try:
-        return {folder.name: validate.render(folder) for folder in OVERLAYS}
+        return {folder.name: validate.render(folder) for folder in FOLDERS}
     except validate.KubectlError as error:
         if os.environ.get("CI") == "true":
             raise
@@ -62,17 +63,54 @@ def test_the_server_listens_for_others_and_its_probes_ask_what_it_answers(server
     assert server["livenessProbe"]["httpGet"] == server["startupProbe"]["httpGet"] == {"path": "/healthz", "port": 8080}
 
 
-@pytest.mark.parametrize("name", [folder.name for folder in OVERLAYS])
-def test_every_overlay_renders_and_passes(name: str, rendered: dict[str, list[Manifest]]) -> None:
+@pytest.mark.parametrize("name", [folder.name for folder in FOLDERS])
+def test_every_folder_that_can_be_applied_renders_and_passes_alone(
+    name: str, rendered: dict[str, list[Manifest]]
+) -> None:
     assert rendered[name]
     for manifest in rendered[name]:
         validate.check(manifest)
 
 
+@pytest.mark.parametrize("folder", validate.folders("Component"), ids=lambda folder: folder.name)
+def test_a_component_alone_gives_nothing(folder: Path, rendered: dict[str, list[Manifest]]) -> None:
+    try:
+        assert validate.render(folder) == []
+    except ManifestError as error:
+        assert "no matches for Id" in str(error)
+
+
+def test_argos_retries_are_set_beside_what_kfp_has_there(tmp_path: Path, rendered: dict[str, list[Manifest]]) -> None:
+    retries = validate.HERE / "components" / "retries"
+    defaults = {"spec": {"templateDefaults": {"retryStrategy": {"limit": "2", "retryPolicy": "OnError"}}}}
+    kfp = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "workflow-controller-configmap", "namespace": "kubeflow"},
+        "data": {"artifactRepository": "archiveLogs: true", "workflowDefaults": yaml.safe_dump(defaults)},
+    }
+    (tmp_path / "kfp.yaml").write_text(yaml.safe_dump(kfp))
+    overlay = {"resources": ["kfp.yaml"], "components": [os.path.relpath(retries, tmp_path.resolve())]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    (patched,) = validate.render(tmp_path)
+    validate.check(patched)
+    strategy = yaml.safe_load(patched["data"].pop("workflowDefaults"))["spec"]["templateDefaults"]["retryStrategy"]
+    assert strategy == {"limit": "0", "retryPolicy": "Always"} and patched["data"] == {
+        "artifactRepository": "archiveLogs: true"
+    }
+    files = ["--filename", str(tmp_path / "kfp.yaml"), "--patch-file", str(retries / "patch.yaml")]
+    done = subprocess.run(
+        ["kubectl", "patch", "--local", *files, "--output=yaml"], capture_output=True, text=True, check=True
+    )
+    assert yaml.safe_load(yaml.safe_load(done.stdout)["data"]["workflowDefaults"]) == {
+        "spec": {"templateDefaults": {"retryStrategy": strategy}}
+    }
+
+
 def test_every_file_of_the_tree_is_in_an_overlay(rendered: dict[str, list[Manifest]]) -> None:
     used = {(each["kind"], each["metadata"]["name"]) for resources in rendered.values() for each in resources}
     for path in validate.HERE.rglob("*.yaml"):
-        if path.name in ("kustomization.yaml", "crds.yaml"):
+        if path.name in ("kustomization.yaml", "crds.yaml", "patch.yaml"):
             continue
         for each in yaml.safe_load_all(path.read_text()):
             assert (each["kind"], each["metadata"]["name"]) in used, path
@@ -174,10 +212,10 @@ def test_steps_may_make_trainjobs_and_otherwise_only_read(rendered: dict[str, li
         for resource in rule["resources"]
     }
     assert names == {
-        ("trainer.kubeflow.org", "trainjobs"): {"create", "get", "delete"},
+        ("trainer.kubeflow.org", "trainjobs"): {"create", "get", "patch", "delete"},
         ("trainer.kubeflow.org", "trainingruntimes"): {"get"},
         ("trainer.kubeflow.org", "clustertrainingruntimes"): {"get"},
-        ("", "pods"): {"list"},
+        ("", "pods"): {"get", "list"},
         ("", "pods/log"): {"get"},
         ("", "configmaps"): {"get"},
     }
@@ -189,7 +227,7 @@ def test_steps_may_make_trainjobs_and_otherwise_only_read(rendered: dict[str, li
     [
         ("rules/0/verbs", ["*"], r"rules must name what they allow, verbs has a \*"),
         ("rules/0/resources", ["*"], r"resources has a \*"),
-        ("rules/0/verbs", ["create", "patch"], "trainjobs may have .*, got patch"),
+        ("rules/0/verbs", ["create", "update"], "trainjobs may have .*, got update"),
         ("rules/2/verbs", ["list", "delete"], "pods may have .*, got delete"),
     ],
 )
@@ -210,9 +248,9 @@ def test_names_agree_with_the_config_and_the_targets(find: Callable[..., Manifes
         assert find("gke-multi-node", kind)["subjects"] == [
             {"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}
         ]
-    assert find("gke", "ResourceQuota")["spec"]["hard"].keys() == {f"requests.{targets.GPU_RESOURCE}"}
-    assert targets.GPU_RESOURCE in validate.RESOURCES
-    assert targets.GPU_NODE_LABEL in validate.NODE_LABELS
+    assert find("gke", "ResourceQuota")["spec"]["hard"].keys() == {f"requests.{pods.GPU_RESOURCE}"}
+    assert pods.GPU_RESOURCE in validate.RESOURCES
+    assert pods.GPU_NODE_LABEL in validate.NODE_LABELS
     assert find("vertex", "SecretManagerSecret")["metadata"]["name"] == hardware.hf_token_secret
     guide = (ROOT / "docs" / "deploy.md").read_text()
     assert f"create secret generic {hardware.hf_token_secret} --from-literal=token=" in guide
@@ -246,6 +284,17 @@ def test_on_gke_every_pod_of_ours_reaches_the_metadata_server_once(
     for policy in (each for each in rendered[overlay] if each["kind"] == "NetworkPolicy"):
         peers = [peer for rule in policy["spec"]["egress"] for peer in rule.get("to", []) if "ipBlock" in peer]
         assert [peer["ipBlock"]["cidr"] for peer in peers] == ["169.254.169.252/32", "169.254.169.254/32"]
+
+
+def test_any_kubernetes_takes_twelve_commands_at_most_and_a_config_that_is_taken() -> None:
+    guide = (ROOT / "docs" / "deploy.md").read_text().partition("## Any Kubernetes")[2].partition("\n## 1.")[0]
+    commands = re.findall(r"```\n(.*?)```", guide, re.DOTALL)[0].splitlines()
+    assert 1 < len(commands) <= 12
+    for folder in re.findall(r"kubectl apply -k (manifests/\S+)", guide):
+        assert ROOT / folder in FOLDERS
+    (text,) = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+    values = {"model": {"backbone_id": "owner/vit"}, "export": {"policy": "sweep"}, **yaml.safe_load(text)}
+    assert config.parse(config.Config, values).hardware.volumes[0].holds("/data/street")
 
 
 def test_another_namespace_is_one_line(tmp_path: Path, rendered: dict[str, list[Manifest]]) -> None:

@@ -76,9 +76,9 @@ app.add_typer(data, name="data")
 app.add_typer(cache, name="cache")
 register(
     app, "doctor", doctor,
-    takes="this machine as it is, and the addresses given",
+    takes="this machine as it is, and the addresses given; with --cluster the cluster of the kubeconfig",
     gives="on stdout, a line for each thing; nothing is changed, and what is missing is no error",
-    example="natix doctor --bucket gs://bucket/prefix",
+    example="natix doctor --bucket gs://bucket/prefix\nnatix doctor --cluster -c my.yaml",
 )  # fmt: skip
 register(
     app, "draw", draw,

@@ -1,5 +1,8 @@
 """`natix doctor`: what is here and what can be reached, one line a thing.
 
+With `--cluster` it asks something else, whether the cluster of the kubeconfig holds a run: the table of
+`natix_lib/survey/checkup.py`, which `make submit` looks at before it sends anything.
+
 It answers questions and judges nothing: what is missing is a line that says so, and the exit code is 0. Addresses are
 asked at the same time, each for at most SECONDS, by threads that the process does not wait for at its end. Whether
 someone may read a bucket is asked by listing it, where its client is here; else whether the service answers.
@@ -14,13 +17,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 from urllib.parse import urlsplit
 
 import typer
 
-from natix_lib.cli.extras import CLIENTS, EXTRAS, is_here, missing
-from natix_lib.cli.options import CachePlace
+from natix_lib.cli.extras import CLIENTS, EXTRAS, is_here, missing, require
+from natix_lib.cli.options import CachePlace, Overrides, path_of
 from natix_lib.cpus import cpu_threads
 from natix_lib.errors import ConfigError, NatixError
 
@@ -39,8 +42,23 @@ def doctor(
         typer.Option(metavar="ADDRESS", envvar="KFP_ENDPOINT", help="A KFP endpoint to ask for.", show_default=False),
     ] = "",
     cache: CachePlace = None,
+    cluster: Annotated[bool, typer.Option("--cluster", help="Look whether a cluster holds a run, instead.")] = False,
+    config: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time
+        typer.Option("--config", "-c", metavar="FILE", help="The run's config, with --cluster.", parser=path_of),
+    ] = None,
+    overrides: Overrides = None,
+    namespace: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", envvar="KFP_NAMESPACE", help="Where the steps run; default kubeflow.", show_default=False
+        ),
+    ] = "",
 ) -> None:
     """Say what is here: versions, devices, extras, cache, and whether hub, bucket and cluster can be reached."""
+    if cluster:
+        _look_at_cluster(config, overrides or [], namespace, endpoint)
+        return
     from natix_lib import __version__
 
     asked = _Asked({"hub": _hub, "bucket": lambda: _bucket(bucket), "cluster": _cluster, "kfp": lambda: _kfp(endpoint)})
@@ -55,6 +73,17 @@ def doctor(
     _line("disk", _disk(cache))
     for name, answer in asked.answers():
         _line(name, answer)
+
+
+def _look_at_cluster(path: Path | None, overrides: list[str], namespace: str, endpoint: str) -> None:
+    from natix_lib import config
+    from natix_lib.survey.checkup import checkup
+    from natix_lib.survey.verdicts import table
+
+    require("kfp.kubernetes")  # which brings the client of kubernetes as well
+    settings = config.load(path, overrides) if path else None
+    for line in table(checkup(settings, namespace, endpoint)):
+        typer.echo(line)
 
 
 class _Asked:
@@ -154,16 +183,14 @@ def _bucket(address: str) -> str:
 def _cluster() -> str:
     import yaml
 
+    from natix_lib.survey.cluster import kubeconfig
+
     if os.environ.get("KUBERNETES_SERVICE_HOST"):
         host, port = os.environ["KUBERNETES_SERVICE_HOST"], int(os.environ.get("KUBERNETES_SERVICE_PORT") or 443)
         return _connects(host, port, "this pod's cluster")
-    named = os.environ.get("KUBECONFIG", "").split(os.pathsep)[0]
-    try:
-        path = Path(named) if named else Path.home() / ".kube" / "config"
-    except RuntimeError:
-        return "not asked: no KUBECONFIG, and this user has no home folder"
-    if not path.is_file():
-        return f"not asked: no kubeconfig at {path}"
+    path = kubeconfig()
+    if path is None:
+        return "not asked: no kubeconfig in KUBECONFIG or in a home folder"
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     current = values["current-context"]
     context = next(row["context"] for row in values["contexts"] if row["name"] == current)

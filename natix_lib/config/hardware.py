@@ -1,5 +1,6 @@
 """The config section `hardware`: what the steps ask of a cluster; `pipelines/targets.py` applies it."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
@@ -9,12 +10,15 @@ from natix_lib.config.section import Section
 from natix_lib.contracts import STEPS
 from natix_lib.grammar import (
     PREFIXES,
+    Address,
     Cpu,
     ImageName,
     LabelKey,
     LabelValue,
     Memory,
+    MountPath,
     ObjectName,
+    OptionalName,
     Place,
     SecretName,
     TaintKey,
@@ -26,6 +30,8 @@ Hours = Annotated[float, Field(gt=0.0, le=8760.0)]  # a year; Kubernetes counts 
 A_SMALL_NODE = "choice: half of a node of 8 CPUs and 32 GiB"
 A_GPU_NODE = "choice: two thirds of a g2-standard-12 of GKE, 12 CPUs and 48 GiB beside one L4"
 NOTHING_ASKED = "choice: nothing is asked for"
+CHECK = "check"  # the task before all steps
+STORE_SECRET_KEYS = {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}  # as KFP's own has them
 
 
 class Toleration(Section):
@@ -59,6 +65,33 @@ class Toleration(Section):
     def given(self) -> dict[str, str]:
         """The fields that say something, as Kubernetes takes them."""
         return {name: value for name, value in self.model_dump().items() if value}
+
+
+class Volume(Section):
+    """A claim of the cluster that steps find as a folder."""
+
+    claim: ObjectName = Field(description="Name of the PersistentVolumeClaim, in the namespace of the steps.")
+    path: MountPath = Field(description="Folder that it is mounted at, such as /data.")
+    read_only: bool = default(
+        False,
+        "Whether the nodes of a TrainJob mount it read-only; KFP 2.17 mounts every claim of a step writable, so what "
+        "must stay as it is needs a claim that is itself read-only.",
+        source="library: Kubernetes' default",
+    )
+    steps: list[str] = default(
+        [],
+        "Steps that mount it, check among them, which looks at what the config names; [] is all.",
+        source="choice: a folder that is missing in one step is found late",
+    )
+
+    @field_validator("steps")
+    @classmethod
+    def _check_steps(cls, names: list[str]) -> list[str]:
+        return _known("hardware.volumes[].steps", names, (CHECK, *STEPS))
+
+    def holds(self, place: str) -> bool:
+        """Whether a path lies on this volume."""
+        return f"{place.rstrip('/')}/".startswith(f"{self.path.rstrip('/')}/")
 
 
 class Hardware(Section):
@@ -109,8 +142,9 @@ class Hardware(Section):
     )
     retries: Annotated[int, Field(ge=0, le=10)] = default(
         2,
-        "Times that ingest, fetch, adapt or train is tried again when it has failed or was preempted; ten wait for 17 "
-        "hours. Other steps are not: their errors would come again.",
+        "Times that ingest, split, fetch, adapt or train is tried again; ten wait for 17 hours. Whether a step that "
+        "failed is, a pod that was deleted, or both, is the installation's, see docs/deploy.md. Other steps are not: "
+        "their errors would come again.",
         unit="attempts",
         source="choice: nodes that can be preempted mostly are not three times in a row",
     )
@@ -143,9 +177,46 @@ class Hardware(Section):
         '"" for none.',
         source="convention: the name in docs/deploy.md",
     )
+    volumes: list[Volume] = default(
+        [],
+        "Claims that steps and the nodes of a TrainJob mount; Vertex has none and refuses them.",
+        source=NOTHING_ASKED,
+    )
+    store_secret: OptionalName = default(
+        "",
+        "Secret with the keys accesskey and secretkey of an s3:// store, for the steps and nodes that open addresses; "
+        "KFP's own is mlpipeline-minio-artifact. Empty where the account of the steps may read by itself; Vertex "
+        "refuses it.",
+        source="choice: an account with a role needs no keys",
+    )
+    store_endpoint: Address = default(
+        "",
+        "Address of another s3:// store than Amazon's, such as http://seaweedfs.kubeflow.svc:8333, which KFP brings; "
+        "Vertex ignores it.",
+        source="library: boto3 asks Amazon by itself",
+    )
+    pull_secrets: list[ObjectName] = default(
+        [], "Secrets by which nodes pull the images from a private registry; Vertex ignores them.", source=NOTHING_ASKED
+    )
+    labels: dict[LabelKey, LabelValue] = default(
+        {},
+        "Labels of every step's pod, of a TrainJob and of its pods, such as kueue.x-k8s.io/queue-name; Vertex ignores "
+        "them.",
+        source=NOTHING_ASKED,
+    )
+    annotations: dict[LabelKey, str] = default(
+        {}, "Annotations of the same, such as sidecar.istio.io/inject; Vertex ignores them.", source=NOTHING_ASKED
+    )
+    restricted: bool = default(
+        False,
+        "Whether pods say all that Pod Security's level restricted asks; KFP before 2.17 refuses such a task, and "
+        "Vertex ignores it.",
+        source="choice: works with older servers as well",
+    )
     shared_root: Place = default(
         "",
-        "Prefix in gs:// or s3:// by which the nodes of a TrainJob get their inputs; needed if num_nodes is above 1.",
+        "Prefix in gs:// or s3://, or a folder of a volume, by which the nodes of a TrainJob get their inputs; needed "
+        "if num_nodes is above 1.",
         source="choice: a place must be named by who owns it",
     )
     training_runtime: ObjectName = default(
@@ -162,16 +233,18 @@ class Hardware(Section):
     @field_validator("uncached_steps")
     @classmethod
     def _check_steps(cls, names: list[str]) -> list[str]:
-        if unknown := sorted(set(names) - set(STEPS)):
-            raise ValueError(f"hardware.uncached_steps must be among {', '.join(STEPS)}, got {unknown}")
-        return names
+        return _known("hardware.uncached_steps", names, STEPS)
 
     @model_validator(mode="after")
     def _check(self) -> "Hardware":
-        if self.num_nodes > 1 and not scheme(self.shared_root):
+        paths = [volume.path.rstrip("/") for volume in self.volumes]
+        if len(set(paths)) < len(paths):
+            raise ValueError(f"hardware.volumes must each have a path of its own, got {paths}")
+        mounted = any(volume.holds(self.shared_root) and not volume.read_only for volume in self.volumes)
+        if self.num_nodes > 1 and not scheme(self.shared_root) and not mounted:
             raise ValueError(
-                f"hardware.shared_root must be a {PREFIXES} prefix when hardware.num_nodes is {self.num_nodes}, "
-                f"got {self.shared_root!r}"
+                f"hardware.shared_root must be a {PREFIXES} prefix, or lie on a writable one of hardware.volumes, when "
+                f"hardware.num_nodes is {self.num_nodes}, got {self.shared_root!r}"
             )
         if self.num_nodes > 1 and not self.num_gpus:
             raise ValueError(f"hardware.num_gpus must be at least 1 when hardware.num_nodes is {self.num_nodes}, got 0")
@@ -192,3 +265,16 @@ class Nodes(Section):
     shared_root: Place
     runtime: ObjectName
     service_account: ObjectName
+    volumes: list[Volume] = Field(default_factory=list)  # and what follows: as in Hardware
+    store_secret: OptionalName = ""
+    store_endpoint: Address = ""
+    pull_secrets: list[ObjectName] = Field(default_factory=list)
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
+    annotations: dict[LabelKey, str] = Field(default_factory=dict)
+    restricted: bool = False
+
+
+def _known(key: str, names: list[str], steps: Iterable[str]) -> list[str]:
+    if unknown := sorted(set(names) - set(steps)):
+        raise ValueError(f"{key} must be among {', '.join(steps)}, got {unknown}")
+    return names

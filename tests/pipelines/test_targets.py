@@ -48,9 +48,23 @@ RICH: dict[str, Any] = {  # every option away from its default, on one node
 }
 
 
+ELSEWHERE: dict[str, Any] = {  # what a cluster of other people asks for
+    "volumes": [
+        {"claim": "images", "path": "/data", "read_only": True, "steps": ["check", "ingest"]},
+        {"claim": "work", "path": "/work", "steps": ["adapt", "export"]},
+    ],
+    "store_secret": "mlpipeline-minio-artifact",
+    "store_endpoint": "http://seaweedfs.kubeflow.svc:8333",
+    "pull_secrets": ["registry", "mirror"],
+    "labels": {"kueue.x-k8s.io/queue-name": "street"},
+    "annotations": {"sidecar.istio.io/inject": "false"},
+    "restricted": True,
+    "shared_root": "/work/nodes",
+}
 HARDWARE = {
     "rich": RICH,
     "nodes": {**RICH, "num_nodes": 2},
+    "elsewhere": ELSEWHERE,
     "bare": {"num_gpus": 0, "retries": 0, "hf_token_secret": ""},
     "default": {},
 }
@@ -280,6 +294,17 @@ def test_on_several_nodes_the_gpu_steps_are_launchers_on_cpu_nodes(nodes: Compil
         assert nodes.tasks[step]["inputs"]["parameters"]["num_gpus"] == {"componentInputParameter": "num_gpus"}
 
 
+NOTHING_ELSE: dict[str, Any] = {
+    "volumes": [],
+    "store_secret": "",
+    "store_endpoint": "",
+    "pull_secrets": [],
+    "labels": {},
+    "annotations": {},
+    "restricted": False,
+}
+
+
 def test_a_launcher_is_told_of_the_nodes_and_a_step_of_one_node_is_not(nodes: Compiled, rich: Compiled) -> None:
     for step in GPU_STEPS:
         assert rich.constant(step, "nodes") == {}
@@ -295,7 +320,76 @@ def test_a_launcher_is_told_of_the_nodes_and_a_step_of_one_node_is_not(nodes: Co
             "shared_root": "gs://bucket/nodes",
             "runtime": "torch-of-ours",
             "service_account": "trainer",
+            **NOTHING_ELSE,
         }
+
+
+def test_what_a_cluster_of_other_people_asks_for_reaches_the_steps() -> None:
+    pipeline = compiled_once("kubeflow", "elsewhere")
+    mounts = {
+        step: [(each["constant"], each["mountPath"]) for each in values.get("pvcMount", [])]
+        for step, values in pipeline.kubernetes.items()
+    }
+    expected = {"check": [("images", "/data")], "ingest": [("images", "/data")]}
+    expected |= {step: [("work", "/work")] for step in ("adapt", "export")}
+    assert mounts == {step: expected.get(step, []) for step in ("check", *STEPS)}
+    opening = {"check", "ingest", "split", "fetch", "adapt", "train", "export"}
+    for step, values in pipeline.kubernetes.items():
+        assert values["podMetadata"] == {"labels": ELSEWHERE["labels"], "annotations": ELSEWHERE["annotations"]}
+        assert [each["secretName"] for each in values["imagePullSecret"]] == ["registry", "mirror"]
+        assert values["securityContext"] == {"runAsNonRoot": True}
+        keys = [each["keyToEnv"] for each in values.get("secretAsEnv", []) if each["secretName"] != "hf-token"]
+        variables = {each["name"]: each["value"] for each in pipeline.containers[step].get("env", [])}
+        if step in opening:
+            assert {each["secretKey"]: each["envVar"] for each in keys[0]} == {
+                "accesskey": "AWS_ACCESS_KEY_ID",
+                "secretkey": "AWS_SECRET_ACCESS_KEY",
+            }
+        assert bool(keys) == (step in opening)
+        assert variables == ({"AWS_ENDPOINT_URL": ELSEWHERE["store_endpoint"]} if step in opening else {})
+    told = Target("kubeflow").nodes(settings({**ELSEWHERE, "num_nodes": 2}).hardware)
+    assert told["volumes"] == [{**ELSEWHERE["volumes"][1], "read_only": False}] and told["restricted"] is True
+    assert {key: told[key] for key in NOTHING_ELSE if key != "volumes"} == {
+        key: ELSEWHERE[key] for key in NOTHING_ELSE if key != "volumes"
+    }
+
+
+def test_vertex_refuses_what_its_steps_would_miss_and_ignores_the_rest() -> None:
+    for key in ("volumes", "store_secret"):
+        with pytest.raises(ConfigError, match=f"hardware.{key} must be empty for vertex"):
+            Compiled("vertex", {key: ELSEWHERE[key]})
+    ignored = {key: ELSEWHERE[key] for key in ("labels", "annotations", "pull_secrets", "restricted", "store_endpoint")}
+    assert Compiled("vertex", {**HARDWARE["bare"], **ignored}).text == compiled_once("vertex", "bare").text
+
+
+@pytest.mark.parametrize(
+    ("hardware", "message"),
+    [
+        ({"volumes": [{"claim": "a", "path": "data"}]}, r"volumes.0.path must be an absolute path .* got 'data'"),
+        (
+            {"volumes": [{"claim": "a", "path": "/tmp/"}]},
+            "volumes.0.path must be an absolute path of a folder of its own",
+        ),
+        ({"volumes": [{"claim": "a", "path": "/a/../b"}]}, "volumes.0.path must be an absolute path"),
+        (
+            {"volumes": [{"claim": "a", "path": "/a", "steps": ["ingst"]}]},
+            r"volumes\[\].steps must be among check, ing",
+        ),
+        (
+            {"volumes": [{"claim": "a", "path": "/a"}, {"claim": "b", "path": "/a/"}]},
+            "must each have a path of its own",
+        ),
+        ({"store_endpoint": "seaweedfs:8333"}, "store_endpoint must be http://host"),
+        ({"num_nodes": 2, "shared_root": "/work/nodes"}, "or lie on a writable one of hardware.volumes"),
+        (
+            {"num_nodes": 2, "shared_root": "/a/b", "volumes": [{"claim": "a", "path": "/a", "read_only": True}]},
+            "shared_root must be a gs:// or s3:// prefix, or lie on a writable one",
+        ),
+    ],
+)
+def test_a_volume_that_cannot_be_mounted_is_refused(hardware: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        settings(hardware)
 
 
 def test_vertex_refuses_several_nodes_and_local_takes_one() -> None:
