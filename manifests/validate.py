@@ -39,7 +39,7 @@ ANNOTATIONS = {
     "iam.gke.io/gcp-service-account",
     "serving.kserve.io/deploymentMode",
 }
-LABELS = {f"pod-security.kubernetes.io/{mode}" for mode in ("enforce", "warn", "audit")}
+LABELS = {"app.kubernetes.io/name", *(f"pod-security.kubernetes.io/{mode}" for mode in ("enforce", "warn", "audit"))}
 READ_VERBS, TRAINJOB_VERBS = {"get", "list"}, {"create", "get", "delete"}
 HARDENED = {
     "runAsNonRoot": True,
@@ -62,7 +62,8 @@ class KubectlError(ManifestError):
 
 def overlays() -> list[Path]:
     """The folders that can be applied."""
-    return sorted(path.parent for path in (HERE / "overlays").glob("*/kustomization.yaml"))
+    folders = (HERE / "overlays").iterdir()
+    return sorted(path for path in (*folders, HERE / "serving-plain") if (path / "kustomization.yaml").is_file())
 
 
 def render(folder: Path) -> list[Manifest]:
