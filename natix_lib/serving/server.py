@@ -66,7 +66,7 @@ class Server(uvicorn.Server):
             self._app.state.stopping = True
             seconds = self._drain if signal.SIGTERM in self._captured_signals else 0
             self._closes = time.monotonic() + seconds
-            log.info("Not ready any more, answering for %d s", seconds)
+            log.info("Not ready any more; the port closes in %d s", seconds)
         return ends and time.monotonic() >= self._closes
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
