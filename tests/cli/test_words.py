@@ -150,7 +150,7 @@ NEEDS = [
         "torch", "natix[train]",
     ),
     ("serve", "--bundle {new}", "uvicorn", "natix[serve]"),
-    ("serve", "--bundle gs://bucket/a", "google", "natix[gcs]"),
+    ("serve", "--bundle gs://bucket/a", "google.cloud.storage", "natix[gcs]"),
     ("serve", "--bundle s3://bucket/a", "boto3", "natix[s3]"),
 ]  # fmt: skip
 
@@ -166,7 +166,7 @@ def test_a_package_that_is_missing_is_told_before_anything_is_written(
     imports, specs = builtins.__import__, importlib.util.find_spec
 
     def hidden(name: str) -> bool:
-        return name.partition(".")[0] == package
+        return f"{name}.".startswith(f"{package}.")
 
     def without(name: str, *rest: Any) -> object:
         if hidden(name):

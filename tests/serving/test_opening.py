@@ -9,9 +9,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from natix_lib.bundle.runtime import Bundle
-from natix_lib.errors import BundleError, ContractError, NatixError, StorageError
+from natix_lib.cli import app
+from natix_lib.errors import BundleError, ConfigError, ContractError, NatixError, StorageError
 from natix_lib.files import sha256_file
 from natix_lib.serving.opening import open_bundle
 from tests.cloud_storage import Cloud
@@ -89,6 +91,19 @@ def test_no_room_for_what_is_fetched_is_one_line(
         StorageError, match=r"mem://street/bundles/first cannot be fetched to /proc/nowhere/natix-\w+: No"
     ):
         open_bundle(put(place, soft_bundle))
+
+
+@pytest.mark.parametrize(
+    ("address", "rule"),
+    [
+        ("gs://street", "must read gs://bucket/path"),
+        ("s3://Street/first", "must name a bucket"),
+        ("https://street/first", "must be a local path, not an address"),
+    ],
+)
+def test_an_address_that_is_no_place_is_refused_before_anything_is_asked(address: str, rule: str) -> None:
+    result = CliRunner().invoke(app, ["serve", "--bundle", address])
+    assert isinstance(result.exception, ConfigError) and str(result.exception).startswith(f"{address} {rule}")
 
 
 @pytest.mark.slow
