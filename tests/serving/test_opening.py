@@ -115,7 +115,7 @@ def test_the_command_fetches_and_serves_without_a_home(
     store: Cloud | Simple = request.getfixturevalue("cloud" if scheme == "gs" else "simple")
     address = put(CloudStorage(store) if isinstance(store, Cloud) else SimpleStorage(store), soft_bundle)
     env = {name: value for name, value in os.environ.items() if name != "HOME" and not name.startswith("XDG")}
-    with served(address, tmp_path / "log", **env, TMPDIR=str(temporary)) as process:
+    with served(address, tmp_path / "log", env={**env, "TMPDIR": str(temporary)}) as process:
         assert f"Serving natix from {address} on" in process.log.read_text()
         assert not list(temporary.iterdir())
         with closing(http.client.HTTPConnection("127.0.0.1", process.port, timeout=20)) as client:
