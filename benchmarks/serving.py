@@ -151,7 +151,7 @@ def main() -> None:
     table = Table("image", "who", "clients", "images/s", "p50 ms", "p99 ms", "x runtime", title=arguments.bundle)
     met = True
     with ExitStack() as stack:
-        serve = ("natix_lib.cli", "serve", "--bundle", arguments.bundle, "--host", "127.0.0.1", "--port", "0")
+        serve = ("natix_lib.cli", "serve", "--bundle", arguments.bundle, "--port", "0", "--drain", "0")
         ports = {
             "natix serve": stack.enter_context(running(*serve)),
             "http.server": stack.enter_context(

@@ -42,7 +42,7 @@ ANNOTATIONS = {
     "iam.gke.io/gcp-service-account",
     "serving.kserve.io/deploymentMode",
 }
-LABELS = {f"pod-security.kubernetes.io/{mode}" for mode in ("enforce", "warn", "audit")}
+LABELS = {"app.kubernetes.io/name", *(f"pod-security.kubernetes.io/{mode}" for mode in ("enforce", "warn", "audit"))}
 READ_VERBS, TRAINJOB_VERBS = {"get", "list"}, {"create", "get", "patch", "delete"}
 HARDENED = {
     "runAsNonRoot": True,

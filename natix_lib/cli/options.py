@@ -35,6 +35,22 @@ def path_of(text: str) -> Path:
     return path
 
 
+def place_of(text: str) -> str:
+    """A local path or a bucket's address that a person has typed.
+
+    Raises:
+        ConfigError: As `path_of`, or if an address names no place in a bucket.
+    """
+    from natix_lib import grammar
+
+    if not grammar.scheme(text):
+        return str(path_of(text))
+    try:
+        return grammar.place(text)
+    except ValueError as error:
+        raise ConfigError(f"{text} {error}") from error
+
+
 def new_file(text: str) -> Path:
     """The path of a file to write, as a person has typed it for --output.
 

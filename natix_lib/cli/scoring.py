@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from natix_lib.cli.options import BundleFolder, is_utf8, path_of
+from natix_lib.cli.options import BundleFolder, is_utf8, path_of, place_of
 from natix_lib.errors import DataError
 from natix_lib.stopping import stoppable
 
@@ -122,14 +122,47 @@ def _rows(bundle: "Bundle", images: "Iterable[NamedImage]", tally: Tally, rate: 
 
 
 def serve(
-    bundle: BundleFolder,
+    bundle: Annotated[
+        str,
+        typer.Option(
+            metavar="FOLDER",
+            help="Bundle folder, or its gs:// or s3:// address, which is fetched.",
+            show_default=False,
+            parser=place_of,
+        ),
+    ],
     name: Annotated[str, typer.Option(metavar="NAME", help="The model's name in the addresses.")] = "natix",
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0 is all of them.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
+    drain: Annotated[
+        int,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            max=3600,
+            help="How long requests are accepted after SIGTERM; a pod's grace must be 20 s more.",
+        ),
+    ] = 10,
+    sha256: Annotated[
+        str,
+        typer.Option(
+            "--sha256",
+            metavar="HASH",
+            help="The bundle_sha256 that the bundle must have, as evaluation.json and natix verify name it.",
+            show_default=False,
+        ),
+    ] = "",
 ) -> None:
-    """Answer scoring requests with a bundle, in KServe's V1 protocol, until SIGTERM."""
-    from natix_lib import serving
+    """Answer scoring requests with a bundle, in KServe's V1 protocol, until SIGTERM.
 
-    serving.serve(bundle, name, host, port)
+    After SIGTERM it is not ready any more and goes on answering for a while, so that none is lost while a cluster takes
+    its address back. A second signal ends it at once.
+    """
+    from natix_lib import grammar, serving
+    from natix_lib.cli.extras import CLIENTS, require
+
+    if scheme := grammar.scheme(bundle):
+        require(CLIENTS[scheme])
+    serving.serve(bundle, name, host, port, drain, sha256)

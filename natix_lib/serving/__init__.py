@@ -1,4 +1,5 @@
-"""A bundle as a scoring service: `service` answers, `bodies` reads, `connections` limits, `server` runs them.
+"""A bundle as a scoring service: `opening` loads it, `service` answers, `bodies` reads,
+`connections` limits, `server` runs them.
 
 uvicorn brings HTTP, its states and its shutdown, and nothing that stands between it and a bad client: no time for
 headers or bodies, no bound on connections. A proxy in front would have them, but whoever types `natix serve` has none,

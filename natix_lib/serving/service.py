@@ -17,7 +17,7 @@ in a thread that leaves the event loop free for probes: who asks for one image w
 and not for all their images. Memory is bounded by the bodies and one decoded image; a request that finds no place, or
 no turn, gets 503 and may go to another replica. Limits are checked between images, because nothing can end a decoder
 from outside; when one does not come back, the service says that it is not ready until it does, and in the end that it
-is not alive, so that Kubernetes starts another.
+is not alive, so that Kubernetes starts another. It is not ready either from when it stops.
 The kserve SDK was rejected: it brings FastAPI, gRPC, pandas and a Kubernetes client for the routes above.
 """
 
@@ -97,9 +97,9 @@ class Service:
         return JSONResponse({"models": [self._name]})
 
     async def model(self, request: Request) -> Response:
-        """Whether the named model is ready, as it is once the port is open unless scoring stalls, and its promise."""
+        """Whether the named model is ready, as it is until the service stops unless scoring stalls, and its promise."""
         self._require_name(request)
-        ready = self._seconds_of_turn() <= STALL_SECONDS
+        ready = self._seconds_of_turn() <= STALL_SECONDS and not request.app.state.stopping
         answer = {"name": self._name, "ready": ready, "promise": self._bundle.promise}
         return JSONResponse(answer, 200 if ready else 503)
 
@@ -215,7 +215,10 @@ class Service:
 
 
 def make_app(bundle: Bundle, name: str) -> Starlette:
-    """The service as an ASGI application; every error is answered with `{"error": "<one line>"}`."""
+    """The service as an ASGI application; every error is answered with `{"error": "<one line>"}`.
+
+    Whoever runs it sets `app.state.stopping` when it is not to be sent requests any more.
+    """
     service = Service(bundle, name)
     routes = [
         Route("/v1/models", service.models),
@@ -236,6 +239,7 @@ def make_app(bundle: Bundle, name: str) -> Starlette:
         return JSONResponse({"error": "the service failed, its log says why"}, 500)
 
     app = Starlette(routes=routes, exception_handlers=dict.fromkeys((HTTPException, NatixError, Exception), tell))
+    app.state.stopping = False
     app.router.redirect_slashes = False  # an address is an address, and a redirect would repeat the client's Host
     return app
 

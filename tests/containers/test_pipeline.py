@@ -24,7 +24,7 @@ CPU_TASKS = sorted(name for name, step in STEPS.items() if not step.gpu)
 SERVED = """
 import base64, json, subprocess, sys, time, urllib.request
 
-command = [sys.executable, "-m", "natix_lib.cli", "serve", "--bundle", "/bundle", "--host", "127.0.0.1"]
+command = [sys.executable, "-m", "natix_lib.cli", "serve", "--bundle", "/bundle", "--drain", "0"]
 server = subprocess.Popen(command)
 body = {"instances": [{"image": {"b64": base64.b64encode(open(sys.argv[1], "rb").read()).decode()}}]}
 request = urllib.request.Request("http://127.0.0.1:8080/v1/models/natix:predict", json.dumps(body).encode())

@@ -55,7 +55,7 @@ class Running:
 
 @pytest.fixture
 def running(app: Starlette) -> Iterator[Running]:
-    """The app as `natix serve` runs it, but for the signals and the log."""
+    """The app as `natix serve` runs it, but for its end and the log."""
     config = uvicorn.Config(app, http=Connection, lifespan="off", ws="none", backlog=ACCEPTS, log_config=None)
     with listening("127.0.0.1", 0) as listener:
         server = uvicorn.Server(config)

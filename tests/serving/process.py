@@ -33,10 +33,18 @@ class Process:
 
 
 @contextmanager
-def served(bundle: Path, log: Path, code: str = "from natix_lib.cli import main; main()") -> Iterator[Process]:
-    natix = [sys.executable, "-c", code, "serve", "--bundle", str(bundle), "--port", "0"]
+def served(
+    bundle: Path | str,
+    log: Path,
+    code: str = "from natix_lib.cli import main; main()",
+    drain: int = 0,
+    env: dict[str, str] | None = None,
+) -> Iterator[Process]:
+    natix = [sys.executable, "-c", code, "serve", "--bundle", str(bundle), "--port", "0", "--drain", str(drain)]
     with log.open("wb") as out:
-        popen = subprocess.Popen(["sh", "-c", 'ulimit -n 300; exec "$@"', "sh", *natix], stdout=out, stderr=out)
+        popen = subprocess.Popen(
+            ["sh", "-c", 'ulimit -n 300; exec "$@"', "sh", *natix], stdout=out, stderr=out, env=env
+        )
     with popen, ExitStack() as stack:
         stack.callback(popen.kill)
         until = time.monotonic() + 60
