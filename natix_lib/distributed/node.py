@@ -1,8 +1,8 @@
 """A node of a TrainJob: fetches the question once for all its processes, runs them, and brings the answer back.
 
-It also checks the inputs' hashes, once for all its processes. Kubeflow Trainer tells torchrun its place by `PET_...`
-variables: nodes, this node's number, the first node's address. The worker module comes from the job's command, never
-from the request.
+It also checks the inputs' hashes, once for all its processes, and ends when nobody waits for the answer any more
+(`life.py`). Kubeflow Trainer tells torchrun its place by `PET_...` variables: nodes, this node's number, the first
+node's address. The worker module comes from the job's command, never from the request.
 """
 
 import os
@@ -13,6 +13,7 @@ from pathlib import Path
 from natix_lib import storage
 from natix_lib.contracts import ARTIFACTS, read_manifest
 from natix_lib.distributed.exchange import FAULT, FIGURES, INPUTS, REQUEST, TENSORS, leave_reason
+from natix_lib.distributed.life import end_when_abandoned
 from natix_lib.distributed.processes import say_device, torchrun
 from natix_lib.errors import NatixError
 from natix_lib.files import read_json, write_json
@@ -56,11 +57,17 @@ def _fetch_input(name: str, uri: str, folder: Path) -> Path:
 
 
 def main() -> None:
-    """Serve the worker and the address that the command line names."""
+    """Serve the worker and the address that the command line names; what nobody waits for ends with exit code 0."""
     worker, uri = sys.argv[1:]
     print(f"node {os.environ.get('PET_NODE_RANK', '0')} of {os.environ.get('PET_NNODES', '1')}", flush=True)
     with stoppable(), tempfile.TemporaryDirectory() as scratch:  # the first process of a pod ignores SIGTERM otherwise
-        code = serve(worker, uri, Path(scratch))
+        abandoned = end_when_abandoned(uri)
+        try:
+            code = serve(worker, uri, Path(scratch))
+        except SystemExit:
+            if not abandoned.is_set():
+                raise
+            code = 0
     sys.exit(code)
 
 

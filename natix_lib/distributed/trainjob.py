@@ -3,19 +3,25 @@
 The pod is a launcher on a CPU node. It puts the request and the inputs into `hardware.shared_root`, below a name made
 of what is asked, creates a TrainJob of that name with the kubeflow SDK, prints the first node's log, and removes both
 when it has the answer. The name makes it repeatable: a launcher that was killed and is tried again finds its job and
-waits on; another question gets another job. A launcher that is told to stop deletes its job, because nobody would
-stop paying for the GPUs otherwise, and the job has a deadline of its own. A job that failed is deleted and made anew
-by the next try, and adapt then goes on from its checkpoint.
+waits on, as does another run that asks the same at the same time; another question gets another job. A job that failed
+is deleted and made anew by the next try, and adapt then goes on from its checkpoint.
+
+Nothing computes for nobody. A launcher that is told to stop deletes its job; one that is killed leaves a job that is
+owned by its run's Workflow and ends by itself when nobody shows a sign of life (`life.py`); and the job has a deadline
+of its own. Whoever is done takes its mark away first and looks for others' then, so that of two who are done at once
+one at least sees that nobody waits any more. That one closes the job, in the version that it has read, and only then
+removes folder and job: who adopts it meanwhile has changed the version, which refuses the closing, or sees it closed,
+waits until it is gone, and makes a new one. What is left to one who was killed, and is not tried again, stays in the
+folder until somebody asks the same; Kubernetes removes the job with its last Workflow.
 
 A volume that all nodes mount was rejected: it needs a storage class that few clusters have, and object storage is
-where the artifacts are.
+where the artifacts are. So were owners as the only list of who waits: a failed run's Workflow stays for days.
 """
 
-import logging
 import tempfile
 import time
-import warnings
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,15 +29,16 @@ from typing import Any
 from natix_lib import storage
 from natix_lib.config.hardware import Nodes
 from natix_lib.contracts import ARTIFACTS
+from natix_lib.distributed import jobs
 from natix_lib.distributed.exchange import FAULT, FIGURES, INPUTS, REQUEST, TENSORS, Answer, answer
-from natix_lib.errors import ConfigError, TrainingError
+from natix_lib.distributed.jobs import COMPLETE, FAILED, Job, ending, outcome
+from natix_lib.distributed.life import ABANDONED, Waiting, is_abandoned
+from natix_lib.distributed.node_log import NodeLog
+from natix_lib.errors import TrainingError
 from natix_lib.files import JsonDict, canonical_json, sha256_bytes, sha256_file, write_json
 from natix_lib.stopping import stoppable
 
-REPLICATED_JOB = CONTAINER = "node"  # of the training runtime `torch-distributed`
-POLL_SECONDS = 10.0
-GONE_SECONDS = 120.0  # within which a deleted job must be gone
-OUTAGE_SECONDS = 600.0  # that the Kubernetes API may be away for while a job runs
+TRIES = 10  # to join a job that others change, make or remove at the same time
 
 
 def compute_on_nodes(
@@ -62,34 +69,27 @@ def compute_on_nodes(
     }
     name = job_name(step, request, inputs, nodes)
     uri = f"{nodes.shared_root.rstrip('/')}/{name}"
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        jobs = _Jobs()
-        with _deleted_when_told_to_stop(jobs, name):
-            status = jobs.status(name)
-            if status == jobs.failed:
-                jobs.delete(name)
-            if status in (None, jobs.failed):
-                storage.remove_file(f"{uri}/{FAULT}")
-                storage.remove_file(f"{uri}/{FIGURES}")
-                for artifact, path in inputs.items():
-                    storage.mirror(path, f"{uri}/{INPUTS}/{artifact}")
-                write_json(folder / REQUEST, request)
-                storage.mirror(folder / REQUEST, f"{uri}/{REQUEST}")
-                jobs.create(name, [worker, uri], num_gpus, nodes)
+    job = Job(name)
+
+    def create() -> bool:
+        _ask(uri, request, inputs)
+        return job.create([worker, uri], num_gpus, nodes)
+
+    who = job.owner["uid"] if job.owner else uuid.uuid4().hex
+    with tempfile.TemporaryDirectory() as scratch, Waiting(uri, who) as waiting, _left_when_told_to_stop(job, waiting):
+        ended = ""
+        while not ended:
+            state = _joined(job, uri, create)
             print(f"TrainJob {name}: {nodes.num_nodes} nodes, {request['processes']} processes on each", flush=True)
-            failed = jobs.wait(name, nodes) == jobs.failed
-            for file in ({FAULT} if failed else {TENSORS, FIGURES}).intersection(storage.file_names(uri)):
-                storage.fetch_file(f"{uri}/{file}", folder)
-            if failed and not (folder / FAULT).is_file():
-                raise TrainingError(f"TrainJob {name} failed and gave no reason: see the logs of its pods")
-            try:
-                result = answer(folder, int(failed))
-            finally:
-                if not failed:  # the pods of a failed one are kept for their logs, until the next try
-                    jobs.delete(name)
-    storage.remove_folder(uri)
-    return result
+            ended = _waited(job, state, nodes)
+            if ended and is_abandoned(uri) and FIGURES not in storage.file_names(uri):
+                ended = ""  # it gave up just before this launcher came
+        try:
+            return _answer(name, uri, ended == FAILED, Path(scratch))
+        finally:
+            waiting.end()
+            if ended == COMPLETE:  # the pods of a failed one are kept for their logs, until the next try
+                _left(job, waiting, lambda: storage.remove_folder(uri))
 
 
 def job_name(step: str, request: JsonDict, inputs: Mapping[str, str], nodes: Nodes) -> str:
@@ -102,128 +102,85 @@ def job_name(step: str, request: JsonDict, inputs: Mapping[str, str], nodes: Nod
     return f"natix-{step}-{sha256_bytes(question)[:16]}"
 
 
-class _Jobs:
-    """The few things that are asked of TrainJobs, with the SDK's errors as one line."""
-
-    def __init__(self) -> None:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # of pydantic, for the SDK
-                from kubeflow.trainer import TrainerClient
-                from kubeflow.trainer.constants import constants
-        except ModuleNotFoundError as error:
-            raise ConfigError("hardware.num_nodes above 1 needs kubeflow: pip install 'natix[nodes]'") from error
-        logging.getLogger("kubeflow").setLevel(logging.ERROR)  # whether its control plane tells its version
-        self.failed, self.complete, self.running = (
-            constants.TRAINJOB_FAILED,
-            constants.TRAINJOB_COMPLETE,
-            constants.TRAINJOB_RUNNING,
-        )
-        try:
-            self._client: Any = TrainerClient()
-        except Exception as error:  # the SDK's and Kubernetes' own, of many classes
-            raise TrainingError(f"no Kubernetes API for a TrainJob: {error}") from error
-
-    def status(self, name: str) -> str | None:
-        """The status of a job; None when there is none."""
-        try:
-            status: str = self._client.get_job(name).status
-        except Exception as error:
-            if getattr(error.__cause__, "status", None) == 404:
-                return None
-            raise _line(f"TrainJob {name} cannot be read", error) from error
-        return status
-
-    def create(self, name: str, arguments: list[str], num_gpus: int, nodes: Nodes) -> None:
-        """Create a job whose nodes run `natix_lib.distributed.node` with these arguments."""
-        from kubeflow.trainer import CustomTrainerContainer, options
-
-        pod = options.PodSpecPatch(
-            service_account_name=nodes.service_account,
-            node_selector=nodes.node_selector or None,
-            tolerations=[toleration.given() for toleration in nodes.tolerations],
-            volumes=[{"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": nodes.shared_memory}}],
-            containers=[
-                options.ContainerPatch(name=CONTAINER, volume_mounts=[{"name": "dshm", "mountPath": "/dev/shm"}])
-            ],
-        )
-        job = options.JobTemplatePatch(spec=options.JobSpecPatch(template=options.PodTemplatePatch(spec=pod)))
-        jobs = options.JobSetSpecPatch(replicated_jobs=[options.ReplicatedJobPatch(REPLICATED_JOB, job)])
-        patch = options.TrainingRuntimeSpecPatch(template=options.JobSetTemplatePatch(spec=jobs))
-        resources = {"cpu": nodes.cpu, "memory": nodes.memory, **({"gpu": num_gpus} if num_gpus else {})}
-        try:
-            self._client.train(
-                runtime=nodes.runtime,
-                trainer=CustomTrainerContainer(nodes.image, nodes.num_nodes, resources),
-                options=[
-                    options.Name(name),
-                    options.TrainerCommand(["python3", "-m", "natix_lib.distributed.node", *arguments]),
-                    options.ActiveDeadlineSeconds(round(nodes.timeout_hours * 3600)),
-                    options.RuntimePatch(patch),
-                ],
-            )
-        except Exception as error:
-            raise _line(f"TrainJob {name} cannot be created", error) from error
-
-    def wait(self, name: str, nodes: Nodes) -> str:
-        """Print the first node's log as it comes; gives the status at the end."""
-        until = time.monotonic() + nodes.timeout_hours * 3600
-        ends = {self.complete, self.failed}
-        followed = False
-        answered = time.monotonic()
-        while time.monotonic() < until:
-            try:
-                status = self.status(name)
-                answered = time.monotonic()
-            except TrainingError:
-                if time.monotonic() - answered > OUTAGE_SECONDS:
-                    raise
-                time.sleep(POLL_SECONDS)
-                continue
-            if status is None:
-                raise TrainingError(f"TrainJob {name} was deleted while it ran")
-            if not followed and status in {self.running, *ends}:
-                followed = self._print_log(name)
-                answered = time.monotonic()  # a log may take days
-            elif status in ends:
-                return status
-            else:
-                time.sleep(POLL_SECONDS)
-        raise TrainingError(f"TrainJob {name} was not done in hardware.gpu_timeout_hours {nodes.timeout_hours:g}")
-
-    def _print_log(self, name: str) -> bool:
-        try:
-            for line in self._client.get_job_logs(name, follow=True):
-                print(line, flush=True)
-        except Exception as error:  # a log that breaks off must not end the run
-            print(f"the log of TrainJob {name} broke off: {error}", flush=True)
-        return True
-
-    def delete(self, name: str) -> None:
-        """Delete a job and wait until it is gone."""
-        try:
-            self._client.delete_job(name)
-        except Exception as error:
-            if getattr(error.__cause__, "status", None) != 404:
-                raise _line(f"TrainJob {name} cannot be deleted", error) from error
-        until = time.monotonic() + GONE_SECONDS
-        while self.status(name) is not None:
-            if time.monotonic() > until:
-                raise TrainingError(f"TrainJob {name} was deleted and is still there after {GONE_SECONDS:.0f} s")
-            time.sleep(1)
+def _ask(uri: str, request: JsonDict, inputs: Mapping[str, str]) -> None:
+    """Put request and inputs into the job's folder, where no earlier answer may be left."""
+    for file in (FAULT, FIGURES, ABANDONED):
+        storage.remove_file(f"{uri}/{file}")
+    for artifact, path in inputs.items():
+        storage.mirror(path, f"{uri}/{INPUTS}/{artifact}")
+    with tempfile.TemporaryDirectory() as scratch:
+        write_json(Path(scratch) / REQUEST, request)
+        storage.mirror(Path(scratch) / REQUEST, f"{uri}/{REQUEST}")
 
 
-def _line(what: str, error: Exception) -> TrainingError:
-    cause = error.__cause__
-    return TrainingError(f"{what}: {error}: {getattr(cause, 'reason', None) or cause}" if cause else f"{what}: {error}")
+def _joined(job: Job, uri: str, create: Callable[[], bool]) -> JsonDict:
+    """The job that this launcher waits for, found or made, and adopted.
+
+    One that is over when it is first seen, and has no answer, is made anew; one that others make at this moment is
+    adopted, however soon it is over.
+    """
+    for number in range(TRIES):
+        state = job.read()
+        if state is None:
+            create()
+        elif ending(state):
+            if not job.is_gone(state):  # who closed it was killed
+                job.delete(state)
+        elif number == 0 and outcome(state) and FIGURES not in storage.file_names(uri):
+            job.delete(state)
+        elif job.adopt(state):
+            return state
+    raise TrainingError(f"TrainJob {job.name} was made and removed by others {TRIES} times: try again")
+
+
+def _waited(job: Job, state: JsonDict, nodes: Nodes) -> str:
+    """How the job ends, COMPLETE or FAILED, with its first node's log printed; "" when it became another one."""
+    until = time.monotonic() + nodes.timeout_hours * 3600
+    log = NodeLog(job, nodes.num_nodes)
+    while time.monotonic() < until:
+        now = job.read()
+        if now is None:
+            raise TrainingError(f"TrainJob {job.name} was deleted while it ran")
+        if now["metadata"]["uid"] != state["metadata"]["uid"]:
+            return ""
+        log.show()
+        if ended := outcome(now):
+            return ended
+        time.sleep(jobs.POLL_SECONDS)
+    raise TrainingError(f"TrainJob {job.name} was not done in hardware.gpu_timeout_hours {nodes.timeout_hours:g}")
+
+
+def _answer(name: str, uri: str, failed: bool, folder: Path) -> Answer:
+    for file in ({FAULT} if failed else {TENSORS, FIGURES}).intersection(storage.file_names(uri)):
+        storage.fetch_file(f"{uri}/{file}", folder)
+    if failed and not (folder / FAULT).is_file():
+        raise TrainingError(f"TrainJob {name} failed and gave no reason: see the logs of its pods")
+    return answer(folder, int(failed))
+
+
+def _left(job: Job, waiting: Waiting, remove_folder: Callable[[], None]) -> None:
+    """Remove the job, and its folder before it, unless others wait for it; this one's mark is gone already."""
+    for _ in range(TRIES):
+        state = job.read()
+        if state is None or ending(state):
+            return  # of two who were done at once the other one
+        if others := waiting.others():
+            if job.release(state):
+                print(f"TrainJob {job.name} is left to {len(others)} more that wait for it", flush=True)
+                return
+        elif job.close(state):
+            remove_folder()
+            job.delete(state)
+            return
 
 
 @contextmanager
-def _deleted_when_told_to_stop(jobs: _Jobs, name: str) -> Iterator[None]:
-    """Delete the job when this process is told to stop, and when a person interrupts it."""
+def _left_when_told_to_stop(job: Job, waiting: Waiting) -> Iterator[None]:
+    """Delete the job when this process is told to stop, and when a person interrupts it; its inputs stay."""
     with stoppable():
         try:
             yield
         except SystemExit:
-            jobs.delete(name)
+            waiting.end()
+            _left(job, waiting, lambda: None)
             raise

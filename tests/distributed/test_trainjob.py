@@ -18,7 +18,7 @@ from natix_lib.config.hardware import Nodes
 from natix_lib.config.section import Section
 from natix_lib.config.step_settings import AdaptSettings, TrainSettings
 from natix_lib.contracts import STEPS, read_manifest
-from natix_lib.distributed import trainjob
+from natix_lib.distributed import jobs, trainjob
 from natix_lib.distributed.exchange import Answer
 from natix_lib.distributed.launch import launch
 from natix_lib.errors import ConfigError, TrainingError
@@ -38,7 +38,7 @@ ROOT = Path(__file__).parent.parent.parent
 @pytest.fixture
 def kubernetes(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     (tmp_path / "cluster").mkdir()
-    monkeypatch.setattr(trainjob, "POLL_SECONDS", 0.2)
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.2)
     with cluster(tmp_path / "cluster") as started:
         use_kubeconfig(monkeypatch, started.kubeconfig)
         yield started
@@ -89,8 +89,8 @@ def test_train_on_two_nodes_gives_what_one_machine_gives(
 
 
 def test_the_job_asks_for_nodes_gpus_memory_and_place(chain: Chain, kubernetes: Cluster) -> None:
-    kubernetes.refusals.append((403, "Forbidden"))
-    with pytest.raises(TrainingError, match=r"TrainJob natix-train-\w{16} cannot be created: Failed to .*: Forbidden"):
+    kubernetes.refusals.append((403, "Forbidden", "exceeded quota: natix"))
+    with pytest.raises(TrainingError, match=r"TrainJob natix-train-\w{16} cannot be created: Failed to .*: exceeded quota: natix"):
         ask("train", train_settings(), chain, 4, nodes())
     kubernetes.command = [sys.executable, "-c", "raise SystemExit(1)"]
     with pytest.raises(TrainingError, match=r"TrainJob natix-train-\w{16} failed and gave no reason"):
@@ -176,7 +176,7 @@ def test_a_launcher_that_was_killed_finds_its_job_and_one_that_is_told_to_stop_d
 def test_an_api_that_stays_away_ends_the_step(
     chain: Chain, kubernetes: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainjob, "OUTAGE_SECONDS", 0.5)
+    monkeypatch.setattr(jobs, "OUTAGE_SECONDS", 0.5)
     kubernetes.outage = 1000
     with pytest.raises(TrainingError, match=r"TrainJob natix-train-\w{16} cannot be read: .*Service Unavailable"):
         ask("train", train_settings(), chain, 1, nodes())
