@@ -40,7 +40,7 @@ ANNOTATIONS = {
     "serving.kserve.io/deploymentMode",
 }
 LABELS = {f"pod-security.kubernetes.io/{mode}" for mode in ("enforce", "warn", "audit")}
-READ_VERBS, TRAINJOB_VERBS = {"get", "list"}, {"create", "get", "delete"}
+READ_VERBS, TRAINJOB_VERBS = {"get", "list"}, {"create", "get", "patch", "delete"}
 HARDENED = {
     "runAsNonRoot": True,
     "readOnlyRootFilesystem": True,

@@ -123,7 +123,7 @@ class Cluster:
         rival: Another creates the job just before the next creation.
         restarts: How often the container of a node that fails starts again.
         cuts: Lines after which the next followed logs break off.
-        command: What nodes run instead of what their job says.
+        command: What nodes run instead of what their job says, with its last argument, the address of its folder.
         outage: How many questions for a job that runs are answered with 503.
         ends: Seconds from SIGTERM to the end of each node of a deleted job.
     """
@@ -156,7 +156,8 @@ class Cluster:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        command = self.command or [sys.executable if part == "python3" else part for part in trainer["command"]]
+        own = [sys.executable if part == "python3" else part for part in trainer["command"]]
+        command = [*self.command, own[-1]] if self.command else own
         pods = []
         for rank in range(trainer["numNodes"]):
             environment = {

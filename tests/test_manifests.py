@@ -174,10 +174,10 @@ def test_steps_may_make_trainjobs_and_otherwise_only_read(rendered: dict[str, li
         for resource in rule["resources"]
     }
     assert names == {
-        ("trainer.kubeflow.org", "trainjobs"): {"create", "get", "delete"},
+        ("trainer.kubeflow.org", "trainjobs"): {"create", "get", "patch", "delete"},
         ("trainer.kubeflow.org", "trainingruntimes"): {"get"},
         ("trainer.kubeflow.org", "clustertrainingruntimes"): {"get"},
-        ("", "pods"): {"list"},
+        ("", "pods"): {"get", "list"},
         ("", "pods/log"): {"get"},
         ("", "configmaps"): {"get"},
     }
@@ -189,7 +189,7 @@ def test_steps_may_make_trainjobs_and_otherwise_only_read(rendered: dict[str, li
     [
         ("rules/0/verbs", ["*"], r"rules must name what they allow, verbs has a \*"),
         ("rules/0/resources", ["*"], r"resources has a \*"),
-        ("rules/0/verbs", ["create", "patch"], "trainjobs may have .*, got patch"),
+        ("rules/0/verbs", ["create", "update"], "trainjobs may have .*, got update"),
         ("rules/2/verbs", ["list", "delete"], "pods may have .*, got delete"),
     ],
 )

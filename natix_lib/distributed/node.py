@@ -14,7 +14,7 @@ from natix_lib import storage
 from natix_lib.contracts import ARTIFACTS, read_manifest
 from natix_lib.distributed.exchange import FAULT, FIGURES, INPUTS, REQUEST, TENSORS, leave_reason
 from natix_lib.distributed.life import end_when_abandoned
-from natix_lib.distributed.processes import say_device, torchrun
+from natix_lib.distributed.processes import leave, say_device, torchrun
 from natix_lib.errors import NatixError
 from natix_lib.files import read_json, write_json
 from natix_lib.stopping import stoppable
@@ -64,11 +64,9 @@ def main() -> None:
         abandoned = end_when_abandoned(uri)
         try:
             code = serve(worker, uri, Path(scratch))
-        except SystemExit:
-            if not abandoned.is_set():
-                raise
-            code = 0
-    sys.exit(code)
+        except SystemExit as stop:
+            code = 0 if abandoned.is_set() else int(str(stop.code))
+    leave(code)  # torch takes seconds to be taken down
 
 
 if __name__ == "__main__":

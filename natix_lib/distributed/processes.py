@@ -88,8 +88,8 @@ def be_a_process(compute: Compute) -> NoReturn:
             leave_answer(folder, tensors, figures)
     except NatixError as error:
         leave_reason(folder, error)
-        _leave(2)
-    _leave(0)
+        leave(2)
+    leave(0)
 
 
 def _end_with_step() -> None:
@@ -104,7 +104,7 @@ def _end_with_step() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _leave(code: int) -> NoReturn:
+def leave(code: int) -> NoReturn:
     """End at once: all is on disk, and threads of gloo can abort an interpreter that takes itself down."""
     sys.stdout.flush()
     sys.stderr.flush()

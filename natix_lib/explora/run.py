@@ -24,6 +24,7 @@ from natix_lib.errors import ConfigError, TrainingError
 from natix_lib.explora.adapters import add_adapters, merged_state
 from natix_lib.explora.checkpoint import Checkpoints, restore
 from natix_lib.explora.learner import Learner, Sizes
+from natix_lib.explora.stop import Stop
 from natix_lib.explora.stream import Stream, stream_loader
 from natix_lib.training.views import Images
 
@@ -207,7 +208,10 @@ def _trainer(settings: Explora, accumulated: int, world: World, checkpoints: Che
         enable_model_summary=False,
         enable_progress_bar=sys.stderr.isatty(),
         use_distributed_sampler=False,
-        callbacks=[_Save(checkpoints, settings.checkpoint_every, world)] if checkpoints else [],
+        callbacks=[
+            *([_Save(checkpoints, settings.checkpoint_every, world)] if checkpoints else []),
+            *([Stop(world)] if world.size > 1 else []),
+        ],
     )
 
 

@@ -90,7 +90,9 @@ def test_train_on_two_nodes_gives_what_one_machine_gives(
 
 def test_the_job_asks_for_nodes_gpus_memory_and_place(chain: Chain, kubernetes: Cluster) -> None:
     kubernetes.refusals.append((403, "Forbidden", "exceeded quota: natix"))
-    with pytest.raises(TrainingError, match=r"TrainJob natix-train-\w{16} cannot be created: Failed to .*: exceeded quota: natix"):
+    with pytest.raises(
+        TrainingError, match=r"TrainJob natix-train-\w{16} cannot be created: Failed to .*: exceeded quota: natix"
+    ):
         ask("train", train_settings(), chain, 4, nodes())
     kubernetes.command = [sys.executable, "-c", "raise SystemExit(1)"]
     with pytest.raises(TrainingError, match=r"TrainJob natix-train-\w{16} failed and gave no reason"):

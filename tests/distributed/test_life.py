@@ -1,0 +1,105 @@
+"""Marks of those who wait, and what nodes make of them; a minute is a twentieth of a second here."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from natix_lib import storage
+from natix_lib.distributed import life
+from natix_lib.distributed.life import ABANDONED, LOOKS, WAITING, Waiting, end_when_abandoned, is_abandoned
+from natix_lib.errors import StorageError
+from natix_lib.stopping import stoppable
+from tests.processes import PATIENCE
+
+BEAT = 0.05
+ROOT = Path(__file__).parent.parent.parent
+KILLED = f"""import os, signal, sys
+from natix_lib.distributed import life
+life.BEAT_SECONDS = {BEAT}
+with life.Waiting(sys.argv[1], "killed"):
+    print("waiting", flush=True)
+    signal.pause()
+"""
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(life, "BEAT_SECONDS", BEAT)
+
+
+def marks(uri: Path) -> list[str]:
+    return storage.file_names(f"{uri}/{WAITING}")
+
+
+def wait_until_abandoned() -> float:
+    """Seconds until SIGTERM comes."""
+    begun = time.monotonic()
+    with stoppable(), pytest.raises(SystemExit):
+        while time.monotonic() - begun < PATIENCE:
+            time.sleep(BEAT)
+    return time.monotonic() - begun
+
+
+def test_a_mark_changes_with_every_beat_and_goes_with_who_waits(tmp_path: Path) -> None:
+    with Waiting(str(tmp_path), "first") as first, Waiting(str(tmp_path), "second") as second:
+        before = marks(tmp_path)
+        assert first.others() == {"second"} and second.others() == {"first"}
+        while set(marks(tmp_path)) & set(before):
+            time.sleep(BEAT)
+        second.end()
+        assert not first.others() and {mark.partition(".")[0] for mark in marks(tmp_path)} == {"first"}
+    assert not marks(tmp_path)
+
+
+def test_one_that_is_tried_again_takes_its_own_mark_over(tmp_path: Path) -> None:
+    storage.write_file(f"{tmp_path}/{WAITING}/run.earlier", b"")
+    with Waiting(str(tmp_path), "run") as again:
+        assert not again.others() and "run.earlier" not in marks(tmp_path)
+
+
+def test_a_mark_that_stands_still_is_nobodys_in_the_end(tmp_path: Path) -> None:
+    storage.write_file(f"{tmp_path}/{WAITING}/killed.mark", b"")
+    with Waiting(str(tmp_path), "alive") as alive:
+        assert alive.others() == {"killed"}
+        until = time.monotonic() + PATIENCE
+        while alive.others() and time.monotonic() < until:
+            time.sleep(BEAT)
+        assert not alive.others()
+
+
+def test_nodes_end_when_the_launcher_was_killed_and_not_while_it_lives(tmp_path: Path) -> None:
+    launcher = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT)
+    assert launcher.stdout and launcher.stdout.readline() == b"waiting\n"
+    abandoned = end_when_abandoned(str(tmp_path))
+    time.sleep(3 * LOOKS * BEAT)
+    assert not abandoned.is_set()
+    launcher.kill()
+    launcher.wait()
+    launcher.stdout.close()
+    assert wait_until_abandoned() >= (LOOKS - 2) * BEAT
+    assert abandoned.is_set() and is_abandoned(str(tmp_path)) and marks(tmp_path)
+
+
+def test_a_node_that_starts_again_ends_at_once_when_nobody_waits(tmp_path: Path) -> None:
+    storage.write_file(f"{tmp_path}/{ABANDONED}", b"")
+    with Waiting(str(tmp_path), "too late"), stoppable(), pytest.raises(SystemExit):
+        assert end_when_abandoned(str(tmp_path)).wait(PATIENCE)
+        time.sleep(PATIENCE)
+
+
+def test_a_store_that_is_away_says_nothing_of_the_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+
+    def away(uri: str) -> list[str]:
+        looks.append(uri)
+        if len(looks) < 3 * LOOKS:
+            raise StorageError(f"{uri} cannot be reached")
+        return []
+
+    monkeypatch.setattr(storage, "file_names", away)
+    end_when_abandoned(str(tmp_path))
+    wait_until_abandoned()
+    assert sum(WAITING in uri for uri in looks) == LOOKS + 1
