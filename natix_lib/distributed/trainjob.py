@@ -18,6 +18,7 @@ A volume that all nodes mount was rejected: it needs a storage class that few cl
 where the artifacts are. So were owners as the only list of who waits: a failed run's Workflow stays for days.
 """
 
+import shutil
 import tempfile
 import time
 import uuid
@@ -152,7 +153,9 @@ def _waited(job: Job, state: JsonDict, nodes: Nodes) -> str:
 
 def _answer(name: str, uri: str, failed: bool, folder: Path) -> Answer:
     for file in ({FAULT} if failed else {TENSORS, FIGURES}).intersection(storage.file_names(uri)):
-        storage.fetch_file(f"{uri}/{file}", folder)
+        path = storage.fetch_file(f"{uri}/{file}", folder)
+        if path.parent != folder:  # a volume's file lies where it is
+            shutil.copyfile(path, folder / file)
     if failed and not (folder / FAULT).is_file():
         raise TrainingError(f"TrainJob {name} failed and gave no reason: see the logs of its pods")
     return answer(folder, int(failed))
