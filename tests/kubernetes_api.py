@@ -28,6 +28,7 @@ from natix_lib.config.hardware import Nodes, Toleration
 from tests.loopback import Handler, serving
 
 NAMESPACE, RUNTIME = "street", "torch-distributed"
+BACK_OFF = 0.5  # seconds before a container starts again; the kubelet takes ten and more
 CREATED = "2026-01-01T00:00:00Z"
 TRAINER = "/apis/trainer.kubeflow.org/v1alpha1"
 ROOT = Path(__file__).parent.parent
@@ -64,7 +65,8 @@ class Pod:
     log: Path
     process: subprocess.Popen[bytes] = field(init=False)
     restarts: int = -1
-    ended: int | None = None
+    ended: int | None = None  # exit code of the container before
+    over: float = 0.0  # when this one ended
 
     def start(self) -> None:
         self.restarts += 1
@@ -202,8 +204,10 @@ class Cluster:
         codes = [pod.process.poll() for pod in pods]
         for pod, code in zip(pods, codes, strict=True):
             if code and pod.restarts < self.restarts:
-                pod.ended = code
-                pod.start()
+                pod.over = pod.over or time.monotonic()
+                if time.monotonic() - pod.over > BACK_OFF:
+                    pod.ended, pod.over = code, 0.0
+                    pod.start()
                 return ""
         if any(codes):
             for pod in pods:
@@ -288,14 +292,14 @@ def cluster(folder: Path) -> Iterator[Cluster]:
         def follow(self, pod: Pod) -> None:
             """The log of the container that a pod has now, line by line with its time, until it ends or is cut."""
             assert "follow=True" in self.path and "timestamps=True" in self.path
-            process, restarts = pod.process, pod.restarts
+            process, restarts = pod.process, pod.restarts - ("previous=True" in self.path)
             cut = found.cuts.pop(0) if found.cuts else None
             self.send_response(200)
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             sent = 0
             while True:
-                over = process.poll() is not None
+                over = process.poll() is not None or restarts < pod.restarts
                 lines = pod.log_of(restarts).read_bytes().splitlines(keepends=True)
                 for line in lines[sent:] if over else [line for line in lines[sent:] if line.endswith(b"\n")]:
                     if sent == cut:

@@ -186,8 +186,12 @@ class Job:
         oldest_first = sorted(pods, key=lambda pod: pod.metadata.creation_timestamp)
         return {int(pod.metadata.labels["batch.kubernetes.io/job-completion-index"]): _pod(pod) for pod in oldest_first}
 
-    def log(self, pod: str) -> Iterator[tuple[str, str]]:
+    def log(self, pod: str, previous: bool = False) -> Iterator[tuple[str, str]]:
         """Time and text of each line that the container of a pod logs, from its start on, until it or the stream ends.
+
+        Args:
+            pod: The pod's name.
+            previous: Take the container before the one that the pod has now.
 
         Raises:
             Exception: Of Kubernetes' client or its HTTP library, when the stream breaks or none is allowed.
@@ -198,6 +202,7 @@ class Job:
             container=CONTAINER,
             follow=True,
             timestamps=True,
+            previous=previous,
             _preload_content=False,
             _request_timeout=(REQUEST_SECONDS, SILENCE_SECONDS),
         )
@@ -251,7 +256,7 @@ class Job:
             try:
                 return call(*arguments, **options, _request_timeout=REQUEST_SECONDS)
             except Exception as error:  # the SDK's, Kubernetes' and its HTTP library's own, of many classes
-                line = TrainingError(f"TrainJob {self.name} {failing}: {_reason(error)}")
+                line = TrainingError(f"TrainJob {self.name} {failing}: {reason(error)}")
                 if not _may_pass(error) or time.monotonic() > until:
                     raise line from error
                 print(f"{line}; asked again in {POLL_SECONDS:g} s", flush=True)
@@ -278,7 +283,7 @@ def _pod(pod: Any) -> NodePod:
     if status is None:
         return NodePod(pod.metadata.name, 0, "", running=False, started=False)
     before = status.last_state.terminated if status.last_state else None
-    ended = f"exit code {before.exit_code}" + (f", {before.reason}" if before.reason else "") if before else ""
+    ended = f"exit code {before.exit_code}" + (f" ({before.reason})" if before.reason else "") if before else ""
     running = bool(status.state and status.state.running)
     return NodePod(pod.metadata.name, status.restart_count, ended, running, started=bool(status.container_id))
 
@@ -309,7 +314,7 @@ def _may_pass(error: BaseException) -> bool:
     return any(isinstance(each, OSError | HTTPError) for each in _chain(error))
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """What the SDK and the API say: the API's own message where it gives one, such as that of an admission webhook."""
     said = []
     for each in _chain(error):
@@ -320,5 +325,5 @@ def _reason(error: BaseException) -> str:
                 message = None
             said.append(str(message or getattr(each, "reason", "") or each))
         else:
-            said.append(str(each))
+            said.append(str(each) or type(each).__name__)
     return ": ".join(said)

@@ -39,6 +39,7 @@ from natix_lib.errors import TrainingError
 from natix_lib.files import JsonDict, canonical_json, sha256_bytes, sha256_file, write_json
 from natix_lib.stopping import stoppable
 
+LAST_LOOKS = 3  # at the log of a job that is over, while it breaks off
 TRIES = 10  # to join a job that others change, make or remove at the same time
 
 
@@ -137,16 +138,17 @@ def _joined(job: Job, uri: str, create: Callable[[], bool]) -> JsonDict:
 def _waited(job: Job, state: JsonDict, nodes: Nodes) -> str:
     """How the job ends, COMPLETE or FAILED, with its first node's log printed; "" when it became another one."""
     until = time.monotonic() + nodes.timeout_hours * 3600
-    log = NodeLog(job, nodes.num_nodes)
+    log, last_looks = NodeLog(job, nodes.num_nodes), LAST_LOOKS
     while time.monotonic() < until:
         now = job.read()
         if now is None:
             raise TrainingError(f"TrainJob {job.name} was deleted while it ran")
         if now["metadata"]["uid"] != state["metadata"]["uid"]:
             return ""
-        log.show()
-        if ended := outcome(now):
+        whole = log.show()
+        if (ended := outcome(now)) and (whole or last_looks == 0):
             return ended
+        last_looks -= bool(ended)
         time.sleep(jobs.POLL_SECONDS)
     raise TrainingError(f"TrainJob {job.name} was not done in hardware.gpu_timeout_hours {nodes.timeout_hours:g}")
 
