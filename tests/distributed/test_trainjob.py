@@ -1,10 +1,6 @@
 """adapt and train on two nodes: real processes, started by a stand-in of the Kubernetes API."""
 
-import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -22,17 +18,13 @@ from natix_lib.distributed import jobs, trainjob
 from natix_lib.distributed.exchange import Answer
 from natix_lib.distributed.launch import launch
 from natix_lib.errors import ConfigError, TrainingError
-from natix_lib.files import write_json
 from natix_lib.steps import adapt_worker, train_worker
 from natix_lib.training.artifact import load_classifier
 from tests.cloud_storage import Cloud
 from tests.explora.small import small
 from tests.kubernetes_api import Cluster, cluster, nodes
-from tests.processes import PATIENCE
 from tests.small_run import TRAIN, Chain
 from tests.street_sets import run_step
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
@@ -133,46 +125,6 @@ def test_the_reason_of_a_node_that_fails_comes_back_and_the_next_try_gets_a_new_
         with pytest.raises(TrainingError, match=r"is (nan|inf) at step 1: lower explora.lr"):
             ask("adapt", adapt_settings(lr=1e30), chain, 1, nodes())
         assert len(kubernetes.created) == tries and len(kubernetes.jobs) == 1
-
-
-@pytest.mark.slow
-def test_a_launcher_that_was_killed_finds_its_job_and_one_that_is_told_to_stop_deletes_it(
-    chain: Chain, kubernetes: Cluster, tmp_path: Path
-) -> None:
-    request = {
-        "settings": {**adapt_settings(), "nodes": nodes().model_dump(mode="json")},
-        "paths": {**chain.inputs("adapt"), **{name: str(tmp_path / name) for name in STEPS["adapt"].outputs}},
-    }
-    write_json(tmp_path / "request.json", request)
-    script = (
-        "import json, sys; from natix_lib.steps import adapt; r = json.load(open(sys.argv[1]));"
-        "adapt.run(r['settings'], **r['paths'])"
-    )
-
-    def launch() -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", script, str(tmp_path / "request.json")]
-        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def wait_for_job(launcher: subprocess.Popen[bytes]) -> None:
-        until = time.monotonic() + PATIENCE
-        while not kubernetes.jobs:
-            assert launcher.poll() is None and time.monotonic() < until
-            time.sleep(0.05)
-
-    killed = launch()
-    wait_for_job(killed)
-    killed.kill()
-    killed.wait()
-    assert len(kubernetes.jobs) == 1
-    assert launch().wait(PATIENCE) == 0
-    assert len(kubernetes.created) == 1 and not kubernetes.jobs
-    assert (tmp_path / "adapted_backbone" / "backbone.json").is_file()
-
-    stopped = launch()
-    wait_for_job(stopped)
-    os.kill(stopped.pid, signal.SIGTERM)
-    assert stopped.wait(PATIENCE) == 128 + signal.SIGTERM
-    assert not kubernetes.jobs and len(kubernetes.created) == 2
 
 
 def test_an_api_that_stays_away_ends_the_step(
