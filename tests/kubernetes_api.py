@@ -322,9 +322,9 @@ def cluster(folder: Path) -> Iterator[Cluster]:
             else:
                 uid = found.launchers[name]
                 owner = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": f"run-{uid}", "uid": uid}
-                owner |= {"controller": True, "blockOwnerDeletion": True}
+                owners = [{**owner, "controller": True, "blockOwnerDeletion": True}]
                 spec = {"containers": [{"name": "main", "image": "natix"}]}
-                self.answer_json({"metadata": {"name": name, "ownerReferences": [owner]}, "spec": spec})
+                self.answer_json({"metadata": {"name": name, "ownerReferences": owners}, "spec": spec})
 
         def do_POST(self) -> None:
             job = self.body()

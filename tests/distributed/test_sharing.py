@@ -119,7 +119,8 @@ def test_who_is_done_leaves_the_job_to_those_who_still_wait(
 
 def test_of_two_who_are_done_at_once_one_removes_the_job(kubernetes: Cluster, tmp_path: Path) -> None:
     for _ in range(5):
-        both, removed = [Job("natix-train-x") for _ in range(2)], []
+        both = [Job("natix-train-x") for _ in range(2)]
+        removed: list[str] = []
         uri = str(tmp_path / "shared")
         assert both[0].create(["worker", uri], 1, nodes())
         start = threading.Barrier(2)
