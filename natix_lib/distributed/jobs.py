@@ -314,4 +314,6 @@ def reason(error: BaseException) -> str:
             said.append(str(message or getattr(each, "reason", "") or each))
         else:
             said.append(str(each) or type(each).__name__)
+        if any(said[-1] in earlier for earlier in said[:-1]):
+            said.pop()
     return ": ".join(said)

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,9 @@ Launch = Callable[..., "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture
-def launch(chain: Chain, kubernetes: Cluster, tmp_path: Path) -> Launch:  # noqa: F811
+def launch(chain: Chain, kubernetes: Cluster, tmp_path: Path) -> Iterator[Launch]:  # noqa: F811
+    launchers = []
+
     def launch(run: str, **explora: object) -> subprocess.Popen[bytes]:
         """The adapt step of a run, as a process in the pod of its Workflow."""
         outputs = {name: str(tmp_path / run / name) for name in STEPS["adapt"].outputs}
@@ -41,10 +43,14 @@ def launch(chain: Chain, kubernetes: Cluster, tmp_path: Path) -> Launch:  # noqa
         command = [sys.executable, "-c", LAUNCHER, str(tmp_path / f"{run}.json")]
         environment = {**os.environ, "KFP_POD_NAME": f"pod-{run}"}
         with (tmp_path / f"{run}.log").open("ab") as log:
-            return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment)
+            launchers.append(subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment))
+        return launchers[-1]
 
     kubernetes.command = [sys.executable, "-c", NODE, "natix_lib.steps.adapt_worker"]
-    return launch
+    yield launch
+    for launcher in launchers:
+        launcher.kill()
+        launcher.wait()
 
 
 def wait_for(happened: Callable[[], object], running: "subprocess.Popen[bytes] | None" = None) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from natix_lib import storage
-from natix_lib.distributed import jobs, life, trainjob
+from natix_lib.distributed import jobs, trainjob
 from natix_lib.distributed.exchange import FIGURES, leave_answer
 from natix_lib.distributed.jobs import CLOSED, POD_NAME, Job, outcome
 from natix_lib.distributed.life import ABANDONED, Waiting
@@ -33,7 +33,6 @@ def kubernetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clus
     (tmp_path / "answer").mkdir()
     leave_answer(tmp_path / "answer", {"x": torch.ones(2)}, FIGURE)
     monkeypatch.setattr(jobs, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(life, "BEAT_SECONDS", 0.05)
     with cluster(tmp_path / "cluster") as started:
         use_kubeconfig(monkeypatch, started.kubeconfig)
         started.command = ["python3", "-c", NODE, str(tmp_path / "answer")]
