@@ -15,6 +15,7 @@ from natix_lib.backbones.loading import IMAGE_MEAN, IMAGE_STD
 from natix_lib.config.section import shown
 from natix_lib.errors import ConfigError, ContractError, StorageError
 from natix_lib.files import read_json
+from natix_lib.repeats import PASSING, Away, repeated
 
 PATTERNS = (
     "config.json",
@@ -84,7 +85,7 @@ def _from_hub(repository: str, revision: str, folder: Path, token_secret: str) -
     secret = secrets.read(token_secret) if token_secret else None
     holder = f"secret {token_secret}" if token_secret else "HF_TOKEN"
     try:
-        from huggingface_hub import get_token, snapshot_download
+        from huggingface_hub import HfApi, get_token, snapshot_download
         from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
         token = secret.get_secret_value() if secret else get_token()
@@ -92,12 +93,25 @@ def _from_hub(repository: str, revision: str, folder: Path, token_secret: str) -
         raise StorageError(f"the hub's client cannot start: {_first_line(error)}; see HF_ENDPOINT, HF_HOME") from error
     if token and not re.fullmatch(r"[!-~]+", token):
         raise ConfigError(f"{holder} must hold a token, one word of ASCII, and holds something else")
-    try:
-        return Path(
-            snapshot_download(
-                repository, revision=revision, local_dir=folder, allow_patterns=list(PATTERNS), token=token
+
+    def download() -> Path:
+        try:
+            commit = HfApi(token=token).repo_info(repository, revision=revision).sha  # asked here, because without a
+            # commit the client takes what an earlier attempt has left for the whole
+            return Path(
+                snapshot_download(
+                    repository, revision=commit, local_dir=folder, allow_patterns=list(PATTERNS), token=token
+                )
             )
-        )
+        except Exception as error:
+            if _passes(error):
+                raise Away(
+                    f"model.backbone_id {repository}: the hub cannot be read: {_first_line(error)}"
+                ) from error
+            raise
+
+    try:
+        return repeated(download)  # the client itself repeats contents alone; it goes on where it was cut
     except GatedRepoError as error:
         raise StorageError(
             f"model.backbone_id {repository} is gated: accept its licence on the hub and set {holder}"
@@ -111,11 +125,26 @@ def _from_hub(repository: str, revision: str, folder: Path, token_secret: str) -
             f"model.backbone_revision {revision} is no branch, tag or commit of {repository} on the hub"
         ) from error
     except Exception as error:  # of the hub's client and of the HTTP library that it uses
+        reason = _first_line(error.__cause__ or error) if isinstance(error, Away) else _first_line(error)
         raise StorageError(
-            f"model.backbone_id {repository}: the hub cannot be read: {_first_line(error)}; without the hub, name a "
+            f"model.backbone_id {repository}: the hub cannot be read: {reason}; without the hub, name a "
             f"folder or {grammar.PREFIXES} folder of a backbone, or make a random one: "
             "natix backbone --output FOLDER, then --set model.backbone_id=FOLDER"
         ) from error
+
+
+def _passes(error: BaseException | None) -> bool:
+    """Whether an error of the hub's client, or what it was made of, may pass by itself.
+
+    The HTTP library below the client is httpx or, in newer ones, httpx2, whose errors have the same names.
+    """
+    while error is not None:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        names = {base.__name__ for base in type(error).__mro__}
+        if status in PASSING or ("TransportError" in names and "UnsupportedProtocol" not in names):
+            return True
+        error = error.__cause__
+    return False
 
 
 def is_hub_id(source: str) -> bool:
@@ -123,7 +152,7 @@ def is_hub_id(source: str) -> bool:
     return not source.startswith((".", "/", "~")) and source.count("/") == 1
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

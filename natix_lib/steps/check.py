@@ -9,6 +9,7 @@ from natix_lib.config.step_settings import step_settings
 from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError
 from natix_lib.files import JsonDict
+from natix_lib.steps import pod
 
 
 def run(parameters: Mapping[str, Any], with_explora: bool) -> tuple[JsonDict, ...]:
@@ -31,4 +32,5 @@ def run(parameters: Mapping[str, Any], with_explora: bool) -> tuple[JsonDict, ..
             f"{'with' if with_explora else 'without'} ExPLoRA: submit the other one"
         )
     settings = step_settings(parsed)
+    pod.written()
     return tuple(settings[step] for step in STEPS)
