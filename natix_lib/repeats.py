@@ -1,8 +1,8 @@
-"""What can pass by itself is repeated inside a step, bounded, with a line each time: here stands how often and how long.
+"""What can pass by itself is repeated inside a step, bounded, with a line each time: here stands for how long.
 
 Whoever speaks to a service says which of its errors may pass, by raising `Away`: a name that is not resolved, a
-connection that is refused or cut, no answer in time, an answer of PASSING, a token that cannot be had just now. All else
-is a verdict and raised at once. To leave this to the orchestrator was rejected: KFP 2.17 repeats no step that has
+connection that is refused or cut, no answer in time, an answer of PASSING, a token that cannot be had just now. All
+else is a verdict and raised at once. To leave this to the orchestrator was rejected: KFP 2.17 repeats no step that has
 failed, and a step that is repeated begins anew.
 
 In a cluster a store, the hub or the control plane comes back without anyone's doing, and ten minutes hold its restart

@@ -56,7 +56,7 @@ def read(name: str) -> SecretStr | None:
     credentials, project = _credentials(host)
     version = _version(name, project)
 
-    def ask() -> requests.Response:
+    def ask() -> Any:
         try:
             with AuthorizedSession(credentials) as session:
                 answer = session.get(f"{host}/v1/{version}:access", timeout=60)

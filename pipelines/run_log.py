@@ -112,7 +112,7 @@ class RunLog(io.TextIOBase):
 
 
 def _reason(lines: list[str]) -> str:
-    """The line by which a step says why it ended; else the error at the end of the last traceback, else the last line."""
+    """The line by which a step says why it ended; else the end of the last traceback, else the last line."""
     said = [line.strip() for line in lines if line.startswith(INDENT + ERROR)]
     ends = [
         next((line.strip() for line in lines[number + 1 :] if not line.startswith(INDENT + " ")), "")

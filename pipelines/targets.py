@@ -42,6 +42,7 @@ from natix_lib.config.hardware import Hardware, Nodes
 from natix_lib.contracts import TASKS, step_of
 from natix_lib.errors import ConfigError
 from natix_lib.files import JsonDict, sha256_bytes
+from natix_lib.steps.pod import NODE
 
 KUBEFLOW, VERTEX, LOCAL = "kubeflow", "vertex", "local"
 HF_SECRET_KEY = "token"  # the key, not the secret: kubectl create secret generic hf-token --from-literal=token=...
@@ -179,6 +180,7 @@ def _place_on_kubernetes(task: PipelineTask, step: str, hardware: Hardware, gpu:
     task.set_cpu_request(hardware.gpu_cpu if gpu else hardware.cpu)
     task.set_memory_request(hardware.gpu_memory if gpu else hardware.memory)
     kubernetes.set_timeout(task, timeout)
+    kubernetes.use_field_path_as_env(task, NODE, "spec.nodeName")
     kubernetes.set_image_pull_policy(task, hardware.pull_policy)
     for label, value in (_gpu_node_selector(hardware) if gpu else hardware.node_selector).items():
         kubernetes.add_node_selector(task, label, value)

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from natix_lib import repeats
@@ -41,8 +43,8 @@ def test_waits_double_up_to_the_longest_and_the_last_attempt_is_made_when_the_ti
         waits.append(seconds)
         now[0] += seconds
 
-    monkeypatch.setattr(repeats.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(repeats.time, "sleep", sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", sleep)
     monkeypatch.setattr(repeats, "FIRST", 1.0)
     monkeypatch.setattr(repeats, "LONGEST", 30.0)
     service = Service(1000, Away("away"))

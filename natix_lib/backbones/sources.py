@@ -105,9 +105,7 @@ def _from_hub(repository: str, revision: str, folder: Path, token_secret: str) -
             )
         except Exception as error:
             if _passes(error):
-                raise Away(
-                    f"model.backbone_id {repository}: the hub cannot be read: {_first_line(error)}"
-                ) from error
+                raise Away(f"model.backbone_id {repository}: the hub cannot be read: {_first_line(error)}") from error
             raise
 
     try:

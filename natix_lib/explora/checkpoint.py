@@ -5,8 +5,8 @@ the curve so far. Frozen weights are not in it, they come from the backbone; nor
 micro-batch depends on its number alone. Lightning's own checkpoints were rejected: they are pickles, and they hold
 the whole module.
 
-They are written beside the training (`natix_lib/storage/newest.py`), so that it neither waits for a bucket nor ends with
-it: what is written is the state as it was at its step, copied before the next one begins.
+They are written beside the training (`natix_lib/storage/newest.py`), so that it neither waits for a bucket nor ends
+with it: what is written is the state as it was at its step, copied before the next one begins.
 
 The folder below the root is named by everything the run depends on, so the same command finds its own checkpoints and
 another one never does.
@@ -49,7 +49,7 @@ class Checkpoints:
         self._writer.put(self._place(learner), _content(learner, optimizer))
 
     def check(self) -> None:
-        """Raise StorageError if the place has refused the first checkpoint of this run, as one that is mistyped does."""
+        """Raise StorageError if the place has refused the first checkpoint of this run, as a mistyped one does."""
         self._writer.check()
 
     def save_now(self, learner: Learner, optimizer: torch.optim.Optimizer) -> None:

@@ -1,11 +1,11 @@
 """What a step says of itself in its pod's log: first where it is at work, last what it has written or why it ended.
 
-A person looks there when a run is red. Python's own end, three tracebacks that lead to one another, hides the line that
-matters; so an error of ours is that line alone, `error: ...`, and anything unexpected keeps its traceback. The exit code
-is the same. The component's body could catch errors as well, but every component would say it once more and the text of
-its function, which is its cache key, would hold what is no contract. So it begins with this package, which every body
-imports, when the main program is KFP's executor: in a pod, in a task of Vertex and under `natix run`, and not in the
-processes that a step starts, in a test or for who calls a step from Python.
+A person looks there when a run is red. Python's own end, three tracebacks that lead to one another, hides the line
+that matters; so an error of ours is that line alone, `error: ...`, and anything unexpected keeps its traceback. The
+exit code is the same. The component's body could catch errors as well, but every component would say it once more and
+the text of its function, which is in its cache key, would hold what is no contract. So it begins with this package,
+which every body imports, when the main program is KFP's executor: in a pod, in a task of Vertex and under `natix run`,
+and not in the processes that a step starts, in a test or for who calls a step from Python.
 """
 
 import atexit

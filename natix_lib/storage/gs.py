@@ -1,9 +1,9 @@
 """Google Cloud Storage: `gs://` buckets by google-cloud-storage, which is imported when one is opened.
 
-The client checks the crc32c of every transfer, and repeats what may pass by itself: it goes on with a transfer where it
-was cut, so its way is taken, with the bounds and the lines of `natix_lib.repeats`. What it would end at once is repeated
-too: a token that the metadata server cannot give just now, and that no credentials are found in a pod, whose metadata
-server may begin after it.
+The client checks the crc32c of every transfer, and repeats what may pass by itself: it goes on with a transfer where
+it was cut, so its way is taken, with the bounds and the lines of `natix_lib.repeats`. What it would end at once is
+repeated too: a token that the metadata server cannot give just now, and that no credentials are found in a pod, whose
+metadata server may begin after it.
 """
 
 import base64
@@ -144,7 +144,7 @@ def _retry(uri: str) -> Any:
         initial=repeats.FIRST,
         maximum=repeats.LONGEST,
         timeout=repeats.limit(),
-        on_error=lambda error: repeats.say(f"{uri}: {error}"),
+        on_error=lambda error: repeats.say(f"{uri}: {_reason(error)}"),
     )
 
 
@@ -170,6 +170,16 @@ def _passes(error: Exception) -> bool:
     return isinstance(error, (TransportError, ConnectionError, HTTPException, HTTPError, *passing))
 
 
+def _reason(error: BaseException) -> str:
+    """What the service has said, of an error that may pass."""
+    from google.api_core.exceptions import RetryError
+    from google.cloud.storage.exceptions import InvalidResponse
+
+    if isinstance(error, RetryError):  # the client has waited for as long as it may; what for is its cause
+        return f"after {repeats.limit():.0f} s: {_reason(error.__cause__)}" if error.__cause__ else str(error)
+    return f"the service answers {error.response.status_code}" if isinstance(error, InvalidResponse) else str(error)
+
+
 def _answer(uri: str, call: Callable[[], T]) -> T:
     """`call()`, with every failure of the service as one line."""
     from google.api_core.exceptions import GoogleAPIError, NotFound, RetryError
@@ -181,8 +191,9 @@ def _answer(uri: str, call: Callable[[], T]) -> T:
     except NotFound as error:
         raise Gone(f"{uri} does not exist") from error
     except (GoogleAPIError, GoogleAuthError, RequestException) as error:
-        away = isinstance(error, RetryError) or _passes(error)
-        raise (Away if away else StorageError)(f"{uri}: {error}") from error
+        if isinstance(error, RetryError) or _passes(error):
+            raise Away(f"{uri}: {_reason(error)}") from error
+        raise StorageError(f"{uri}: {error}") from error
     except OSError as error:
         raise StorageError(f"{uri}: {error.strerror or error}") from error
 

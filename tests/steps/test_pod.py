@@ -69,7 +69,11 @@ def of(name: str, path: Path) -> dict[str, Any]:
 
 
 def run(folder: Path, words: list[str]) -> tuple[int, list[str]]:
-    environment = {**os.environ, "NODE_NAME": "node-of-this-pod", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment = {
+        **os.environ,
+        "NODE_NAME": "node-of-this-pod",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
     done = subprocess.run(
         words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, cwd=folder
     )
