@@ -19,7 +19,7 @@ from natix_lib.errors import StorageError, printable
 
 PASSING = frozenset({408, 429, 500, 502, 503, 504})  # of HTTP: busy, or broken and about to be mended
 IN_CLUSTER, ELSEWHERE = 600.0, 60.0  # seconds that one request is repeated for
-DELIVERY = 6 * 3600.0  # seconds for what days of computing have given and what is lost without: nodes idle for less
+DELIVERY = 6 * 3600.0  # seconds that the result of days of computing is offered for: nodes that wait cost less
 FIRST, LONGEST = 1.0, 30.0  # seconds between two attempts; each wait is twice the one before
 CLUSTERS = ("KUBERNETES_SERVICE_HOST", "CLOUD_ML_PROJECT_ID")  # set in every pod, and in every task of Vertex
 

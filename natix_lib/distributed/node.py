@@ -8,6 +8,7 @@ from the request.
 import os
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from natix_lib import storage
@@ -16,6 +17,7 @@ from natix_lib.distributed.exchange import FAULT, FIGURES, INPUTS, REQUEST, TENS
 from natix_lib.distributed.processes import say_device, torchrun
 from natix_lib.errors import NatixError
 from natix_lib.files import read_json, write_json
+from natix_lib.repeats import DELIVERY, repeated
 from natix_lib.stopping import stoppable
 
 
@@ -41,7 +43,7 @@ def serve(worker: str, uri: str, folder: Path) -> int:
         leave_reason(folder, error)
     for name in (FAULT, TENSORS, FIGURES):  # figures last: they say that the answer is whole
         if (folder / name).is_file():
-            storage.mirror(folder / name, f"{uri}/{name}")
+            repeated(partial(storage.mirror, folder / name, f"{uri}/{name}"), DELIVERY)
     return code
 
 
