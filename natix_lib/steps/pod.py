@@ -55,7 +55,7 @@ def first_lines(step: str) -> list[str]:
     return [
         f"natix {__version__}, step {step}, {where}",
         f"may use {may_use:g} of {cpus} CPUs, {size_text(memory_limit())} of {size_text(memory)} of memory, "
-        f"{gpus or 'no'} GPU{'s'[: gpus != 1]}",
+        f"{gpus or 'no'} GPU{'s'[: gpus > 1]}",
     ]
 
 

@@ -70,12 +70,11 @@ class NewestWriter:
             Whether it is there after so many seconds; a line says so where it is not.
         """
         with self._changed:
-            if uri == self._at_work or (self._waiting and uri == self._waiting[0]):
-                in_hand = True
-            else:
-                in_hand, self._waiting = False, None
-        if in_hand or uri == self.written:
-            return self.settle(seconds)
+            self._waiting = None  # it is no newer
+            in_hand = uri in (self._at_work, self.written)
+        if in_hand:
+            self.settle(seconds)
+            return self.written == uri
         thread = threading.Thread(target=self._write, args=(uri, content), daemon=True)
         thread.start()
         thread.join(seconds)

@@ -1,6 +1,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from safetensors import safe_open
 from natix_lib import repeats
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.config import Explora
+from natix_lib.distributed.processes import GRACE_SECONDS
 from natix_lib.distributed.world import World
 from natix_lib.errors import ConfigError, ContractError, StorageError, TrainingError
 from natix_lib.explora import checkpoint
@@ -163,6 +166,35 @@ def test_a_place_of_checkpoints_that_refuses_ends_the_run_before_more_is_lost(
     with pytest.raises(StorageError, match=f"gs://{BUCKET}/checkpoints.*: 403"):
         adapt(tiny_backbone, settings, identity={}, on_step=slowly)
     assert len(steps) < 40
+
+
+STOPPED = """
+import sys
+from pathlib import Path
+from tests.explora.small import adapt, small
+
+settings = small(steps=4000, checkpoint_every=1000, checkpoint_root=sys.argv[2])
+adapt(Path(sys.argv[1]), settings, identity={}, on_step=lambda learner: print("step", flush=True))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("away", [True, False])
+def test_who_is_told_to_stop_ends_within_the_grace_with_a_checkpoint_or_a_line(
+    tiny_backbone: Path, cloud: Cloud, away: bool
+) -> None:
+    command = [sys.executable, "-c", STOPPED, str(tiny_backbone), f"gs://{BUCKET}/checkpoints"]
+    environment = {**os.environ, "KUBERNETES_SERVICE_HOST": "10.0.0.1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout and "none yet" in process.stdout.readline()
+    for _ in range(3):
+        assert process.stdout.readline() == "step\n"
+    cloud.failing, cloud.failures = (lambda path: "upload" in path), 10**9 if away else 0
+    process.terminate()
+    began = time.monotonic()
+    said = process.stdout.read()
+    assert process.wait() == 128 + signal.SIGTERM and time.monotonic() - began < GRACE_SECONDS
+    assert len(list(cloud.bucket.list_blobs())) == (not away) and ("could not be written in 20 s" in said) == away
 
 
 @pytest.mark.slow

@@ -81,8 +81,8 @@ def test_the_last_file_of_a_process_that_ends_does_not_wait_for_the_one_before(
     writer = NewestWriter(nothing)
     writer.put("slow", b"1")
     assert begun.wait(20)
-    writer.put("waits", b"2")
-    assert writer.write_now("last", b"3", 20) and written == ["last"]
+    writer.put("last", b"2")
+    assert writer.write_now("last", b"2", 20) and written == ["last"]
     assert not writer.write_now("slow", b"1", 0.05)  # it is in hand, and is not begun once more
     assert "slow could not be written in 0 s" in capsys.readouterr().out
     released.set()
