@@ -45,18 +45,20 @@ def repeated(call: Callable[[], T], seconds: float | None = None) -> T:
 
     Args:
         call: What is asked; it may be called any number of times.
-        seconds: How long it is repeated; None is `limit`.
+        seconds: How long it is repeated after it has failed first; None is `limit`.
 
     Raises:
         Away: What the last attempt has raised.
     """
-    until = time.monotonic() + (limit() if seconds is None else seconds)
+    until: float | None = None
     wait = FIRST
     while True:
         try:
             return call()
         except Away as error:
-            left = until - time.monotonic()
+            now = time.monotonic()
+            until = until or now + (limit() if seconds is None else seconds)
+            left = until - now
             if left <= 0:
                 raise
             say(error)

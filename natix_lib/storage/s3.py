@@ -28,7 +28,7 @@ import re
 import zlib
 from collections.abc import Callable
 from contextlib import closing
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -86,15 +86,14 @@ class S3Bucket:
 
     def list(self, prefix: str, deep: bool = True) -> list[Object]:
         options = {"Bucket": self._name, "Prefix": prefix} | ({} if deep else {"Delimiter": "/"})
-        pages = self._client.get_paginator("list_objects_v2").paginate(**options)
-        return _asked(
-            self._uri,
-            lambda: [
-                self._object(entry["Key"], entry["Size"], {"ETag": entry["ETag"]})
-                for page in pages
-                for entry in page.get("Contents", ())
-            ],
-        )
+        found: list[Object] = []
+        while True:  # page by page, because what is repeated should be one request
+            page = _asked(self._uri, partial(self._client.list_objects_v2, **options))
+            for entry in page.get("Contents", ()):
+                found.append(self._object(entry["Key"], entry["Size"], {"ETag": entry["ETag"]}))
+            if not page.get("IsTruncated"):
+                return found
+            options["ContinuationToken"] = page["NextContinuationToken"]
 
     def download(self, source: Object, path: Path) -> Object:
         with path.open("wb") as file:
@@ -155,7 +154,13 @@ class S3Bucket:
                     file.write(block)
             return known
 
-        return _asked(source.address, receive_rest)
+        while True:
+            before = file.tell()
+            try:
+                return _asked(source.address, receive_rest)
+            except Away:
+                if file.tell() == before:  # else some of it has come meanwhile: a large object may be cut many times
+                    raise
 
 
 def open_bucket(bucket_name: str, uri: str) -> Bucket:
