@@ -31,7 +31,7 @@ from natix_lib.storage.newest import NewestWriter
 
 NAME = re.compile(r"step-(\d{8})\.safetensors")
 KEPT = 2  # the newest ones
-STOP_SECONDS = 20.0  # for the last checkpoint after SIGTERM; who stops it waits 25, Kubernetes 30
+STOP_SECONDS = 15.0  # for the last checkpoint after SIGTERM; who stops it waits 25, Kubernetes 30, a step ends first
 SETTLE_SECONDS = 60.0  # for the last one when training has ended: it is needed only if what follows fails
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
