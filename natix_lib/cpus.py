@@ -1,8 +1,11 @@
-"""How many CPUs this process may use: a pod with 2 of a node's 64 would start 64 threads that wait for each other."""
+"""How many CPUs and how much memory this process may use, which in a pod is not what the node has.
+
+A pod with 2 of a node's 64 CPUs would start 64 threads that wait for each other.
+"""
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from natix_lib.errors import ConfigError
@@ -31,35 +34,47 @@ def cpu_threads(environment: Mapping[str, str] = os.environ, process: Path = PRO
         if not (first.isascii() and first.isdecimal() and 1 <= len(first) < 10 and int(first) >= 1):
             raise ConfigError(f"OMP_NUM_THREADS must be a whole number from 1, got {text!r}")
         return min(int(first), cpus)
-    return math.ceil(min(cpus, _cpu_quota(process, cgroups)))
+    return math.ceil(min(cpus, cpu_limit(process, cgroups)))
 
 
-def _cpu_quota(process: Path, cgroups: Path) -> float:
+def cpu_limit(process: Path = PROC, cgroups: Path = CGROUPS) -> float:
     """CPUs that the cgroups of this process may use at once, those above it included; infinite without a limit."""
-    quotas = [math.inf]
+    return min(map(_cpus_of, _groups("cpu", process, cgroups)), default=math.inf)
+
+
+def memory_limit(process: Path = PROC, cgroups: Path = CGROUPS) -> int:
+    """Bytes of memory that this process may use: the least that its cgroups, or the machine, allow."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(min([machine, *map(_bytes_of, _groups("memory", process, cgroups))]))
+
+
+def _groups(controller: str, process: Path, cgroups: Path) -> Iterator[Path]:
+    """The cgroups of this process by which a controller may limit it, those above them included, some of them twice."""
     for line in _text(process).splitlines():
         _, controllers, place = line.split(":", 2)
-        names = controllers.split(",")
-        if controllers and "cpu" not in names:
+        if controllers and controller not in controllers.split(","):
             continue
-        mounts = [cgroups / controllers, cgroups / "cpu"] if controllers else [cgroups, cgroups / "unified"]
+        mounts = [cgroups / controllers, cgroups / controller] if controllers else [cgroups, cgroups / "unified"]
         for mount in mounts:
             # Inside a container the place is often that of the host, and the mount is the container's own: then
             # only the mount itself is there.
             folder = mount / place.lstrip("/")
-            for group in (folder, *folder.parents):
-                if group.is_relative_to(mount):
-                    quotas.append(_quota_of(group))
-    return min(quotas)
+            yield from (group for group in (folder, *folder.parents) if group.is_relative_to(mount))
 
 
-def _quota_of(group: Path) -> float:
+def _cpus_of(group: Path) -> float:
     """The quota of one cgroup, of version 2 or 1."""
     files = [group / "cpu.max"], [group / "cpu.cfs_quota_us", group / "cpu.cfs_period_us"]
     for words in (" ".join(map(_text, paths)).split() for paths in files):
         if len(words) == 2 and all(word.isdecimal() and int(word) for word in words):
             return int(words[0]) / int(words[1])
     return math.inf  # "max", -1, or no such file
+
+
+def _bytes_of(group: Path) -> float:
+    """The most memory of one cgroup, of version 2 or 1; version 1 writes a number beyond any memory for none."""
+    texts = (_text(group / name).strip() for name in ("memory.max", "memory.limit_in_bytes"))
+    return min((int(text) for text in texts if text.isdecimal()), default=math.inf)
 
 
 def _text(path: Path) -> str:

@@ -15,10 +15,10 @@ from pydantic import SecretStr
 
 from natix_lib import grammar
 from natix_lib.errors import ConfigError, StorageError
+from natix_lib.repeats import PASSING, Away, repeated
 
 HOST = "https://secretmanager.googleapis.com"
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-ATTEMPTS = 4
 REASONS = {
     400: "it is disabled or destroyed: add a version to it",
     401: "the credentials are not accepted",
@@ -48,19 +48,27 @@ def read(name: str) -> SecretStr | None:
     try:
         import google_crc32c
         import requests
-        from google.auth.exceptions import GoogleAuthError
+        from google.auth.exceptions import GoogleAuthError, TransportError
         from google.auth.transport.requests import AuthorizedSession
     except ModuleNotFoundError as error:
         raise StorageError("Secret Manager needs google-cloud-storage: pip install 'natix[gcs]'") from error
     host = os.environ.get("SECRET_MANAGER_EMULATOR_HOST") or HOST
     credentials, project = _credentials(host)
     version = _version(name, project)
-    try:
-        with AuthorizedSession(credentials) as session:
-            session.mount(host, requests.adapters.HTTPAdapter(max_retries=_retries()))
-            answer = session.get(f"{host}/v1/{version}:access", timeout=60)
-    except (GoogleAuthError, requests.RequestException) as error:
-        raise StorageError(f"secret {version} cannot be read: {type(error).__name__}: {error}") from error
+
+    def ask() -> Any:
+        try:
+            with AuthorizedSession(credentials) as session:
+                answer = session.get(f"{host}/v1/{version}:access", timeout=60)
+        except (GoogleAuthError, requests.RequestException) as error:
+            passes = isinstance(error, requests.ConnectionError | requests.Timeout | TransportError)
+            line = f"secret {version} cannot be read: {type(error).__name__}: {error}"
+            raise (Away if passes else StorageError)(line) from error
+        if answer.status_code in PASSING:
+            raise Away(f"secret {version} cannot be read: Secret Manager answered {answer.status_code}")
+        return answer
+
+    answer = repeated(ask)
     if answer.status_code == 404:
         print(f"secret {version} does not exist: going on without a token", flush=True)
         return None
@@ -102,9 +110,3 @@ def _version(name: str, project: str | None) -> str:
             raise StorageError(f"no project for secret {name}: name it projects/PROJECT/secrets/{name}")
         name = f"projects/{project}/secrets/{name}"
     return name if "/versions/" in name else f"{name}/versions/latest"
-
-
-def _retries() -> Any:
-    from urllib3.util import Retry
-
-    return Retry(ATTEMPTS - 1, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)

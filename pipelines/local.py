@@ -61,7 +61,7 @@ def run(config: Config, output: Path, cache: Path | None, display: Display) -> N
             log, so a display must hold the stream that it writes to.
 
     Raises:
-        NatixError: If a step fails; the error has the class and the message of the step's.
+        NatixError: If a step fails; the error has the message of the step's.
     """
     require_place(output)
     config, arguments = prepared(config)

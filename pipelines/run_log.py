@@ -5,11 +5,12 @@ import re
 import signal
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from natix_lib import errors, run_cache
+from natix_lib import run_cache
 from natix_lib.errors import NatixError
 from natix_lib.files import write_bytes
+from natix_lib.progress import ERROR
 from natix_pipelines.step_cache import CHANGED
 
 INDENT = "    "  # before each line of a step, and before no line of KFP's own
@@ -19,7 +20,6 @@ STARTED = re.compile(r"Executing task '([\w-]+)'")
 REPEATED = re.compile(CHANGED.format(r"([\w-]+)"))
 ENDED = re.compile(r"Task '([\w-]+)' finished with status (\w+)")
 TRACEBACK = INDENT + "Traceback (most recent call last):"
-RAISED = re.compile(r"natix_lib\.errors\.(\w+): (.*)")
 
 
 class Display(Protocol):
@@ -96,7 +96,7 @@ class RunLog(io.TextIOBase):
             self.finished(match[1], False, time.monotonic() - self._began)
 
     def error(self, place: Path) -> NatixError:
-        """The failed step's own error, read from its exit code and its last traceback.
+        """The failed step's own error, read from its exit code and the end of its log.
 
         Args:
             place: The folder that receives the log, as `failed.log`.
@@ -105,23 +105,21 @@ class RunLog(io.TextIOBase):
         reason = _reason(lines)
         write_bytes(place / run_cache.FAILED_LOG, self.text().encode())
         self._display.failed(self._step or "pipeline", place / run_cache.FAILED_LOG)
-        if self.code <= 128 and (match := RAISED.fullmatch(reason)):
-            error_class: Any = getattr(errors, match[1], NatixError)
-            error: NatixError = error_class(match[2])
-            return error
+        if self.code <= 128 and reason.startswith(ERROR):
+            return NatixError(reason.removeprefix(ERROR))
         how = _signal(self.code) if self.code > 128 else f"failed: {reason}"
         return NatixError(f"step {self._step} {how}" if self._step else f"the pipeline {how}")
 
 
 def _reason(lines: list[str]) -> str:
-    """The error at the end of the last traceback, of one of ours if there is any; else the last line."""
+    """The line by which a step says why it ended; else the end of the last traceback, else the last line."""
+    said = [line.strip() for line in lines if line.startswith(INDENT + ERROR)]
     ends = [
         next((line.strip() for line in lines[number + 1 :] if not line.startswith(INDENT + " ")), "")
         for number, line in enumerate(lines)
         if line == TRACEBACK
     ]
-    ours = [line for line in ends if RAISED.fullmatch(line)]
-    return (ours or ends or [line.strip() for line in lines] or [""])[-1]
+    return (said or ends or [line.strip() for line in lines] or [""])[-1]
 
 
 def _signal(code: int) -> str:

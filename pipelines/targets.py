@@ -54,6 +54,7 @@ from natix_lib.config.hardware import STORE_SECRET_KEYS, Hardware, Nodes
 from natix_lib.contracts import TASKS, step_of
 from natix_lib.errors import ConfigError
 from natix_lib.files import JsonDict, sha256_bytes
+from natix_lib.steps.pod import NODE
 from natix_lib.survey.pods import (
     GPU_RESOURCE,
     gpu_pod,
@@ -203,6 +204,7 @@ def _place_on_kubernetes(task: PipelineTask, step: str, hardware: Hardware, time
     task.set_cpu_request(pod.cpu)
     task.set_memory_request(pod.memory)
     kubernetes.set_timeout(task, timeout)
+    kubernetes.use_field_path_as_env(task, NODE, "spec.nodeName")
     kubernetes.set_image_pull_policy(task, hardware.pull_policy)
     for label, value in pod.node_selector.items():
         kubernetes.add_node_selector(task, label, value)

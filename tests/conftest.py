@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from natix_lib import repeats
 from natix_lib.demo.backbone import write_untrained_backbone
 from tests.cloud_storage import Cloud, cloud_storage
 from tests.simple_storage import Simple, simple_storage
@@ -16,6 +17,13 @@ from tests.small_run import Chain, make_chain
 
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is repeated waits for hundredths of seconds, and gives up after a few."""
+    for name, seconds in {"FIRST": 0.01, "LONGEST": 0.05, "ELSEWHERE": 5.0}.items():
+        monkeypatch.setattr(repeats, name, seconds)
 
 
 @pytest.fixture(scope="session")

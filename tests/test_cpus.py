@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from natix_lib.cpus import cpu_threads
+from natix_lib.cpus import cpu_limit, cpu_threads, memory_limit
 from natix_lib.errors import ConfigError
 
 CPUS = len(os.sched_getaffinity(0))
@@ -57,3 +57,27 @@ def test_a_quota_of_one_and_a_half_cpus_is_two_threads(tmp_path: Path, monkeypat
 def test_a_setting_that_is_no_number_is_said(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match="OMP_NUM_THREADS must be a whole number from 1, got "):
         threads(tmp_path, "0::/", {"OMP_NUM_THREADS": text})
+
+
+@pytest.mark.parametrize(
+    ("files", "place", "expected"),
+    [
+        ({"memory.max": "1048576\n"}, "0::/\n", 1 << 20),
+        ({"memory.max": "max\n"}, "0::/\n", None),
+        ({"pod/memory.max": "1000000\n", "pod/one/memory.max": "2000000\n"}, "0::/pod/one\n", 1_000_000),
+        ({"memory/memory.limit_in_bytes": "1000000\n"}, "9:memory:/docker/x\n4:cpu:/\n", 1_000_000),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, "9:memory:/\n", None),  # version 1's none
+        ({}, "", None),
+    ],
+)
+def test_memory_is_what_the_container_may_use_or_the_machine_has(
+    tmp_path: Path, files: dict[str, str], place: str, expected: int | None
+) -> None:
+    (tree(tmp_path, files) / "process").write_text(place)
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert memory_limit(tmp_path / "process", tmp_path) == (expected or machine)
+
+
+def test_a_part_of_a_cpu_is_a_part(tmp_path: Path) -> None:
+    (tree(tmp_path, {"cpu.max": "50000 100000"}) / "process").write_text("0::/")
+    assert cpu_limit(tmp_path / "process", tmp_path) == 0.5

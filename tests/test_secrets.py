@@ -13,7 +13,7 @@ from typing import Any
 import google_crc32c
 import pytest
 
-from natix_lib import secrets
+from natix_lib import repeats, secrets
 from natix_lib.errors import ConfigError, StorageError
 from tests.loopback import Handler, serving
 
@@ -82,10 +82,14 @@ def test_a_secret_that_does_not_exist_is_none_and_one_line(manager: Manager, cap
     assert shown == "secret projects/street/secrets/absent/versions/latest does not exist: going on without a token\n"
 
 
-def test_a_service_that_is_busy_is_asked_again(manager: Manager) -> None:
+def test_a_service_that_is_busy_is_asked_again(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
     manager.statuses = [503, 429]
     assert secrets.read("hf-token") is not None
     assert len(manager.asked) == 3
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        f"secret {LATEST} cannot be read: Secret Manager answered {status}; trying again" for status in (503, 429)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +153,7 @@ def test_without_a_project_the_line_says_how_to_name_it(manager: Manager, monkey
 
 def test_a_service_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_MANAGER_EMULATOR_HOST", "http://127.0.0.1:9")
-    monkeypatch.setattr(secrets, "ATTEMPTS", 1)
+    monkeypatch.setattr(repeats, "ELSEWHERE", 0.1)
     with pytest.raises(StorageError, match=f"secret {LATEST} cannot be read: ConnectionError"):
         secrets.read(LATEST)
 

@@ -16,6 +16,7 @@ from natix_lib import grammar, secrets, storage
 from natix_lib.config.section import shown
 from natix_lib.errors import ConfigError, ContractError, StorageError
 from natix_lib.files import read_json
+from natix_lib.repeats import PASSING, Away, repeated
 
 PATTERNS = (
     "config.json",
@@ -100,12 +101,13 @@ def commit_of(repository: str, revision: str, token_secret: str = "") -> str:
         f"a folder or {grammar.PREFIXES} folder of a backbone"
     )
 
-    def ask(token: str | None) -> str:
-        from huggingface_hub import HfApi
+    return _asked(repository, revision, token_secret, lambda token: _commit(repository, revision, token), instead)
 
-        return str(HfApi(token=token).model_info(repository, revision=revision, timeout=ANSWER_SECONDS).sha)
 
-    return _asked(repository, revision, token_secret, ask, instead)
+def _commit(repository: str, revision: str, token: str | None) -> str:
+    from huggingface_hub import HfApi
+
+    return str(HfApi(token=token).repo_info(repository, revision=revision, timeout=ANSWER_SECONDS).sha)
 
 
 def _from_hub(repository: str, revision: str, folder: Path, token_secret: str) -> Path:
@@ -117,10 +119,10 @@ def _from_hub(repository: str, revision: str, folder: Path, token_secret: str) -
     def download(token: str | None) -> Path:
         from huggingface_hub import snapshot_download
 
+        commit = revision if COMMIT.fullmatch(revision) else _commit(repository, revision, token)  # asked here, because
+        # without a commit the client takes what an earlier attempt has left for the whole
         return Path(
-            snapshot_download(
-                repository, revision=revision, local_dir=folder, allow_patterns=list(PATTERNS), token=token
-            )
+            snapshot_download(repository, revision=commit, local_dir=folder, allow_patterns=list(PATTERNS), token=token)
         )
 
     return _asked(repository, revision, token_secret, download, instead)
@@ -145,8 +147,17 @@ def _asked(repository: str, revision: str, token_secret: str, ask: Callable[[str
         raise StorageError(f"the hub's client cannot start: {_first_line(error)}; see HF_ENDPOINT, HF_HOME") from error
     if token and not re.fullmatch(r"[!-~]+", token):
         raise ConfigError(f"{holder} must hold a token, one word of ASCII, and holds something else")
+
+    def attempt() -> T:
+        try:
+            return ask(token)
+        except Exception as error:
+            if _passes(error):
+                raise Away(f"model.backbone_id {repository}: the hub cannot be read: {_first_line(error)}") from error
+            raise
+
     try:
-        return ask(token)
+        return repeated(attempt)  # the client itself repeats contents alone; it goes on where it was cut
     except GatedRepoError as error:
         raise StorageError(
             f"model.backbone_id {repository} is gated: accept its licence on the hub and set {holder}"
@@ -160,9 +171,8 @@ def _asked(repository: str, revision: str, token_secret: str, ask: Callable[[str
             f"model.backbone_revision {revision} is no branch, tag or commit of {repository} on the hub"
         ) from error
     except Exception as error:  # of the hub's client and of the HTTP library that it uses
-        raise StorageError(
-            f"model.backbone_id {repository}: the hub cannot be read: {_first_line(error)}; {instead}"
-        ) from error
+        reason = _first_line(error.__cause__ or error) if isinstance(error, Away) else _first_line(error)
+        raise StorageError(f"model.backbone_id {repository}: the hub cannot be read: {reason}; {instead}") from error
 
 
 def is_folder(source: str) -> bool:
@@ -170,12 +180,26 @@ def is_folder(source: str) -> bool:
     return storage.is_remote(source) or Path(source).is_dir()
 
 
+def _passes(error: BaseException | None) -> bool:
+    """Whether an error of the hub's client, or what it was made of, may pass by itself.
+
+    The HTTP library below the client is httpx or, in newer ones, httpx2, whose errors have the same names.
+    """
+    while error is not None:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        names = {base.__name__ for base in type(error).__mro__}
+        if status in PASSING or ("TransportError" in names and "UnsupportedProtocol" not in names):
+            return True
+        error = error.__cause__
+    return False
+
+
 def is_hub_id(source: str) -> bool:
     """Whether a text has the form of a backbone's id on the hub, owner/name."""
     return not source.startswith((".", "/", "~")) and source.count("/") == 1
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

@@ -8,6 +8,7 @@ node's address. The worker module comes from the job's command, never from the r
 import os
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from natix_lib import storage
@@ -18,6 +19,7 @@ from natix_lib.distributed.processes import leave, say_device, torchrun
 from natix_lib.distributed.template import take_store_keys
 from natix_lib.errors import NatixError
 from natix_lib.files import read_json, write_json
+from natix_lib.repeats import DELIVERY, repeated
 from natix_lib.stopping import stoppable
 
 
@@ -43,7 +45,7 @@ def serve(worker: str, uri: str, folder: Path) -> int:
         leave_reason(folder, error)
     for name in (FAULT, TENSORS, FIGURES):  # figures last: they say that the answer is whole
         if (folder / name).is_file():
-            storage.mirror(folder / name, f"{uri}/{name}")
+            repeated(partial(storage.mirror, folder / name, f"{uri}/{name}"), DELIVERY)
     return code
 
 

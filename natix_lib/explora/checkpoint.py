@@ -5,6 +5,9 @@ the curve so far. Frozen weights are not in it, they come from the backbone; nor
 micro-batch depends on its number alone. Lightning's own checkpoints were rejected: they are pickles, and they hold
 the whole module.
 
+They are written beside the training (`natix_lib/storage/newest.py`), so that it neither waits for a bucket nor ends
+with it: what is written is the state as it was at its step, copied before the next one begins.
+
 The folder below the root is named by everything the run depends on, so the same command finds its own checkpoints and
 another one never does.
 """
@@ -24,9 +27,12 @@ from natix_lib.errors import ContractError
 from natix_lib.explora.adapters import trainable_names
 from natix_lib.explora.learner import Learner
 from natix_lib.files import canonical_json, sha256_bytes
+from natix_lib.storage.newest import NewestWriter
 
 NAME = re.compile(r"step-(\d{8})\.safetensors")
 KEPT = 2  # the newest ones
+STOP_SECONDS = 15.0  # for the last checkpoint after SIGTERM; who stops it waits 25, Kubernetes 30, a step ends first
+SETTLE_SECONDS = 60.0  # for the last one when training has ended: it is needed only if what follows fails
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -36,19 +42,35 @@ class Checkpoints:
     def __init__(self, root: str, identity: dict[str, Any]) -> None:
         """Keep them below `root`, a folder or a bucket's prefix, for the run with this identity (JSON)."""
         self.folder = f"{root.rstrip('/')}/{sha256_bytes(canonical_json(identity))[:16]}"
+        self._writer = NewestWriter(self._drop_old)
 
-    def save(self, learner: Learner, optimizer: torch.optim.Optimizer) -> str:
-        """Write a checkpoint of the state between two optimiser steps, and drop old ones; where it is."""
-        place = f"{self.folder}/step-{learner.step_number:08d}.safetensors"
-        storage.write_file(place, _content(learner, optimizer))
-        for name in self._names()[:-KEPT]:
-            storage.remove_file(f"{self.folder}/{name}")
-        return place
+    def save(self, learner: Learner, optimizer: torch.optim.Optimizer) -> None:
+        """Let a checkpoint of the state between two optimiser steps be written, and old ones be dropped."""
+        self._writer.put(self._place(learner), _content(learner, optimizer))
+
+    def check(self) -> None:
+        """Raise StorageError if the place has refused the first checkpoint of this run, as a mistyped one does."""
+        self._writer.check()
+
+    def save_now(self, learner: Learner, optimizer: torch.optim.Optimizer) -> None:
+        """Write a checkpoint before the process ends, for at most STOP_SECONDS."""
+        self._writer.write_now(self._place(learner), _content(learner, optimizer), STOP_SECONDS)
+
+    def settle(self) -> None:
+        """Wait for what is being written, for at most SETTLE_SECONDS; what does not come is said."""
+        self._writer.settle(SETTLE_SECONDS)
 
     def newest(self) -> str | None:
         """Where the newest checkpoint is, or None."""
         names = self._names()
         return f"{self.folder}/{names[-1]}" if names else None
+
+    def _place(self, learner: Learner) -> str:
+        return f"{self.folder}/step-{learner.step_number:08d}.safetensors"
+
+    def _drop_old(self) -> None:
+        for name in self._names()[:-KEPT]:
+            storage.remove_file(f"{self.folder}/{name}")
 
     def _names(self) -> list[str]:
         return [name for name in storage.file_names(self.folder) if NAME.fullmatch(name)]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from natix_lib.backbones.loading import prefix_tokens, require_whole_patches
 from natix_lib.config import Explora
 from natix_lib.distributed.world import ALONE, World
-from natix_lib.errors import ConfigError, TrainingError
+from natix_lib.errors import ConfigError, StorageError, TrainingError
 from natix_lib.explora.adapters import add_adapters, merged_state
 from natix_lib.explora.checkpoint import Checkpoints, restore
 from natix_lib.explora.learner import Learner, Sizes
@@ -136,8 +136,13 @@ def adapt_backbone(
         backbone.activation_checkpointing_enable()  # type: ignore[operator]
     checkpoints = _checkpoints(settings, identity)
     learner = Learner(backbone, settings, sizes, feed.mean, feed.std, world, on_step)
-    if checkpoints and (place := checkpoints.newest()):
-        restore(place, learner)
+    if checkpoints:
+        place = checkpoints.newest()
+        if place:
+            restore(place, learner)
+        if world.first:
+            begun = f"going on from step {learner.step_number} of {settings.steps}, {place}" if place else "none yet"
+            print(f"checkpoints in {checkpoints.folder}: {begun}", flush=True)
     at_once = settings.device_batch_size * world.size
     accumulated = settings.batch_size // at_once
     if learner.step_number < settings.steps:
@@ -159,8 +164,7 @@ def adapt_backbone(
                 by_hand = isinstance(stop.__context__, KeyboardInterrupt)
                 raise SystemExit(128 + (signal.SIGINT if by_hand else signal.SIGTERM)) from stop
             except TrainingError as error:
-                kept = checkpoints.newest() if checkpoints else None
-                raise TrainingError(f"{error}; the last checkpoint is {kept or 'none'}") from error
+                raise TrainingError(f"{error}; the last checkpoint is {_kept(checkpoints)}") from error
     return Adapted(merged_state(learner.teacher.backbone), trained, (count, total), learner.history)
 
 
@@ -171,6 +175,13 @@ def _checkpoints(settings: Explora, identity: dict[str, Any] | None) -> Checkpoi
     return Checkpoints(settings.checkpoint_root, {**identity, "explora": lasting})
 
 
+def _kept(checkpoints: Checkpoints | None) -> str:
+    try:
+        return (checkpoints and checkpoints.newest()) or "none"
+    except StorageError:
+        return f"in {checkpoints and checkpoints.folder}, which cannot be read now"
+
+
 class _Save(lightning.Callback):
     """Saves a checkpoint every so many steps, at the end, and when the process is told to stop."""
 
@@ -179,17 +190,25 @@ class _Save(lightning.Callback):
         self._saved = -1
 
     def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
-        if module.step_number % self.every == 0 or module.step_number == module.settings.steps:
-            self._save(trainer, module)
-
-    def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:
-        if isinstance(exception, SIGTERMException | KeyboardInterrupt):
-            self._save(trainer, module)
-
-    def _save(self, trainer: Any, module: Any) -> None:
-        if self.world.first and module.step_number not in (0, self._saved):
+        last = module.step_number == module.settings.steps
+        if not last:
+            self.checkpoints.check()
+        if self._is_due(module) and (last or module.step_number % self.every == 0):
             self.checkpoints.save(module, trainer.optimizers[0])
             self._saved = module.step_number
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:
+        self.checkpoints.settle()
+
+    def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:
+        if not isinstance(exception, SIGTERMException | KeyboardInterrupt):
+            self.checkpoints.settle()
+        elif self.world.first and module.step_number:
+            self.checkpoints.save_now(module, trainer.optimizers[0])
+
+    def _is_due(self, module: Any) -> bool:
+        """Whether this process writes, and has not written this step: many micro-batches may have one number."""
+        return self.world.first and module.step_number not in (0, self._saved)
 
 
 def _trainer(settings: Explora, accumulated: int, world: World, checkpoints: Checkpoints | None) -> lightning.Trainer:

@@ -5,7 +5,6 @@ and lays over it what was sent, whoever sent it. It is the one task that no cach
 lies outside the run; what it tells is equal in the next run when nothing has changed, and all after it stays cached.
 """
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,9 +16,9 @@ from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError
 from natix_lib.files import JsonDict
 from natix_lib.progress import Lines
+from natix_lib.repeats import in_cluster
+from natix_lib.steps import pod
 from natix_lib.steps.fingerprints import NONE, fingerprints
-
-POD = ("KUBERNETES_SERVICE_HOST", "CLOUD_ML_PROJECT_ID")  # one of them is set in a pod, by Kubernetes or by Vertex
 
 
 def run(
@@ -54,7 +53,8 @@ def run(
     if not is_folder(model.backbone_id):
         commit = commit_of(model.backbone_id, model.backbone_revision, token_secret)
         settings["fetch"]["backbone_revision"] = commit
-    told = fingerprints(parsed, commit, any(name in os.environ for name in POD))
+    told = fingerprints(parsed, commit, in_cluster())
     for name, text in told.items():
         lines.say(f"{name.replace('_', ' ')} {text}")
+    pod.written()
     return *(settings[step] for step in STEPS), *told.values()

@@ -11,6 +11,9 @@ from typing import Any, Protocol
 
 from natix_lib.errors import StorageError
 
+THREADS = 16  # transfers at once; a few saturate a pod's network
+CONNECTIONS = 2 * THREADS  # that a client keeps: theirs, and those of a second address or a checkpoint beside them
+
 Wanted = Callable[[str, int], bool]  # whether a file of this name and so many bytes is wanted
 
 
@@ -50,7 +53,8 @@ class Staged:
 
 
 class Bucket(Protocol):
-    """An open bucket. Every request is retried while its error may pass; every failure is a StorageError of one line.
+    """An open bucket. Every request is repeated while its error may pass, as `natix_lib.repeats` says; every failure is
+    a StorageError of one line, `Away` where it has not passed.
 
     A disk is no bucket: its files are used where they lie, a folder is renamed in one step and links lead elsewhere,
     so `local.py` has verbs of its own.

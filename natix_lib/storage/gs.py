@@ -1,21 +1,28 @@
 """Google Cloud Storage: `gs://` buckets by google-cloud-storage, which is imported when one is opened.
 
-The client checks the crc32c of every transfer and retries transient errors.
+The client checks the crc32c of every transfer, and repeats what may pass by itself: it goes on with a transfer where
+it was cut, so its way is taken, with the bounds and the lines of `natix_lib.repeats`. What it would end at once is
+repeated too: a token that the metadata server cannot give just now, and that no credentials are found in a pod, whose
+metadata server may begin after it.
 """
 
 import base64
 import os
 from collections.abc import Callable
 from functools import lru_cache
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
 
+from natix_lib import repeats
 from natix_lib.errors import StorageError
-from natix_lib.storage.bucket import Bucket, Gone, Object
+from natix_lib.repeats import Away
+from natix_lib.storage.bucket import CONNECTIONS, Bucket, Gone, Object
 
-DEADLINE = 120.0  # seconds that one request may be retried for
 REQUEST_SECONDS = 60  # that one answer without content may take
 TRANSFER_SECONDS = 300  # that one answer with content may take between two packets
+
+METADATA_SECONDS = 60.0  # within which a pod's metadata server answers
 
 FIELDS = "items(name,size,crc32c,generation),prefixes,nextPageToken"  # of a listing: a third of what is sent without
 
@@ -30,18 +37,18 @@ class GsBucket:
         self._bucket = _client(os.environ.get("STORAGE_EMULATOR_HOST") or "").bucket(bucket_name)
 
     def find(self, name: str) -> Object | None:
-        blob = _answer(self._uri, lambda: self._bucket.get_blob(name, timeout=REQUEST_SECONDS, retry=_retry()))
+        blob = _answer(self._uri, lambda: self._bucket.get_blob(name, timeout=REQUEST_SECONDS, retry=_retry(self._uri)))
         return blob and self._object(blob)
 
     def list(self, prefix: str, deep: bool = True) -> list[Object]:
         options: dict[str, Any] = {"prefix": prefix, "delimiter": None if deep else "/", "fields": FIELDS}
-        options |= {"timeout": REQUEST_SECONDS, "retry": _retry()}
+        options |= {"timeout": REQUEST_SECONDS, "retry": _retry(self._uri)}
         return [self._object(blob) for blob in _answer(self._uri, lambda: list(self._bucket.list_blobs(**options)))]
 
     def download(self, source: Object, path: Path) -> Object:
         from google.cloud.storage.exceptions import DataCorruption
 
-        options = _transfer_options()
+        options = _transfer_options(source.address)
 
         def transfer() -> None:
             try:
@@ -59,7 +66,7 @@ class GsBucket:
         from google.api_core.exceptions import PreconditionFailed
 
         blob = self._bucket.blob(name)
-        options = _transfer_options() | ({"if_generation_match": 0} if only_new else {})
+        options = _transfer_options(self._uri) | ({"if_generation_match": 0} if only_new else {})
 
         def transfer() -> Object | None:
             try:
@@ -76,7 +83,7 @@ class GsBucket:
         return _answer(self._uri, transfer)
 
     def remove(self, listed: Object) -> None:
-        _answer(self._uri, lambda: self._blob(listed).delete(timeout=REQUEST_SECONDS, retry=_retry()))
+        _answer(self._uri, lambda: self._blob(listed).delete(timeout=REQUEST_SECONDS, retry=_retry(self._uri)))
 
     def _blob(self, listed: Object) -> Any:
         """An object in the version that was listed, as the client knows it."""
@@ -110,24 +117,67 @@ def _client(emulator: str) -> Any:
         from google.auth.credentials import AnonymousCredentials
         from google.auth.exceptions import DefaultCredentialsError
         from google.cloud import storage
+        from requests.adapters import HTTPAdapter
     except ModuleNotFoundError as error:
         raise StorageError("gs:// addresses need google-cloud-storage: pip install 'natix[gcs]'") from error
     if emulator:
-        return storage.Client(project="emulated", credentials=AnonymousCredentials())
-    try:
-        return storage.Client()
-    except (DefaultCredentialsError, OSError) as error:
-        raise StorageError(f"no credentials for gs://: {error}") from error
+        client = storage.Client(project="emulated", credentials=AnonymousCredentials())
+    else:
+
+        def with_credentials() -> Any:
+            try:
+                return storage.Client()
+            except (DefaultCredentialsError, OSError) as error:
+                raise (Away if repeats.in_cluster() else StorageError)(f"no credentials for gs://: {error}") from error
+
+        client = repeats.repeated(with_credentials, METADATA_SECONDS)
+    for scheme in ("https://", "http://"):  # the client's own keeps 10 connections and complains of every further one
+        client._http.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
+    return client
 
 
-def _retry() -> Any:
-    from google.cloud.storage.retry import DEFAULT_RETRY
+def _retry(uri: str) -> Any:
+    from google.api_core.retry import Retry
 
-    return DEFAULT_RETRY.with_timeout(DEADLINE)
+    return Retry(
+        _passes,
+        initial=repeats.FIRST,
+        maximum=repeats.LONGEST,
+        timeout=repeats.limit(),
+        on_error=lambda error: repeats.say(f"{uri}: {_reason(error)}"),
+    )
 
 
-def _transfer_options() -> dict[str, Any]:
-    return {"checksum": "crc32c", "timeout": TRANSFER_SECONDS, "retry": _retry()}
+def _transfer_options(uri: str) -> dict[str, Any]:
+    return {"checksum": "crc32c", "timeout": TRANSFER_SECONDS, "retry": _retry(uri)}
+
+
+def _passes(error: Exception) -> bool:
+    """Whether an error of the client, or of what it stands on, may pass by itself."""
+    from google.api_core.exceptions import GoogleAPICallError
+    from google.auth.exceptions import RefreshError, TransportError
+    from google.cloud.storage.exceptions import InvalidResponse
+    from requests import exceptions
+    from urllib3.exceptions import HTTPError
+
+    if isinstance(error, GoogleAPICallError):
+        return error.code in repeats.PASSING
+    if isinstance(error, InvalidResponse):
+        return error.response.status_code in repeats.PASSING
+    if isinstance(error, RefreshError):  # the metadata server's are made of what its transport has raised
+        return bool(error.retryable) or isinstance(error.__cause__, TransportError)
+    passing = exceptions.ConnectionError, exceptions.Timeout, exceptions.ChunkedEncodingError
+    return isinstance(error, (TransportError, ConnectionError, HTTPException, HTTPError, *passing))
+
+
+def _reason(error: BaseException) -> str:
+    """What the service has said, of an error that may pass."""
+    from google.api_core.exceptions import RetryError
+    from google.cloud.storage.exceptions import InvalidResponse
+
+    if isinstance(error, RetryError):  # the client has waited for as long as it may; what for is its cause
+        return f"after {repeats.limit():.0f} s: {_reason(error.__cause__)}" if error.__cause__ else str(error)
+    return f"the service answers {error.response.status_code}" if isinstance(error, InvalidResponse) else str(error)
 
 
 def _answer(uri: str, call: Callable[[], T]) -> T:
@@ -140,7 +190,9 @@ def _answer(uri: str, call: Callable[[], T]) -> T:
         return call()
     except NotFound as error:
         raise Gone(f"{uri} does not exist") from error
-    except (RetryError, GoogleAPIError, GoogleAuthError, RequestException) as error:
+    except (GoogleAPIError, GoogleAuthError, RequestException) as error:
+        if isinstance(error, RetryError) or _passes(error):
+            raise Away(f"{uri}: {_reason(error)}") from error
         raise StorageError(f"{uri}: {error}") from error
     except OSError as error:
         raise StorageError(f"{uri}: {error.strerror or error}") from error

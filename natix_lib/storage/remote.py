@@ -22,12 +22,11 @@ from typing import TypeVar
 from natix_lib import grammar
 from natix_lib.errors import StorageError
 from natix_lib.files import canonical_json, sha256_bytes
-from natix_lib.storage.bucket import Bucket, Gone, Object, Staged, Wanted
+from natix_lib.storage.bucket import THREADS, Bucket, Gone, Object, Staged, Wanted
 from natix_lib.storage.local import files_below, one_line, rename, temporary_beside
 from natix_lib.storage.staging import kept
 
 CLAIM = ".publishing"
-THREADS = 16  # transfers at once; a few saturate a pod's network
 MOMENTS = 3  # how often a folder is read before it counts as one that does not rest
 
 T = TypeVar("T")

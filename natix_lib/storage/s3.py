@@ -16,13 +16,15 @@ an object, for what the present clients of the stores have made needless by (1).
 An entity tag differs after every change of the content, so a read asks for the listed one (If-Match). A new object is
 written on the condition that there is none (If-None-Match): with a store that ignores it, two publishers who begin at
 once may both go on. Messages say the service's code and what to do, never its own text, which repeats keys.
+
+boto3's own repeats are switched off: it counts them, five within a minute, says nothing of them, begins a transfer anew
+that was cut, and takes no conflict of two writers for something that passes. `natix_lib.repeats` has them all.
 """
 
 import base64
 import hashlib
 import os
 import re
-import time
 import zlib
 from collections.abc import Callable
 from contextlib import closing
@@ -32,12 +34,11 @@ from typing import Any, TypeVar
 
 from natix_lib.errors import StorageError
 from natix_lib.files import sha256_bytes, sha256_file
-from natix_lib.storage.bucket import Bucket, Gone, Object
+from natix_lib.repeats import PASSING, Away, repeated
+from natix_lib.storage.bucket import CONNECTIONS, Bucket, Gone, Object
 
-ATTEMPTS = 6  # of one request, with waits that double, up to 20 s
 CONNECT_SECONDS = 10
 READ_SECONDS = 60  # that an answer may take between two packets
-CONNECTIONS = 32
 BLOCK = 1 << 20
 MOST_AT_ONCE = 5 << 30  # bytes that S3 takes in one request
 
@@ -62,6 +63,7 @@ REASONS = {
     "BadDigest": "it was damaged on its way",
 }
 ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301", "400"}
+BUSY = {"ConditionalRequestConflict", "RequestTimeout", "Throttling"}  # codes of what passes, whatever their status
 ABSENT = {"NoSuchKey", "404", "NotFound", "NoSuchVersion"}
 
 T = TypeVar("T")
@@ -77,22 +79,21 @@ class S3Bucket:
 
     def find(self, name: str) -> Object | None:
         try:
-            answer = _answer(self._uri, lambda: self._client.head_object(**self._at(name), ChecksumMode="ENABLED"))
+            answer = _asked(self._uri, lambda: self._client.head_object(**self._at(name), ChecksumMode="ENABLED"))
         except Gone:
             return None
         return self._object(name, answer["ContentLength"], answer)
 
     def list(self, prefix: str, deep: bool = True) -> list[Object]:
         options = {"Bucket": self._name, "Prefix": prefix} | ({} if deep else {"Delimiter": "/"})
-        pages = self._client.get_paginator("list_objects_v2").paginate(**options)
-        return _answer(
-            self._uri,
-            lambda: [
-                self._object(entry["Key"], entry["Size"], {"ETag": entry["ETag"]})
-                for page in pages
-                for entry in page.get("Contents", ())
-            ],
-        )
+        found: list[Object] = []
+        while True:  # page by page, because what is repeated should be one request
+            page = _asked(self._uri, partial(self._client.list_objects_v2, **options))
+            for entry in page.get("Contents", ()):
+                found.append(self._object(entry["Key"], entry["Size"], {"ETag": entry["ETag"]}))
+            if not page.get("IsTruncated"):
+                return found
+            options["ContinuationToken"] = page["NextContinuationToken"]
 
     def download(self, source: Object, path: Path) -> Object:
         with path.open("wb") as file:
@@ -118,7 +119,7 @@ class S3Bucket:
                 return self._client.put_object(**self._at(name), Body=file, **options)
 
         try:
-            answer = _answer(self._uri, lambda: _unless_taken(put))
+            answer = _asked(self._uri, put)
         except Gone:
             if only_new:
                 return None
@@ -126,7 +127,7 @@ class S3Bucket:
         return self._object(name, size, {"ETag": answer["ETag"], "ChecksumSHA256": sha256})
 
     def remove(self, listed: Object) -> None:
-        _answer(self._uri, lambda: self._client.delete_object(**self._at(listed.name), IfMatch=listed.handle))
+        _asked(self._uri, lambda: self._client.delete_object(**self._at(listed.name), IfMatch=listed.handle))
 
     def _at(self, name: str) -> dict[str, str]:
         return {"Bucket": self._name, "Key": name}
@@ -139,25 +140,27 @@ class S3Bucket:
 
     def _receive(self, source: Object, file: Any) -> Object:
         """Write an object's content to an open file; a connection that is cut goes on behind what has come."""
-        from botocore.exceptions import HTTPClientError, IncompleteReadError
+        known: Object | None = None
 
-        known = None
-        for attempt in range(1, ATTEMPTS + 1):
+        def receive_rest() -> Object:
+            nonlocal known
+            if known and file.tell() >= source.size:
+                return known
             rest = {"Range": f"bytes={file.tell()}-"} if file.tell() else {"ChecksumMode": "ENABLED"}
-            options = {**self._at(source.name), "IfMatch": source.handle, **rest}
-            answer = _answer(source.address, partial(self._client.get_object, **options))
+            answer = self._client.get_object(**self._at(source.name), IfMatch=source.handle, **rest)
             known = known or self._object(source.name, source.size, answer)
+            with closing(answer["Body"]) as body:
+                while block := body.read(BLOCK):
+                    file.write(block)
+            return known
+
+        while True:
+            before = file.tell()
             try:
-                with closing(answer["Body"]) as body:
-                    _answer(source.address, partial(_copy, body, file))
-                break
-            except StorageError as error:
-                cut = isinstance(error.__cause__, HTTPClientError | IncompleteReadError)
-                if not cut or file.tell() >= source.size or attempt == ATTEMPTS:
+                return _asked(source.address, receive_rest)
+            except Away:
+                if file.tell() == before:  # else some of it has come meanwhile: a large object may be cut many times
                     raise
-                time.sleep(_wait(attempt))
-        assert known
-        return known
 
 
 def open_bucket(bucket_name: str, uri: str) -> Bucket:
@@ -182,7 +185,7 @@ def open_client(endpoint: str) -> Any:
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
         max_pool_connections=CONNECTIONS,
-        retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
+        retries={"total_max_attempts": 1, "mode": "standard"},
         user_agent_extra="natix",
     )
     try:
@@ -191,22 +194,34 @@ def open_client(endpoint: str) -> Any:
         raise StorageError(f"s3:// cannot be used{f' at {endpoint}' if endpoint else ''}: {error}") from error
 
 
-def _answer(uri: str, call: Callable[[], T]) -> T:
-    """`call()`, with every failure of the service as one line."""
-    from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError, NoCredentialsError
+def _asked(uri: str, call: Callable[[], T]) -> T:
+    """`call()`, repeated while its error may pass, with every failure of the service as one line."""
+    return repeated(lambda: _once(uri, call))
+
+
+def _once(uri: str, call: Callable[[], T]) -> T:
+    from botocore import exceptions
 
     try:
         return call()
-    except ClientError as error:
+    except exceptions.ClientError as error:
         raise _refused(uri, error.response) from error
-    except NoCredentialsError as error:
+    except exceptions.NoCredentialsError as error:
         raise StorageError(
             f"no credentials for s3://: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the "
             f"machine or pod a role; {uri} was asked for"
         ) from error
-    except FlexibleChecksumError as error:
+    except exceptions.FlexibleChecksumError as error:
         raise StorageError(f"{uri} does not match the checksum of its answer") from error
-    except BotoCoreError as error:
+    except (
+        exceptions.ConnectionError,
+        exceptions.HTTPClientError,
+        exceptions.IncompleteReadError,
+        exceptions.CredentialRetrievalError,
+        exceptions.MetadataRetrievalError,
+    ) as error:
+        raise Away(f"{uri}: {error}") from error
+    except exceptions.BotoCoreError as error:
         raise StorageError(f"{uri}: {error}") from error
 
 
@@ -224,31 +239,8 @@ def _refused(uri: str, answer: dict[str, Any]) -> StorageError:
     if code in ELSEWHERE and (region or status == 301):
         return StorageError(f"{uri}: its bucket is in another region: set AWS_DEFAULT_REGION={region or '...'}")
     reason = REASONS.get(code) or f"the service answers {status}"
-    return StorageError(f"{uri}: {reason}" + (f" ({code})" if code and code != str(status) else ""))
-
-
-def _unless_taken(put: Callable[[], T]) -> T:
-    """`put()`, again while somebody else's write of the same name is under way, which S3 answers with 409."""
-    from botocore.exceptions import ClientError
-
-    for attempt in range(1, ATTEMPTS):
-        try:
-            return put()
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") != "ConditionalRequestConflict":
-                raise
-        time.sleep(_wait(attempt))
-    return put()
-
-
-def _wait(attempt: int) -> float:
-    """Seconds before the next attempt."""
-    return float(min(2 ** (attempt - 2), 20))
-
-
-def _copy(body: Any, file: Any) -> None:
-    while block := body.read(BLOCK):
-        file.write(block)
+    kind = Away if status in PASSING or code in BUSY else StorageError
+    return kind(f"{uri}: {reason}" + (f" ({code})" if code and code != str(status) else ""))
 
 
 def _checksum(answer: dict[str, Any], tag: str) -> str:

@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx2
+import huggingface_hub
 import pytest
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.hf_api import ModelInfo
 
+from natix_lib import repeats
 from natix_lib.backbones.sources import commit_of, copy_backbone, normalisation
 from natix_lib.errors import ConfigError, ContractError, StorageError
 from tests.loopback import Handler, serving
@@ -66,6 +71,79 @@ def test_what_stands_for_a_file_and_is_none_is_one_line(tmp_path: Path, tiny_bac
         copied(source, tmp_path)
 
 
+class Client:
+    """The hub's client, whose question or download fails as a test asks."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *failures: Exception, answers: str = "0" * 40) -> None:
+        self.failures, self.asked = list(failures), 0
+        self.revisions: list[str] = []
+        monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", self.repo_info)
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", self.snapshot_download)
+        self.answers = answers
+
+    def repo_info(self, repository: str, revision: str, timeout: float) -> ModelInfo:
+        self.asked += 1
+        if self.failures:
+            raise self.failures.pop(0)
+        return ModelInfo(id=repository, sha=self.answers)
+
+    def snapshot_download(self, repository: str, revision: str, local_dir: Path, **_: object) -> str:
+        self.revisions.append(revision)
+        if self.failures:
+            raise self.failures.pop(0)
+        local_dir.mkdir(parents=True)
+        for name in ("config.json", "model.safetensors"):
+            (local_dir / name).write_text("{}")
+        return str(local_dir)
+
+
+def answered(status: int) -> HfHubHTTPError:
+    return HfHubHTTPError(
+        "the hub says", response=httpx2.Response(status, request=httpx2.Request("GET", "https://hub"))
+    )
+
+
+def wrapped(error: Exception) -> Exception:
+    """As the client gives it on, when it has looked into its cache."""
+    missing = LocalEntryNotFoundError("An error happened while trying to locate the files on the Hub")
+    missing.__cause__ = error
+    return missing
+
+
+def test_a_hub_that_is_away_for_a_while_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    away = (httpx2.ConnectError("Name or service not known"), answered(429), answered(503))
+    client = Client(monkeypatch, *away, wrapped(httpx2.ReadTimeout("late")), wrapped(answered(500)))
+    copied("owner/vit", tmp_path)
+    assert client.asked == 6 and set(client.revisions) == {"0" * 40} and (tmp_path / "out" / "config.json").is_file()
+    said = capsys.readouterr().err.splitlines()
+    line = "model.backbone_id owner/vit: the hub cannot be read: Name or service not known; trying again"
+    assert said[0] == line and len(said) == 5
+
+
+@pytest.mark.parametrize(
+    ("error", "asked"),
+    [
+        (answered(400), 1),
+        (httpx2.UnsupportedProtocol("no scheme"), 1),
+        (OfflineModeIsEnabled("HF_HUB_OFFLINE is set"), 1),
+        (httpx2.ConnectError("Name or service not known"), 3),
+    ],
+)
+def test_what_the_hub_will_not_give_says_what_works_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, asked: int
+) -> None:
+    monkeypatch.setattr(repeats, "ELSEWHERE", 0.1)
+    client = Client(monkeypatch, *[error] * 1000)
+    with pytest.raises(
+        StorageError, match="owner/vit: the hub cannot be read: .*; without the hub, name a folder"
+    ) as line:
+        copied("owner/vit", tmp_path)
+    assert str(error) in str(line.value) and str(line.value).count("cannot be read") == 1
+    assert client.asked == 1 if asked == 1 else client.asked >= asked
+
+
 FIRST, SECOND = "0123456789abcdef0123456789abcdef01234567", "f" * 40
 
 
@@ -80,8 +158,6 @@ class Hub:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    import huggingface_hub
-
     class Models(Handler):
         def do_GET(self) -> None:
             stand_in.tokens.append(self.headers.get("Authorization"))
@@ -124,8 +200,7 @@ def test_a_private_model_is_seen_with_the_token_and_no_message_holds_it(
 def test_a_commit_is_itself_without_the_hub_and_a_branch_without_it_is_one_line_that_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import huggingface_hub
-
+    monkeypatch.setattr(repeats, "ELSEWHERE", 0.1)
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     assert commit_of("owner/vit", SECOND) == SECOND
     with pytest.raises(StorageError) as refused:

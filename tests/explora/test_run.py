@@ -1,5 +1,9 @@
 import os
+import re
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +12,13 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from natix_lib import repeats
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.config import Explora
+from natix_lib.distributed.processes import GRACE_SECONDS
 from natix_lib.distributed.world import World
-from natix_lib.errors import ConfigError, ContractError, TrainingError
+from natix_lib.errors import ConfigError, ContractError, StorageError, TrainingError
+from natix_lib.explora import checkpoint
 from natix_lib.explora.learner import Learner
 from natix_lib.explora.run import Adapted, adapt_backbone, crop_sizes, require_batch
 from natix_lib.explora.schedules import at
@@ -100,6 +107,96 @@ def test_a_process_that_is_told_to_stop_saves_first(tiny_backbone: Path, tmp_pat
     steps: list[int] = []
     assert same(adapt(tiny_backbone, settings, identity={}, on_step=lambda x: steps.append(x.step_number)), whole)
     assert steps == [3, 4]
+
+
+def test_a_run_that_outlives_its_bucket_gives_the_same_and_its_checkpoints_come_when_it_is_back(
+    tiny_backbone: Path, whole: Adapted, cloud: Cloud, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Away for many times as long as one request is repeated for, which stand for ten minutes and more."""
+    monkeypatch.setattr(repeats, "ELSEWHERE", 0.05)
+    settings = small(checkpoint_root=f"gs://{BUCKET}/checkpoints")
+    steps: list[int] = []
+
+    def go_away(learner: Learner) -> None:
+        steps.append(learner.step_number)
+        if learner.step_number == 1:
+            cloud.failing, cloud.failures = (lambda path: "upload" in path), 10**9
+        elif learner.step_number < 4:
+            time.sleep(0.2)
+        else:
+            assert not list(cloud.bucket.list_blobs())
+            cloud.failures = 0
+
+    assert same(adapt(tiny_backbone, settings, identity={}, on_step=go_away), whole)
+    kept = [blob.name.rsplit("/", 1)[1] for blob in cloud.bucket.list_blobs()]
+    assert kept[-1] == "step-00000004.safetensors" and "step-00000001.safetensors" not in kept
+    shown = capsys.readouterr()
+    assert "none yet" in shown.out and "; trying again" in shown.err
+    assert re.search(
+        r"warning: gs://\S+: after 0 s: the service answers 503; the work goes on, and it or a newer one is written",
+        shown.out,
+    )
+    cloud.failing, cloud.failures = None, 2
+    assert same(adapt(tiny_backbone, settings, identity={}, on_step=go_away), whole) and steps == [1, 2, 3, 4]
+    assert re.search(r"going on from step 4 of 4, gs://\S+/step-00000004.safetensors", capsys.readouterr().out)
+
+
+def test_a_bucket_that_never_comes_back_costs_the_checkpoints_and_not_the_result(
+    tiny_backbone: Path, whole: Adapted, cloud: Cloud, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(repeats, "ELSEWHERE", 0.05)
+    monkeypatch.setattr(checkpoint, "SETTLE_SECONDS", 0.2)
+    cloud.failing, cloud.failures = (lambda path: "upload" in path), 10**9
+    settings = small(checkpoint_root=f"gs://{BUCKET}/checkpoints")
+    assert same(adapt(tiny_backbone, settings, identity={}), whole) and not list(cloud.bucket.list_blobs())
+    assert re.search(r"warning: gs://\S+/step-0000000\d.safetensors could not be written", capsys.readouterr().out)
+
+
+def test_a_place_of_checkpoints_that_refuses_ends_the_run_before_more_is_lost(
+    tiny_backbone: Path, cloud: Cloud
+) -> None:
+    cloud.failing, cloud.failures, cloud.status = (lambda path: "upload" in path), 10**9, 403
+    settings = small(checkpoint_root=f"gs://{BUCKET}/checkpoints", steps=40)
+    steps: list[int] = []
+
+    def slowly(learner: Learner) -> None:
+        steps.append(learner.step_number)
+        time.sleep(0.1)
+
+    with pytest.raises(StorageError, match=f"gs://{BUCKET}/checkpoints.*: 403"):
+        adapt(tiny_backbone, settings, identity={}, on_step=slowly)
+    assert len(steps) < 40
+
+
+STOPPED = """
+import sys
+from pathlib import Path
+from tests.explora.small import adapt, small
+
+settings = small(steps=4000, checkpoint_every=1000, checkpoint_root=sys.argv[2])
+adapt(Path(sys.argv[1]), settings, identity={}, on_step=lambda learner: print("step", flush=True))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+@pytest.mark.parametrize("away", [True, False])
+def test_who_is_told_to_stop_ends_within_the_grace_with_a_checkpoint_or_a_line(
+    tiny_backbone: Path, cloud: Cloud, away: bool
+) -> None:
+    command = [sys.executable, "-c", STOPPED, str(tiny_backbone), f"gs://{BUCKET}/checkpoints"]
+    environment = {**os.environ, "KUBERNETES_SERVICE_HOST": "10.0.0.1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout and "none yet" in process.stdout.readline()
+        for _ in range(3):
+            assert process.stdout.readline() == "step\n"
+        cloud.failing, cloud.failures = (lambda path: "upload" in path), 10**9 if away else 0
+        process.terminate()
+        began = time.monotonic()
+        said = process.stdout.read()
+        assert process.wait() == 128 + signal.SIGTERM
+    assert time.monotonic() - began < GRACE_SECONDS
+    assert len(list(cloud.bucket.list_blobs())) == (not away) and ("could not be written in 15 s" in said) == away
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from natix_lib import config, run_cache
 from natix_lib.config.form import form, sections
 from natix_lib.contracts import SETS, TASKS
 from natix_lib.data.index import read_index
-from natix_lib.errors import ConfigError, DataError
+from natix_lib.errors import ConfigError, NatixError
 from natix_lib.files import read_json
 from natix_pipelines import dry_run, local
 from natix_pipelines.compile import compiled
@@ -163,7 +163,7 @@ def test_a_run_in_shards_that_gather_refuses_gives_gathers_own_error(street: tup
     folder, path = street
     source = folder / "source"
     (source / "39-2.png").rename(source / "39-2.png.gone")  # the last shard's, and another fingerprint
-    with pytest.raises(DataError, match=r"1 of 120 images cannot be used, more than data.max_reject_fraction 0.001"):
+    with pytest.raises(NatixError, match=r"1 of 120 images cannot be used, more than data.max_reject_fraction 0.001"):
         run(path, folder, "failed", "data.shards=3", "data.max_reject_fraction=0.001")
     done = run(path, folder, "less", "data.shards=3", "data.max_reject_fraction=0.01")
     assert (folder / "less" / "ingest" / "rejects.csv").read_text().splitlines()[1] == "39-2.png,no such file"

@@ -1,15 +1,24 @@
 """What can go wrong in Cloud Storage and on the way to it; names that a bucket can hold and a folder cannot."""
 
+import contextlib
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from natix_lib import storage
+from natix_lib import repeats, storage
 from natix_lib.errors import StorageError
+from natix_lib.repeats import Away
+from natix_lib.storage import gs
+from natix_lib.storage.bucket import THREADS, Gone
 from tests.cloud_storage import Cloud
+from tests.front import Store
+from tests.loopback import Handler, serving
+from tests.simple_storage import Simple
 from tests.storage.places import bundle, contents
 
 PUBLISH = "import sys; from natix_lib import storage; storage.publish_folder(*sys.argv[1:], 'bundle.json')"
@@ -56,6 +65,87 @@ def test_a_passing_503_is_retried(cloud: Cloud, tmp_path: Path) -> None:
     cloud.failures = 2
     assert contents(storage.fetch_folder("gs://street/set", tmp_path / "set")) == {"a": b"content"}
     assert cloud.failures == 0
+
+
+@pytest.mark.parametrize("scheme", ["gs", "s3"])
+def test_a_store_that_is_away_for_longer_is_said_each_time_and_then_an_error(
+    request: pytest.FixtureRequest,
+    scheme: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store: Store = request.getfixturevalue("cloud" if scheme == "gs" else "simple")
+    monkeypatch.setattr(repeats, "ELSEWHERE", 0.3)
+    uri = f"{scheme}://street/set"
+    verbs: tuple[Callable[[], object], ...] = (
+        lambda: storage.write_file(f"{uri}/a", b"a"),
+        lambda: storage.file_names(uri),
+        lambda: storage.fetch_file(f"{uri}/a", tmp_path),
+        lambda: storage.remove_file(f"{uri}/a"),
+    )
+    for verb in verbs:
+        store.failures = 10**9
+        with pytest.raises(Away, match=f"^{uri}"):
+            verb()
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) >= 3 and all(uri in line and line.endswith("; trying again") for line in said)
+        store.failures = 2
+        with contextlib.suppress(Gone):
+            verb()
+        assert store.failures == 0 and len(capsys.readouterr().err.splitlines()) == 2
+
+
+@pytest.mark.parametrize("scheme", ["gs", "s3"])
+def test_a_host_that_does_not_answer_may_come_back(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeats, "ELSEWHERE", 0.1)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    with pytest.raises(Away, match=f"^{scheme}://street/set: "):
+        storage.file_names(f"{scheme}://street/set")
+
+
+def test_the_client_keeps_a_connection_for_each_of_its_threads(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(Handler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            time.sleep(0.3)  # so that each has a connection of its own
+            self.answer_json({"items": []})
+
+    with serving(Slow) as url:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        bucket = gs.open_bucket("street", "gs://street/set")
+        with ThreadPoolExecutor(THREADS) as pool:
+            assert list(pool.map(lambda _: bucket.list("set/"), range(THREADS))) == [[]] * THREADS
+        gs._client(url)._http.close()
+    assert not [record for record in caplog.records if "pool is full" in record.getMessage()]
+
+
+@pytest.mark.parametrize("in_pod", [True, False])
+def test_credentials_that_are_not_there_yet_are_waited_for_in_a_pod_alone(
+    in_pod: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gs, "METADATA_SECONDS", 0.1)
+    monkeypatch.setattr(gs, "_client", gs._client.__wrapped__)
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    monkeypatch.delenv("CLOUD_ML_PROJECT_ID", raising=False)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1" if in_pod else "")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "absent.json"))
+    with pytest.raises(StorageError, match="no credentials for gs://"):
+        storage.file_names("gs://street/set")
+    assert ("trying again" in capsys.readouterr().err) == in_pod
+
+
+def test_two_who_write_one_name_of_s3_at_once_are_no_error(simple: Simple) -> None:
+    simple.failures, simple.status = 2, 409
+    simple.refusal = b"<Error><Code>ConditionalRequestConflict</Code></Error>"
+    storage.write_file("s3://street/set/a", b"a")
+    assert simple.failures == 0 and simple.contents() == {"set/a": b"a"}
 
 
 def test_a_publisher_that_was_killed_leaves_no_manifest_and_stops_the_next(cloud: Cloud, tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 import base64
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from natix_lib import storage
 from natix_lib.errors import StorageError
@@ -86,3 +88,23 @@ def test_checksums_are_those_of_the_catalogue_of_crc_algorithms(simple: Simple, 
         listed = Object("check", "", 9, f"{method} {base64.b64encode(value).decode()}", (), None)
         assert bucket.matches(listed, path)
     assert not bucket.matches(Object("check", "", 9, "", (), None), path)
+
+
+def test_a_long_listing_goes_on_at_the_page_that_failed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+
+    class Client:
+        def list_objects_v2(self, ContinuationToken: str = "first", **options: str) -> dict[str, Any]:
+            asked.append(ContinuationToken)
+            if len(asked) == 2:
+                busy = {"Error": {"Code": "SlowDown"}, "ResponseMetadata": {"HTTPStatusCode": 503}}
+                raise ClientError(busy, "ListObjectsV2")
+            more = {"IsTruncated": True, "NextContinuationToken": "second"} if ContinuationToken == "first" else {}
+            return {"Contents": [{"Key": f"set/{ContinuationToken}", "Size": 1, "ETag": '"a"'}], **more}
+
+    monkeypatch.setattr(s3, "open_client", lambda endpoint: Client())
+    assert storage.file_names("s3://street/set") == ["first", "second"]
+    assert asked == ["first", "second", "second"]
+    assert capsys.readouterr().err == "s3://street/set: the service answers 503 (SlowDown); trying again\n"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from natix_lib import storage
+from natix_lib import repeats, storage
 from natix_lib.errors import StorageError
 from natix_lib.files import sha256_file
 from natix_lib.storage import gs, remote, s3, staging
@@ -61,19 +61,16 @@ class Scene:
 
 @cache
 def impatient(endpoint: str) -> Any:
-    """A client that waits for two seconds, three times; one for all tests, because it leaves its connections open."""
+    """A client that waits for two seconds; one for all tests, because it leaves its connections open."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(s3, "ATTEMPTS", 3)
         patch.setattr(s3, "READ_SECONDS", 2)
         return OPEN_CLIENT(endpoint)
 
 
 @pytest.fixture(params=SCHEMES)
 def scene(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    monkeypatch.setattr(gs, "DEADLINE", 3.0)
+    monkeypatch.setattr(repeats, "ELSEWHERE", 3.0)
     monkeypatch.setattr(gs, "TRANSFER_SECONDS", 2)
-    monkeypatch.setattr(s3, "ATTEMPTS", 3)
-    monkeypatch.setattr(s3, "_wait", lambda attempt: 0.01)
     monkeypatch.setattr(s3, "open_client", impatient)
     return Scene(request.param, request.getfixturevalue(SCHEMES[request.param]), tmp_path / "kept")
 
@@ -216,7 +213,7 @@ def test_a_disk_that_is_full_is_one_line_and_leaves_no_part(scene: Scene) -> Non
 
 KILLED = """
 import os, signal, sys
-from natix_lib import storage
+from natix_lib import repeats, storage
 with storage.staged(sys.argv[1], sys.argv[2]):
     pass
 """
