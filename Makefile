@@ -26,7 +26,7 @@ LOCK = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 -
 	--no-emit-package torch -c requirements-torch.lock pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-long test-containers check names format compile submit docs screens manifests images image-cpu image-gpu bench bench-explora bench-decisions bench-data bench-sets bench-predict bench-serving lock clean
+.PHONY: help install demo test test-slow test-long test-containers check names format compile submit docs screens manifests images image-cpu image-gpu bench bench-explora bench-decisions bench-data bench-sets bench-fingerprints bench-predict bench-serving lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,11 +81,11 @@ compile: install ## Compile the pipeline for Kubeflow and Vertex, and refresh th
 	$(BIN)/python -m natix_pipelines.compile --config pipelines/configs/default.yaml \
 		--image-cpu natix-cpu:latest --image-gpu natix-gpu:latest --output tests/pipelines/golden
 
-submit: install ## Start a run: TARGET=kubeflow KFP_ENDPOINT=.. or TARGET=vertex PROJECT=.. REGION=.. PIPELINE_ROOT=gs://..; SET='section.key=value ..'
+submit: install ## Start a run: TARGET=kubeflow KFP_ENDPOINT=.. or TARGET=vertex PROJECT=.. REGION=.. PIPELINE_ROOT=gs://..; SET='section.key=value ..'; DOCTOR=0 does not look at the cluster first
 	$(if $(PARAMS)$(EXPLORA),$(error PARAMS and EXPLORA are gone: say SET='section.key=value ..', model.init_from_explora=true for ExPLoRA))
 	@$(BIN)/python -m natix_pipelines.submit --config $(CONFIG) --target $(TARGET) \
 		--image-cpu $(IMAGE_CPU) --image-gpu $(IMAGE_GPU) $(if $(filter 1,$(RELEASE)),--release) \
-		--experiment "$(EXPERIMENT)" --run "$(RUN)" --sets "$$SET" \
+		--experiment "$(EXPERIMENT)" --run "$(RUN)" --sets "$$SET" $(if $(filter 0,$(DOCTOR)),--no-doctor) \
 		--endpoint "$(KFP_ENDPOINT)" --project "$(PROJECT)" --region "$(REGION)" \
 		--pipeline-root "$(PIPELINE_ROOT)" --service-account "$(SERVICE_ACCOUNT)"
 
@@ -127,6 +127,9 @@ bench-data: install ## Duplicates, leaks, grouping, assignment, ingest, formats,
 
 bench-sets: install ## Split into role sets beside Hugging Face datasets: seconds, peak memory, bytes read
 	$(BIN)/python -m benchmarks.role_sets
+
+bench-fingerprints: install ## What check asks of a store or folder of 100,000 files beside its client alone
+	$(BIN)/python -m benchmarks.fingerprints --objects 100000
 
 bench-predict: install ## natix predict beside decoder and runtime alone, BUNDLE=folder
 	$(BIN)/python -m benchmarks.predict --bundle $(or $(BUNDLE),demo/run/bundle)

@@ -24,6 +24,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from natix_lib.distributed.life import ABANDONED, Waiting, is_abandoned
 from natix_lib.distributed.node_log import NodeLog
 from natix_lib.errors import TrainingError
 from natix_lib.files import JsonDict, canonical_json, sha256_bytes, sha256_file, write_json
+from natix_lib.repeats import DELIVERY, repeated
 from natix_lib.stopping import stoppable
 
 LAST_LOOKS = 3  # at the log of a job that is over, while it breaks off
@@ -154,8 +156,9 @@ def _waited(job: Job, state: JsonDict, nodes: Nodes) -> str:
 
 
 def _answer(name: str, uri: str, failed: bool, folder: Path) -> Answer:
-    for file in ({FAULT} if failed else {TENSORS, FIGURES}).intersection(storage.file_names(uri)):
-        path = storage.fetch_file(f"{uri}/{file}", folder)
+    there = repeated(partial(storage.file_names, uri), DELIVERY)
+    for file in ({FAULT} if failed else {TENSORS, FIGURES}).intersection(there):
+        path = repeated(partial(storage.fetch_file, f"{uri}/{file}", folder), DELIVERY)
         if path.parent != folder:  # a volume's file lies where it is
             shutil.copyfile(path, folder / file)
     if failed and not (folder / FAULT).is_file():

@@ -59,8 +59,10 @@ def gpu_pod(hardware: Hardware) -> Pod:
 
 
 def volumes_of(task: str, hardware: Hardware) -> list[Volume]:
-    """The volumes that a task mounts."""
-    return [volume for volume in hardware.volumes if not volume.steps or step_of(task) in volume.steps]
+    """The volumes that a task mounts; check, which looks at all sources, those of every step that reads one."""
+    mounting = {task} if task != CHECK else {CHECK, *(name for name in TASKS if TASKS[name].fingerprint)}
+    steps = {step_of(name) for name in mounting}
+    return [volume for volume in hardware.volumes if not volume.steps or steps.intersection(volume.steps)]
 
 
 def volumes_of_nodes(hardware: Hardware) -> list[Volume]:
