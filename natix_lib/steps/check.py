@@ -38,8 +38,8 @@ def run(
         ConfigError: Naming every mistake in all of them, or that the pipeline is the other variant.
         NatixError: If a source is not there, or may not be looked at.
     """
-    values, with_explora = sections(parameters, compiled), compiled["model"]["init_from_explora"]
-    parsed = config.parse(config.Config, values)
+    values = sections(parameters, compiled)
+    parsed, with_explora = config.parse(config.Config, values), compiled["model"]["init_from_explora"]
     if parsed.model.init_from_explora != with_explora:
         raise ConfigError(
             f"model.init_from_explora is {str(not with_explora).lower()} but this pipeline was compiled "

@@ -77,6 +77,6 @@ def _fail(kind: type[BaseException], error: BaseException, trace: TracebackType 
 
 def _finish() -> None:
     if _end:
-        unit = 1 if sys.platform == "darwin" else 1024
+        unit = 1 if sys.platform == "darwin" else 1024  # a process begins with the most of its parent, in a pod a shell
         peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) * unit
         Lines().say(f"{_end[0]}, in {duration(time.monotonic() - _begun[0])}, peak memory {size_text(peak)}")

@@ -100,7 +100,7 @@ def test_an_error_of_ours_is_the_one_and_last_line_of_a_step(component: str, tmp
 
 def test_the_last_line_says_what_was_written_how_long_and_how_much_memory(tmp_path: Path) -> None:
     code, log = execute_body("fine", tmp_path, metrics=tmp_path / "out" / "metrics")
-    assert code == 0 and re.fullmatch(r"written: 2 files, 5\.0 kB, in [\d.]+ s, peak memory \d+ MB", log[-1]), log
+    assert code == 0 and re.fullmatch(r"written: 2 files, 5\.0 kB, in [\d.]+ s, peak memory [\d.]+ [MG]B", log[-1]), log
 
 
 @pytest.mark.slow
