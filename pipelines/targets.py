@@ -1,12 +1,12 @@
 """What differs between kubeflow, vertex and local, in one place; every number comes from `config.Hardware`.
 
 `kubeflow` puts GPU steps on labelled and tainted node pools, gives the data loader a `/dev/shm` in memory, and check
-and fetch their HF_TOKEN from a secret. `vertex` takes one YAML document, so nothing of kfp-kubernetes may be used: it knows
-accelerators by its own names, has no timeout of a task, no `/dev/shm` to set, and check and fetch read the token in code,
-from Secret Manager. Of what only Kubernetes has it refuses volumes and the store's secret, without which a step would not
-find its data, and ignores labels, annotations, pull secrets and `restricted`, as it does node selectors. `local` sets
-no resource, and names an image after the hash of this project's code: KFP's local cache looks at the image's name and
-would otherwise serve what older code has made.
+and fetch their HF_TOKEN from a secret. `vertex` takes one YAML document, so nothing of kfp-kubernetes may be used: it
+knows accelerators by its own names, has no timeout of a task, no `/dev/shm` to set, and check and fetch read the token
+in code, from Secret Manager. Of what only Kubernetes has it refuses volumes and the store's secret, without which a
+step would not find its data, and ignores labels, annotations, pull secrets and `restricted`, as it does node selectors.
+`local` sets no resource, and names an image after the hash of this project's code: KFP's local cache looks at the
+image's name and would otherwise serve what older code has made.
 
 A step that a second attempt can help, `contracts.Step.retried`, is tried again after a wait that doubles: one on a GPU
 node, which may be reclaimed, and one that reads what lies outside of the run. The others compute from what they are
