@@ -240,15 +240,24 @@ class Hardware(Section):
         paths = [volume.path.rstrip("/") for volume in self.volumes]
         if len(set(paths)) < len(paths):
             raise ValueError(f"hardware.volumes must each have a path of its own, got {paths}")
-        mounted = any(volume.holds(self.shared_root) and not volume.read_only for volume in self.volumes)
-        if self.num_nodes > 1 and not scheme(self.shared_root) and not mounted:
+        if self.num_nodes > 1 and not scheme(self.shared_root):
+            self._check_shared_volume()
+        if self.num_nodes > 1 and not self.num_gpus:
+            raise ValueError(f"hardware.num_gpus must be at least 1 when hardware.num_nodes is {self.num_nodes}, got 0")
+        return self
+
+    def _check_shared_volume(self) -> None:
+        holding = [volume for volume in self.volumes if volume.holds(self.shared_root) and not volume.read_only]
+        if not holding:
             raise ValueError(
                 f"hardware.shared_root must be a {PREFIXES} prefix, or lie on a writable one of hardware.volumes, when "
                 f"hardware.num_nodes is {self.num_nodes}, got {self.shared_root!r}"
             )
-        if self.num_nodes > 1 and not self.num_gpus:
-            raise ValueError(f"hardware.num_gpus must be at least 1 when hardware.num_nodes is {self.num_nodes}, got 0")
-        return self
+        if not any(not volume.steps or {"adapt", "train"} <= set(volume.steps) for volume in holding):
+            raise ValueError(
+                f"hardware.shared_root {self.shared_root!r} must lie on a volume that adapt and train both mount, got "
+                f"steps: {holding[0].steps} for {holding[0].path}"
+            )
 
 
 class Nodes(Section):

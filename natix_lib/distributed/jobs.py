@@ -2,7 +2,7 @@
 
 It is made by the kubeflow SDK, which knows its runtime. All else goes past the SDK, which knows no owners, no
 conditions on a change and no container that starts again. What may pass by itself, an API that is away, 429 and 5xx,
-is asked again for `OUTAGE_SECONDS`, with a line each time.
+is asked again as `natix_lib.repeats` says, with a line each time.
 
 Every change names the version that was read (`resourceVersion`), so that of two who change a job at once one is told
 and looks again. A job may have several owners: Kubernetes removes it when the last of their Workflows is gone. None is
@@ -24,6 +24,7 @@ from natix_lib.distributed.template import CONTAINER, REPLICATED_JOB, environmen
 from natix_lib.errors import ConfigError, TrainingError
 from natix_lib.files import JsonDict
 from natix_lib.progress import WARNING
+from natix_lib.repeats import PASSING, Away, repeated
 
 COMPLETE, FAILED = "Complete", "Failed"  # conditions of a TrainJob that is over
 ADOPTED, CLOSED = "natix/adopted", "natix/closed"  # annotations: who adopted it last; someone is removing it
@@ -32,8 +33,7 @@ POLL_SECONDS = 10.0
 REQUEST_SECONDS = 30.0  # that an answer of the API may take
 SILENCE_SECONDS = 300.0  # without a line, after which a log is asked for again: the connection may be lost
 GONE_SECONDS = 120.0  # within which a deleted job must be gone
-OUTAGE_SECONDS = 600.0  # that the Kubernetes API may be away for
-NOT_FOUND, CONFLICT, FORBIDDEN, TOO_MANY = 404, 409, 403, 429
+NOT_FOUND, CONFLICT, FORBIDDEN = 404, 409, 403
 
 T = TypeVar("T")
 
@@ -230,7 +230,10 @@ class Job:
             self._ask("cannot be changed", patch, *self._kind, self.name, body)
         except TrainingError as error:
             if _code(error) == FORBIDDEN:  # a role of an earlier version
-                print(f"{WARNING}{error}; other runs that ask the same do not see this one", flush=True)
+                print(
+                    f"{WARNING}{error}; this run does not own it, and who comes while it is removed may lose it",
+                    flush=True,
+                )
                 return True
             if _code(error) not in (NOT_FOUND, CONFLICT):
                 raise
@@ -239,16 +242,18 @@ class Job:
 
     def _ask(self, failing: str, call: Callable[..., T], *arguments: Any, **options: Any) -> T:
         """Call the API; what may pass is asked again."""
-        until = time.monotonic() + OUTAGE_SECONDS
-        while True:
+
+        def once() -> T:
             try:
                 return call(*arguments, **options, _request_timeout=REQUEST_SECONDS)
             except Exception as error:  # the SDK's, Kubernetes' and its HTTP library's own, of many classes
-                line = TrainingError(f"TrainJob {self.name} {failing}: {reason(error)}")
-                if not _may_pass(error) or time.monotonic() > until:
-                    raise line from error
-                print(f"{line}; asked again in {POLL_SECONDS:g} s", flush=True)
-            time.sleep(POLL_SECONDS)
+                line = f"TrainJob {self.name} {failing}: {reason(error)}"
+                raise (Away if _may_pass(error) else TrainingError)(line) from error
+
+        try:
+            return repeated(once)
+        except Away as error:
+            raise TrainingError(str(error)) from error
 
 
 def ending(state: JsonDict) -> bool:
@@ -298,7 +303,7 @@ def _may_pass(error: BaseException) -> bool:
 
     code = _code(error)
     if code is not None:
-        return code == TOO_MANY or code >= 500
+        return code in PASSING
     return any(isinstance(each, OSError | HTTPError) for each in _chain(error))
 
 

@@ -4,6 +4,11 @@ A launcher that is killed can delete nothing, and its job would compute for nobo
 in the job's folder of `hardware.shared_root`: an empty object below `waiting/`, called `WHO.BEAT`, that gets another
 BEAT every minute. One listing shows all marks, and a look needs no clock but its own: what has not changed in
 `LOOKS` looks a minute apart is over, whatever the time is on other machines. A store that is away is no look at all.
+WHO is new for every process: a run's name would be that of two equal tasks of it, and of a launcher that comes back
+from a lost node. So the mark of one that was killed is not taken over, it becomes old.
+
+Who removes the folder keeps such a mark too, below `removing/`. It leaves that one and then looks for who waits; who
+comes leaves its own and then looks for who removes: one of the two at least sees the other.
 
 A node that finds the marks so leaves `abandoned` in the folder, so that the others, and its own container when it
 starts again, end as well. They end with exit code 0: any other one would start the container again.
@@ -24,19 +29,23 @@ from natix_lib import storage
 from natix_lib.errors import StorageError
 from natix_lib.progress import WARNING
 
-WAITING, ABANDONED = "waiting", "abandoned"  # below a job's folder: the marks; a file that says that none is left
+WAITING, REMOVING = "waiting", "removing"  # below a job's folder: the marks of those who do
+ABANDONED = "abandoned"  # in it: says that nobody waits any more
 BEAT_SECONDS = 60.0
 JOIN_SECONDS = 5.0  # that a mark under way is waited for; one that comes later is over in ten minutes
 LOOKS = 10  # with BEAT_SECONDS ten minutes, in which a launcher that was killed can be tried again
 
 
 class Waiting:
-    """One who waits for a job: its mark is there within the block, and goes with it unless the process is killed."""
+    """One who waits for a job: its mark is there within the block, and goes with it unless the process is killed.
 
-    def __init__(self, uri: str, who: str) -> None:
-        """Wait for the job of the folder `uri` as `who`, a name without a dot that a repeated launcher has again."""
-        self._uri = f"{uri}/{WAITING}"
-        self._who = who
+    Others' marks may be looked at before.
+    """
+
+    def __init__(self, uri: str, kind: str = WAITING) -> None:
+        """Wait for the job of the folder `uri`; or remove it, if `kind` is REMOVING."""
+        self._uri = f"{uri}/{kind}"
+        self._who = uuid.uuid4().hex
         self._looks: dict[str, int] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep_beating, daemon=True)
@@ -64,13 +73,36 @@ class Waiting:
                 self._remove_own(keep="")
 
     def others(self) -> set[str]:
-        """Who else waits; one whose mark has not changed in ten minutes of this one's looking does not.
+        """Who else has a mark; not one whose has not changed in ten minutes of this one's looking.
 
         Raises:
             StorageError: If the marks cannot be listed.
         """
-        marks = storage.file_names(self._uri)
-        return {_who(mark) for mark in marks if self._looks.get(mark, 0) <= LOOKS} - {self._who}
+        return set(map(_who, self._other_marks()))
+
+    def living(self) -> set[str]:
+        """Who else lives: waits until another mark changes, or all have gone or not changed for ten minutes.
+
+        Raises:
+            StorageError: If the marks cannot be listed.
+        """
+        first = self._other_marks()
+        while marks := self._other_marks():
+            if marks - first:
+                return set(map(_who, marks))
+            time.sleep(BEAT_SECONDS)
+            self._look()
+        return set()
+
+    def remove_dead(self) -> None:
+        """Remove the marks that have not changed for ten minutes.
+
+        Raises:
+            StorageError: If they cannot be removed.
+        """
+        for mark, looks in self._looks.items():
+            if looks > LOOKS:
+                storage.remove_file(f"{self._uri}/{mark}")
 
     def _keep_beating(self) -> None:
         while not self._over.wait(BEAT_SECONDS):
@@ -83,7 +115,14 @@ class Waiting:
         mark = f"{self._who}.{uuid.uuid4().hex}"
         storage.write_file(f"{self._uri}/{mark}", b"")
         self._remove_own(keep=mark)
-        self._looks = {name: self._looks.get(name, 0) + 1 for name in storage.file_names(self._uri)}
+        self._look()
+
+    def _look(self) -> None:
+        self._looks = {mark: self._looks.get(mark, 0) + 1 for mark in storage.file_names(self._uri)}
+
+    def _other_marks(self) -> set[str]:
+        marks = storage.file_names(self._uri)
+        return {mark for mark in marks if _who(mark) != self._who and self._looks.get(mark, 0) <= LOOKS}
 
     def _remove_own(self, keep: str) -> None:
         for mark in storage.file_names(self._uri):

@@ -10,18 +10,23 @@ Nothing computes for nobody. A launcher that is told to stop deletes its job; on
 owned by its run's Workflow and ends by itself when nobody shows a sign of life (`life.py`); and the job has a deadline
 of its own. Whoever is done takes its mark away first and looks for others' then, so that of two who are done at once
 one at least sees that nobody waits any more. That one closes the job, in the version that it has read, and only then
-removes folder and job: who adopts it meanwhile has changed the version, which refuses the closing, or sees it closed,
-waits until it is gone, and makes a new one. What is left to one who was killed, and is not tried again, stays in the
-folder until somebody asks the same; Kubernetes removes the job with its last Workflow.
+removes folder and job: who adopts it meanwhile has changed the version, which refuses the closing. Who comes while the
+folder is removed sees the mark of who does it, and waits until that is gone or old: its inputs would be removed too.
 
-A volume that all nodes mount was rejected: it needs a storage class that few clusters have, and object storage is
-where the artifacts are. So were owners as the only list of who waits: a failed run's Workflow stays for days.
+An answer is not computed twice. Whole in the folder, where its figures say so, it is the answer to this question
+whatever has become of the job; it is taken before anything is removed, and is the last to be removed. So one that
+could not be taken, or was not, stays for the next try. That the removal fails is a warning, and who asks the same next
+does it. What is left to one who was killed, and is not tried again, stays in the folder until somebody asks the same;
+Kubernetes removes the job with its last Workflow.
+
+A folder of its own for each try was rejected: a try would bring the inputs again. A volume that all nodes mount was
+rejected: it needs a storage class that few clusters have, and object storage is where the artifacts are. So were owners
+as the only list of who waits: a failed run's Workflow stays for days.
 """
 
 import shutil
 import tempfile
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -34,10 +39,11 @@ from natix_lib.contracts import ARTIFACTS
 from natix_lib.distributed import jobs
 from natix_lib.distributed.exchange import FAULT, FIGURES, INPUTS, REQUEST, TENSORS, Answer, answer
 from natix_lib.distributed.jobs import COMPLETE, FAILED, Job, ending, outcome
-from natix_lib.distributed.life import ABANDONED, Waiting, is_abandoned
+from natix_lib.distributed.life import ABANDONED, REMOVING, Waiting, is_abandoned
 from natix_lib.distributed.node_log import NodeLog
-from natix_lib.errors import TrainingError
+from natix_lib.errors import NatixError, TrainingError
 from natix_lib.files import JsonDict, canonical_json, sha256_bytes, sha256_file, write_json
+from natix_lib.progress import WARNING
 from natix_lib.repeats import DELIVERY, repeated
 from natix_lib.stopping import stoppable
 
@@ -79,21 +85,23 @@ def compute_on_nodes(
         _ask(uri, request, inputs)
         return job.create([worker, uri], num_gpus, nodes)
 
-    who = job.owner["uid"] if job.owner else uuid.uuid4().hex
-    with tempfile.TemporaryDirectory() as scratch, Waiting(uri, who) as waiting, _left_when_told_to_stop(job, waiting):
+    waiting, removing = Waiting(uri), Waiting(uri, REMOVING)
+    with tempfile.TemporaryDirectory() as scratch, waiting, _left_when_told_to_stop(job, uri, waiting):
+        _await_removal(name, removing)
         ended = ""
-        while not ended:
+        while not ended and not _is_answered(uri):
             state = _joined(job, uri, create)
             print(f"TrainJob {name}: {nodes.num_nodes} nodes, {request['processes']} processes on each", flush=True)
             ended = _waited(job, state, nodes)
-            if ended and is_abandoned(uri) and FIGURES not in storage.file_names(uri):
+            if ended and is_abandoned(uri):
                 ended = ""  # it gave up just before this launcher came
+        found = _answer(name, uri, ended == FAILED, Path(scratch))  # the job without one is kept, until the next try
+        waiting.end()
         try:
-            return _answer(name, uri, ended == FAILED, Path(scratch))
-        finally:
-            waiting.end()
-            if ended == COMPLETE:  # the pods of a failed one are kept for their logs, until the next try
-                _left(job, waiting, lambda: storage.remove_folder(uri))
+            _left(job, uri, waiting, removing)
+        except NatixError as error:
+            print(f"{WARNING}{error}; TrainJob {name} or its folder {uri} is left behind", flush=True)
+        return found
 
 
 def job_name(step: str, request: JsonDict, inputs: Mapping[str, str], nodes: Nodes) -> str:
@@ -107,8 +115,8 @@ def job_name(step: str, request: JsonDict, inputs: Mapping[str, str], nodes: Nod
 
 
 def _ask(uri: str, request: JsonDict, inputs: Mapping[str, str]) -> None:
-    """Put request and inputs into the job's folder, where no earlier answer may be left."""
-    for file in (FAULT, FIGURES, ABANDONED):
+    """Put request and inputs into the job's folder, where no earlier failure may be left."""
+    for file in (FAULT, ABANDONED):
         storage.remove_file(f"{uri}/{file}")
     for artifact, path in inputs.items():
         storage.mirror(path, f"{uri}/{INPUTS}/{artifact}")
@@ -130,7 +138,7 @@ def _joined(job: Job, uri: str, create: Callable[[], bool]) -> JsonDict:
         elif ending(state):
             if not job.is_gone(state):  # who closed it was killed
                 job.delete(state)
-        elif number == 0 and outcome(state) and FIGURES not in storage.file_names(uri):
+        elif number == 0 and outcome(state) and not _is_answered(uri):
             job.delete(state)
         elif job.adopt(state):
             return state
@@ -155,40 +163,87 @@ def _waited(job: Job, state: JsonDict, nodes: Nodes) -> str:
     raise TrainingError(f"TrainJob {job.name} was not done in hardware.gpu_timeout_hours {nodes.timeout_hours:g}")
 
 
+def _is_answered(uri: str) -> bool:
+    return FIGURES in repeated(partial(storage.file_names, uri), DELIVERY)
+
+
 def _answer(name: str, uri: str, failed: bool, folder: Path) -> Answer:
+    """The answer in the job's folder, or the reason why there is none."""
     there = repeated(partial(storage.file_names, uri), DELIVERY)
-    for file in ({FAULT} if failed else {TENSORS, FIGURES}).intersection(there):
+    answered = FIGURES in there
+    for file in ({TENSORS, FIGURES} if answered else {FAULT}).intersection(there):
         path = repeated(partial(storage.fetch_file, f"{uri}/{file}", folder), DELIVERY)
         if path.parent != folder:  # a volume's file lies where it is
             shutil.copyfile(path, folder / file)
-    if failed and not (folder / FAULT).is_file():
+    if failed and not (answered or FAULT in there):
         raise TrainingError(f"TrainJob {name} failed and gave no reason: see the logs of its pods")
-    return answer(folder, int(failed))
+    return answer(folder, 0)
 
 
-def _left(job: Job, waiting: Waiting, remove_folder: Callable[[], None]) -> None:
-    """Remove the job, and its folder before it, unless others wait for it; this one's mark is gone already."""
-    for _ in range(TRIES):
-        state = job.read()
-        if state is None or ending(state):
-            return  # of two who were done at once the other one
-        if others := waiting.others():
-            if job.release(state):
-                print(f"TrainJob {job.name} is left to {len(others)} more that wait for it", flush=True)
+def _await_removal(name: str, removing: Waiting) -> None:
+    """Wait until nobody removes the folder; who begins later sees this one's mark."""
+    while removing.living():
+        print(f"TrainJob {name} is being removed by another who waited for it: waiting until it is gone", flush=True)
+
+
+def _left(job: Job, uri: str, waiting: Waiting, removing: Waiting) -> None:
+    """Remove the folder and then the job, unless others wait for it; this one's mark is gone already."""
+    with removing:
+        for _ in range(TRIES):
+            state = job.read()
+            if others := waiting.living():
+                if state is None or _released(job, state, others):
+                    return
+            elif state and ending(state) and removing.others():
+                return  # of two who were done at once the other one
+            elif state is None or ending(state) or job.close(state):
+                _remove_folder(uri)
+                for marks in (waiting, removing):
+                    marks.remove_dead()
+                removing.end()  # who waits for that need not wait for the job
+                if state:
+                    job.delete(state)
                 return
-        elif job.close(state):
-            remove_folder()
-            job.delete(state)
-            return
+
+
+def _remove_folder(uri: str) -> None:
+    """Remove what lies in the job's folder but marks; the answer last, its figures before its tensors."""
+    storage.remove_folder(f"{uri}/{INPUTS}")
+    for file in (REQUEST, FAULT, ABANDONED, FIGURES, TENSORS):
+        storage.remove_file(f"{uri}/{file}")
+
+
+def _released(job: Job, state: JsonDict, others: set[str]) -> bool:
+    released = job.release(state)
+    if released:
+        print(f"TrainJob {job.name} is left to {len(others)} more that wait for it", flush=True)
+    return released
 
 
 @contextmanager
-def _left_when_told_to_stop(job: Job, waiting: Waiting) -> Iterator[None]:
+def _left_when_told_to_stop(job: Job, uri: str, waiting: Waiting) -> Iterator[None]:
     """Delete the job when this process is told to stop, and when a person interrupts it; its inputs stay."""
     with stoppable():
         try:
             yield
         except SystemExit:
             waiting.end()
-            _left(job, waiting, lambda: None)
+            try:
+                _stop(job, uri, waiting)
+            except NatixError as error:
+                print(f"{WARNING}{error}; TrainJob {job.name} ends by itself", flush=True)
             raise
+
+
+def _stop(job: Job, uri: str, waiting: Waiting) -> None:
+    """Delete the job, unless it has computed its answer or others may wait: there is no time to look for long."""
+    for _ in range(TRIES):
+        state = job.read()
+        if state is None or ending(state) or outcome(state) == COMPLETE or FIGURES in storage.file_names(uri):
+            return
+        if others := waiting.others():
+            if _released(job, state, others):
+                return
+        elif job.close(state):
+            job.delete(state)
+            return

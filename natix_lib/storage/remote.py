@@ -14,7 +14,7 @@ import shutil
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -143,7 +143,7 @@ class Remote:
 
     def remove_file(self) -> None:
         if file := self._bucket.find(self._name):
-            self._bucket.remove(file)
+            self._remove(file)
 
     def mirror(self, path: Path) -> None:
         def send(named_file: tuple[str, Path]) -> None:
@@ -155,7 +155,7 @@ class Remote:
         _all(files_below(path), send)
 
     def remove_folder(self) -> None:
-        _all(self._bucket.list(f"{self._folder}/"), self._bucket.remove)
+        _all(self._bucket.list(f"{self._folder}/"), self._remove)
 
     def publish_folder(self, folder: Path, manifest_name: str) -> None:
         claim = self._create(CLAIM, b"")
@@ -166,6 +166,10 @@ class Remote:
         _all(files, lambda named_file: self._create(*named_file))
         self._create(manifest_name, folder / manifest_name)
         self._bucket.remove(claim)
+
+    def _remove(self, listed: Object) -> None:
+        with suppress(Gone):  # another was quicker
+            self._bucket.remove(listed)
 
     def _create(self, name: str, content: bytes | Path) -> Object:
         """Write an object below the prefix where none is."""

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent.parent
 KILLED = f"""import os, signal, sys
 from natix_lib.distributed import life
 life.BEAT_SECONDS = {BEAT}
-with life.Waiting(sys.argv[1], "killed"):
+with life.Waiting(sys.argv[1]):
     print("waiting", flush=True)
     signal.pause()
 """
@@ -47,30 +47,32 @@ def test_a_mark_changes_with_every_beat_and_goes_with_who_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(life, "BEAT_SECONDS", 5 * BEAT)
-    with Waiting(str(tmp_path), "first") as first, Waiting(str(tmp_path), "second") as second:
+    with Waiting(str(tmp_path)) as first, Waiting(str(tmp_path)) as second:
         before = marks(tmp_path)
-        assert first.others() == {"second"} and second.others() == {"first"}
+        assert len(before) == 2 and first.others() | second.others() == {mark.partition(".")[0] for mark in before}
+        assert first.living() == first.others() != second.others()
         while set(marks(tmp_path)) & set(before):
             time.sleep(BEAT)
         second.end()
-        assert not first.others() and {mark.partition(".")[0] for mark in marks(tmp_path)} == {"first"}
+        assert not first.others() and not first.living() and len(marks(tmp_path)) == 1
     assert not marks(tmp_path)
 
 
-def test_one_that_is_tried_again_takes_its_own_mark_over(tmp_path: Path) -> None:
-    storage.write_file(f"{tmp_path}/{WAITING}/run.earlier", b"")
-    with Waiting(str(tmp_path), "run") as again:
-        assert not again.others() and "run.earlier" not in marks(tmp_path)
-
-
-def test_a_mark_that_stands_still_is_nobodys_in_the_end(tmp_path: Path) -> None:
+def test_a_mark_that_stands_still_is_nobodys_in_the_end_and_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(life, "BEAT_SECONDS", BEAT / 5)
     storage.write_file(f"{tmp_path}/{WAITING}/killed.mark", b"")
-    with Waiting(str(tmp_path), "alive") as alive:
+    alive = Waiting(str(tmp_path))
+    with alive:
         assert alive.others() == {"killed"}
-        until = time.monotonic() + PATIENCE
-        while alive.others() and time.monotonic() < until:
-            time.sleep(BEAT)
-        assert not alive.others()
+        alive.remove_dead()
+        assert "killed.mark" in marks(tmp_path)  # not known to be dead yet
+    begun = time.monotonic()
+    assert not alive.living() and not alive.others()
+    assert time.monotonic() - begun > (LOOKS - 2) * BEAT / 5
+    alive.remove_dead()
+    assert not marks(tmp_path)
 
 
 @pytest.mark.slow
@@ -89,7 +91,7 @@ def test_nodes_end_when_the_launcher_was_killed_and_not_while_it_lives(tmp_path:
 
 def test_a_node_that_starts_again_ends_at_once_when_nobody_waits(tmp_path: Path) -> None:
     storage.write_file(f"{tmp_path}/{ABANDONED}", b"")
-    with Waiting(str(tmp_path), "too late"), stoppable(), pytest.raises(SystemExit):
+    with Waiting(str(tmp_path)), stoppable(), pytest.raises(SystemExit):
         assert end_when_abandoned(str(tmp_path)).wait(PATIENCE)
         time.sleep(PATIENCE)
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from natix_lib import storage
-from natix_lib.distributed import jobs, trainjob
+from natix_lib.distributed import jobs, life, trainjob
 from natix_lib.distributed.exchange import FIGURES, leave_answer
 from natix_lib.distributed.jobs import CLOSED, POD_NAME, Job, outcome
-from natix_lib.distributed.life import ABANDONED, Waiting
+from natix_lib.distributed.life import ABANDONED, REMOVING, Waiting
 from natix_lib.distributed.trainjob import compute_on_nodes
 from natix_lib.errors import TrainingError
 from tests.distributed.test_trainjob import use_kubeconfig
@@ -33,6 +33,7 @@ def kubernetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clus
     (tmp_path / "answer").mkdir()
     leave_answer(tmp_path / "answer", {"x": torch.ones(2)}, FIGURE)
     monkeypatch.setattr(jobs, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(life, "BEAT_SECONDS", 0.05)
     with cluster(tmp_path / "cluster") as started:
         use_kubeconfig(monkeypatch, started.kubeconfig)
         started.command = ["python3", "-c", NODE, str(tmp_path / "answer")]
@@ -108,7 +109,7 @@ def test_who_is_done_leaves_the_job_to_those_who_still_wait(
 ) -> None:
     kubernetes.launchers = {"pod-a": "a", "pod-b": "b"}
     name = trainjob.job_name("train", {"settings": {}, "inputs": [], "processes": 1}, {}, nodes())
-    with Waiting(str(tmp_path / "shared" / name), "b"):
+    with Waiting(str(tmp_path / "shared" / name)):
         assert ask("pod-a") == FIGURE
         assert f"TrainJob {name} is left to 1 more" in capsys.readouterr().out
         assert kubernetes.jobs[name]["metadata"]["ownerReferences"] == [] and (folder_of(tmp_path) / FIGURES).exists()
@@ -117,25 +118,26 @@ def test_who_is_done_leaves_the_job_to_those_who_still_wait(
 
 
 def test_of_two_who_are_done_at_once_one_removes_the_job(kubernetes: Cluster, tmp_path: Path) -> None:
-    for _ in range(5):
+    for number in range(5):
         both = [Job("natix-train-x") for _ in range(2)]
-        removed: list[str] = []
+        (tmp_path / "shared").mkdir(exist_ok=True)
+        (tmp_path / "shared" / FIGURES).touch()
         uri = str(tmp_path / "shared")
         assert both[0].create(["worker", uri], 1, nodes())
         start = threading.Barrier(2)
 
-        def leave(job: Job, start: threading.Barrier, removed: list[str], uri: str) -> None:
-            with Waiting(uri, f"run{id(job)}") as waiting:
+        def leave(job: Job, start: threading.Barrier, uri: str) -> None:
+            with Waiting(uri) as waiting:
                 start.wait()
                 waiting.end()
-                trainjob._left(job, waiting, lambda: removed.append("folder"))
+                trainjob._left(job, uri, waiting, Waiting(uri, REMOVING))
 
-        threads = [threading.Thread(target=leave, args=(job, start, removed, uri)) for job in both]
+        threads = [threading.Thread(target=leave, args=(job, start, uri)) for job in both]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert removed == ["folder"] and not kubernetes.jobs
+        assert not left_behind(kubernetes, tmp_path) and len(kubernetes.deleted) == number + 1
 
 
 def test_who_comes_while_a_job_is_removed_refuses_the_removal_or_makes_a_new_one(
