@@ -385,6 +385,10 @@ def test_vertex_refuses_what_its_steps_would_miss_and_ignores_the_rest() -> None
             {"num_nodes": 2, "shared_root": "/a/b", "volumes": [{"claim": "a", "path": "/a", "read_only": True}]},
             "shared_root must be a gs:// or s3:// prefix, or lie on a writable one",
         ),
+        (
+            {"num_nodes": 2, "shared_root": "/a/b", "volumes": [{"claim": "a", "path": "/a", "steps": ["adapt"]}]},
+            r"shared_root '/a/b' must lie on a volume that adapt and train both mount, got steps: \['adapt'\] for /a$",
+        ),
     ],
 )
 def test_a_volume_that_cannot_be_mounted_is_refused(hardware: dict[str, Any], message: str) -> None:

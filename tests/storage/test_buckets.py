@@ -32,6 +32,15 @@ def test_an_object_that_stands_for_a_folder_is_no_file(cloud: Cloud, tmp_path: P
     assert not list(cloud.bucket.list_blobs())
 
 
+def test_what_another_has_removed_meanwhile_is_removed(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud.put({"set/a": b"1", "set/b": b"2", "file": b"3"})
+    remove = gs.GsBucket.remove
+    monkeypatch.setattr(gs.GsBucket, "remove", lambda *listed: (remove(*listed), remove(*listed)))
+    storage.remove_file("gs://street/file")
+    storage.remove_folder("gs://street/set")
+    assert not list(cloud.bucket.list_blobs())
+
+
 @pytest.mark.parametrize(
     ("hash_passed_on", "message"),
     [
