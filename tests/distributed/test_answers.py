@@ -93,7 +93,12 @@ def test_who_comes_while_a_folder_is_removed_brings_nothing_before_it_is_gone(
     uri = str(tmp_path / "shared" / NAME)
     order: list[str] = []
     put = trainjob._ask
-    monkeypatch.setattr(trainjob, "_ask", lambda *question: order.append("asked") or put(*question))
+
+    def ask_seen(*question: Any) -> None:
+        order.append("asked")
+        put(*question)
+
+    monkeypatch.setattr(trainjob, "_ask", ask_seen)
     remover = Waiting(uri, REMOVING)
 
     def remove() -> None:

@@ -95,6 +95,7 @@ def test_nodes_end_without_a_launcher_and_in_seconds_when_it_is_told_to_stop(
     wait_for(lambda: len(kubernetes.created) == 2, stopped)
     wait_for(lambda: (tmp_path / "run.log").read_bytes().count(b"steps: ") > 1, stopped)
     assert len(kubernetes.jobs) == 1
+    time.sleep((LOOKS + 2) * BEAT)  # until the mark of the one that was killed is old: the job would be left to it
     stopped.send_signal(signal.SIGTERM)
     assert stopped.wait(PATIENCE) == 128 + signal.SIGTERM
     assert not kubernetes.jobs and kubernetes.deleted == [kubernetes.created[0]["metadata"]["name"]] * 2
