@@ -264,7 +264,7 @@ def test_what_else_a_cluster_may_say_is_judged(tmp_path: Path) -> None:
 def test_the_right_to_read_the_clusters_runtimes_is_asked_for_where_the_namespace_has_none(tmp_path: Path) -> None:
     what = "rights of launchers, account pipeline-runner"
     only = {**MORE_GPUS, **TRAINER_2, REVIEWS: no_cluster_runtimes}
-    own = {f"{TRAINER}/namespaces/street/trainingruntimes/torch-distributed": {}}
+    own: Paths = {f"{TRAINER}/namespaces/street/trainingruntimes/torch-distributed": {}}
     assert rows_of(only, TWO_NODES, tmp_path)[what].verdict == SHORT
     assert rows_of({**only, **own}, TWO_NODES, tmp_path)[what].verdict == HOLDS
 
