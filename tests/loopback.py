@@ -30,7 +30,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def serving(handler: type[Handler]) -> Iterator[str]:
     """Serve with `handler`; gives the address."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    server.socket.listen(128)  # its own queue has 5 places, and who finds none waits a second
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"

@@ -20,6 +20,7 @@ from natix_lib import config
 from natix_lib.cli import app
 from natix_lib.config.hardware import Hardware
 from natix_lib.survey import pods
+from natix_lib.survey.cluster import OF_LAUNCHERS
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = validate.folders()
@@ -222,6 +223,24 @@ def test_steps_may_make_trainjobs_and_otherwise_only_read(rendered: dict[str, li
     assert not any(each.get("rules") for name in ("gke", "s3", "gke-serving") for each in rendered[name])
 
 
+def test_doctor_asks_for_the_rights_that_the_overlay_of_several_nodes_gives(
+    rendered: dict[str, list[Manifest]],
+) -> None:
+    given = {
+        (verb, group, *resource.partition("/")[::2], name, each["kind"] == "ClusterRole")
+        for each in rendered["standalone-multi-node"]
+        for rule in each.get("rules", [])
+        for verb, group, resource, name in itertools.product(
+            rule["verbs"], rule["apiGroups"], rule["resources"], rule.get("resourceNames", [""])
+        )
+    }
+    asked = {
+        (right.verb, right.group, right.resource, right.subresource, right.name, right.everywhere)
+        for right in OF_LAUNCHERS
+    }
+    assert asked == given
+
+
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
@@ -277,7 +296,7 @@ def test_what_the_policies_select_are_the_pods_that_are_meant(find: Callable[...
         assert rule["ports"], "nothing is open on all ports"
 
 
-@pytest.mark.parametrize("overlay", ["gke", "gke-multi-node", "gke-serving"])
+@pytest.mark.parametrize("overlay", ["gke", "gke-multi-node", "gke-serving", "gke-serving-plain"])
 def test_on_gke_every_pod_of_ours_reaches_the_metadata_server_once(
     overlay: str, rendered: dict[str, list[Manifest]]
 ) -> None:

@@ -1,7 +1,6 @@
 """The manifests of a service without KServe: what they select, ask and allow is what natix is."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -106,14 +105,17 @@ def test_the_pod_is_restricted_and_writes_to_tmp_alone_as_the_user_of_the_images
     assert threads == container["resources"]["limits"]["cpu"]
 
 
-def test_it_stands_beside_kserves_and_reaches_googles_metadata_server(
-    tmp_path: Path, plain: dict[str, Manifest]
-) -> None:
-    folder = os.path.relpath(validate.HERE, tmp_path.resolve())
-    resources = f"resources: [{folder}/serving-plain]\ncomponents: [{folder}/components/workload-identity]\n"
-    (tmp_path / "kustomization.yaml").write_text(resources)
-    (policy,) = (each for each in validate.render(tmp_path) if each["kind"] == "NetworkPolicy")
-    peers = [peer for rule in policy["spec"]["egress"] for peer in rule.get("to", []) if "ipBlock" in peer]
-    assert len(peers) == 2
+def test_on_gke_its_account_is_the_reader_of_the_bucket_and_its_image_has_one_name(plain: dict[str, Manifest]) -> None:
+    on_gke = {each["kind"]: each for each in validate.render(validate.HERE / "overlays" / "gke-serving-plain")}
+    assert on_gke.keys() == plain.keys()
+    account, pod = on_gke["ServiceAccount"]["metadata"], on_gke["Deployment"]["spec"]["template"]["spec"]
+    assert account["name"] == pod["serviceAccountName"]
+    assert account["annotations"]["iam.gke.io/gcp-service-account"].startswith("natix-reader@")
+    assert pod["containers"][0]["image"].startswith("REGION-docker.pkg.dev/PROJECT_ID/natix/natix-cpu@sha256:")
+    guide = (validate.HERE.parent / "docs" / "deploy.md").read_text()
+    assert f"svc.id.goog[{account['namespace']}/{account['name']}]" in guide
+
+
+def test_it_stands_beside_kserves(plain: dict[str, Manifest]) -> None:
     beside = {each["metadata"].get("namespace") for each in validate.render(validate.HERE / "serving")}
     assert plain["Deployment"]["metadata"]["namespace"] not in beside

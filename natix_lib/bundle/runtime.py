@@ -92,15 +92,22 @@ class Bundle:
         return promise(self.documents.policy)
 
     @classmethod
-    def load(cls, folder: str | PathLike[str]) -> "Bundle":
+    def load(cls, folder: str | PathLike[str], sha256: str = "") -> "Bundle":
         """Open a bundle after checking all that can be checked, its golden images included.
+
+        Args:
+            folder: The bundle's folder.
+            sha256: The `bundle_sha256` that it must have, or its model is not opened; "" takes any.
 
         Raises:
             ContractError: If a part is missing, malformed, changed, too much, or contradicts another.
-            BundleError: If the model cannot be opened, or does not repeat the golden logits here.
+            BundleError: If it is another bundle, the model cannot be opened, or does not repeat the golden logits here.
         """
         root = Path(folder)
-        bundle = cls(root, read_bundle(root))
+        documents = read_bundle(root)
+        if sha256 and documents.sha256 != sha256.lower():
+            raise BundleError(f"bundle {root}: bundle_sha256 must be {sha256}, got {documents.sha256}")
+        bundle = cls(root, documents)
         bundle.check_golden()
         return bundle
 

@@ -4,6 +4,10 @@ A connection waits for headers from its beginning and from the end of each answe
 WAIT_SECONDS until they are whole, so one time bounds half-sent headers, idle connections and clients that go on sending
 after their answer. A client that does not read its answers has FLUSH_SECONDS. Bodies have their own pace, in `bodies`.
 
+A socket that is closed with something unread makes the system send a reset, which can overtake the answer. So what is
+no request of HTTP is answered in one piece, and what else comes is read and dropped until the client closes, for
+LINGER_SECONDS at most; such a connection is the first to go when there are too many.
+
 When there are more connections than may be, one that waits for headers is closed and the newcomer stays: idle
 connections cannot keep others out. Those that were never answered go first, then the one that has waited longest: a
 client that asks again and again keeps its connection while hundreds are opened in a moment. The number stays below
@@ -26,6 +30,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from natix_lib.errors import ConfigError
 
 WAIT_SECONDS = 10  # for headers; nginx waits 60, but it has more connections to give
+LINGER_SECONDS = 2  # in which a client that was refused stops sending
 FLUSH_SECONDS = 30  # in which a client must read on; a large answer has 2 MB
 MAX_CONNECTIONS = 512  # of 64 kB each before a body is read
 ACCEPTS = 16  # connections that asyncio accepts before it looks at them
@@ -55,6 +60,7 @@ class Connection(H11Protocol):
     """A connection whose waits end."""
 
     waits_since: float | None = None
+    lingers = False
     _wait: asyncio.TimerHandle | None = None
     _flush: asyncio.TimerHandle | None = None
 
@@ -65,9 +71,10 @@ class Connection(H11Protocol):
         if len(self.connections) > most_connections():
             self._count("natix_connections_refused_total")
             waiting = [each for each in self.connections if isinstance(each, Connection) and each.waits_since]
-            longest = min(waiting, key=lambda each: (each.cycle is not None, each.waits_since or 0.0))
+            longest = min(waiting, key=lambda each: (not each.lingers, each.cycle is not None, each.waits_since or 0.0))
             if longest is self:
                 self._refuse(503, "too many connections are open: try again")
+                self.transport.close()  # it may not stay
             else:
                 longest.waits_since = None  # it is in the set until the loop turns; the next newcomer closes another
                 longest.transport.abort()
@@ -81,13 +88,21 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Stop waiting when headers are whole."""
-        super().data_received(data)
-        self._watch()
+        if not self.lingers:
+            super().data_received(data)
+            self._watch()
 
     def on_response_complete(self) -> None:
         """Wait for the next headers, even if the connection is closing: its last answer may not be read."""
         super().on_response_complete()
         self._watch()
+
+    def shutdown(self) -> None:
+        """Close with the server; a client that was refused has its answer."""
+        if self.lingers:
+            self.transport.close()
+        else:
+            super().shutdown()
 
     def pause_writing(self) -> None:
         """Give a client that does not read its time."""
@@ -108,10 +123,11 @@ class Connection(H11Protocol):
             self.cycle.disconnected = True  # an answer that is just being sent would raise
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             self._refuse(status, f"this is no request of HTTP/1.1: {error or msg!s:.200}")
-        else:
-            self.transport.close()
+        self._linger()
 
     def _watch(self) -> None:
+        if self.lingers:
+            return
         at_work = self.cycle is not None and not self.cycle.response_complete
         if at_work and self._wait:
             self._wait.cancel()
@@ -119,6 +135,18 @@ class Connection(H11Protocol):
         elif not at_work and not self._wait:
             self.waits_since = time.monotonic()
             self._wait = self.loop.call_later(WAIT_SECONDS, self._give_up)
+
+    def _linger(self) -> None:
+        """Send no more, and drop what comes."""
+        self.lingers = True
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        if self.cycle is not None:
+            self.cycle.message_event.set()  # who waits for its body sees that there is none
+        if self._wait:
+            self._wait.cancel()
+        self.waits_since = time.monotonic()
+        self._wait = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
     def _give_up(self) -> None:
         self._count("natix_connections_timed_out_total")
@@ -128,9 +156,8 @@ class Connection(H11Protocol):
         body = json.dumps({"error": detail}).encode()
         headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
         head = h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase)
-        for event in (head, h11.Data(data=body), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
+        events = (head, h11.Data(data=body), h11.EndOfMessage())
+        self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
 
     def _count(self, name: str) -> None:
         self.app_state[name] = self.app_state.get(name, 0) + 1

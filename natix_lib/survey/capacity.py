@@ -5,6 +5,10 @@ not. What a node's own pods (DaemonSets) take of it is not known here, so a step
 
 Where an autoscaler is at work, or may be, a node that is missing now is no shortfall: pools that begin at zero are what
 docs/deploy.md recommends for GPUs.
+
+A quota counts what pods ask for, and the pods. It refuses one that does not say its CPUs or memory, which ours do; of
+any other resource, such as ephemeral-storage, a pod that does not say it counts as none (`validationSet` in
+Kubernetes' pkg/quota/v1/evaluator/core/pods.go).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,16 +25,18 @@ from natix_lib.survey.verdicts import HOLDS, NOT_SEEN, PARTLY, SHORT, Row
 MANAGED = ("cloud.google.com/gke-nodepool", "eks.amazonaws.com/nodegroup", "kubernetes.azure.com/agentpool")
 REAL_GPU = ("nvidia.com/gpu.", "nvidia.com/cuda.", GPU_NODE_LABEL, "k8s.amazonaws.com/accelerator")  # begin labels
 UNITS = {"cpu": "CPUs", "memory": "bytes of memory", GPU_RESOURCE: "GPUs"}
+PODS = ("pods", "count/pods")  # of a quota
 KEYS = {"cpu": "cpu", "memory": "memory"}  # of a Pod's resources, after its prefix
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Pods of one kind that a run asks for at once."""
+    """Pods of one kind that a run asks for at once; those of a TrainJob have no deadline of their own."""
 
     name: str
     pod: Pod
     count: int = 1
+    has_deadline: bool = True
 
     @property
     def amounts(self) -> dict[str, Decimal]:
@@ -40,7 +46,13 @@ class Asked:
 
     def key(self, resource: str) -> str:
         """The key of the config that says how much."""
+        if resource in PODS:
+            return "hardware.num_nodes" if self.count > 1 else "a quota of more pods"
         return f"{self.pod.prefix}{KEYS[resource]}" if resource in KEYS else "hardware.num_gpus"
+
+    def is_counted(self, scopes: Iterable[str]) -> bool:
+        """Whether a quota with these scopes counts them: they ask for resources and have no class of priority."""
+        return {"NotBestEffort", "Terminating" if self.has_deadline else "NotTerminating"}.issuperset(scopes)
 
 
 def quantity(text: object) -> Decimal:
@@ -60,7 +72,7 @@ def asked_by(hardware: Hardware, steps: Iterable[str]) -> list[Asked]:
         kinds.append(Asked(f"steps with GPUs ({', '.join(with_gpu)})", gpu_pod(hardware)))
     if any(is_launcher(task, hardware) for task in tasks):
         waiting = ", ".join(filter(is_gpu_step, tasks))
-        kinds.append(Asked(f"nodes of a TrainJob ({waiting})", gpu_pod(hardware), hardware.num_nodes))
+        kinds.append(Asked(f"nodes of a TrainJob ({waiting})", gpu_pod(hardware), hardware.num_nodes, False))
     return kinds
 
 
@@ -205,18 +217,21 @@ def _quota_rows(seen: Seen, kinds: Sequence[Asked]) -> list[Row]:
         return [Row("quotas", NOT_SEEN, quotas.reason, "kubectl describe quota, by who may")]
     rows = []
     for quota in quotas:
-        if quota.get("spec", {}).get("scopes") or quota.get("spec", {}).get("scopeSelector"):
-            continue  # for other pods than ours: best effort, a priority
+        if quota.get("spec", {}).get("scopeSelector"):
+            continue  # for other pods than ours: a priority
+        counted = [kind for kind in kinds if kind.is_counted(quota.get("spec", {}).get("scopes") or ())]
         hard, used = quota.get("status", {}).get("hard") or {}, quota.get("status", {}).get("used") or {}
         for name, limit in (hard or quota.get("spec", {}).get("hard", {})).items():
             resource = name.removeprefix("requests.").removeprefix("limits.")
-            rows += _of_quota(f"{quota['metadata']['name']}, {name}", resource, quantity(limit), used.get(name), kinds)
+            rows += _of_quota(
+                f"{quota['metadata']['name']}, {name}", resource, quantity(limit), used.get(name), counted
+            )
     return rows or [Row("quotas", HOLDS, "none is in the way")]
 
 
 def _of_quota(what: str, resource: str, limit: Decimal, used: object, kinds: Sequence[Asked]) -> list[Row]:
     for kind in kinds:
-        amount = kind.amounts.get(resource, Decimal(0)) * kind.count
+        amount = (Decimal(1) if resource in PODS else kind.amounts.get(resource, Decimal(0))) * kind.count
         asks, most = _amount_text(resource, amount), _amount_text(resource, limit)
         if amount > limit:
             return [Row(f"quota {what}", SHORT, f"{kind.name} ask {asks}, it allows {most}", kind.key(resource))]

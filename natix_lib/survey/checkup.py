@@ -41,7 +41,10 @@ def require_fit(rows: list[Row]) -> list[str]:
     """
     if short := [row for row in rows if row.verdict == SHORT]:
         mistakes = "; ".join(line.removeprefix(SHORT).strip() for line in table(short))
-        raise ConfigError(f"the cluster falls short: {mistakes}")
+        raise ConfigError(
+            f"the cluster falls short: {mistakes}; if KUBECONFIG is another cluster's, or to send it all the same: "
+            "make submit DOCTOR=0, --no-doctor"
+        )
     return table([row for row in rows if row.verdict != HOLDS])
 
 
@@ -73,6 +76,7 @@ def _path_rows(config: Config) -> Iterator[Row]:
         "export.publish_uri": config.export.publish_uri,
     }
     for key, path in paths.items():
-        is_path = bool(path) and grammar.scheme(path) is None and not grammar.is_hub_id(path)
+        on_hub = key == "model.backbone_id" and grammar.is_hub_id(path)
+        is_path = bool(path) and grammar.scheme(path) is None and not on_hub
         if is_path and not any(volume.holds(path) for volume in config.hardware.volumes):
             yield Row(key, PARTLY, f"{path} is a path that no volume holds", "hardware.volumes, or an address")

@@ -5,15 +5,19 @@ what may not be read is `Unseen` with the reason. Secrets are asked for their me
 comes here. Whether the account of the steps may do what they do is a SelfSubjectAccessReview asked as that account, so
 it takes the right to impersonate it; who has none is told so. KFP is asked at its endpoint, or through the API server.
 
-The first question decides: an API server that does not answer it is asked nothing more.
+The first question decides: an API server that does not answer it is asked nothing more. The others are asked at once,
+because a kubelet that does not answer takes SECONDS and who submits waits; LOOK_SECONDS bound them together.
 """
 
 import json
 import os
 import socket
+import time
 import warnings
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +25,9 @@ from natix_lib.config.hardware import Hardware
 from natix_lib.files import JsonDict
 
 SECONDS = 5.0  # for one answer
+LOOK_SECONDS = 15.0  # for all of them
 MOST_NODES = 20  # whose free disk is asked for
+THREADS = MOST_NODES
 KFP_NAMESPACE = "kubeflow"  # where KFP is, also when the steps are in another
 HEALTH = "apis/v2beta1/healthz"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
@@ -30,13 +36,25 @@ TRAINER = "/apis/trainer.kubeflow.org/v1alpha1"
 
 @dataclass(frozen=True)
 class Right:
-    """Something that an account may do in its namespace."""
+    """Something that an account may do.
+
+    Attributes:
+        verb: As Kubernetes names it.
+        resource: In the plural.
+        group: Of the API; "" is the core's.
+        subresource: Of the resource; "" for itself.
+        name: The one object; "" for any.
+        everywhere: In the whole cluster, else in the account's namespace.
+        needed: Whether a run ends without it; else its step goes on, with a warning at most.
+    """
 
     verb: str
     resource: str
     group: str = ""
     subresource: str = ""
+    name: str = ""
     everywhere: bool = False
+    needed: bool = False
 
     def __str__(self) -> str:
         return f"{self.verb} {self.resource}{self.subresource and '/' + self.subresource}"
@@ -46,12 +64,16 @@ OF_STEPS = (  # what Argo's and KFP's own containers in a step's pod do
     Right("create", "workflowtaskresults", "argoproj.io"),
     Right("get", "configmaps"),
 )
-OF_LAUNCHERS = (
-    *(Right(verb, "trainjobs", "trainer.kubeflow.org") for verb in ("create", "get", "patch", "delete")),
-    Right("get", "clustertrainingruntimes", "trainer.kubeflow.org", everywhere=True),
+CLUSTER_RUNTIMES = Right("get", "clustertrainingruntimes", "trainer.kubeflow.org", everywhere=True, needed=True)
+OF_LAUNCHERS = (  # what manifests/components/multi-node grants
+    *(Right(verb, "trainjobs", "trainer.kubeflow.org", needed=True) for verb in ("create", "get", "delete")),
+    Right("patch", "trainjobs", "trainer.kubeflow.org"),
+    Right("get", "trainingruntimes", "trainer.kubeflow.org", needed=True),  # asked first, and only its absence passed
+    CLUSTER_RUNTIMES,
     Right("get", "pods"),
     Right("list", "pods"),
     Right("get", "pods", subresource="log"),
+    Right("get", "configmaps", name="kubeflow-trainer-public", everywhere=True),
 )
 
 
@@ -103,6 +125,7 @@ def questions(namespace: str, hardware: Hardware) -> dict[str, str]:
         "server": f"/apis/apps/v1/namespaces/{KFP_NAMESPACE}/deployments/ml-pipeline",
         "autoscaler": "/api/v1/namespaces/kube-system/configmaps/cluster-autoscaler-status",
         "karpenter": "/apis/karpenter.sh",
+        "argo": "/apis/argoproj.io",
     }
     for secret in {hardware.hf_token_secret, hardware.store_secret, *hardware.pull_secrets} - {""}:
         asked[f"secret {secret}"] = f"{here}/secrets/{secret}"
@@ -124,24 +147,41 @@ def look(namespace: str, hardware: Hardware, endpoint: str) -> Seen:
         endpoint: Address of KFP's API; "" asks through the API server.
     """
     answers: dict[str, Answer] = {}
+    end = time.monotonic() + LOOK_SECONDS
+    asked: dict[str, Callable[[], Answer]] = {"kfp": partial(_health, endpoint)} if endpoint else {}
     try:
         get, may = _client(namespace, hardware.service_account)
         answers["version"] = get("/version")
     except Exception as error:  # of many classes: a kubeconfig that is damaged, a login command that fails
         answers["version"] = Unseen(_line(error))
-    if isinstance(answers["version"], dict):
-        answers |= {name: get(path) for name, path in questions(namespace, hardware).items()}
-        nodes = answers["nodes"]
-        for node in nodes.get("items", [])[:MOST_NODES] if isinstance(nodes, dict) else []:
-            name = node["metadata"]["name"]
-            answers[f"disk {name}"] = get(f"/api/v1/nodes/{name}/proxy/stats/summary?only_cpu_and_memory=false")
-        for right in (*OF_STEPS, *(OF_LAUNCHERS if hardware.num_nodes > 1 else ())):
-            answers[f"may {right}"] = may(right)
-    if endpoint:
-        answers["kfp"] = _health(endpoint)
-    elif isinstance(answers["version"], dict):
-        answers["kfp"] = get(f"/api/v1/namespaces/{KFP_NAMESPACE}/services/ml-pipeline:8888/proxy/{HEALTH}")
-    return Seen(namespace, answers)
+    if not isinstance(answers["version"], dict):
+        return Seen(namespace, answers | _at_once(asked, end))
+    through_server = f"/api/v1/namespaces/{KFP_NAMESPACE}/services/ml-pipeline:8888/proxy/{HEALTH}"
+    paths = {"kfp": through_server, **questions(namespace, hardware)}
+    rights = (*OF_STEPS, *(OF_LAUNCHERS if hardware.num_nodes > 1 else ()))
+    asked = {
+        **{name: partial(get, path) for name, path in paths.items()},
+        **{f"may {right}": partial(may, right) for right in rights},
+        **asked,
+    }
+    answers |= _at_once(asked, end)
+    nodes = answers["nodes"]
+    names = [node["metadata"]["name"] for node in nodes.get("items", [])] if isinstance(nodes, dict) else []
+    summary = "/api/v1/nodes/{}/proxy/stats/summary?only_cpu_and_memory=false"
+    disks = {f"disk {name}": partial(get, summary.format(name)) for name in names[:MOST_NODES]}
+    return Seen(namespace, answers | _at_once(disks, end))
+
+
+def _at_once(asked: Mapping[str, Callable[[], Answer]], end: float) -> dict[str, Answer]:
+    """The answers to all questions; one that has none at `end`, on the monotonic clock, is not waited for."""
+    pool = ThreadPoolExecutor(THREADS)
+    coming = {name: pool.submit(question) for name, question in asked.items()}
+    wait(coming.values(), max(0.0, end - time.monotonic()))
+    pool.shutdown(wait=False, cancel_futures=True)
+    late = Unseen(f"no answer in {LOOK_SECONDS:g} s")
+    return {
+        name: late if answer.cancelled() or not answer.done() else answer.result() for name, answer in coming.items()
+    }
 
 
 def kubeconfig() -> Path | None:
@@ -161,6 +201,7 @@ def _client(namespace: str, account: str) -> tuple[Callable[[str], Answer], Call
         from kubernetes import client, config
     configuration = client.Configuration()
     configuration.retries = False
+    configuration.connection_pool_maxsize = THREADS
     if path := kubeconfig():
         config.load_kube_config(str(path), client_configuration=configuration, persist_config=False)
     elif os.environ.get("KUBERNETES_SERVICE_HOST"):
@@ -188,6 +229,7 @@ def _client(namespace: str, account: str) -> tuple[Callable[[str], Answer], Call
     def may(right: Right) -> Answer:
         attributes = {"verb": right.verb, "resource": right.resource, "group": right.group}
         attributes |= {"subresource": right.subresource} if right.subresource else {}
+        attributes |= {"name": right.name} if right.name else {}
         attributes |= {} if right.everywhere else {"namespace": namespace}
         review = {
             "apiVersion": "authorization.k8s.io/v1",

@@ -14,7 +14,7 @@ import yaml
 from natix_lib.config.hardware import Hardware, Volume
 from natix_lib.files import JsonDict
 from natix_lib.survey.capacity import asked_by, capacity_rows
-from natix_lib.survey.cluster import KFP_NAMESPACE, OF_LAUNCHERS, OF_STEPS, Right, Seen, Unseen
+from natix_lib.survey.cluster import CLUSTER_RUNTIMES, KFP_NAMESPACE, OF_LAUNCHERS, OF_STEPS, Right, Seen, Unseen
 from natix_lib.survey.verdicts import HOLDS, NOT_SEEN, PARTLY, SHORT, Row
 
 Version = tuple[int, int]
@@ -38,7 +38,8 @@ def judge(seen: Seen, hardware: Hardware, steps: Sequence[str], data_bytes: int 
         data_bytes: Size of the images at data.data_root; None where nobody asked.
 
     Returns:
-        The rows, in the order in which a run meets them; where the API server cannot be asked, it and KFP alone.
+        The rows, in the order in which a run meets them; where the API server cannot be asked, or is that of a cluster
+        without KFP while KFP answers elsewhere, it and KFP alone.
     """
     version = _version(seen)
     rows = list(_kfp_rows(seen, version))
@@ -46,6 +47,9 @@ def judge(seen: Seen, hardware: Hardware, steps: Sequence[str], data_bytes: int 
     if not isinstance(answer, dict):
         reason = answer.reason if isinstance(answer, Unseen) else "what answers is no API server"
         return [Row("Kubernetes", NOT_SEEN, reason, "nothing else was looked at; KUBECONFIG names who can look"), *rows]
+    if seen["server"] is None and seen["argo"] is None and seen["kfp"] is not None:
+        todo = "nothing else was looked at; KUBECONFIG names another cluster than KFP's"
+        return [Row("Kubernetes", NOT_SEEN, "the kubeconfig's cluster has no KFP", todo), *rows]
     rows.insert(0, Row("Kubernetes", HOLDS, f"{answer.get('gitVersion', 'answers')}, namespace {seen.namespace}"))
     rows += capacity_rows(seen, asked_by(hardware, steps), data_bytes)
     rows += _security_rows(seen, hardware, version)
@@ -133,21 +137,26 @@ def _account_rows(seen: Seen, hardware: Hardware) -> Iterator[Row]:
         yield Row(account, NOT_SEEN, answer.reason, "kubectl get serviceaccount, by who may")
         return
     yield Row(account, HOLDS, f"is in {seen.namespace}")
-    yield _rights_row(seen, f"rights of steps, {account}", OF_STEPS, PARTLY, "KFP's own role pipeline-runner")
+    yield _rights_row(seen, f"rights of steps, {account}", OF_STEPS, "KFP's own role pipeline-runner")
     if hardware.num_nodes > 1:
         todo = "kubectl apply -k manifests/overlays/gke-multi-node, or standalone-multi-node"
-        yield _rights_row(seen, f"rights of launchers, {account}", OF_LAUNCHERS, SHORT, todo)
+        has_own = isinstance(seen["own runtime"], dict)  # the cluster's are then not asked for
+        rights = [right for right in OF_LAUNCHERS if not has_own or right != CLUSTER_RUNTIMES]
+        yield _rights_row(seen, f"rights of launchers, {account}", rights, todo)
 
 
-def _rights_row(seen: Seen, what: str, rights: Sequence[Right], verdict: str, todo: str) -> Row:
+def _rights_row(seen: Seen, what: str, rights: Sequence[Right], todo: str) -> Row:
     answers = {right: seen[f"may {right}"] for right in rights}
-    missing = []
+    missing: list[Right] = []
     for right, answer in answers.items():
         if isinstance(answer, Unseen):
             return Row(what, NOT_SEEN, answer.reason, "looking needs the right to impersonate the account")
         if not (answer or {}).get("status", {}).get("allowed"):
-            missing.append(str(right))
-    return Row(what, verdict, f"may not {', '.join(missing)}", todo) if missing else Row(what, HOLDS, "all there")
+            missing.append(right)
+    if not missing:
+        return Row(what, HOLDS, "all there")
+    verdict = SHORT if any(right.needed for right in missing) else PARTLY
+    return Row(what, verdict, f"may not {', '.join(map(str, missing))}", todo)
 
 
 def _secret_rows(seen: Seen, hardware: Hardware) -> Iterator[Row]:

@@ -136,6 +136,7 @@ def attack(process: Process, number: int, patience: float) -> None:
             client.settimeout(patience)
             while part := client.recv(2**16):
                 parts.append(part)
+                client.settimeout(max(patience, LONGEST))  # an answer that has begun must end
         except TimeoutError:
             assert patience < WAIT_SECONDS
         except (ConnectionResetError, BrokenPipeError):

@@ -220,6 +220,40 @@ def test_a_damaged_request_is_answered_with_one_line_of_json_and_logs_no_traceba
     assert not [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]
 
 
+@pytest.mark.parametrize("head", [GET.replace(b"Host: x", b"Host: x\r\nHost: y"), HALF + b"Content-Length: 1\r\n\r\n"])
+def test_a_client_that_is_refused_and_sends_on_gets_its_whole_answer_and_no_reset(
+    running: Running, head: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "LINGER_SECONDS", 0.5)
+    with running.connect() as client:
+        client.sendall(head)
+        first = client.recv(1, socket.MSG_PEEK)
+        for _ in range(10):
+            client.sendall(bytes(2**16))  # without the linger a reset comes at the first, an error at the second
+        assert first == b"H" and answered(client)[0] == 400
+        assert client.recv(1) == b""
+        time.sleep(0.6)
+        with pytest.raises(OSError):
+            for _ in range(10):
+                client.sendall(b"x")
+                time.sleep(0.02)
+    wait_until_closed(running)
+
+
+def test_who_lingers_makes_room_first(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "LINGER_SECONDS", 60)
+    monkeypatch.setattr(connections, "most_connections", lambda: 2)
+    with running.connect() as idle, running.connect() as refused, ExitStack() as stack:
+        idle.sendall(b"GET / HT")
+        refused.sendall(b"\0\r\n\r\n")
+        assert answered(refused)[0] == 400
+        late = stack.enter_context(running.connect())
+        late.sendall(GET)
+        assert answered(late)[0] == 200
+        idle.sendall(b"TP/1.1\r\nHost: x\r\n\r\n")
+        assert answered(idle)[0] == 404
+
+
 def test_a_warning_is_logged_once_in_a_while_with_the_count_of_those_like_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from natix_lib import storage
 from natix_lib.bundle.runtime import Bundle
 from natix_lib.cli import app
 from natix_lib.errors import BundleError, ConfigError, ContractError, NatixError, StorageError
@@ -62,6 +63,40 @@ def test_another_bundle_than_the_one_named_is_refused_wherever_it_lies(
     assert not list(temporary.iterdir())
 
 
+def test_the_model_of_another_bundle_is_not_opened(soft_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    monkeypatch.setattr("natix_lib.bundle.runtime.open_session", lambda path, *_: opened.append(path))
+    with pytest.raises(BundleError, match="bundle_sha256 must be 0+, got"):
+        open_bundle(str(soft_bundle), "0" * 64)
+    assert not opened
+
+
+def test_what_a_process_left_that_was_killed_while_it_loaded_goes_and_that_of_a_living_one_stays(
+    soft_bundle: Path, place: Place, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, fetch_folder = put(place, soft_bundle), storage.fetch_folder
+    young, left, living = (temporary / f"natix-bundle-{name}" for name in ("young", "left", "living"))
+    for folder in (young, left):
+        (folder / "bundle").mkdir(parents=True)
+    os.utime(left, (0, 0))  # young may be of a process that has not locked it yet
+    seen: list[set[Path]] = []
+
+    def fetch(uri: str, folder: Path) -> Path:
+        fetched = fetch_folder(uri, folder)
+        os.utime(folder.parent, (0, 0))
+        seen.append({each for each in temporary.iterdir() if not each.samefile(folder.parent)})
+        if len(seen) == 1:
+            folder.parent.rename(living)
+            open_bundle(address)  # of another process
+            living.rename(folder.parent)
+        return fetched
+
+    monkeypatch.setattr(storage, "fetch_folder", fetch)
+    open_bundle(address)
+    assert seen == [{young}, {young, living}]
+    assert list(temporary.iterdir()) == [young]
+
+
 def test_what_is_wrong_with_a_bundle_in_a_bucket_is_said_of_its_address(
     soft_bundle: Path, place: Place, temporary: Path, tmp_path: Path
 ) -> None:
@@ -88,7 +123,7 @@ def test_no_room_for_what_is_fetched_is_one_line(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/proc/nowhere")
     with pytest.raises(
-        StorageError, match=r"mem://street/bundles/first cannot be fetched to /proc/nowhere/natix-\w+: No"
+        StorageError, match=r"mem://street/bundles/first cannot be fetched to /proc/nowhere/natix-bundle-\w+: No"
     ):
         open_bundle(put(place, soft_bundle))
 

@@ -59,6 +59,7 @@ GOOD: Paths = {
     f"{HERE}/secrets/hf-token": {"metadata": {}},
     ARGO: argo("Always", "0"),
     SERVER: {"spec": {"template": {"spec": {"containers": [{"image": "ghcr.io/kubeflow/kfp-api-server:2.17.0"}]}}}},
+    "/apis/argoproj.io": {},
     HEALTH: {"multi_user": False},
     REVIEWS: {"status": {"allowed": True}},
 }

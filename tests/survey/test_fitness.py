@@ -1,6 +1,8 @@
 """`natix doctor --cluster`: twelve made clusters behind a stand-in of the API server, each wrong in one way."""
 
 import re
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,12 @@ from typer.testing import CliRunner
 
 from natix_lib import cli, config
 from natix_lib.errors import ConfigError
+from natix_lib.survey import cluster
+from natix_lib.survey.capacity import asked_by, capacity_rows
 from natix_lib.survey.checkup import checkup, require_fit
+from natix_lib.survey.cluster import Seen, Unseen
 from natix_lib.survey.verdicts import HOLDS, NOT_SEEN, PARTLY, SHORT, Row
+from tests.loopback import Handler, serving
 from tests.survey.clusters import (
     ARGO,
     GOOD,
@@ -74,6 +80,15 @@ def only_reads(review: dict[str, Any]) -> dict[str, Any]:
     return {"status": {"allowed": attributes["verb"] != "create" or attributes["group"] == "argoproj.io"}}
 
 
+def of_an_earlier_version(review: dict[str, Any]) -> dict[str, Any]:
+    attributes = review["spec"]["resourceAttributes"]
+    return {"status": {"allowed": attributes["verb"] != "patch" and "subresource" not in attributes}}
+
+
+def no_cluster_runtimes(review: dict[str, Any]) -> dict[str, Any]:
+    return {"status": {"allowed": review["spec"]["resourceAttributes"]["resource"] != "clustertrainingruntimes"}}
+
+
 OTHER_TAINT = {"key": "team", "value": "b", "effect": "NoExecute"}
 AUTOSCALER = "/api/v1/namespaces/kube-system/configmaps/cluster-autoscaler-status"
 GPU_STEPS = "node for steps with GPUs (train)"
@@ -123,6 +138,10 @@ CLUSTERS: dict[str, tuple[Paths, dict[str, Any], str, str, str]] = {
     "no rights for TrainJobs": (
         {**MORE_GPUS, **TRAINER_2, REVIEWS: only_reads}, TWO_NODES,
         "rights of launchers, account pipeline-runner", SHORT, r"may not create trainjobs: kubectl apply -k manifests",
+    ),
+    "a role of an earlier version": (
+        {**MORE_GPUS, **TRAINER_2, REVIEWS: of_an_earlier_version}, TWO_NODES,
+        "rights of launchers, account pipeline-runner", PARTLY, r"may not patch trainjobs, get pods/log: kubectl apply",
     ),
     "nothing may be looked at": (
         {path: 403 for path in GOOD if path not in ("/version", HEALTH)}, {},
@@ -240,6 +259,79 @@ def test_what_else_a_cluster_may_say_is_judged(tmp_path: Path) -> None:
     )
     assert rows["retries"].seen == "a step that failed is tried again, a pod that was deleted is not"
     assert rows_of({}, TWO_NODES, tmp_path)["TrainJobs"].verdict == SHORT
+
+
+def test_the_right_to_read_the_clusters_runtimes_is_asked_for_where_the_namespace_has_none(tmp_path: Path) -> None:
+    what = "rights of launchers, account pipeline-runner"
+    only = {**MORE_GPUS, **TRAINER_2, REVIEWS: no_cluster_runtimes}
+    own: Paths = {f"{TRAINER}/namespaces/street/trainingruntimes/torch-distributed": {}}
+    assert rows_of(only, TWO_NODES, tmp_path)[what].verdict == SHORT
+    assert rows_of({**only, **own}, TWO_NODES, tmp_path)[what].verdict == HOLDS
+
+
+@pytest.mark.parametrize(
+    ("hard", "spec", "falls"),
+    [
+        ({"requests.cpu": "1"}, {"scopes": ["NotBestEffort", "Terminating"]}, ["steps without GPUs"]),
+        ({"requests.cpu": "1"}, {"scopes": ["NotTerminating"]}, ["nodes of a TrainJob (train)"]),
+        ({"requests.cpu": "1"}, {"scopes": ["BestEffort"]}, []),
+        ({"requests.cpu": "1"}, {"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass"}]}}, []),
+        ({"pods": "0"}, {}, ["steps without GPUs"]),
+        ({"count/pods": "1"}, {}, ["nodes of a TrainJob (train)"]),
+        ({"requests.ephemeral-storage": "1Gi", "limits.ephemeral-storage": "0"}, {}, []),  # who says none, takes none
+    ],
+)
+def test_a_quota_counts_the_pods_that_its_scopes_are_about(
+    hard: dict[str, str], spec: dict[str, Any], falls: list[str]
+) -> None:
+    quota_ = {"metadata": {"name": "team"}, "spec": spec, "status": {"hard": hard, "used": dict.fromkeys(hard, "0")}}
+    hardware = settings(TWO_NODES).hardware
+    rows = capacity_rows(Seen("street", {"quotas": {"items": [quota_]}}), asked_by(hardware, ["train"]), None)
+    short = [row for row in rows if row.what.startswith("quota") and row.verdict == SHORT]
+    assert [row.seen.partition(" ask ")[0] for row in short] == falls and all(row.todo for row in short)
+    assert falls or Row("quotas", HOLDS, "none is in the way") in rows
+
+
+def test_a_kubeconfig_of_a_cluster_without_kfp_is_one_row_while_kfp_answers(tmp_path: Path) -> None:
+    class Kfp(Handler):
+        def do_GET(self) -> None:
+            self.answer_json({"tag_name": "2.17.0"})
+
+    elsewhere = {SERVER: None, "/apis/argoproj.io": None, HERE: None, NODES: {"items": [node("other", cpu="1")]}}
+    with serving(Kfp) as endpoint, api_server(made(elsewhere), tmp_path):
+        rows = checkup(None, "street", endpoint)
+        assert [(row.what, row.verdict) for row in rows] == [("Kubernetes", NOT_SEEN), ("KFP", HOLDS)]
+        assert rows[0].seen == "the kubeconfig's cluster has no KFP" and len(require_fit(rows)) == 1
+        short = checkup(None, "street", "http://127.0.0.1:9")  # where nothing answers, this may be its cluster
+    with pytest.raises(ConfigError, match="if KUBECONFIG is another cluster's.* DOCTOR=0, --no-doctor$"):
+        require_fit(short)
+
+
+def test_only_a_backbone_may_look_like_an_id_of_the_hub(tmp_path: Path) -> None:
+    values = {
+        "data": {"data_root": "data/images"},
+        "model": {"backbone_id": "owner/vit"},
+        "export": {"policy": "sweep"},
+        "split": {"previous": "runs/may"},
+    }
+    rows = checkup(config.parse(config.Config, values), "street")
+    assert {row.what for row in rows if row.verdict == PARTLY} == {"data.data_root", "split.previous"}
+
+
+def test_kubelets_that_do_not_answer_are_asked_at_once_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "LOOK_SECONDS", 0.6)
+    stop = threading.Event()
+    names = [f"n{number}" for number in range(30)]
+    silent = {f"{NODES}/{name}/proxy/stats/summary": lambda _: stop.wait(20) and 404 for name in names}
+    with api_server(made({NODES: {"items": list(map(node, names))}, **silent}), tmp_path) as asked:
+        started = time.monotonic()
+        seen = cluster.look("street", settings().hardware, "")
+        took = time.monotonic() - started
+        stop.set()
+    assert took < 2 and sum("proxy/stats" in path for path, _, _ in asked) > 1
+    assert seen["disk n0"] == seen["disk n19"] == Unseen("no answer in 0.6 s") and seen["disk n20"] != seen["disk n0"]
 
 
 @pytest.fixture
