@@ -81,6 +81,8 @@ def _look_at_cluster(path: Path | None, overrides: list[str], namespace: str, en
     from natix_lib.survey.verdicts import table
 
     require("kfp.kubernetes")  # which brings the client of kubernetes as well
+    if overrides and not path:
+        raise ConfigError("--set lays values over a config: name it with --config")
     settings = config.load(path, overrides) if path else None
     for line in table(checkup(settings, namespace, endpoint)):
         typer.echo(line)
@@ -188,10 +190,10 @@ def _cluster() -> str:
     if os.environ.get("KUBERNETES_SERVICE_HOST"):
         host, port = os.environ["KUBERNETES_SERVICE_HOST"], int(os.environ.get("KUBERNETES_SERVICE_PORT") or 443)
         return _connects(host, port, "this pod's cluster")
-    path = kubeconfig()
-    if path is None:
+    paths = [Path(name) for name in kubeconfig().split(os.pathsep) if Path(name).is_file()]
+    if not paths:
         return "not asked: no kubeconfig in KUBECONFIG or in a home folder"
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    values = yaml.safe_load(paths[0].read_text(encoding="utf-8"))
     current = values["current-context"]
     context = next(row["context"] for row in values["contexts"] if row["name"] == current)
     server = next(row["cluster"]["server"] for row in values["clusters"] if row["name"] == context["cluster"])

@@ -30,7 +30,7 @@ COMPLETE, FAILED = "Complete", "Failed"  # conditions of a TrainJob that is over
 ADOPTED, CLOSED = "natix/adopted", "natix/closed"  # annotations: who adopted it last; someone is removing it
 POD_NAME = "KFP_POD_NAME"  # that KFP gives every step by the downward API
 POLL_SECONDS = 10.0
-REQUEST_SECONDS = 30.0  # that an answer of the API may take
+REQUEST_SECONDS = 30.0  # that an answer of the API may take; the client takes a pair, and no single float
 SILENCE_SECONDS = 300.0  # without a line, after which a log is asked for again: the connection may be lost
 GONE_SECONDS = 120.0  # within which a deleted job must be gone
 NOT_FOUND, CONFLICT, FORBIDDEN = 404, 409, 403
@@ -245,7 +245,7 @@ class Job:
 
         def once() -> T:
             try:
-                return call(*arguments, **options, _request_timeout=REQUEST_SECONDS)
+                return call(*arguments, **options, _request_timeout=(REQUEST_SECONDS, REQUEST_SECONDS))
             except Exception as error:  # the SDK's, Kubernetes' and its HTTP library's own, of many classes
                 line = f"TrainJob {self.name} {failing}: {reason(error)}"
                 raise (Away if _may_pass(error) else TrainingError)(line) from error

@@ -108,7 +108,7 @@ class Seen:
         answer = self[question]
         if isinstance(answer, Unseen):
             return answer
-        return (answer or {}).get("items", [])  # type: ignore[no-any-return]
+        return [each for each in (answer or {}).get("items") or [] if isinstance(each, dict)]
 
 
 def questions(namespace: str, hardware: Hardware) -> dict[str, str]:
@@ -151,7 +151,7 @@ def look(namespace: str, hardware: Hardware, endpoint: str) -> Seen:
     asked: dict[str, Callable[[], Answer]] = {"kfp": partial(_health, endpoint)} if endpoint else {}
     try:
         get, may = _client(namespace, hardware.service_account)
-        answers["version"] = get("/version")
+        answers |= _at_once({"version": partial(get, "/version")}, end)
     except Exception as error:  # of many classes: a kubeconfig that is damaged, a login command that fails
         answers["version"] = Unseen(_line(error))
     if not isinstance(answers["version"], dict):
@@ -165,8 +165,8 @@ def look(namespace: str, hardware: Hardware, endpoint: str) -> Seen:
         **asked,
     }
     answers |= _at_once(asked, end)
-    nodes = answers["nodes"]
-    names = [node["metadata"]["name"] for node in nodes.get("items", [])] if isinstance(nodes, dict) else []
+    nodes = Seen(namespace, answers).items("nodes")
+    names = [] if isinstance(nodes, Unseen) else [node["metadata"]["name"] for node in nodes if "metadata" in node]
     summary = "/api/v1/nodes/{}/proxy/stats/summary?only_cpu_and_memory=false"
     disks = {f"disk {name}": partial(get, summary.format(name)) for name in names[:MOST_NODES]}
     return Seen(namespace, answers | _at_once(disks, end))
@@ -184,14 +184,21 @@ def _at_once(asked: Mapping[str, Callable[[], Answer]], end: float) -> dict[str,
     }
 
 
-def kubeconfig() -> Path | None:
-    """The kubeconfig that KUBECONFIG names, else the one at home; None where there is none."""
-    named = os.environ.get("KUBECONFIG", "").split(os.pathsep)[0]
+def kubeconfig() -> str:
+    """The kubeconfigs that KUBECONFIG names, which the client merges, else the one at home; "" where there is none.
+
+    Raises:
+        FileNotFoundError: If none of those that KUBECONFIG names is a file.
+    """
+    if named := os.environ.get("KUBECONFIG", ""):
+        if not any(Path(name).is_file() for name in named.split(os.pathsep)):
+            raise FileNotFoundError(f"KUBECONFIG names {named}, which is no file")
+        return named
     try:
-        path = Path(named) if named else Path.home() / ".kube" / "config"
+        path = Path.home() / ".kube" / "config"
     except RuntimeError:  # a user without a home
-        return None
-    return path if path.is_file() else None
+        return ""
+    return str(path) if path.is_file() else ""
 
 
 def _client(namespace: str, account: str) -> tuple[Callable[[str], Answer], Callable[[Right], Answer]]:
@@ -203,7 +210,7 @@ def _client(namespace: str, account: str) -> tuple[Callable[[str], Answer], Call
     configuration.retries = False
     configuration.connection_pool_maxsize = THREADS
     if path := kubeconfig():
-        config.load_kube_config(str(path), client_configuration=configuration, persist_config=False)
+        config.load_kube_config(path, client_configuration=configuration, persist_config=False)
     elif os.environ.get("KUBERNETES_SERVICE_HOST"):
         config.load_incluster_config(client_configuration=configuration)
     else:
@@ -214,10 +221,11 @@ def _client(namespace: str, account: str) -> tuple[Callable[[str], Answer], Call
         try:
             answer, _, _ = api.call_api(
                 path, method, body=body, header_params={"Accept": "application/json", **headers},
-                response_type="object", auth_settings=["BearerToken"], _request_timeout=SECONDS,
+                response_type="object", auth_settings=["BearerToken"], _request_timeout=(SECONDS, SECONDS),
             )  # fmt: skip
         except client.ApiException as error:
-            return None if error.status == 404 else Unseen(f"{error.status} {error.reason}")
+            said = f"{error.status} {error.reason}" if error.status else _line(error)  # 0: a certificate
+            return None if error.status == 404 else Unseen(said)
         except Exception as error:  # urllib3's, when nothing answers
             return Unseen(_line(error))
         return answer if isinstance(answer, dict) else Unseen("the answer is no object")

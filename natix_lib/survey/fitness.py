@@ -6,7 +6,7 @@ KFP 2.14.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import yaml
@@ -46,18 +46,29 @@ def judge(seen: Seen, hardware: Hardware, steps: Sequence[str], data_bytes: int 
     answer = seen["version"]
     if not isinstance(answer, dict):
         reason = answer.reason if isinstance(answer, Unseen) else "what answers is no API server"
-        return [Row("Kubernetes", NOT_SEEN, reason, "nothing else was looked at; KUBECONFIG names who can look"), *rows]
+        who = "; KUBECONFIG names who can look" if reason.startswith(("401", "403")) else ""
+        return [Row("Kubernetes", NOT_SEEN, reason, f"nothing else was looked at{who}"), *rows]
     if seen["server"] is None and seen["argo"] is None and seen["kfp"] is not None:
         todo = "nothing else was looked at; KUBECONFIG names another cluster than KFP's"
         return [Row("Kubernetes", NOT_SEEN, "the kubeconfig's cluster has no KFP", todo), *rows]
     rows.insert(0, Row("Kubernetes", HOLDS, f"{answer.get('gitVersion', 'answers')}, namespace {seen.namespace}"))
-    rows += capacity_rows(seen, asked_by(hardware, steps), data_bytes)
-    rows += _security_rows(seen, hardware, version)
-    rows += _account_rows(seen, hardware)
-    rows += _secret_rows(seen, hardware)
-    rows += [_claim_row(seen, volume, hardware) for volume in hardware.volumes]
-    rows += [_retry_row(seen, hardware), _root_row(seen)]
-    return rows + (_trainer_rows(seen, hardware) if hardware.num_nodes > 1 else [])
+    groups: dict[str, Callable[[], Iterable[Row]]] = {
+        "capacity": lambda: capacity_rows(seen, asked_by(hardware, steps), data_bytes),
+        "Pod Security": lambda: _security_rows(seen, hardware, version),
+        "account": lambda: _account_rows(seen, hardware),
+        "secrets": lambda: _secret_rows(seen, hardware),
+        "claims": lambda: (_claim_row(seen, volume, hardware) for volume in hardware.volumes),
+        "retries": lambda: [_retry_row(seen, hardware)],
+        "pipeline root": lambda: [_root_row(seen)],
+        "TrainJobs": lambda: _trainer_rows(seen, hardware) if hardware.num_nodes > 1 else [],
+    }
+    for what, group in groups.items():
+        try:
+            rows += list(group())
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            text = f"an answer is not as Kubernetes gives it: {type(error).__name__} {error}"
+            rows.append(Row(what, NOT_SEEN, text, "see what answers at the API server's address"))
+    return rows
 
 
 def _version(seen: Seen) -> Version | None:
@@ -74,7 +85,10 @@ def _server(seen: Seen) -> list[JsonDict]:
     deployment = seen["server"]
     if not isinstance(deployment, dict):
         return []
-    containers: list[JsonDict] = deployment["spec"]["template"]["spec"]["containers"]
+    try:
+        containers: list[JsonDict] = deployment["spec"]["template"]["spec"]["containers"]
+    except (KeyError, TypeError):  # no Deployment
+        return []
     return containers
 
 

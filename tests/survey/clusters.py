@@ -94,12 +94,17 @@ def api_server(paths: Paths, folder: Path) -> Iterator[list[tuple[str, dict[str,
                 self.answer_json(value)
 
     with serving(Server) as url:
-        name = {"name": "made"}
-        values = {
-            "current-context": "made",
-            "clusters": [{**name, "cluster": {"server": url}}],
-            "users": [{**name, "user": {"token": "secret-token"}}],
-            "contexts": [{**name, "context": {"cluster": "made", "user": "made"}}],
-        }
-        (folder / "kubeconfig").write_text(yaml.safe_dump(values))
+        write_kubeconfig(folder, url)
         yield asked
+
+
+def write_kubeconfig(folder: Path, url: str) -> None:
+    """Write `folder / "kubeconfig"` for an API server."""
+    name = {"name": "made"}
+    values = {
+        "current-context": "made",
+        "clusters": [{**name, "cluster": {"server": url}}],
+        "users": [{**name, "user": {"token": "secret-token"}}],
+        "contexts": [{**name, "context": {"cluster": "made", "user": "made"}}],
+    }
+    (folder / "kubeconfig").write_text(yaml.safe_dump(values))

@@ -1,6 +1,7 @@
 """`natix doctor --cluster`: twelve made clusters behind a stand-in of the API server, each wrong in one way."""
 
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from natix_lib import cli, config
 from natix_lib.errors import ConfigError
+from natix_lib.files import JsonDict
 from natix_lib.survey import cluster
 from natix_lib.survey.capacity import asked_by, capacity_rows
 from natix_lib.survey.checkup import checkup, require_fit
@@ -37,6 +39,7 @@ from tests.survey.clusters import (
     gpu_node,
     made,
     node,
+    write_kubeconfig,
 )
 
 TWO_NODES = {"num_nodes": 2, "shared_root": "gs://street/nodes"}
@@ -346,7 +349,7 @@ def test_an_api_server_that_does_not_answer_is_one_row_and_blocks_nothing(nobody
     assert kubernetes.verdict == kfp.verdict == NOT_SEEN and "cannot be asked" in kubernetes.seen
     assert len(require_fit([kubernetes, kfp])) == 2
     (nobody / "kubeconfig").unlink()
-    assert "no kubeconfig here" in checkup(None)[0].seen
+    assert f"KUBECONFIG names {nobody / 'kubeconfig'}, which is no file" in checkup(None)[0].seen
 
 
 def test_the_table_is_columns_without_secrets_and_what_falls_short_stops_a_submission(nobody: Path) -> None:
@@ -359,3 +362,25 @@ def test_the_table_is_columns_without_secrets_and_what_falls_short_stops_a_submi
         ConfigError, match="^the cluster falls short: KFP  ?nothing answers at its address: KFP_ENDPOINT"
     ):
         require_fit(checkup(None, endpoint="http://127.0.0.1:9"))
+
+
+@pytest.mark.parametrize("odd", [{}, {"items": None}, {"items": [None, {}]}, {"spec": []}])
+def test_what_is_no_answer_of_kubernetes_is_not_seen_and_no_traceback(tmp_path: Path, odd: JsonDict) -> None:
+    class Odd(Handler):
+        def do_GET(self) -> None:
+            self.answer_json(odd)
+
+        do_POST = do_GET
+
+    with serving(Odd) as url:
+        write_kubeconfig(tmp_path, url)
+        rows = checkup(settings({"num_nodes": 2, "shared_root": "gs://street/nodes"}), "street")
+    assert {"Kubernetes", "KFP", "retries"} <= {row.what for row in rows}
+
+
+def test_a_server_that_never_answers_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        write_kubeconfig(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        (kubernetes, *_) = checkup(None)
+    assert kubernetes.verdict == NOT_SEEN and "Read timed out" in kubernetes.seen
