@@ -29,7 +29,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from natix_lib import config, grammar
-from natix_lib.config.form import FORM, FORM_SECTIONS, form
+from natix_lib.config.form import FORM, FORM_SECTIONS, form, value_path
 from natix_lib.config.section import shown
 from natix_lib.errors import ConfigError, NatixError
 from natix_lib.files import JsonDict, write_bytes
@@ -49,12 +49,13 @@ def run_parameters(settings: config.Config, overrides: Iterable[str]) -> JsonDic
         overrides: Each `section.key=value`, or `section={...}`; `config.load` has taken them.
 
     Returns:
-        Of `config.form`, each parameter of which a key is named, and of a section what else is named in it.
+        Of `config.form`, each parameter of which a key is named, and of a section what else is named in it: of a
+        mapping that is one value all of it, since what is sent of it replaces it whole.
     """
     values = form(settings)
     parameters: JsonDict = {}
     for override in overrides:
-        path = override.partition("=")[0].strip()
+        path = value_path(override.partition("=")[0].strip())
         for name, keys in FORM.items():
             if any(f"{key}.".startswith(f"{path}.") and not _holds(values, key) for key in keys):
                 parameters[name] = values[name]

@@ -9,8 +9,9 @@ step would not find its data, and ignores labels, annotations, pull secrets and 
 image's name and would otherwise serve what older code has made.
 
 A step that a second attempt can help, `contracts.Step.retried`, is tried again after a wait that doubles: one on a GPU
-node, which may be reclaimed, and one that reads what lies outside of the run. The others compute from what they are
-given, so their errors come again, and a mistyped config would be red only after minutes. export is one of them although
+node, which may be reclaimed, and one that reads what lies outside of the run. So is check, which looks at all of that;
+a mistake typed into the form is red only after minutes for it, and one line of its log after seconds, as `make submit`
+says it at once. The others compute from what they are given, so their errors come again. export is one of them although
 it may publish over a network: storage repeats each of its requests for minutes by itself, most of its errors are
 verdicts on the classifier, and the same submission goes on from the cache at export, in seconds.
 
@@ -50,7 +51,7 @@ import natix_components
 import natix_lib
 from natix_components.images import CPU_IMAGE, GPU_IMAGE
 from natix_lib import grammar
-from natix_lib.config.hardware import STORE_SECRET_KEYS, Hardware, Nodes
+from natix_lib.config.hardware import CHECK, STORE_SECRET_KEYS, Hardware, Nodes
 from natix_lib.contracts import TASKS, step_of
 from natix_lib.errors import ConfigError
 from natix_lib.files import JsonDict, sha256_bytes
@@ -112,7 +113,7 @@ class Target:
         """
         launcher = self.name != LOCAL and is_launcher(step, hardware)
         task.set_container_image(self.cpu_image if launcher else self.image(step))
-        if step == "check" or step_of(step) in hardware.uncached_steps:
+        if step == CHECK or step_of(step) in hardware.uncached_steps:
             task.set_caching_options(False)
         if self.name == LOCAL:
             return task
@@ -124,7 +125,7 @@ class Target:
             task.set_accelerator_type(self._accelerator(hardware))
             task.set_accelerator_limit(_as_text(num_gpus))
         timeout = _seconds(hardware.gpu_timeout_hours if is_gpu_step(step) else hardware.timeout_hours)
-        if hardware.retries and step in TASKS and TASKS[step].retried:
+        if hardware.retries and (step == CHECK or TASKS[step].retried):
             waits = hardware.retry_wait_seconds * (2**hardware.retries - 1)
             window = f"{(hardware.retries + 1) * timeout + waits}s" if self.name == KUBEFLOW else None
             task.set_retry(hardware.retries, f"{hardware.retry_wait_seconds}s", 2.0, window)
@@ -212,7 +213,7 @@ def _place_on_kubernetes(task: PipelineTask, step: str, hardware: Hardware, time
         kubernetes.add_toleration(task, **toleration.given())
     if pod.gpus:
         kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory", size_limit=hardware.shared_memory)
-    if step in ("check", "fetch") and hardware.hf_token_secret:
+    if step in (CHECK, "fetch") and hardware.hf_token_secret:
         try:
             grammar.object_name(hardware.hf_token_secret)
         except ValueError as error:

@@ -94,6 +94,7 @@ def commit_of(repository: str, revision: str, token_secret: str = "") -> str:
         ConfigError: If it is no hub id.
         StorageError: If the hub does not tell, or the secret cannot be read.
     """
+    _require_hub_id(repository)
     if COMMIT.fullmatch(revision):
         return revision
     instead = (
@@ -107,10 +108,14 @@ def commit_of(repository: str, revision: str, token_secret: str = "") -> str:
 def _commit(repository: str, revision: str, token: str | None) -> str:
     from huggingface_hub import HfApi
 
-    return str(HfApi(token=token).repo_info(repository, revision=revision, timeout=ANSWER_SECONDS).sha)
+    commit = HfApi(token=token).repo_info(repository, revision=revision, timeout=ANSWER_SECONDS).sha
+    if commit is None or not COMMIT.fullmatch(commit):  # of a mirror
+        raise StorageError(f"it tells no commit of the revision {revision}, but {shown(commit)}")
+    return commit
 
 
 def _from_hub(repository: str, revision: str, folder: Path, token_secret: str) -> Path:
+    _require_hub_id(repository)
     instead = (
         f"without the hub, name a folder or {grammar.PREFIXES} folder of a backbone, or make a random one: "
         "natix backbone --output FOLDER, then --set model.backbone_id=FOLDER"
@@ -128,14 +133,17 @@ def _from_hub(repository: str, revision: str, folder: Path, token_secret: str) -
     return _asked(repository, revision, token_secret, download, instead)
 
 
-def _asked(repository: str, revision: str, token_secret: str, ask: Callable[[str | None], T], instead: str) -> T:
-    """What the hub answers, asked with a token, and every refusal as one line; `instead` is what works without it."""
+def _require_hub_id(repository: str) -> None:
     if not is_hub_id(repository):
         raise ConfigError(
             f"model.backbone_id {repository} is no folder, no {grammar.PREFIXES} address and no hub id (owner/name)"
         )
     if not grammar.is_hub_id(repository):
         raise ConfigError(f"model.backbone_id {repository} is no folder here and cannot be a hub id (owner/name)")
+
+
+def _asked(repository: str, revision: str, token_secret: str, ask: Callable[[str | None], T], instead: str) -> T:
+    """What the hub answers, asked with a token, and every refusal as one line; `instead` is what works without it."""
     secret = secrets.read(token_secret) if token_secret else None
     holder = f"secret {token_secret}" if token_secret else "HF_TOKEN"
     try:

@@ -2,8 +2,9 @@
 
 KFP replaces the default of a section whole by what is sent for it. So `check` lays what was sent over what was
 compiled: a key that a section leaves out keeps its compiled value, in sections within a section too. A mapping that is
-one value, such as `data.class_aliases`, is replaced whole, as by `--set`. So no key goes back to the library's default
-by being left out: name it with that value.
+one value, such as `data.class_aliases`, is replaced whole, because a run could take no name out of it otherwise; who
+sends one key of it sends the others too, as `make submit` does for `--set data.class_aliases.RW=Roadwork`. So no key
+goes back to the library's default by being left out: name it with that value.
 
 A parameter of the form is the only place of its key: the sections beside it leave the key out, and the form shows the
 values that a run will have. A section may give such a key all the same, as runs did before there were such parameters.
@@ -110,14 +111,33 @@ def _over(section: type[Section], key: str, below: Mapping[str, Any], value: Any
     return {**copy.deepcopy(dict(under)), **{name: _over(inner, name, under, value[name]) for name in value}}
 
 
-def changes(before: JsonDict, after: JsonDict, above: str = "") -> Iterator[str]:
-    """What differs between the sections of two runs, as lines `scrc.alpha 0.02 in place of 0.05`, key by key."""
+def value_path(path: str) -> str:
+    """A key of the config, cut after the first that is no section: what lies below it is part of one value."""
+    section: type[Section] | None = Config
+    parts = path.split(".")
+    for depth, part in enumerate(parts, 1):
+        field = section.model_fields.get(part) if section else None
+        section = section_of(field.annotation) if field else None
+        if section is None:
+            return ".".join(parts[:depth])
+    return path
+
+
+def changes(before: Config, after: Config) -> Iterator[str]:
+    """What differs between the configs of two runs, as lines `scrc.alpha 0.02 in place of 0.05`, key by key."""
+    return _differences(
+        before.model_dump(mode="json", exclude_none=True), after.model_dump(mode="json", exclude_none=True)
+    )
+
+
+def _differences(before: JsonDict, after: JsonDict, above: str = "") -> Iterator[str]:
     for key in before | after:
-        old, new = before.get(key), after.get(key)
+        old, new = before.get(key), after.get(key)  # None where it is absent: no value is null
         if isinstance(old, dict) and isinstance(new, dict):
-            yield from changes(old, new, f"{above}{key}.")
+            yield from _differences(old, new, f"{above}{key}.")
         elif old != new:
-            yield f"{above}{key} {shown(new)} in place of {shown(old)}"
+            new_text, old_text = ("nothing" if value is None else shown(value) for value in (new, old))
+            yield f"{above}{key} {new_text} in place of {old_text}"
 
 
 def descriptions() -> dict[str, str]:

@@ -142,9 +142,9 @@ class Hardware(Section):
     )
     retries: Annotated[int, Field(ge=0, le=10)] = default(
         2,
-        "Times that ingest, split, fetch, adapt or train is tried again; ten wait for 17 hours. Whether a step that "
-        "failed is, a pod that was deleted, or both, is the installation's, see docs/deploy.md. Other steps are not: "
-        "their errors would come again.",
+        "Times that check, ingest, split, fetch, adapt or train is tried again; ten wait for 17 hours. Whether a step "
+        "that failed is, a pod that was deleted, or both, is the installation's, see docs/deploy.md. Other steps are "
+        "not: their errors would come again.",
         unit="attempts",
         source="choice: nodes that can be preempted mostly are not three times in a row",
     )

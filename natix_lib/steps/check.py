@@ -16,7 +16,6 @@ from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError
 from natix_lib.files import JsonDict
 from natix_lib.progress import Lines
-from natix_lib.repeats import in_cluster
 from natix_lib.steps import pod
 from natix_lib.steps.fingerprints import NONE, fingerprints
 
@@ -38,22 +37,22 @@ def run(
         ConfigError: Naming every mistake in all of them, or that the pipeline is the other variant.
         NatixError: If a source is not there, or may not be looked at.
     """
-    values = sections(parameters, compiled)
-    parsed, with_explora = config.parse(config.Config, values), compiled["model"]["init_from_explora"]
+    parsed = config.parse(config.Config, sections(parameters, compiled))
+    with_explora = compiled["model"]["init_from_explora"]
     if parsed.model.init_from_explora != with_explora:
         raise ConfigError(
             f"model.init_from_explora is {str(not with_explora).lower()} but this pipeline was compiled "
             f"{'with' if with_explora else 'without'} ExPLoRA: submit the other one"
         )
     lines = Lines()
-    for change in changes(sections(compiled, compiled), values):
+    for change in changes(config.parse(config.Config, sections(compiled, compiled)), parsed):
         lines.say(f"this run has {change}")
     settings, model = step_settings(parsed), parsed.model
     commit = NONE
     if not is_folder(model.backbone_id):
         commit = commit_of(model.backbone_id, model.backbone_revision, token_secret)
         settings["fetch"]["backbone_revision"] = commit
-    told = fingerprints(parsed, commit, in_cluster())
+    told = fingerprints(parsed, commit)
     for name, text in told.items():
         lines.say(f"{name.replace('_', ' ')} {text}")
     pod.written()

@@ -11,7 +11,7 @@ from natix_lib.backbones.sources import copy_backbone, is_folder, licence, norma
 from natix_lib.config.step_settings import FetchSettings
 from natix_lib.contracts import ARTIFACTS, write_manifest
 from natix_lib.files import file_table
-from natix_lib.steps.fingerprints import require_unchanged
+from natix_lib.steps.fingerprints import BACKBONE, require_unchanged
 
 
 def run(
@@ -32,11 +32,12 @@ def run(
         NatixError: If the source cannot be read, was changed meanwhile, or does not load strictly.
     """
     fetch_settings = config.parse(FetchSettings, settings)
-    folder = Path(backbone)
+    folder, source = Path(backbone), fetch_settings.backbone_id
+    told = backbone_fingerprint if is_folder(source) else ""
+    require_unchanged(BACKBONE, source, told)
     with tempfile.TemporaryDirectory() as scratch:
-        copy_backbone(fetch_settings.backbone_id, fetch_settings.backbone_revision, folder, Path(scratch), token_secret)
-    if is_folder(fetch_settings.backbone_id):
-        require_unchanged("model.backbone_id", fetch_settings.backbone_id, backbone_fingerprint)
+        copy_backbone(source, fetch_settings.backbone_revision, folder, Path(scratch), token_secret)
+    require_unchanged(BACKBONE, source, told)
     model = load_backbone(folder)
     parameters = sum(p.numel() for p in model.parameters())
     mean, std = normalisation(folder)
@@ -46,15 +47,13 @@ def run(
         folder,
         "backbone",
         {
-            "source": Path(fetch_settings.backbone_id).name
-            if Path(fetch_settings.backbone_id).is_dir()
-            else fetch_settings.backbone_id,
+            "source": Path(source).name if Path(source).is_dir() else source,
             "revision": fetch_settings.backbone_revision,
             "model_type": model_config.model_type,
             "hidden_size": int(model_config.hidden_size),
             "patch_size": int(model_config.patch_size),
             "parameters": parameters,
-            "licence": licence(fetch_settings.backbone_id, folder),
+            "licence": licence(source, folder),
             "weights_sha256": weights_sha256(files),
             "image_mean": mean,
             "image_std": std,

@@ -20,7 +20,7 @@ from natix_lib.data.classes import resolve_classes
 from natix_lib.data.contradictions import contradicted, without_contradicting
 from natix_lib.data.doubts import without_names, without_placeholders
 from natix_lib.data.images import Prepared, prepare_all
-from natix_lib.data.listing import IMAGE_SUFFIXES
+from natix_lib.data.listing import IMAGE_SUFFIXES, is_hidden
 from natix_lib.data.parts import (
     Listed,
     Part,
@@ -39,7 +39,7 @@ from natix_lib.data.thumbnails import shown_rejects
 from natix_lib.errors import DataError, StorageError
 from natix_lib.files import JsonDict, write_csv
 from natix_lib.progress import WARNING, Lines
-from natix_lib.steps.fingerprints import require_unchanged
+from natix_lib.steps.fingerprints import DATA, require_unchanged
 from natix_lib.storage.bucket import Wanted
 
 
@@ -88,6 +88,7 @@ def decode_shard(
         NatixError: As `run`, but for what only all images can tell.
     """
     data, lines = ingest_settings.data, Lines()
+    require_unchanged(DATA, data.data_root, data_fingerprint)
     with tempfile.TemporaryDirectory() as scratch, run_cache.buckets() as place, ExitStack() as open_places:
         more: list[Callable[[Collection[str]], None]] = []
 
@@ -98,6 +99,8 @@ def decode_shard(
 
         root = local_root(data, Path(scratch), lambda name, _: shard is None or not _is_image(name), fetch)
         source = open_source(root, data)
+        if data_fingerprint and not root.is_relative_to(scratch):  # of an archive all is seen
+            _require_seen(source, data)
         if data.unlabelled == "drop":
             source = _labelled(source)
         source = without_contradicting(source, data)
@@ -127,7 +130,7 @@ def decode_shard(
                 writer.add(pa.RecordBatch.from_pylist([stored], schema=image_schema))
                 index_rows.append(_index_row(row, labels[number], image, listed.tag_names))
             shown = shown_rejects(source, rejects)
-            require_unchanged("data.data_root", data.data_root, data_fingerprint)
+            require_unchanged(DATA, data.data_root, data_fingerprint)
             return part_of(listed, index_rows, rejects, shown), writer.close()
         except OSError as error:
             raise StorageError(f"cannot write {folder}: {error.strerror or error}") from error
@@ -192,6 +195,17 @@ def _labelled(source: Source) -> Source:
         return source
     line = f"left out {len(dropped)} of {len(kept)} rows without a label (data.unlabelled: drop): {some(dropped)}"
     return source.only(kept, line)
+
+
+def _require_seen(source: Source, data: config.DataSource) -> None:
+    """Refuse a hidden table, and images of one that are: no cache would see that they have changed."""
+    names = [row.id for row in source.rows] if source.file else []
+    names += [Path(data.manifest).as_posix()] if data.manifest else []
+    if hidden := [name for name in names if any(map(is_hidden, name.split("/")))]:
+        raise DataError(
+            f"data.data_root {data.data_root}: {some(hidden)} is to be read and hidden or a system's by its name, so "
+            "no cache would see it change: rename it"
+        )
 
 
 def _listed(source: Source, ingest_settings: IngestSettings) -> tuple[list[Row], list[int | None], Listed]:

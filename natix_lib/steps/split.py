@@ -30,11 +30,11 @@ from natix_lib.data.overview import overview
 from natix_lib.data.previous import Previous, read_previous
 from natix_lib.data.sets import indexed_images, write_sets
 from natix_lib.data.thumbnails import Thumbnails
-from natix_lib.errors import StorageError
 from natix_lib.files import JsonDict, canonical_json, sha256_bytes, write_bytes
 from natix_lib.progress import WARNING, Lines
 from natix_lib.reports.data import render_data
 from natix_lib.steps.certifiable import require_certifiable
+from natix_lib.steps.fingerprints import PREVIOUS, require_told
 
 
 def run(
@@ -80,8 +80,8 @@ def run(
     sections = config.parse(SplitSettings, settings)
     earlier = sections.split.previous
     previous = read_previous(earlier) if earlier else None  # before all images are hashed
-    if previous and previous_fingerprint not in ("", previous.sha256):
-        raise StorageError(f"split.previous {earlier} was changed while this run read it: run again")
+    if earlier and previous:
+        require_told(PREVIOUS, earlier, previous_fingerprint, previous.sha256)
     ingested, folders_of_images = _open(index, images)
     stored = indexed_images(folders_of_images, ingested)
     division, document = divided(ingested, sections, stored, previous)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from natix_lib import grammar
 from natix_lib.errors import StorageError
-from natix_lib.storage.bucket import Bucket, Staged, Wanted, everything
+from natix_lib.storage.bucket import Bucket, Staged, Wanted, everything, no_name
 from natix_lib.storage.local import Local
 from natix_lib.storage.remote import Remote
 
@@ -89,7 +89,7 @@ def remote_files(uri: str) -> list[tuple[str, Callable[[Path], None]]]:
     return place.files()
 
 
-def fingerprint(uri: str, status_change: bool = True) -> str:
+def fingerprint(uri: str, status_change: bool = True, left_out: Callable[[str], bool] = no_name) -> str:
     """A hash that changes when anything below `uri` does, from the listing alone; a cache key, not a content hash.
 
     Local: the path below `uri`, the size, and the times of modification and of status change in nanoseconds, of every
@@ -103,13 +103,15 @@ def fingerprint(uri: str, status_change: bool = True) -> str:
 
     Args:
         uri: A path, or the address of an object or prefix.
-        status_change: Whether the time of status change counts for a local file. In a container's own folders it says
-            when the image was unpacked on this node, and nothing of the file.
+        status_change: Whether the time of status change counts for a local file. In a pod it says nothing of the file:
+            of what its image holds it is when the image was unpacked on this node, of a volume when it was mounted
+            last, if the pod has an fsGroup.
+        left_out: Whether what has this name, a file or a folder with all below it, does not count.
 
     Raises:
         StorageError: If nothing is there.
     """
-    return _at(uri).fingerprint(status_change)
+    return _at(uri).fingerprint(status_change, left_out)
 
 
 def sizes(uri: str) -> dict[str, int]:

@@ -22,6 +22,11 @@ def everything(name: str, size: int) -> bool:
     return True
 
 
+def no_name(name: str) -> bool:
+    """Leave out nothing."""
+    return False
+
+
 @dataclass(frozen=True)
 class Object:
     """One object as the service listed it."""

@@ -5,14 +5,14 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from natix_lib import grammar
 from natix_lib.errors import StorageError
 from natix_lib.files import replacing, write_bytes
-from natix_lib.storage.bucket import Staged, Wanted
+from natix_lib.storage.bucket import Staged, Wanted, no_name
 
 
 class Local:
@@ -49,12 +49,12 @@ class Local:
     def staged(self, place: Path, wanted: Wanted) -> Iterator[Staged]:
         yield Staged(self.fetch_folder(place, wanted), lambda names: None)
 
-    def fingerprint(self, status_change: bool) -> str:
+    def fingerprint(self, status_change: bool, left_out: Callable[[str], bool]) -> str:
         root = self._path
         if not root.exists():
             raise StorageError(f"{self._uri} does not exist")
         digest = hashlib.sha256()
-        files, repeated = ([("", root)], []) if root.is_file() else _through_links(root)
+        files, repeated = ([("", root)], []) if root.is_file() else _through_links(root, left_out)
         for name, path in files:
             try:
                 status = path.stat()
@@ -70,7 +70,7 @@ class Local:
         root = self._path
         if not root.exists():
             raise StorageError(f"{self._uri} does not exist")
-        files = [(root.name, root)] if root.is_file() else _through_links(root)[0]
+        files = [(root.name, root)] if root.is_file() else _through_links(root, no_name)[0]
         return {name: path.stat().st_size if path.exists() else 0 for name, path in files}
 
     def write_file(self, content: bytes) -> None:
@@ -148,8 +148,8 @@ def one_line(uri: str) -> Iterator[None]:
         raise StorageError(f"{uri}: {error.strerror or error}") from error
 
 
-def _through_links(root: Path) -> tuple[list[tuple[str, Path]], list[tuple[str, str]]]:
-    """What lies below `root`, links followed, each folder entered once: links to links would multiply it.
+def _through_links(root: Path, left_out: Callable[[str], bool]) -> tuple[list[tuple[str, Path]], list[tuple[str, str]]]:
+    """What lies below `root` but what is left out, links followed, each folder once: links to links would multiply it.
 
     A folder is known by its device and inode. The way down is a list, because folders nest deeper than calls may.
 
@@ -175,6 +175,8 @@ def _through_links(root: Path) -> tuple[list[tuple[str, Path]], list[tuple[str, 
             continue
         folders = []
         for entry in entries:
+            if left_out(entry.name):
+                continue
             try:
                 is_folder = entry.is_dir()
             except OSError:  # links in a circle

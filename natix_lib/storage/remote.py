@@ -117,13 +117,17 @@ class Remote:
     def files(self) -> list[tuple[str, Callable[[Path], None]]]:
         return [(each.address, partial(self._download, each)) for each in self._one_or_files()]
 
-    def fingerprint(self, status_change: bool) -> str:
+    def fingerprint(self, status_change: bool, left_out: Callable[[str], bool]) -> str:
         """Of the object of this name and of all below it: where there are both, a reader may take either."""
         one = self._bucket.find(self._folder)
         objects = [*([one] if one else []), *self._below()]
         if not objects:
             raise StorageError(f"{self._uri} holds no object")
-        content = [[each.name, each.size, *([each.checksum] if each.checksum else each.state)] for each in objects]
+        content = [
+            [each.name, each.size, *([each.checksum] if each.checksum else each.state)]
+            for each in objects
+            if not any(map(left_out, each.name[len(self._folder) :].split("/")))
+        ]
         return sha256_bytes(canonical_json(content))
 
     def sizes(self) -> dict[str, int]:

@@ -151,7 +151,7 @@ FIRST, SECOND = "0123456789abcdef0123456789abcdef01234567", "f" * 40
 class Hub:
     """A hub with the model owner/vit, the commit of its branch main, and the tokens that it was asked with."""
 
-    commit: str = FIRST
+    commit: str | None = FIRST
     tokens: list[str | None] = field(default_factory=list)
     private: bool = False
 
@@ -184,6 +184,12 @@ def test_a_branch_of_the_hub_is_the_commit_that_it_stands_for_now(hub: Hub) -> N
         commit_of("owner/vit", "of")
 
 
+def test_a_mirror_that_tells_no_commit_is_refused(hub: Hub) -> None:
+    hub.commit = None
+    with pytest.raises(StorageError, match="read: it tells no commit of the revision main, but None; a commit as"):
+        commit_of("owner/vit", "main")
+
+
 def test_a_private_model_is_seen_with_the_token_and_no_message_holds_it(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,6 +209,8 @@ def test_a_commit_is_itself_without_the_hub_and_a_branch_without_it_is_one_line_
     monkeypatch.setattr(repeats, "ELSEWHERE", 0.1)
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     assert commit_of("owner/vit", SECOND) == SECOND
+    with pytest.raises(ConfigError, match="^model.backbone_id /nowhere/vit is no folder, no gs://"):
+        commit_of("/nowhere/vit", SECOND)
     with pytest.raises(StorageError) as refused:
         commit_of("owner/vit", "main")
     assert re.fullmatch(

@@ -107,13 +107,14 @@ def test_a_section_that_contradicts_a_changed_parameter_is_an_error_of_one_line_
 def test_what_a_run_changes_is_told_key_by_key() -> None:
     compiled = of()
     sent = {**compiled, "alpha": 0.02, "data": {"columns": {"lat": "y"}, "class_aliases": {"RW": "Roadwork"}}}
-    told = set(changes(sections(compiled, compiled), sections(sent, compiled)))
+    sent["split"] = {"seed": "0"}  # the same seed, as a text
+    told = set(changes(parsed(compiled), parsed(compiled, **sent)))
     assert told == {
-        "data.class_aliases.RW 'Roadwork' in place of None",
+        "data.class_aliases.RW 'Roadwork' in place of nothing",
         "data.columns.lat 'y' in place of 'lat'",
         "scrc.alpha 0.02 in place of 0.05",
     }
-    assert not list(changes(sections(compiled, compiled), sections(compiled, compiled)))
+    assert not list(changes(parsed(compiled), parsed(compiled)))
 
 
 @pytest.mark.parametrize(

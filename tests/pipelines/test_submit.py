@@ -263,15 +263,33 @@ def test_only_what_is_named_is_sent() -> None:
     assert parameters_of("scrc={alpha: 0.2}") == {"alpha": 0.2, "delta": 0.1, "scrc": whole["scrc"]}
 
 
+MAPPINGS = ["data.class_aliases={a: None}", "data.contradictions={drive: {city: [rural]}}"]
+
+
 @pytest.mark.parametrize(
-    "override", ["scrc.sets=pac", "scrc={alpha: 0.2}", "evaluate.seed=1", "training.optimizer.lr=.2"]
-)
-def test_what_is_sent_gives_the_config_that_was_meant(override: str) -> None:
-    meant, compiled = config.load(CONFIG, [override]), form(config.load(CONFIG))
-    sent = parameters_of(override)
-    if override.startswith("scrc={"):  # as --set does, it sets the section's other keys to the library's defaults
-        compiled = form(meant)
-    assert config.parse(config.Config, sections({**compiled, **sent}, compiled)) == meant
+    "override",
+    [
+        "scrc.sets=pac", "scrc={alpha: 0.2}", "evaluate.seed=1", "split.seed=3", "training.optimizer.lr=.2",
+        "training.optimizer.weight_decay=.2", "training.optimizer={lr: .2}", "data.columns.lat=y",
+        "model.num_classes=2", "data.class_names=[None, Roadwork]", "data.class_aliases={foo: Roadwork}",
+        "data.class_aliases.foo=Roadwork", "data.class_aliases={}", "data.contradictions.night={light: [sun]}",
+        "data.contradictions.drive.city=[coast]", "data.contradictions.drive.sky=[roof]", "hardware.num_gpus=2",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("with_it", [False, True])
+def test_what_is_sent_gives_the_config_that_was_meant(override: str, with_it: bool) -> None:
+    """To a pipeline that was compiled with the override, as `make submit` does, and to one without."""
+    meant = config.load(CONFIG, [*MAPPINGS, override])
+    sets_the_rest = override.startswith(("scrc={", "training.optimizer={"))  # to the library's defaults, as --set does
+    compiled = form(meant if with_it or sets_the_rest else config.load(CONFIG, MAPPINGS))
+    parameters = {**compiled, **run_parameters(meant, [override])}
+    assert config.parse(config.Config, sections(parameters, compiled)) == meant
+
+
+def test_a_key_of_a_mapping_sends_the_whole_mapping_which_a_run_replaces_whole() -> None:
+    overrides = [MAPPINGS[0], "data.class_aliases.foo=Roadwork"]
+    sent = run_parameters(config.load(CONFIG, overrides), overrides[1:])
+    assert sent == {"data": {"class_aliases": {"a": "None", "foo": "Roadwork"}}}
 
 
 def test_a_text_of_several_overrides_is_quoted_as_in_a_shell() -> None:

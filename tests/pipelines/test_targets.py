@@ -217,11 +217,11 @@ def test_no_gpu_is_asked_for_when_the_config_wants_none() -> None:
 
 
 @pytest.mark.parametrize("target", ["kubeflow", "vertex"])
-def test_steps_on_gpu_nodes_and_steps_that_read_a_source_are_tried_again_and_no_others(target: str) -> None:
+def test_steps_on_gpu_nodes_and_tasks_that_look_at_a_source_are_tried_again_and_no_others(target: str) -> None:
     policies = {
         step: task["retryPolicy"] for step, task in compiled_once(target, "rich").tasks.items() if "retryPolicy" in task
     }
-    assert set(policies) == {"ingest", "split", "fetch", "adapt", "train"}
+    assert set(policies) == {"check", "ingest", "split", "fetch", "adapt", "train"}
     for step, policy in policies.items():
         assert (policy["maxRetryCount"], policy["backoffDuration"], policy["backoffFactor"]) == (3, "20s", 2.0)
         hours = 10 if step in GPU_STEPS else 0.5

@@ -2,18 +2,20 @@
 
 import os
 import shutil
-import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from natix_lib import config, storage
 from natix_lib.contracts import STEPS
+from natix_lib.data.listing import is_hidden
 from natix_lib.data.previous import read_previous
-from natix_lib.errors import StorageError
+from natix_lib.errors import DataError, StorageError
 from natix_lib.steps import fetch, ingest, shard, split
-from natix_lib.steps.fingerprints import fingerprints, require_unchanged
+from natix_lib.steps.fingerprints import BACKBONE, fingerprints, require_unchanged
 from tests.cloud_storage import BUCKET, Cloud
 from tests.street_sets import ingested_and_split, write_images
 
@@ -36,9 +38,7 @@ def test_images_that_came_after_the_listing_are_not_taken_for_what_was_listed(
     told = storage.fingerprint(str(root))
     read(root, tmp_path / "same", told)
     shutil.copyfile(root / "00-0.png", root / "new.png")
-    with pytest.raises(
-        StorageError, match=f"^data.data_root {root} was changed while this run read it: run again when"
-    ):
+    with pytest.raises(StorageError, match=f"^data.data_root {root} was changed since this run began: run again when"):
         read(root, tmp_path / "changed", told)
     read(root, tmp_path / "untold", "")
 
@@ -49,7 +49,7 @@ def test_objects_that_came_after_the_listing_are_not_either(cloud: Cloud, tmp_pa
     told = storage.fingerprint(uri)
     ingested(uri, tmp_path / "same", told)
     cloud.put({"street/new.png": b""})
-    with pytest.raises(StorageError, match=f"^data.data_root {uri} was changed while this run read it"):
+    with pytest.raises(StorageError, match=f"^data.data_root {uri} was changed since this run began"):
         ingested(uri, tmp_path / "changed", told)
 
 
@@ -60,7 +60,7 @@ def test_a_backbone_that_was_replaced_after_the_listing_is_not_what_was_listed(
     settings, told = {"backbone_id": str(source), "backbone_revision": "main"}, storage.fingerprint(str(source))
     fetch.run(settings, backbone=str(tmp_path / "same"), backbone_fingerprint=told)
     (source / "LICENSE.md").write_text("another")
-    with pytest.raises(StorageError, match=f"^model.backbone_id {source} was changed while this run read it"):
+    with pytest.raises(StorageError, match=f"^model.backbone_id {source} was changed since this run began"):
         fetch.run(settings, backbone=str(tmp_path / "changed"), backbone_fingerprint=told)
     assert not (tmp_path / "changed" / "backbone.json").exists()
 
@@ -73,32 +73,89 @@ def test_another_division_than_was_told_is_refused_before_any_image_is_read(tmp_
     def divide(told: str, images: str) -> None:
         split.run(settings, images=images, index=made["index"], previous_fingerprint=told, **outputs)
 
-    with pytest.raises(StorageError, match=f"^split.previous {made['splits']} was changed while this run read it: run"):
+    with pytest.raises(StorageError, match=f"^split.previous {made['splits']} was changed since this run began: run"):
         divide("0" * 64, "/absent")
     divide(read_previous(made["splits"]).sha256, made["images"])
 
 
-def test_what_has_come_with_a_pods_image_is_the_same_on_every_node_and_what_a_volume_holds_is_told_whole(
-    tmp_path: Path,
+def of_backbone(backbone: Path) -> str:
+    settings = {"data": {"data_root": str(backbone)}, "model": {"backbone_id": str(backbone)}}
+    parsed = config.parse(config.Config, {**settings, "export": {"policy": "sweep"}})
+    return fingerprints(parsed)["backbone_fingerprint"]
+
+
+def test_a_pod_tells_the_same_of_a_folder_that_was_unpacked_or_mounted_anew_and_another_process_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as volume:  # another disk than that of "/"
-        folders = [Path(volume), tmp_path / "first node", tmp_path / "second node"]
-        for folder in folders:
-            folder.mkdir(exist_ok=True)
-            (folder / "config.json").write_text("{}")
-            os.utime(folder / "config.json", (1, 1))
+    folders = [tmp_path / "first node", tmp_path / "second node"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        os.utime(folder / "config.json", (1, 1))
+    assert of_backbone(folders[0]) != of_backbone(folders[1])
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    told = of_backbone(folders[0])
+    assert told == of_backbone(folders[1])
+    before = (folders[0] / "config.json").stat()
+    time.sleep(0.02)  # a file system's clock may tick every 10 ms
+    os.lchown(folders[0] / "config.json", -1, before.st_gid)  # as a kubelet does at each mount with an fsGroup
+    assert (folders[0] / "config.json").stat().st_ctime_ns != before.st_ctime_ns
+    require_unchanged(BACKBONE, str(folders[0]), told)
+    (folders[0] / "config.json").write_text("[]")
+    with pytest.raises(StorageError, match="was changed since"):
+        require_unchanged(BACKBONE, str(folders[0]), told)
 
-        def told(backbone: Path, in_pod: bool) -> str:
-            model = {"data": {"data_root": volume}, "model": {"backbone_id": str(backbone)}}
-            parsed = config.parse(config.Config, {**model, "export": {"policy": "sweep"}})
-            return fingerprints(parsed, in_pod=in_pod)["backbone_fingerprint"]
 
-        on_node, elsewhere = (told(folder, True) for folder in folders[1:])
-        assert len({told(folder, False) for folder in folders}) == 3
-        assert told(folders[0], True) == told(folders[0], False)
-    if tmp_path.stat().st_dev == Path("/").stat().st_dev:
-        assert on_node == elsewhere
-        require_unchanged("model.backbone_id", str(folders[2]), on_node)
-        (folders[2] / "config.json").write_text("[]")
-        with pytest.raises(StorageError, match="was changed while"):
-            require_unchanged("model.backbone_id", str(folders[2]), on_node)
+def test_hidden_files_that_come_below_the_images_refuse_nothing_and_hidden_images_are_no_images(tmp_path: Path) -> None:
+    root = write_images(tmp_path / "source", groups=2)
+    told = storage.fingerprint(str(root), left_out=is_hidden)
+    (root / ".cache" / "run").mkdir(parents=True)
+    for name in (".DS_Store", ".cache/run/image.png", "Thumbs.db"):
+        (root / name).write_text("of no person")
+    ingested(root, tmp_path / "same", told)
+    shutil.copyfile(root / "00-0.png", root / ".cache" / "new.png")
+    (root / "manifest.csv").write_text("image,label\n00-0.png,None\n.cache/new.png,None\n01-0.png,Roadwork\n")
+    with pytest.raises(DataError, match=r"^data.data_root .*: .cache/new.png is to be read and hidden .*: rename it$"):
+        ingested(root, tmp_path / "hidden", storage.fingerprint(str(root), left_out=is_hidden))
+    ingested(root, tmp_path / "untold", "")
+
+
+@pytest.mark.parametrize("step", ["ingest", "fetch"])
+def test_a_source_that_has_changed_before_it_is_read_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr(ingest, "local_root", never)
+    monkeypatch.setattr(fetch, "copy_backbone", never)
+    with pytest.raises(StorageError, match="was changed since this run began"):
+        if step == "ingest":
+            ingested(tmp_path, tmp_path / "out", "0" * 64)
+        else:
+            settings = {"backbone_id": str(tmp_path), "backbone_revision": "main"}
+            fetch.run(settings, backbone=str(tmp_path / "out"), backbone_fingerprint="0" * 64)
+
+
+@pytest.mark.parametrize("step", ["ingest", "fetch"])
+def test_a_source_that_changes_while_it_is_read_is_refused_after_it(
+    tmp_path: Path, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    reader = ingest if step == "ingest" else fetch
+    name = "open_source" if step == "ingest" else "copy_backbone"
+    root = write_images(tmp_path / "source", groups=2)
+    source = root if step == "ingest" else Path(shutil.copytree(tiny_backbone, tmp_path / "backbone"))
+    read = getattr(reader, name)
+
+    def change_too(*arguments: Any) -> Any:
+        (source / "NOTICE").write_text("new")
+        return read(*arguments)
+
+    told = storage.fingerprint(str(source))
+    monkeypatch.setattr(reader, name, change_too)
+    with pytest.raises(StorageError, match="was changed since this run began"):
+        if step == "ingest":
+            ingested(source, tmp_path / "out", told)
+        else:
+            settings = {"backbone_id": str(source), "backbone_revision": "main"}
+            fetch.run(settings, backbone=str(tmp_path / "out"), backbone_fingerprint=told)

@@ -94,6 +94,18 @@ def test_the_fingerprint_follows_what_is_there(place: Place) -> None:
     assert len(set(seen)) == len(seen)
 
 
+def test_what_is_left_out_by_its_name_changes_no_fingerprint_and_a_part_of_the_address_is_not(place: Place) -> None:
+    def told() -> str:
+        return storage.fingerprint(place.uri(".set"), left_out=lambda name: name.startswith("."))
+
+    place.put({".set/a": b"1", ".set/deep/b": b"2"})
+    seen = [told()]
+    place.put({".set/.cache/c": b"3", ".set/deep/.DS_Store": b"4"})
+    assert told() == seen[0] != storage.fingerprint(place.uri(".set"))
+    place.put({".set/deep/b": b"22"})
+    assert told() != seen[0]
+
+
 def test_an_object_named_as_a_folder_does_not_hide_what_changes_in_the_folder(cloud: Cloud) -> None:
     cloud.put({"set": b"", "set/a": b"1", "set/deep/": b""})
     uri, seen = f"gs://{BUCKET}/set", []
