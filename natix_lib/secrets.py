@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from natix_lib import grammar
 from natix_lib.errors import ConfigError, StorageError
-from natix_lib.repeats import PASSING, Away, repeated
+from natix_lib.repeats import PASSING, Away, google_credentials, google_passes, repeated
 
 HOST = "https://secretmanager.googleapis.com"
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -48,7 +48,7 @@ def read(name: str) -> SecretStr | None:
     try:
         import google_crc32c
         import requests
-        from google.auth.exceptions import GoogleAuthError, TransportError
+        from google.auth.exceptions import GoogleAuthError
         from google.auth.transport.requests import AuthorizedSession
     except ModuleNotFoundError as error:
         raise StorageError("Secret Manager needs google-cloud-storage: pip install 'natix[gcs]'") from error
@@ -61,9 +61,8 @@ def read(name: str) -> SecretStr | None:
             with AuthorizedSession(credentials) as session:
                 answer = session.get(f"{host}/v1/{version}:access", timeout=60)
         except (GoogleAuthError, requests.RequestException) as error:
-            passes = isinstance(error, requests.ConnectionError | requests.Timeout | TransportError)
             line = f"secret {version} cannot be read: {type(error).__name__}: {error}"
-            raise (Away if passes else StorageError)(line) from error
+            raise (Away if google_passes(error) else StorageError)(line) from error
         if answer.status_code in PASSING:
             raise Away(f"secret {version} cannot be read: Secret Manager answered {answer.status_code}")
         return answer
@@ -91,14 +90,10 @@ def read(name: str) -> SecretStr | None:
 def _credentials(host: str) -> tuple[Any, str | None]:
     from google.auth import default
     from google.auth.credentials import AnonymousCredentials
-    from google.auth.exceptions import DefaultCredentialsError
 
     if host != HOST:
         return AnonymousCredentials(), None
-    try:
-        credentials: tuple[Any, str | None] = default(scopes=[SCOPE])
-    except (DefaultCredentialsError, OSError) as error:
-        raise StorageError(f"no credentials for Secret Manager: {error}") from error
+    credentials: tuple[Any, str | None] = google_credentials(lambda: default(scopes=[SCOPE]), "Secret Manager")
     return credentials
 
 

@@ -85,7 +85,7 @@ class RunLog(io.TextIOBase):
     def _take(self, line: str) -> None:
         self._lines.append(line)
         if line.startswith(INDENT):
-            if not EXECUTOR.match(line):
+            if not EXECUTOR.match(line) and not line.startswith(INDENT + ERROR):  # the caller reports that one
                 self._display.line(self._step, line.strip())
         elif match := STARTED.search(line):
             self._step, self._first, self._began = match[1], len(self._lines), time.monotonic()
@@ -112,14 +112,15 @@ class RunLog(io.TextIOBase):
 
 
 def _reason(lines: list[str]) -> str:
-    """The line by which a step says why it ended; else the end of the last traceback, else the last line."""
-    said = [line.strip() for line in lines if line.startswith(INDENT + ERROR)]
-    ends = [
-        next((line.strip() for line in lines[number + 1 :] if not line.startswith(INDENT + " ")), "")
-        for number, line in enumerate(lines)
-        if line == TRACEBACK
-    ]
-    return (said or ends or [line.strip() for line in lines] or [""])[-1]
+    """The line by which a step says why it ended; else the end of the last traceback, else the last line.
+
+    An `error: ...` before the last traceback is another's, a library's that went on.
+    """
+    last = max((number for number, line in enumerate(lines) if line == TRACEBACK), default=-1)
+    after = lines[last + 1 :]
+    said = [line for line in after if line.startswith(INDENT + ERROR)]
+    ends = [line for line in after if not line.startswith(INDENT + " ")][:1] if last >= 0 else []
+    return (said or ends or lines or [""])[-1].strip()
 
 
 def _signal(code: int) -> str:

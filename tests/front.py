@@ -35,6 +35,7 @@ class Store:
     refusal: bytes = b""
     failing: Callable[[str], bool] | None = None  # by path; None is every request
     edit: Edit | None = None
+    lost: Callable[[str, str, bytes], bool] | None = None  # whether what this request asks is done and not answered
     cuts: int = 0  # how many of the next contents are sent by half, and the connection closed
     seconds: float = 0.0  # that a client waits for each content
     before: Callable[[str], None] | None = None  # what happens before the object of this name is read
@@ -44,7 +45,7 @@ class Store:
     def calm(self) -> None:
         """Nothing goes wrong any more, and nothing was sent."""
         self.failures, self.status, self.refusal, self.failing = 0, 503, b"", None
-        self.edit, self.cuts, self.seconds, self.before = None, 0, 0.0, None
+        self.edit, self.lost, self.cuts, self.seconds, self.before = None, None, 0, 0.0, None
         self.sent.clear()
 
     def is_read(self, path: str) -> str:
@@ -103,6 +104,8 @@ def fronting(store: Store) -> Iterator[None]:
                 if instead:
                     return self.answer(*instead)
                 status, headers, content = _asked(store, self.command, self.path, dict(self.headers), body)
+            if store.lost and store.lost(self.command, self.path, body):
+                return None
             if "json" in headers.get("Content-Type", ""):
                 content = content.replace(store.emulator.encode(), store.url.encode())  # links to contents
             if store.edit:

@@ -12,6 +12,8 @@ from typing import Any
 
 import google_crc32c
 import pytest
+from google.auth.credentials import Credentials
+from google.auth.exceptions import RefreshError, TransportError
 
 from natix_lib import repeats, secrets
 from natix_lib.errors import ConfigError, StorageError
@@ -156,6 +158,23 @@ def test_a_service_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(repeats, "ELSEWHERE", 0.1)
     with pytest.raises(StorageError, match=f"secret {LATEST} cannot be read: ConnectionError"):
         secrets.read(LATEST)
+
+
+def test_a_token_that_the_metadata_server_cannot_give_just_now_is_asked_for_again(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Late(Credentials):
+        times = 0
+
+        def refresh(self, request: Any) -> None:
+            self.times += 1
+            if self.times == 1:
+                raise RefreshError("the metadata server is away") from TransportError("refused")
+            self.token = "token"
+
+    monkeypatch.setattr(secrets, "_credentials", lambda host: (Late(), None))
+    assert secrets.read("hf-token") is not None
+    assert "the metadata server is away; trying again" in capsys.readouterr().err
 
 
 def test_missing_credentials_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

@@ -16,7 +16,7 @@ from natix_lib import grammar, secrets, storage
 from natix_lib.config.section import shown
 from natix_lib.errors import ConfigError, ContractError, StorageError
 from natix_lib.files import read_json
-from natix_lib.repeats import PASSING, Away, repeated
+from natix_lib.repeats import PASSING, Away, repeated, trusted
 
 PATTERNS = (
     "config.json",
@@ -193,7 +193,7 @@ def _passes(error: BaseException | None) -> bool:
 
     The HTTP library below the client is httpx or, in newer ones, httpx2, whose errors have the same names.
     """
-    while error is not None:
+    while error is not None and trusted(error):
         status = getattr(getattr(error, "response", None), "status_code", None)
         names = {base.__name__ for base in type(error).__mro__}
         if status in PASSING or ("TransportError" in names and "UnsupportedProtocol" not in names):

@@ -29,7 +29,8 @@ from natix_lib.explora.learner import Learner
 from natix_lib.files import canonical_json, sha256_bytes
 from natix_lib.storage.newest import NewestWriter
 
-NAME = re.compile(r"step-(\d{8})\.safetensors")
+NAME = re.compile(r"step-\d{8}\.safetensors")
+UNFINISHED = re.compile(rf"\.({NAME.pattern})\.\d+\.part")  # on a disk, of a process that ended while it wrote
 KEPT = 2  # the newest ones
 STOP_SECONDS = 15.0  # for the last checkpoint after SIGTERM; who stops it waits 25, Kubernetes 30, a step ends first
 SETTLE_SECONDS = 60.0  # for the last one when training has ended: it is needed only if what follows fails
@@ -62,18 +63,23 @@ class Checkpoints:
 
     def newest(self) -> str | None:
         """Where the newest checkpoint is, or None."""
-        names = self._names()
+        names = _whole(storage.file_names(self.folder))
         return f"{self.folder}/{names[-1]}" if names else None
 
     def _place(self, learner: Learner) -> str:
         return f"{self.folder}/step-{learner.step_number:08d}.safetensors"
 
     def _drop_old(self) -> None:
-        for name in self._names()[:-KEPT]:
+        """Drop what is older than the newest: a newer one may be at work in another thread."""
+        files = storage.file_names(self.folder)
+        whole = _whole(files)
+        unfinished = [name for name in files if (of := UNFINISHED.fullmatch(name)) and of[1] <= max(whole, default="")]
+        for name in [*whole[:-KEPT], *unfinished]:
             storage.remove_file(f"{self.folder}/{name}")
 
-    def _names(self) -> list[str]:
-        return [name for name in storage.file_names(self.folder) if NAME.fullmatch(name)]
+
+def _whole(files: list[str]) -> list[str]:
+    return [name for name in files if NAME.fullmatch(name)]
 
 
 def _content(learner: Learner, optimizer: torch.optim.Optimizer) -> bytes:

@@ -43,6 +43,10 @@ class Gone(StorageError):
     """There is no such object, or no longer in the version that was listed."""
 
 
+class Damaged(StorageError):
+    """What was received is not the object: it was damaged on its way, and may be whole the next time."""
+
+
 @dataclass(frozen=True)
 class Staged:
     """What a block reads of an address.
@@ -81,6 +85,7 @@ class Bucket(Protocol):
 
         Raises:
             Gone: If it was removed or replaced since it was listed.
+            Damaged: If it does not match the checksum of its answer.
             StorageError: If it cannot be read.
         """
 

@@ -1,28 +1,24 @@
 """Google Cloud Storage: `gs://` buckets by google-cloud-storage, which is imported when one is opened.
 
-The client checks the crc32c of every transfer, and repeats what may pass by itself: it goes on with a transfer where
-it was cut, so its way is taken, with the bounds and the lines of `natix_lib.repeats`. What it would end at once is
-repeated too: a token that the metadata server cannot give just now, and that no credentials are found in a pod, whose
-metadata server may begin after it.
+The client checks the crc32c of every transfer, and goes on with one where it was cut, if it is what repeats: so
+`natix_lib.repeats` is handed to it as its way to do that. Its own `Retry` was rejected: its time runs from the start of
+a request, so that a transfer which takes longer ends when it is cut once.
 """
 
 import base64
 import os
 from collections.abc import Callable
 from functools import lru_cache
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
 
 from natix_lib import repeats
 from natix_lib.errors import StorageError
 from natix_lib.repeats import Away
-from natix_lib.storage.bucket import CONNECTIONS, Bucket, Gone, Object
+from natix_lib.storage.bucket import CONNECTIONS, Bucket, Damaged, Gone, Object
 
 REQUEST_SECONDS = 60  # that one answer without content may take
 TRANSFER_SECONDS = 300  # that one answer with content may take between two packets
-
-METADATA_SECONDS = 60.0  # within which a pod's metadata server answers
 
 FIELDS = "items(name,size,crc32c,generation),prefixes,nextPageToken"  # of a listing: a third of what is sent without
 
@@ -46,17 +42,8 @@ class GsBucket:
         return [self._object(blob) for blob in _answer(self._uri, lambda: list(self._bucket.list_blobs(**options)))]
 
     def download(self, source: Object, path: Path) -> Object:
-        from google.cloud.storage.exceptions import DataCorruption
-
-        options = _transfer_options(source.address)
-
-        def transfer() -> None:
-            try:
-                self._blob(source).download_to_filename(path, **options)
-            except DataCorruption as error:
-                raise StorageError(f"{source.address} does not match the crc32c of its answer") from error
-
-        _answer(source.address, transfer)
+        options = _transfer_options(source.address, lambda: path.stat().st_size if path.exists() else 0)
+        _answer(source.address, lambda: self._blob(source).download_to_filename(path, **options))
         return source
 
     def matches(self, listed: Object, path: Path) -> bool:
@@ -115,7 +102,6 @@ def _client(emulator: str) -> Any:
     """The client for Google's service, or of an emulator at this address; threads share it."""
     try:
         from google.auth.credentials import AnonymousCredentials
-        from google.auth.exceptions import DefaultCredentialsError
         from google.cloud import storage
         from requests.adapters import HTTPAdapter
     except ModuleNotFoundError as error:
@@ -123,76 +109,53 @@ def _client(emulator: str) -> Any:
     if emulator:
         client = storage.Client(project="emulated", credentials=AnonymousCredentials())
     else:
-
-        def with_credentials() -> Any:
-            try:
-                return storage.Client()
-            except (DefaultCredentialsError, OSError) as error:
-                raise (Away if repeats.in_cluster() else StorageError)(f"no credentials for gs://: {error}") from error
-
-        client = repeats.repeated(with_credentials, METADATA_SECONDS)
+        client = repeats.google_credentials(storage.Client, "gs://")
     for scheme in ("https://", "http://"):  # the client's own keeps 10 connections and complains of every further one
         client._http.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
     return client
 
 
-def _retry(uri: str) -> Any:
-    from google.api_core.retry import Retry
-
-    return Retry(
-        _passes,
-        initial=repeats.FIRST,
-        maximum=repeats.LONGEST,
-        timeout=repeats.limit(),
-        on_error=lambda error: repeats.say(f"{uri}: {_reason(error)}"),
-    )
+def _nothing() -> int:
+    return 0
 
 
-def _transfer_options(uri: str) -> dict[str, Any]:
-    return {"checksum": "crc32c", "timeout": TRANSFER_SECONDS, "retry": _retry(uri)}
+def _retry(uri: str, received: Callable[[], int] = _nothing) -> Any:
+    """How the client repeats a request: it takes any function that gives it a call for its own."""
+    return lambda call: lambda: repeats.repeated(lambda: _passing(uri, call), received=received)
 
 
-def _passes(error: Exception) -> bool:
-    """Whether an error of the client, or of what it stands on, may pass by itself."""
-    from google.api_core.exceptions import GoogleAPICallError
-    from google.auth.exceptions import RefreshError, TransportError
-    from google.cloud.storage.exceptions import InvalidResponse
-    from requests import exceptions
-    from urllib3.exceptions import HTTPError
-
-    if isinstance(error, GoogleAPICallError):
-        return error.code in repeats.PASSING
-    if isinstance(error, InvalidResponse):
-        return error.response.status_code in repeats.PASSING
-    if isinstance(error, RefreshError):  # the metadata server's are made of what its transport has raised
-        return bool(error.retryable) or isinstance(error.__cause__, TransportError)
-    passing = exceptions.ConnectionError, exceptions.Timeout, exceptions.ChunkedEncodingError
-    return isinstance(error, (TransportError, ConnectionError, HTTPException, HTTPError, *passing))
+def _transfer_options(uri: str, received: Callable[[], int] = _nothing) -> dict[str, Any]:
+    return {"checksum": "crc32c", "timeout": TRANSFER_SECONDS, "retry": _retry(uri, received)}
 
 
-def _reason(error: BaseException) -> str:
-    """What the service has said, of an error that may pass."""
-    from google.api_core.exceptions import RetryError
+def _passing(uri: str, call: Callable[[], T]) -> T:
+    """`call()`, with what may pass as `Away`; every verdict is left to the client, which waits for some."""
     from google.cloud.storage.exceptions import InvalidResponse
 
-    if isinstance(error, RetryError):  # the client has waited for as long as it may; what for is its cause
-        return f"after {repeats.limit():.0f} s: {_reason(error.__cause__)}" if error.__cause__ else str(error)
-    return f"the service answers {error.response.status_code}" if isinstance(error, InvalidResponse) else str(error)
+    try:
+        return call()
+    except Exception as error:
+        if not repeats.google_passes(error):
+            raise
+        said = f"the service answers {error.response.status_code}" if isinstance(error, InvalidResponse) else error
+        raise Away(f"{uri}: {said}") from error
 
 
 def _answer(uri: str, call: Callable[[], T]) -> T:
     """`call()`, with every failure of the service as one line."""
-    from google.api_core.exceptions import GoogleAPIError, NotFound, RetryError
+    from google.api_core.exceptions import GoogleAPIError, NotFound
     from google.auth.exceptions import GoogleAuthError
+    from google.cloud.storage.exceptions import DataCorruption
     from requests.exceptions import RequestException
+    from urllib3.exceptions import HTTPError
 
     try:
-        return call()
+        return _passing(uri, call)
     except NotFound as error:
         raise Gone(f"{uri} does not exist") from error
-    except (GoogleAPIError, GoogleAuthError, RequestException) as error:
-        if isinstance(error, RetryError) or _passes(error):
-            raise Away(f"{uri}: {_reason(error)}") from error
+    except DataCorruption as error:
+        raise Damaged(f"{uri} does not match the crc32c of its answer") from error
+    except (GoogleAPIError, GoogleAuthError, RequestException, HTTPError) as error:
         raise StorageError(f"{uri}: {error}") from error
     except OSError as error:
         raise StorageError(f"{uri}: {error.strerror or error}") from error

@@ -1,5 +1,6 @@
 """The verbs on a local path. What is fetched is used where it lies; what is published is copied and renamed."""
 
+import errno
 import filecmp
 import hashlib
 import os
@@ -12,7 +13,11 @@ from pathlib import Path
 from natix_lib import grammar
 from natix_lib.errors import StorageError
 from natix_lib.files import replacing, write_bytes
+from natix_lib.repeats import Away
 from natix_lib.storage.bucket import Staged, Wanted, no_name
+
+# What the system says of a volume of the network whose server does not answer just now.
+AWAY = {errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH}
 
 
 class Local:
@@ -141,11 +146,16 @@ def rename(partial: Path, target: Path) -> None:
 
 @contextmanager
 def one_line(uri: str) -> Iterator[None]:
-    """What the disk refuses in the block, as one line that names `uri`."""
+    """What the disk refuses in the block, as one line that names `uri`; `Away` where it may pass by itself."""
     try:
         yield
     except OSError as error:
-        raise StorageError(f"{uri}: {error.strerror or error}") from error
+        kind = Away if error.errno in AWAY else StorageError
+        raise kind(f"{uri}: {error.strerror or error}") from error
+    except StorageError as error:  # of `files`, which knows no `Away`
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in AWAY:
+            raise Away(str(error)) from error
+        raise
 
 
 def _through_links(root: Path, left_out: Callable[[str], bool]) -> tuple[list[tuple[str, Path]], list[tuple[str, str]]]:

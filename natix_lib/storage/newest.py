@@ -63,24 +63,22 @@ class NewestWriter:
                 _warn(f"{(self._waiting or (self._at_work,))[0]} could not be written in {seconds:.0f} s")
         return bool(done)
 
-    def write_now(self, uri: str, content: bytes, seconds: float) -> bool:
+    def write_now(self, uri: str, content: bytes, seconds: float) -> None:
         """Write a file beside the one that is being written, of a process that is about to end.
 
-        Returns:
-            Whether it is there after so many seconds; a line says so where it is not.
+        It takes at most so many seconds; a line says so where that was not enough.
         """
         with self._changed:
             self._waiting = None  # it is no newer
             in_hand = uri in (self._at_work, self.written)
         if in_hand:
             self.settle(seconds)
-            return self.written == uri
+            return
         thread = threading.Thread(target=self._write, args=(uri, content), daemon=True)
         thread.start()
         thread.join(seconds)
         if thread.is_alive():
             _warn(f"{uri} could not be written in {seconds:.0f} s")
-        return self.written == uri
 
     def _work(self) -> None:
         while True:

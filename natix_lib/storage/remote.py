@@ -5,13 +5,17 @@ may drop.
 
 Publishing must never leave a mixture of two publishers' files. The publisher first claims the place: it creates
 `<uri>/.publishing` on the condition that it does not exist, which one of two can do; it then uploads the files, and
-the manifest last, each on the condition that none is there. A publisher that was killed leaves a claim and no
-manifest, so nothing there can be taken for a bundle, and the next publisher is told. Folders named by content hash
+the manifest last, each on the condition that none is there. Where one is, its content decides: an answer that was lost
+has the publisher ask again, and it then finds its own. So the claim's content is a number of this publisher alone. A
+publisher that was killed leaves a claim and no manifest, so nothing there can be taken for a bundle, and the next
+publisher is told. Folders named by content hash
 were rejected: a consumer wants the address that the config names.
 """
 
 import shutil
+import tempfile
 import threading
+import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,15 +23,16 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from natix_lib import grammar
+from natix_lib import grammar, repeats
 from natix_lib.errors import StorageError
 from natix_lib.files import canonical_json, sha256_bytes
-from natix_lib.storage.bucket import THREADS, Bucket, Gone, Object, Staged, Wanted
+from natix_lib.storage.bucket import THREADS, Bucket, Damaged, Gone, Object, Staged, Wanted
 from natix_lib.storage.local import files_below, one_line, rename, temporary_beside
 from natix_lib.storage.staging import kept
 
 CLAIM = ".publishing"
 MOMENTS = 3  # how often a folder is read before it counts as one that does not rest
+TRIES = 3  # how often an object is received before it counts as one that does not match its checksum
 
 T = TypeVar("T")
 
@@ -162,26 +167,33 @@ class Remote:
         _all(self._bucket.list(f"{self._folder}/"), self._remove)
 
     def publish_folder(self, folder: Path, manifest_name: str) -> None:
-        claim = self._create(CLAIM, b"")
+        with tempfile.TemporaryDirectory() as scratch:
+            own = Path(scratch) / CLAIM
+            own.write_text(uuid.uuid4().hex)
+            claim = self._create(CLAIM, own)
         if self._bucket.find(f"{self._folder}/{manifest_name}"):
-            self._bucket.remove(claim)
+            self._remove(claim)
             raise StorageError(f"cannot publish to {self._uri}: it already holds {manifest_name}, name another place")
         files = [(name, path) for name, path in files_below(folder) if name != manifest_name]
         _all(files, lambda named_file: self._create(*named_file))
         self._create(manifest_name, folder / manifest_name)
-        self._bucket.remove(claim)
+        self._remove(claim)
 
     def _remove(self, listed: Object) -> None:
-        with suppress(Gone):  # another was quicker
+        with suppress(Gone):  # another was quicker, or an answer was lost
             self._bucket.remove(listed)
 
-    def _create(self, name: str, content: bytes | Path) -> Object:
-        """Write an object below the prefix where none is."""
-        created = self._bucket.write(f"{self._folder}/{name}", content, only_new=True)
+    def _create(self, name: str, file: Path) -> Object:
+        """Write an object below the prefix where none is, or this one."""
+        name = f"{self._folder}/{name}"
+        created = self._bucket.write(name, file, only_new=True)
         if created is None:
-            raise StorageError(
-                f"cannot publish to {self._uri}: another run is publishing there, or was stopped while it did ({CLAIM})"
-            )
+            created = self._bucket.find(name)
+            if created is None or not self._bucket.matches(created, file):
+                raise StorageError(
+                    f"cannot publish to {self._uri}: another run is publishing there, or was stopped while it did "
+                    f"({CLAIM})"
+                )
         return created
 
     def _one_or_files(self) -> list[Object]:
@@ -203,16 +215,25 @@ class Remote:
 
     def _download(self, source: Object, target: Path) -> None:
         """Download one object to `target`, compared with its checksum, whole or not at all."""
+        for left in reversed(range(TRIES)):
+            try:
+                return self._download_once(source, target)
+            except Damaged as error:
+                if not left:
+                    raise
+                repeats.say(error)
+
+    def _download_once(self, source: Object, target: Path) -> None:
         part = temporary_beside(target)
         with one_line(source.address):
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 received = self._bucket.download(source, part)
                 if received.checksum and not self._bucket.matches(received, part):
-                    raise StorageError(f"{source.address} does not match its {received.checksum}")
+                    raise Damaged(f"{source.address} does not match its {received.checksum}")
                 if not received.checksum and part.stat().st_size != source.size:
                     size = part.stat().st_size
-                    raise StorageError(f"{source.address} has {source.size} bytes, of which {size} were received")
+                    raise Damaged(f"{source.address} has {source.size} bytes, of which {size} were received")
                 part.replace(target)
             finally:
                 part.unlink(missing_ok=True)
@@ -268,13 +289,14 @@ def _put_into(
 
 
 def _all(items: Iterable[T], work: Callable[[T], object]) -> None:
-    """Do the work on all items, many at once; after the first failure nothing new is begun.
+    """Do the work on all items, many at once; after the first failure nothing new is begun or waited for.
 
     Each thread takes the next item when it is done with one: a million of them waiting in a pool would be a gigabyte.
     """
     waiting, taking, failed = iter(items), threading.Lock(), threading.Event()
 
     def take() -> None:
+        repeats.STOP.set(failed)
         while not failed.is_set():
             with taking:
                 item = next(waiting, None)

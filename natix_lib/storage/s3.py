@@ -34,8 +34,8 @@ from typing import Any, TypeVar
 
 from natix_lib.errors import StorageError
 from natix_lib.files import sha256_bytes, sha256_file
-from natix_lib.repeats import PASSING, Away, repeated
-from natix_lib.storage.bucket import CONNECTIONS, Bucket, Gone, Object
+from natix_lib.repeats import METADATA_SECONDS, PASSING, Away, in_cluster, repeated, trusted
+from natix_lib.storage.bucket import CONNECTIONS, Bucket, Damaged, Gone, Object
 
 CONNECT_SECONDS = 10
 READ_SECONDS = 60  # that an answer may take between two packets
@@ -154,20 +154,14 @@ class S3Bucket:
                     file.write(block)
             return known
 
-        while True:
-            before = file.tell()
-            try:
-                return _asked(source.address, receive_rest)
-            except Away:
-                if file.tell() == before:  # else some of it has come meanwhile: a large object may be cut many times
-                    raise
+        return _asked(source.address, receive_rest, file.tell)
 
 
 def open_bucket(bucket_name: str, uri: str) -> Bucket:
     """Open a bucket for what is done at `uri`.
 
     Raises:
-        StorageError: If boto3 is not installed or the endpoint is no address.
+        StorageError: If boto3 is not installed or has no credentials, or the endpoint is no address.
     """
     return S3Bucket(bucket_name, uri)
 
@@ -178,7 +172,7 @@ def open_client(endpoint: str) -> Any:
     try:
         import boto3
         from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
+        from botocore.exceptions import BotoCoreError, CredentialRetrievalError, MetadataRetrievalError
     except ModuleNotFoundError as error:
         raise StorageError("s3:// addresses need boto3: pip install 'natix[s3]'") from error
     config = Config(
@@ -188,15 +182,29 @@ def open_client(endpoint: str) -> Any:
         retries={"total_max_attempts": 1, "mode": "standard"},
         user_agent_extra="natix",
     )
-    try:
-        return boto3.session.Session().client("s3", config=config)
-    except (BotoCoreError, ValueError) as error:
-        raise StorageError(f"s3:// cannot be used{f' at {endpoint}' if endpoint else ''}: {error}") from error
+
+    def opened() -> Any:
+        """The client; one without credentials would never look for them again."""
+        try:
+            session = boto3.session.Session()
+            credentials = session.get_credentials()
+            if credentials:
+                return session.client("s3", config=config)
+        except (CredentialRetrievalError, MetadataRetrievalError) as error:
+            raise Away(f"no credentials for s3://: {error}") from error
+        except (BotoCoreError, ValueError) as error:
+            raise StorageError(f"s3:// cannot be used{f' at {endpoint}' if endpoint else ''}: {error}") from error
+        raise (Away if in_cluster() else StorageError)(  # what gives a pod its role may begin after it
+            "no credentials for s3://: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the "
+            "machine or pod a role"
+        )
+
+    return repeated(opened, METADATA_SECONDS)
 
 
-def _asked(uri: str, call: Callable[[], T]) -> T:
+def _asked(uri: str, call: Callable[[], T], received: Callable[[], int] = lambda: 0) -> T:
     """`call()`, repeated while its error may pass, with every failure of the service as one line."""
-    return repeated(lambda: _once(uri, call))
+    return repeated(lambda: _once(uri, call), received=received)
 
 
 def _once(uri: str, call: Callable[[], T]) -> T:
@@ -206,13 +214,8 @@ def _once(uri: str, call: Callable[[], T]) -> T:
         return call()
     except exceptions.ClientError as error:
         raise _refused(uri, error.response) from error
-    except exceptions.NoCredentialsError as error:
-        raise StorageError(
-            f"no credentials for s3://: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the "
-            f"machine or pod a role; {uri} was asked for"
-        ) from error
     except exceptions.FlexibleChecksumError as error:
-        raise StorageError(f"{uri} does not match the checksum of its answer") from error
+        raise Damaged(f"{uri} does not match the checksum of its answer") from error
     except (
         exceptions.ConnectionError,
         exceptions.HTTPClientError,
@@ -220,7 +223,7 @@ def _once(uri: str, call: Callable[[], T]) -> T:
         exceptions.CredentialRetrievalError,
         exceptions.MetadataRetrievalError,
     ) as error:
-        raise Away(f"{uri}: {error}") from error
+        raise (Away if trusted(error) else StorageError)(f"{uri}: {error}") from error
     except exceptions.BotoCoreError as error:
         raise StorageError(f"{uri}: {error}") from error
 

@@ -23,6 +23,7 @@ from natix_lib.explora.learner import Learner
 from natix_lib.explora.run import Adapted, adapt_backbone, crop_sizes, require_batch
 from natix_lib.explora.schedules import at
 from natix_lib.explora.stream import Stream, padded
+from natix_lib.files import write_bytes
 from tests.cloud_storage import BUCKET, Cloud
 from tests.explora.small import adapt, feed, small
 
@@ -133,7 +134,7 @@ def test_a_run_that_outlives_its_bucket_gives_the_same_and_its_checkpoints_come_
     shown = capsys.readouterr()
     assert "none yet" in shown.out and "; trying again" in shown.err
     assert re.search(
-        r"warning: gs://\S+: after 0 s: the service answers 503; the work goes on, and it or a newer one is written",
+        r"warning: gs://\S+: the service answers 503; the work goes on, and it or a newer one is written",
         shown.out,
     )
     cloud.failing, cloud.failures = None, 2
@@ -222,6 +223,28 @@ def test_a_checkpoint_holds_what_trains_and_a_broken_one_is_refused(tiny_backbon
     newest.write_bytes(newest.read_bytes()[:-100])
     with pytest.raises(ContractError, match=r"checkpoint .*step-00000004.safetensors cannot be read"):
         adapt(tiny_backbone, settings, identity={})
+
+
+def test_what_a_process_left_that_ended_while_it_wrote_a_checkpoint_is_dropped(tmp_path: Path) -> None:
+    checkpoints = checkpoint.Checkpoints(str(tmp_path), {})
+    folder = Path(checkpoints.folder)
+    for step in (3, 5):
+        write_bytes(folder / f"step-{step:08d}.safetensors", b"")
+    code = (
+        "import os, sys; from natix_lib.files import replacing\n"
+        "opened = [replacing(place) for place in sys.argv[1:]]\n"
+        "for each in opened: each.__enter__().touch()\n"
+        "os._exit(0)"
+    )
+    places = [str(folder / f"step-{step:08d}.safetensors") for step in (4, 5, 6)]
+    subprocess.run([sys.executable, "-c", code, *places], check=True)
+    assert len(list(folder.iterdir())) == 5
+    checkpoints._drop_old()
+    left = sorted(path.name for path in folder.iterdir())
+    assert left[0].startswith(".step-00000006") and left[1:] == [
+        "step-00000003.safetensors",
+        "step-00000005.safetensors",
+    ]
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_step_and_the_checkpoint(

@@ -190,6 +190,15 @@ def test_only_the_failing_steps_own_error_is_given(tmp_path: Path) -> None:
     assert str(log.error(tmp_path)) == "step train failed: ValueError: 3 is no matrix"
 
 
+def test_a_library_that_said_error_and_went_on_is_not_the_reason(tmp_path: Path) -> None:
+    log = RunLog(Recorder())
+    log.write("x - INFO - Executing task 'train'\n    error: a library said this and went on\n")
+    log.write(
+        "    Traceback (most recent call last):\n      File x, line 1\n    ValueError: the bug\n    a late line\n"
+    )
+    assert str(log.error(tmp_path)) == "step train failed: ValueError: the bug"
+
+
 def test_a_user_without_a_home_is_told_to_name_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)

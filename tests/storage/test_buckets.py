@@ -3,21 +3,23 @@
 import contextlib
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from urllib3.exceptions import ProtocolError
 
-from natix_lib import repeats, storage
+from natix_lib import repeats, secrets, storage
 from natix_lib.errors import StorageError
 from natix_lib.repeats import Away
-from natix_lib.storage import gs
+from natix_lib.storage import gs, remote
 from natix_lib.storage.bucket import THREADS, Gone
 from tests.cloud_storage import Cloud
 from tests.front import Store
-from tests.loopback import Handler, serving
+from tests.loopback import Handler, self_signed, serving
 from tests.simple_storage import Simple
 from tests.storage.places import bundle, contents
 
@@ -67,6 +69,70 @@ def test_a_corrupt_transfer_leaves_nothing(cloud: Cloud, tmp_path: Path, hash_pa
         with pytest.raises(StorageError, match=message):
             attempt()
     assert not contents(tmp_path) and not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("hash_passed_on", [True, False])
+@pytest.mark.parametrize("scheme", ["gs", "s3"])
+def test_what_was_damaged_once_on_its_way_is_received_again(
+    request: pytest.FixtureRequest, scheme: str, hash_passed_on: bool, tmp_path: Path
+) -> None:
+    store: Cloud | Simple = request.getfixturevalue("cloud" if scheme == "gs" else "simple")
+    store.put({"set/a": b"a" * 40})
+    damaged: list[str] = []
+
+    def damage(path: str, content: bytes, headers: dict[str, str]) -> bytes:
+        if content != b"a" * 40 or damaged:
+            return content
+        damaged.append(path)
+        if not hash_passed_on:
+            for name in [name for name in headers if name.lower().startswith(("x-goog-hash", "x-amz-checksum"))]:
+                del headers[name]
+        return b"b" * 40
+
+    store.edit = damage
+    assert storage.fetch_file(f"{scheme}://street/set/a", tmp_path).read_bytes() == b"a" * 40
+    assert damaged
+
+
+@pytest.mark.parametrize("scheme", ["gs", "s3"])
+def test_a_transfer_that_takes_longer_than_a_request_is_repeated_for_goes_on_where_it_was_cut(
+    request: pytest.FixtureRequest, scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repeats, "ELSEWHERE", 0.1)
+    store: Cloud | Simple = request.getfixturevalue("cloud" if scheme == "gs" else "simple")
+    store.put({"set/a": bytes(100_000)})
+    store.seconds, store.cuts = 0.15, 2
+    assert storage.fetch_file(f"{scheme}://street/set/a", tmp_path).read_bytes() == bytes(100_000)
+    assert store.cuts == 0
+
+
+@pytest.mark.parametrize("error", [ProtocolError("cut"), ConnectionResetError(104, "reset"), TimeoutError("late")])
+def test_what_no_client_has_wrapped_may_pass_too(error: Exception) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(Away, match="^gs://street/a: "):
+        gs._answer("gs://street/a", fail)
+
+
+def test_a_certificate_that_does_not_verify_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(Handler, self_signed(tmp_path)) as url:
+        for name in ("STORAGE_EMULATOR_HOST", "AWS_ENDPOINT_URL", "SECRET_MANAGER_EMULATOR_HOST"):
+            monkeypatch.setenv(name, url)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+        asked: tuple[Callable[[], object], ...] = (
+            lambda: storage.file_names("gs://street/set"),
+            lambda: storage.file_names("s3://street/set"),
+            lambda: secrets.read("projects/street/secrets/a"),
+        )
+        for ask in asked:
+            with pytest.raises(StorageError, match="CERTIFICATE_VERIFY_FAILED") as caught:
+                ask()
+            assert type(caught.value) is StorageError
+    assert not capsys.readouterr().err
 
 
 def test_a_passing_503_is_retried(cloud: Cloud, tmp_path: Path) -> None:
@@ -135,11 +201,31 @@ def test_the_client_keeps_a_connection_for_each_of_its_threads(
     assert not [record for record in caplog.records if "pool is full" in record.getMessage()]
 
 
+def test_when_one_transfer_ends_in_a_verdict_none_waits_any_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeats, "FIRST", 30.0)
+    monkeypatch.setattr(repeats, "ELSEWHERE", 60.0)
+    began, waiting = time.monotonic(), threading.Barrier(3)
+
+    def work(number: int) -> None:
+        waiting.wait(20)
+        if number == 2:
+            time.sleep(0.1)
+            raise StorageError("no rights")
+        repeats.repeated(fail)
+
+    def fail() -> None:
+        raise Away("away")
+
+    with pytest.raises(StorageError):
+        remote._all(range(3), work)
+    assert time.monotonic() - began < 20
+
+
 @pytest.mark.parametrize("in_pod", [True, False])
 def test_credentials_that_are_not_there_yet_are_waited_for_in_a_pod_alone(
     in_pod: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(gs, "METADATA_SECONDS", 0.1)
+    monkeypatch.setattr(repeats, "METADATA_SECONDS", 0.1)
     monkeypatch.setattr(gs, "_client", gs._client.__wrapped__)
     monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
     monkeypatch.delenv("CLOUD_ML_PROJECT_ID", raising=False)
@@ -148,6 +234,10 @@ def test_credentials_that_are_not_there_yet_are_waited_for_in_a_pod_alone(
     with pytest.raises(StorageError, match="no credentials for gs://"):
         storage.file_names("gs://street/set")
     assert ("trying again" in capsys.readouterr().err) == in_pod
+    monkeypatch.delenv("SECRET_MANAGER_EMULATOR_HOST", raising=False)
+    with pytest.raises(StorageError, match="no credentials for Secret Manager"):
+        secrets.read("projects/street/secrets/a")
+    assert ("trying again" in capsys.readouterr().err) == in_pod
 
 
 def test_two_who_write_one_name_of_s3_at_once_are_no_error(simple: Simple) -> None:
@@ -155,6 +245,28 @@ def test_two_who_write_one_name_of_s3_at_once_are_no_error(simple: Simple) -> No
     simple.refusal = b"<Error><Code>ConditionalRequestConflict</Code></Error>"
     storage.write_file("s3://street/set/a", b"a")
     assert simple.failures == 0 and simple.contents() == {"set/a": b"a"}
+
+
+@pytest.mark.parametrize("name", [".publishing", "model.onnx", "bundle.json", "DELETE"])
+@pytest.mark.parametrize("scheme", ["gs", "s3"])
+def test_a_publisher_whose_request_is_done_and_not_answered_has_published(
+    request: pytest.FixtureRequest, scheme: str, name: str, tmp_path: Path
+) -> None:
+    store: Cloud | Simple = request.getfixturevalue("cloud" if scheme == "gs" else "simple")
+    lost: list[str] = []
+
+    def lose(method: str, path: str, body: bytes) -> bool:
+        writes = method in ("PUT", "POST") and (path.endswith(f"/{name}") or f'"models/v2/{name}"'.encode() in body)
+        if lost or not (writes or method == name):
+            return False
+        lost.append(path)
+        return True
+
+    store.lost = lose
+    publish = bundle(tmp_path / "b", "first")
+    storage.publish_folder(publish, f"{scheme}://street/models/v2", "bundle.json")
+    fetched = contents(storage.fetch_folder(f"{scheme}://street/models/v2", tmp_path / "fetched"))
+    assert lost and fetched == contents(publish)
 
 
 def test_a_publisher_that_was_killed_leaves_no_manifest_and_stops_the_next(cloud: Cloud, tmp_path: Path) -> None:

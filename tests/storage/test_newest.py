@@ -1,5 +1,7 @@
 """What is written beside a computation, into Cloud Storage that comes and goes."""
 
+import errno
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -82,11 +84,31 @@ def test_the_last_file_of_a_process_that_ends_does_not_wait_for_the_one_before(
     writer.put("slow", b"1")
     assert begun.wait(20)
     writer.put("last", b"2")
-    assert writer.write_now("last", b"2", 20) and written == ["last"]
-    assert not writer.write_now("slow", b"1", 0.05)  # it is in hand, and is not begun once more
+    writer.write_now("last", b"2", 20)
+    assert written == ["last"]
+    writer.write_now("slow", b"1", 0.05)  # it is in hand, and is not begun once more
     assert "slow could not be written in 0 s" in capsys.readouterr().out
     released.set()
     until(lambda: written == ["last", "slow"])
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN])
+def test_a_volume_that_is_away_is_waited_for_as_a_bucket_is(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failures = iter([OSError(number, os.strerror(number))])
+
+    def fsync(descriptor: int) -> None:
+        for failure in failures:
+            raise failure
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    writer = NewestWriter(nothing)
+    writer.put(str(tmp_path / "1"), b"one")
+    assert writer.settle(20)
+    writer.check()
+    assert contents(tmp_path) == {"1": b"one"}
+    assert f"{os.strerror(number)}; the work goes on, and it or a newer one" in capsys.readouterr().out
 
 
 def test_an_error_of_ours_is_never_silent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import zlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from natix_lib import storage
 from natix_lib.errors import StorageError
+from natix_lib.repeats import Away
 from natix_lib.storage import s3
 from natix_lib.storage.bucket import Object
 from tests.simple_storage import Simple
@@ -53,6 +55,25 @@ def test_without_credentials_the_line_says_what_to_set(
     monkeypatch.setattr(s3, "open_client", s3.open_client.__wrapped__)
     with pytest.raises(StorageError, match="no credentials for s3://: set AWS_ACCESS_KEY_ID"):
         storage.file_names("s3://street/set")
+
+
+def test_in_a_pod_credentials_are_waited_for_and_no_client_without_them_is_kept(
+    simple: Simple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = tmp_path / "keys"
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(keys))
+    monkeypatch.setattr(s3, "open_client", lru_cache(s3.open_client.__wrapped__))
+    monkeypatch.setattr(s3, "METADATA_SECONDS", 0.1)
+    with pytest.raises(Away, match="no credentials for s3://"):
+        storage.file_names("s3://street/set")
+    assert "no credentials for s3://" in capsys.readouterr().err
+    keys.write_text("[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
+    assert storage.file_names("s3://street/set") == []
+    s3.open_client(simple.url).close()
 
 
 @pytest.mark.parametrize(
