@@ -118,16 +118,20 @@ class Waiting:
         self._look()
 
     def _look(self) -> None:
-        self._looks = {mark: self._looks.get(mark, 0) + 1 for mark in storage.file_names(self._uri)}
+        self._looks = {mark: self._looks.get(mark, 0) + 1 for mark in _marks(self._uri)}
 
     def _other_marks(self) -> set[str]:
-        marks = storage.file_names(self._uri)
-        return {mark for mark in marks if _who(mark) != self._who and self._looks.get(mark, 0) <= LOOKS}
+        return {mark for mark in _marks(self._uri) if _who(mark) != self._who and self._looks.get(mark, 0) <= LOOKS}
 
     def _remove_own(self, keep: str) -> None:
-        for mark in storage.file_names(self._uri):
+        for mark in _marks(self._uri):
             if _who(mark) == self._who and mark != keep:
                 storage.remove_file(f"{self._uri}/{mark}")
+
+
+def _marks(uri: str) -> list[str]:
+    """The marks in a folder, without one that is being written to a volume."""
+    return [name for name in storage.file_names(uri) if not name.startswith(".")]
 
 
 def _who(mark: str) -> str:
@@ -160,7 +164,7 @@ def end_when_abandoned(uri: str) -> threading.Event:
             try:
                 if is_abandoned(uri):
                     break
-                marks = storage.file_names(f"{uri}/{WAITING}")
+                marks = _marks(f"{uri}/{WAITING}")
                 quiet = quiet + 1 if marks == before else 0
                 before = marks
             except StorageError:

@@ -416,6 +416,7 @@ def test_the_base_install_scores_and_says_what_parquet_needs(tiny_bundle: Path, 
 PATCHED = "from natix_lib.cli import main, rate; rate.BAR_SECONDS = {bar}; rate.LINE_SECONDS = {line}; main()"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [80, 40])
 def test_a_terminal_shows_a_bar_while_it_lasts_and_the_summary_after_it(
     tiny_bundle: Path, photos: Path, columns: int
@@ -430,6 +431,7 @@ def test_a_terminal_shows_a_bar_while_it_lasts_and_the_summary_after_it(
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
 
 
+@pytest.mark.slow
 def test_what_is_over_soon_or_shows_its_rows_on_the_terminal_has_no_bar(tiny_bundle: Path, photos: Path) -> None:
     words = ["predict", "--bundle", str(tiny_bundle), str(photos)]
     code, text = terminal.run([*NATIX, *words, "-o", str(photos.parent / "o.csv")], 80)
@@ -438,6 +440,7 @@ def test_what_is_over_soon_or_shows_its_rows_on_the_terminal_has_no_bar(tiny_bun
     assert code == 0 and "\x1b" not in text and len(text.splitlines()) == 7
 
 
+@pytest.mark.slow
 def test_a_log_gets_a_line_now_and_then_and_standard_output_none(tiny_bundle: Path, photos: Path) -> None:
     command = [sys.executable, "-c", PATCHED.format(bar=0, line=0), "predict", "--bundle", str(tiny_bundle)]
     done = subprocess.run([*command, *[str(photos)] * 8], capture_output=True, text=True, cwd=ROOT, timeout=600)

@@ -190,6 +190,7 @@ def child(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[s
     return subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=600, cwd=ROOT, **options)
 
 
+@pytest.mark.slow
 def test_an_output_that_takes_nothing_is_one_line(tmp_path: Path) -> None:
     path = write_config(tmp_path, tmp_path)
     with Path("/dev/full").open("w") as full:
@@ -199,6 +200,7 @@ def test_an_output_that_takes_nothing_is_one_line(tmp_path: Path) -> None:
     assert one_line(done.returncode, done.stderr).startswith("error: standard output is closed")
 
 
+@pytest.mark.slow
 def test_without_home_and_utf8_the_short_commands_work(tmp_path: Path, tiny_bundle: Path) -> None:
     path = write_config(tmp_path, tmp_path / "straße")
     (tmp_path / "c\udcff.jpg").write_bytes(b"")

@@ -78,6 +78,7 @@ def test_a_key_that_leaves_something_untold_is_found() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_descriptions_stand_without_the_source_files(tmp_path: Path) -> None:
     """Compiled files alone, in a zip: texts that pydantic reads off the source would be None here."""
     build = "import compileall, sys; sys.exit(not compileall.compile_dir(sys.argv[1], quiet=1, legacy=True))"

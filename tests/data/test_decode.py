@@ -533,7 +533,7 @@ def test_training_sees_of_a_stored_photograph_what_serving_sees_of_the_file(real
 # damage
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [100, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_damaged_files_are_read_or_refused_below_a_gigabyte(count: int) -> None:
     command = [sys.executable, "-W", "error", "-m", "tests.data.mutations", "0", str(count)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

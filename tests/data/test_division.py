@@ -156,6 +156,7 @@ def test_an_image_without_a_label_contradicts_none_and_hides_no_contradiction() 
     assert {division.ids[row] for row in np.flatnonzero(which)} == {"a", "b", "c", "d"}
 
 
+@pytest.mark.slow
 def test_a_picture_that_is_dropped_for_its_two_labels_still_holds_its_group_together() -> None:
     """Two drives are one by a picture that lies in both, with another label in each."""
     same = {"sha256": "f" * 64}

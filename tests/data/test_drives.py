@@ -235,6 +235,7 @@ def test_rows_that_two_rules_chain_between_two_owners_groups_are_not_joined_to_b
     assert whole[0] != whole[20]
 
 
+@pytest.mark.slow
 def test_a_short_drive_is_one_by_its_names_though_few_pairs_cannot_be_sure(real_data: Path) -> None:
     """14 and 18 frames of each drive of CamVid among photographs of streets: README's promise for a small folder."""
     folder = real_data / "roadwork-real" / "images"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from PIL import Image
 
 from natix_lib import config
@@ -99,6 +100,7 @@ def few(**columns: list) -> dict:
     return overview(changed, (division, division.document()), thumbnails)
 
 
+@pytest.mark.slow
 def test_links_across_the_owners_groups_come_first_and_then_those_that_look_least_alike() -> None:
     far, near = 0b1111, 0b1
     sources, hashes, groups, generator = [], [], [], np.random.default_rng(1)
@@ -117,6 +119,7 @@ def test_links_across_the_owners_groups_come_first_and_then_those_that_look_leas
     assert [int(pair["pictures"][0]["id"][-10:-4]) // 2 % 4 for pair in rule["pairs"]][:3] == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_the_counts_of_a_page_are_counted_in_full() -> None:
     content = few(group=[f"g{number // 2}" for number in range(40)])
     assert content["images"] == 40 and content["groups"] == 20 and content["alone"] == 0

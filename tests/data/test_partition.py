@@ -82,6 +82,7 @@ def test_another_seed_is_another_division_about_as_good_when_all_sizes_differ(gr
     assert np.abs(second - RATIOS[:, None]).max() < (0.15 if groups == 12 else 0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [9, 60, 3000])
 def test_the_order_of_groups_does_not_matter(groups: int) -> None:
     counts = drives(groups)
@@ -91,7 +92,7 @@ def test_the_order_of_groups_does_not_matter(groups: int) -> None:
     assert np.array_equal(roles_of(counts, names=names)[shuffled], again)
 
 
-@pytest.mark.parametrize("seeds", [range(8), pytest.param(range(8, 220), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seeds", [range(3), pytest.param(range(3, 220), marks=pytest.mark.slow)])
 def test_tight_divisions_that_exist_are_never_refused(seeds: range) -> None:
     for seed in seeds:
         counts, least = tight(seed, 0.08)
@@ -245,6 +246,7 @@ def test_kept_roles_stay_and_new_groups_make_up_for_what_they_miss() -> None:
     assert achieved == pytest.approx(0.15, abs=0.03) and not np.array_equal(roles_of(counts), roles)
 
 
+@pytest.mark.slow
 def test_the_order_of_classes_does_not_matter() -> None:
     counts = drives(24, classes=3)
     groups = Groups([f"group {number}" for number in range(24)], counts, 0 * counts, *[np.full(24, -1)] * 2)

@@ -84,6 +84,7 @@ def test_a_text_that_names_no_shard_is_refused(text: str) -> None:
         Shard.read(text)
 
 
+@pytest.mark.slow
 def test_what_only_all_images_tell_is_judged_over_all_shards(street: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"2 of 24 images cannot be used, more than data.max_reject_fraction 0.05: 05"):
         in_shards(ingest_settings(street, max_reject_fraction=0.05), 3, tmp_path / "few")
@@ -114,6 +115,7 @@ def test_equal_pixels_in_two_shards_with_two_labels_are_said(
     assert capsys.readouterr().out.count(line) == 1
 
 
+@pytest.mark.slow
 def test_a_missing_a_repeated_and_a_changed_part_are_refused(tmp_path: Path) -> None:
     root = write_images(tmp_path / "source", groups=4)
     settings = ingest_settings(root)
@@ -130,6 +132,7 @@ def test_a_missing_a_repeated_and_a_changed_part_are_refused(tmp_path: Path) -> 
         gather.run(settings, part=parts, index=str(tmp_path / "index"), rejects=str(tmp_path / "rejects"))
 
 
+@pytest.mark.slow
 def test_split_refuses_the_folders_of_another_ingest_and_too_few_of_its_own(tmp_path: Path) -> None:
     settings = ingest_settings(write_images(tmp_path / "source", groups=8))
     made = in_shards(settings, 2, tmp_path / "two")
@@ -158,6 +161,7 @@ def downloads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bytes]:
     yield counted
 
 
+@pytest.mark.slow
 def test_a_shard_downloads_the_table_and_its_own_images_and_no_others(
     cloud: Cloud, tmp_path: Path, downloads: Bytes
 ) -> None:

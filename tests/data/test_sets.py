@@ -118,6 +118,7 @@ def copy_out(divided: Paths, images: Path, out: Path, roles: np.ndarray | None =
     return folders
 
 
+@pytest.mark.slow
 def test_a_byte_of_the_images_or_the_index_that_was_changed_is_told_and_brings_no_reader_down(
     divided: Paths, tmp_path: Path
 ) -> None:
@@ -173,6 +174,7 @@ def test_an_image_of_no_role_goes_nowhere_and_order_and_groups_are_kept(divided:
         assert opened.groups == [f"g{n}" for n in np.flatnonzero(roles == number)]
 
 
+@pytest.mark.slow
 def test_a_set_reaches_loading_processes(divided: Paths) -> None:
     train = open_set(divided["train_set"], "TRAIN")
     again = pickle.loads(pickle.dumps(train))

@@ -39,6 +39,7 @@ def test_every_point_of_the_curve_is_what_counting_gives(classes: int, decimals:
         assert point == pytest.approx(by_hand(logits, labels, threshold))
 
 
+@pytest.mark.slow
 def test_the_chosen_threshold_is_the_best_of_all() -> None:
     logits, labels = noisy(300, 4)
     sweep = sweep_thresholds(logits, labels)

@@ -31,7 +31,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def marks(uri: Path) -> list[str]:
-    return storage.file_names(f"{uri}/{WAITING}")
+    return [name for name in storage.file_names(f"{uri}/{WAITING}") if not name.startswith(".")]
 
 
 def wait_until_abandoned() -> float:

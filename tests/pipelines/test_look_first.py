@@ -54,7 +54,7 @@ def test_without_a_kubeconfig_it_says_what_was_not_looked_at_and_goes_on(
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nowhere"))
     submit.look_first(config.load(CONFIG, []), kfp)
-    assert "no kubeconfig here" in capsys.readouterr().err
+    assert "which is no file" in capsys.readouterr().err
 
 
 @pytest.mark.slow

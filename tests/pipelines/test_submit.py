@@ -346,6 +346,7 @@ def submit_to_vertex(parameters: dict[str, Any], variant: str = "training", **ch
     return to_vertex(package, parameters, **{**named, **changed})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["training", "training-explora"])
 def test_a_run_on_vertex_is_a_pipeline_job(vertex: Vertex, variant: str) -> None:
     name = submit_to_vertex({"num_gpus": "2", "scrc": {"alpha": 0.02}}, variant)

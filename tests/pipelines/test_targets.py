@@ -51,7 +51,7 @@ RICH: dict[str, Any] = {  # every option away from its default, on one node
 ELSEWHERE: dict[str, Any] = {  # what a cluster of other people asks for
     "volumes": [
         {"claim": "images", "path": "/data", "read_only": True, "steps": ["check", "ingest"]},
-        {"claim": "work", "path": "/work", "steps": ["adapt", "export"]},
+        {"claim": "work", "path": "/work", "steps": ["adapt", "train", "export"]},
     ],
     "store_secret": "mlpipeline-minio-artifact",
     "store_endpoint": "http://seaweedfs.kubeflow.svc:8333",
@@ -331,7 +331,7 @@ def test_what_a_cluster_of_other_people_asks_for_reaches_the_steps() -> None:
         for step, values in pipeline.kubernetes.items()
     }
     expected = {"check": [("images", "/data")], "ingest": [("images", "/data")]}
-    expected |= {step: [("work", "/work")] for step in ("adapt", "export")}
+    expected |= {step: [("work", "/work")] for step in ("adapt", "train", "export")}
     assert mounts == {step: expected.get(step, []) for step in ("check", *STEPS)}
     opening = {"check", "ingest", "split", "fetch", "adapt", "train", "export"}
     for step, values in pipeline.kubernetes.items():

@@ -86,7 +86,7 @@ class Cluster:
 
 @pytest.mark.parametrize(
     ("ends", "clients"),
-    [(1, 8), pytest.param(200, 16, marks=[pytest.mark.slow, pytest.mark.alone])],
+    [pytest.param(1, 8, marks=pytest.mark.slow), pytest.param(200, 16, marks=[pytest.mark.slow, pytest.mark.alone])],
 )
 def test_no_call_is_lost_when_pods_end_while_they_are_still_sent_to(
     soft_bundle: Path, bundle: Bundle, files: list[Path], tmp_path: Path, ends: int, clients: int

@@ -171,6 +171,7 @@ def test_a_hub_id_is_downloaded_with_the_token_and_nothing_tells_it(
     assert SECRET not in done.stdout + done.stderr and SECRET.encode() not in written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "gated", "message"),
     [

@@ -32,6 +32,7 @@ def opens() -> Iterator[Counter[str]]:
         _counts.pop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [name for name in SETTINGS if STEPS[name].inputs])
 def test_a_step_opens_a_file_once_and_once_more_to_hash_or_copy_it(chain: Chain, tmp_path: Path, step: str) -> None:
     with opens() as counted:
