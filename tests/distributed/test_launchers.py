@@ -20,7 +20,7 @@ from tests.processes import PATIENCE
 from tests.small_run import Chain
 
 ROOT = Path(__file__).parent.parent.parent
-BEAT = 0.5  # seconds that stand for a minute
+BEAT = 3.0  # seconds that stand for a minute; ten of them are more than a launcher needs to start on a busy machine
 QUICK = f"from natix_lib.distributed import jobs, life; jobs.POLL_SECONDS = 0.2; life.BEAT_SECONDS = {BEAT};"
 LAUNCHER = (
     f"import json, sys; {QUICK} from natix_lib.steps import adapt; r = json.load(open(sys.argv[1]));"
