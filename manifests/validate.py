@@ -65,8 +65,8 @@ class KubectlError(ManifestError):
 
 def folders(kind: str = "Kustomization") -> list[Path]:
     """The folders that can be applied, or the Components."""
-    found = sorted(HERE.rglob("kustomization.yaml"))
-    return [path.parent for path in found if yaml.safe_load(path.read_text(encoding="utf-8"))["kind"] == kind]
+    files = sorted(HERE.rglob("kustomization.yaml"))
+    return [path.parent for path in files if yaml.safe_load(path.read_text(encoding="utf-8"))["kind"] == kind]
 
 
 def render(folder: Path) -> list[Manifest]:

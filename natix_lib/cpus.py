@@ -27,7 +27,7 @@ def cpu_threads(environment: Mapping[str, str] = os.environ, process: Path = PRO
     Raises:
         ConfigError: If OMP_NUM_THREADS is not a whole number from 1; of a list, as OpenMP takes it, the first counts.
     """
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = cpus_to_run_on()
     text = environment.get("OMP_NUM_THREADS", "").strip()
     if text:
         first = text.split(",")[0].strip()
@@ -37,6 +37,11 @@ def cpu_threads(environment: Mapping[str, str] = os.environ, process: Path = PRO
     return math.ceil(min(cpus, cpu_limit(process, cgroups)))
 
 
+def cpus_to_run_on() -> int:
+    """CPUs that this process may run on, whatever its container may use of their time."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def cpu_limit(process: Path = PROC, cgroups: Path = CGROUPS) -> float:
     """CPUs that the cgroups of this process may use at once, those above it included; infinite without a limit."""
     return min(map(_cpus_of, _groups("cpu", process, cgroups)), default=math.inf)
@@ -44,8 +49,12 @@ def cpu_limit(process: Path = PROC, cgroups: Path = CGROUPS) -> float:
 
 def memory_limit(process: Path = PROC, cgroups: Path = CGROUPS) -> int:
     """Bytes of memory that this process may use: the least that its cgroups, or the machine, allow."""
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return int(min([machine, *map(_bytes_of, _groups("memory", process, cgroups))]))
+    return int(min([machine_memory(), *map(_bytes_of, _groups("memory", process, cgroups))]))
+
+
+def machine_memory() -> int:
+    """Bytes of memory that the machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _groups(controller: str, process: Path, cgroups: Path) -> Iterator[Path]:

@@ -58,6 +58,7 @@ from natix_lib.files import JsonDict, sha256_bytes
 from natix_lib.steps.pod import NODE
 from natix_lib.survey.pods import (
     GPU_RESOURCE,
+    Pod,
     gpu_pod,
     is_gpu_step,
     is_launcher,
@@ -130,7 +131,7 @@ class Target:
             window = f"{(hardware.retries + 1) * timeout + waits}s" if self.name == KUBEFLOW else None
             task.set_retry(hardware.retries, f"{hardware.retry_wait_seconds}s", 2.0, window)
         if self.name == KUBEFLOW:
-            _place_on_kubernetes(task, step, hardware, timeout)
+            _place_on_kubernetes(task, step, hardware, pod, timeout)
         elif hardware.volumes or hardware.store_secret:
             key = "volumes" if hardware.volumes else "store_secret"
             raise ConfigError(f"hardware.{key} must be empty for vertex, whose steps have none: use target kubeflow")
@@ -198,10 +199,9 @@ def _seconds(hours: float) -> int:
     return max(1, math.ceil(hours * 3600))
 
 
-def _place_on_kubernetes(task: PipelineTask, step: str, hardware: Hardware, timeout: int) -> None:
+def _place_on_kubernetes(task: PipelineTask, step: str, hardware: Hardware, pod: Pod, timeout: int) -> None:
     from kfp import kubernetes
 
-    pod = pod_of(step, hardware)
     task.set_cpu_request(pod.cpu)
     task.set_memory_request(pod.memory)
     kubernetes.set_timeout(task, timeout)

@@ -19,9 +19,10 @@ could not be taken, or was not, stays for the next try. That the removal fails i
 does it. What is left to one who was killed, and is not tried again, stays in the folder until somebody asks the same;
 Kubernetes removes the job with its last Workflow.
 
-A folder of its own for each try was rejected: a try would bring the inputs again. A volume that all nodes mount was
-rejected: it needs a storage class that few clusters have, and object storage is where the artifacts are. So were owners
-as the only list of who waits: a failed run's Workflow stays for days.
+A folder of its own for each try was rejected: a try would bring the inputs again. To demand a volume that all nodes
+mount was rejected: it needs a storage class that few clusters have, and object storage is where the artifacts are;
+where there is one, `shared_root` may lie on it. Owners as the only list of who waits were rejected: a failed run's
+Workflow stays for days.
 """
 
 import shutil
@@ -95,13 +96,13 @@ def compute_on_nodes(
             ended = _waited(job, state, nodes)
             if ended and is_abandoned(uri):
                 ended = ""  # it gave up just before this launcher came
-        found = _answer(name, uri, ended == FAILED, Path(scratch))  # the job without one is kept, until the next try
+        result = _answer(name, uri, ended == FAILED, Path(scratch))  # the job without one is kept, until the next try
         waiting.end()
         try:
             _left(job, uri, waiting, removing)
         except NatixError as error:
             print(f"{WARNING}{error}; TrainJob {name} or its folder {uri} is left behind", flush=True)
-        return found
+        return result
 
 
 def job_name(step: str, request: JsonDict, inputs: Mapping[str, str], nodes: Nodes) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from natix_lib import __version__
-from natix_lib.cpus import cpu_limit, memory_limit
+from natix_lib.cpus import cpu_limit, cpus_to_run_on, machine_memory, memory_limit
 from natix_lib.errors import NatixError
 from natix_lib.progress import ERROR, Lines, duration
 from natix_lib.run_cache import size_text
@@ -47,14 +47,12 @@ def begin() -> None:
 
 def first_lines(step: str) -> list[str]:
     """What is at work and where, with CPUs, memory and GPUs as this container may use them."""
-    cpus = os.cpu_count() or 1
-    may_use = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cpus, cpu_limit())
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    cpus, memory = (min(cpus_to_run_on(), cpu_limit()), os.cpu_count() or 1), (memory_limit(), machine_memory())
     gpus = len(list(DEVICES.glob("nvidia[0-9]*")))
     where = f"node {os.environ[NODE]}, pod {platform.node()}" if os.environ.get(NODE) else f"on {platform.node()}"
     return [
         f"natix {__version__}, step {step}, {where}",
-        f"may use {may_use:g} of {cpus} CPUs, {size_text(memory_limit())} of {size_text(memory)} of memory, "
+        f"may use {cpus[0]:g} of {cpus[1]} CPUs, {size_text(memory[0])} of {size_text(memory[1])} of memory, "
         f"{gpus or 'no'} GPU{'s'[: gpus > 1]}",
     ]
 

@@ -115,16 +115,12 @@ def _client(emulator: str) -> Any:
     return client
 
 
-def _nothing() -> int:
-    return 0
-
-
-def _retry(uri: str, received: Callable[[], int] = _nothing) -> Any:
+def _retry(uri: str, received: Callable[[], int] = lambda: 0) -> Any:
     """How the client repeats a request: it takes any function that gives it a call for its own."""
     return lambda call: lambda: repeats.repeated(lambda: _passing(uri, call), received=received)
 
 
-def _transfer_options(uri: str, received: Callable[[], int] = _nothing) -> dict[str, Any]:
+def _transfer_options(uri: str, received: Callable[[], int] = lambda: 0) -> dict[str, Any]:
     return {"checksum": "crc32c", "timeout": TRANSFER_SECONDS, "retry": _retry(uri, received)}
 
 

@@ -86,13 +86,13 @@ class S3Bucket:
 
     def list(self, prefix: str, deep: bool = True) -> list[Object]:
         options = {"Bucket": self._name, "Prefix": prefix} | ({} if deep else {"Delimiter": "/"})
-        found: list[Object] = []
+        objects: list[Object] = []
         while True:  # page by page, because what is repeated should be one request
             page = _asked(self._uri, partial(self._client.list_objects_v2, **options))
             for entry in page.get("Contents", ()):
-                found.append(self._object(entry["Key"], entry["Size"], {"ETag": entry["ETag"]}))
+                objects.append(self._object(entry["Key"], entry["Size"], {"ETag": entry["ETag"]}))
             if not page.get("IsTruncated"):
-                return found
+                return objects
             options["ContinuationToken"] = page["NextContinuationToken"]
 
     def download(self, source: Object, path: Path) -> Object:

@@ -41,8 +41,8 @@ class Asked:
     @property
     def amounts(self) -> dict[str, Decimal]:
         """What one pod asks for, by resource."""
-        asked = {"cpu": quantity(self.pod.cpu), "memory": quantity(self.pod.memory)}
-        return asked | ({GPU_RESOURCE: Decimal(self.pod.gpus)} if self.pod.gpus else {})
+        amounts = {"cpu": quantity(self.pod.cpu), "memory": quantity(self.pod.memory)}
+        return amounts | ({GPU_RESOURCE: Decimal(self.pod.gpus)} if self.pod.gpus else {})
 
     def key(self, resource: str) -> str:
         """The key of the config that says how much."""
@@ -99,8 +99,8 @@ def _node_row(kind: Asked, nodes: Sequence[JsonDict], may_grow: str) -> Row:
     short, todo = _obstacle(kind, nodes) if not fitting else (f"room for {len(fitting)} of {kind.count}", _more(kind))
     if may_grow:
         return Row(what, NOT_SEEN, f"{short} now, but {may_grow}", f"see that a pool has such nodes, or {todo}")
-    if away := [node for node in nodes if _room(node, kind) and not _is_up(node)]:
-        return Row(what, NOT_SEEN, f"{short}, but {_name(away[0])} is cordoned or not ready", "kubectl get nodes")
+    if not_up := [node for node in nodes if _room(node, kind) and not _is_up(node)]:
+        return Row(what, NOT_SEEN, f"{short}, but {_name(not_up[0])} is cordoned or not ready", "kubectl get nodes")
     return Row(what, SHORT, short, todo)
 
 
@@ -179,25 +179,26 @@ def _gpu_rows(kinds: Sequence[Asked], nodes: Sequence[JsonDict]) -> Iterator[Row
     fitting = [node for node in nodes for kind in kinds if kind.pod.gpus and _places(node, kind)]
     if fitting:
         real = [node for node in fitting if any(key.startswith(REAL_GPU) for key in node["metadata"].get("labels", {}))]
-        seen = f"{_name((real or fitting)[0])} has {_allocatable((real or fitting)[0], GPU_RESOURCE):f} {GPU_RESOURCE}"
+        node = (real or fitting)[0]
+        text = f"{_name(node)} has {_allocatable(node, GPU_RESOURCE):f} {GPU_RESOURCE}"
         if real:
-            yield Row("GPUs", HOLDS, seen)
+            yield Row("GPUs", HOLDS, text)
         else:
-            seen += ", and no label of a driver or a cloud tells that they are real"
-            yield Row("GPUs", NOT_SEEN, seen, "the first lines of train say what it computes on")
+            text += ", and no label of a driver or a cloud tells that they are real"
+            yield Row("GPUs", NOT_SEEN, text, "the first lines of train say what it computes on")
 
 
 def _disk_rows(seen: Seen, kind: Asked, nodes: Sequence[JsonDict], data_bytes: int | None) -> list[Row]:
     """Whether a node's disk holds the data, which KFP's launcher puts into the scratch of each pod that reads it."""
     if data_bytes is None:
         return [Row("disk", NOT_SEEN, "how large the data is was not asked", "name the config, and its data_root here")]
-    free = {_name(node): _free(seen, node) for node in nodes if _places(node, kind)}
-    known = {name: size for name, size in free.items() if size is not None}
-    if not known:
+    sizes = {_name(node): _free(seen, node) for node in nodes if _places(node, kind)}
+    free = {name: size for name, size in sizes.items() if size is not None}
+    if not free:
         return [Row("disk", NOT_SEEN, "no node tells its disk", "leave twice the bytes of the images free")]
-    name = max(known, key=lambda name: known[name])
-    text = f"the images have {size_text(data_bytes)}, {name} has {size_text(known[name])} for pods"
-    if known[name] < 2 * data_bytes:  # split reads all images and writes its sets of them
+    name = max(free, key=lambda name: free[name])
+    text = f"the images have {size_text(data_bytes)}, {name} has {size_text(free[name])} for pods"
+    if free[name] < 2 * data_bytes:  # split reads all images and writes its sets of them
         return [Row("disk", PARTLY, text, "split holds them twice: larger disks on the nodes, or fewer images")]
     return [Row("disk", HOLDS, text)]
 
@@ -207,8 +208,8 @@ def _free(seen: Seen, node: JsonDict) -> int | None:
     statistics = seen[f"disk {_name(node)}"]
     if isinstance(statistics, dict) and "availableBytes" in statistics.get("node", {}).get("fs", {}):
         return int(statistics["node"]["fs"]["availableBytes"])
-    given = node.get("status", {}).get("allocatable", {}).get("ephemeral-storage")
-    return None if given is None else int(quantity(given))
+    allocatable = node.get("status", {}).get("allocatable", {}).get("ephemeral-storage")
+    return None if allocatable is None else int(quantity(allocatable))
 
 
 def _quota_rows(seen: Seen, kinds: Sequence[Asked]) -> list[Row]:

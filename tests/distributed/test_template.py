@@ -32,7 +32,7 @@ def made(**changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 def test_nodes_get_volumes_keys_labels_and_the_whole_restricted_context() -> None:
     labels, annotations = {"kueue.x-k8s.io/queue-name": "street"}, {"sidecar.istio.io/inject": "false"}
     metadata, template = made(
-        volumes=[Volume(claim="images", path="/data", read_only=True), Volume(claim="work", path="/work")],
+        volumes=[Volume(claim="images", path="/data", read_only=True), Volume(claim="work", path="/shared")],
         store_secret="keys",
         store_endpoint="http://seaweedfs.kubeflow.svc:8333",
         pull_secrets=["registry"],
@@ -51,7 +51,7 @@ def test_nodes_get_volumes_keys_labels_and_the_whole_restricted_context() -> Non
     ]
     assert container["volumeMounts"][1:] == [
         {"name": "volume-0", "mountPath": "/data", "readOnly": True},
-        {"name": "volume-1", "mountPath": "/work"},
+        {"name": "volume-1", "mountPath": "/shared"},
         {"name": "store-keys", "mountPath": str(STORE_KEYS), "readOnly": True},
     ]
     context = container["securityContext"]  # the Pod Security Standards, "Restricted", each row of it

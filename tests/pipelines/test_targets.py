@@ -51,7 +51,7 @@ RICH: dict[str, Any] = {  # every option away from its default, on one node
 ELSEWHERE: dict[str, Any] = {  # what a cluster of other people asks for
     "volumes": [
         {"claim": "images", "path": "/data", "read_only": True, "steps": ["check", "ingest"]},
-        {"claim": "work", "path": "/work", "steps": ["adapt", "train", "export"]},
+        {"claim": "work", "path": "/shared", "steps": ["adapt", "train", "export"]},
     ],
     "store_secret": "mlpipeline-minio-artifact",
     "store_endpoint": "http://seaweedfs.kubeflow.svc:8333",
@@ -59,7 +59,7 @@ ELSEWHERE: dict[str, Any] = {  # what a cluster of other people asks for
     "labels": {"kueue.x-k8s.io/queue-name": "street"},
     "annotations": {"sidecar.istio.io/inject": "false"},
     "restricted": True,
-    "shared_root": "/work/nodes",
+    "shared_root": "/shared/nodes",
 }
 HARDWARE = {
     "rich": RICH,
@@ -331,7 +331,7 @@ def test_what_a_cluster_of_other_people_asks_for_reaches_the_steps() -> None:
         for step, values in pipeline.kubernetes.items()
     }
     expected = {"check": [("images", "/data")], "ingest": [("images", "/data")]}
-    expected |= {step: [("work", "/work")] for step in ("adapt", "train", "export")}
+    expected |= {step: [("work", "/shared")] for step in ("adapt", "train", "export")}
     assert mounts == {step: expected.get(step, []) for step in ("check", *STEPS)}
     opening = {"check", "ingest", "split", "fetch", "adapt", "train", "export"}
     for step, values in pipeline.kubernetes.items():
@@ -380,7 +380,7 @@ def test_vertex_refuses_what_its_steps_would_miss_and_ignores_the_rest() -> None
             "must each have a path of its own",
         ),
         ({"store_endpoint": "seaweedfs:8333"}, "store_endpoint must be http://host"),
-        ({"num_nodes": 2, "shared_root": "/work/nodes"}, "or lie on a writable one of hardware.volumes"),
+        ({"num_nodes": 2, "shared_root": "/shared/nodes"}, "or lie on a writable one of hardware.volumes"),
         (
             {"num_nodes": 2, "shared_root": "/a/b", "volumes": [{"claim": "a", "path": "/a", "read_only": True}]},
             "shared_root must be a gs:// or s3:// prefix, or lie on a writable one",
