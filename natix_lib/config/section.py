@@ -50,7 +50,9 @@ def parse(model: type[S], values: Mapping[str, Any]) -> S:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        mistakes = [_explain(model, details) for details in error.errors()]
+        # unknown keys first: one that is mistyped is the reason why another is missing
+        errors = sorted(error.errors(), key=lambda details: details["type"] != "extra_forbidden")
+        mistakes = [_explain(model, details) for details in errors]
         count = f"{len(mistakes)} mistakes: " if len(mistakes) > 1 else ""
         if len(mistakes) > MAX_MISTAKES:
             mistakes[MAX_MISTAKES:] = [f"and {len(mistakes) - MAX_MISTAKES} more"]

@@ -120,7 +120,8 @@ def read_index(path: str | Path, sha256: str | None = None, artifact: str = "ind
     if sha256 is not None:  # before it is parsed: a changed Parquet file need not be an error to its reader
         require_same("index_sha256", sha256, ARTIFACTS["images"].manifest, sha256_bytes(content), "the index")
     try:
-        table = pq.read_table(pa.BufferReader(content))
+        # not pq.read_table: its threads outlive it and, at the end of the process, abort it over what they let go
+        table = pq.ParquetFile(pa.BufferReader(content)).read()
     except (pa.ArrowException, OSError) as error:
         raise ContractError(f"index {path} cannot be read: {error}") from error
     metadata = (table.schema.metadata or {}).get(METADATA)

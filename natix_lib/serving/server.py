@@ -3,9 +3,10 @@
 At SIGTERM a cluster still sends: the pod's address is taken back from every node in its own time, seconds later at
 times. So the service says at once that it is not ready, and goes on answering and accepting for `drain` seconds, each
 answer with `Connection: close`, so that clients who keep a connection come back elsewhere. Then the port closes; what
-waits at it is taken in before, because the system resets what it holds for a port that closes. Connections that have
-brought no request yet have LAST_SECONDS, requests STOP_SECONDS. A sleep before SIGTERM (a `preStop` hook) was rejected:
-it keeps kept connections, needs a shell in the image, and each manifest would have to repeat it.
+waits at it is taken in first and answered after, because the system resets what it holds for a port that closes.
+Connections that have brought no request yet have LAST_SECONDS, requests STOP_SECONDS. A sleep before SIGTERM (a
+`preStop` hook) was rejected: it keeps kept connections, needs a shell in the image, and each manifest would have to
+repeat it.
 """
 
 import asyncio
@@ -13,11 +14,11 @@ import logging
 import math
 import os
 import re
-import select
 import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from types import FrameType
 
 import uvicorn
@@ -30,8 +31,8 @@ from natix_lib.serving.opening import open_bundle
 from natix_lib.serving.service import make_app
 from natix_lib.stopping import stoppable
 
-LAST_SECONDS = 1  # for the first request of a connection, from when the port is closed
-STOP_SECONDS = 15  # for the requests that are open then; with a drain of 10, all is over in the 30 that a pod has
+LAST_SECONDS = 2  # for the first request of a connection, from when the port is closed
+STOP_SECONDS = 14  # for the requests that are open then; with a drain of 10, all is over in the 30 that a pod has
 BACKLOG = 1024  # connections that the system holds until they are accepted
 TICK = 0.02  # seconds
 
@@ -78,15 +79,36 @@ class Server(uvicorn.Server):
         last = threading.Timer(LAST_SECONDS + STOP_SECONDS + 2, os._exit, [1])
         last.daemon = True
         last.start()
-        until = time.monotonic() + LAST_SECONDS
-        while select.select(sockets or [], [], [], 0)[0] and time.monotonic() < until:
-            await asyncio.sleep(0)  # the loop accepts
+        accepted = [each for listener in sockets or [] for each in _accepted(listener)]
         for server in self.servers:
             server.close()
-        await asyncio.sleep(TICK)  # the last that were accepted become connections
+        loop = asyncio.get_running_loop()
+        for each in accepted:
+            await loop.connect_accepted_socket(self._connection, each)
+        await _turns()
+        until = time.monotonic() + LAST_SECONDS
         while any(map(_waits, self.server_state.connections)) and time.monotonic() < until:
             await asyncio.sleep(TICK)
+        await _turns()
         await super().shutdown(sockets)
+
+    def _connection(self) -> asyncio.Protocol:
+        return Connection(self.config, self.server_state, self.lifespan.state)
+
+
+def _accepted(listener: socket.socket) -> Iterator[socket.socket]:
+    """What waits at a port, taken in at once: the loop, which accepts a few at a time, answers them in between."""
+    for _ in range(most_connections()):
+        try:
+            yield listener.accept()[0]
+        except OSError:  # none waits, or there is no descriptor left
+            return
+
+
+async def _turns() -> None:
+    """Let what the loop has accepted become connections, and what has come be read; a sleep proves neither."""
+    for _ in range(4):
+        await asyncio.sleep(0)
 
 
 def _waits(connection: object) -> bool:

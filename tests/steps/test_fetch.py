@@ -136,7 +136,7 @@ def fetch_from(
 ) -> subprocess.CompletedProcess[str]:
     """In a process of its own: the hub's client reads its address when it is imported."""
     code = (
-        "import os, sys; from natix_lib import repeats; from natix_lib.steps import fetch; repeats.ELSEWHERE = 1;"
+        "import os, sys; from natix_lib import repeats; from natix_lib.steps import fetch; repeats.IN_CLUSTER = 1;"
         "before = dict(os.environ);"
         "settings = {'backbone_id': sys.argv[1], 'backbone_revision': 'main'};"
         "fetch.run(settings, backbone=sys.argv[2], token_secret=sys.argv[3]);"
