@@ -109,6 +109,7 @@ def test_a_missing_config_is_one_line() -> None:
     assert (done.returncode, done.stderr) == (2, "error: cannot read config gone.yaml: No such file or directory\n")
 
 
+@pytest.mark.slow
 def test_steps_run_one_at_a_time_on_files(tmp_path: Path, tiny_backbone: Path) -> None:
     path = write_config(tmp_path, write_images(tmp_path / "source", groups=8), tiny_backbone)
     for step in ("ingest", "split", "fetch"):
@@ -163,6 +164,7 @@ def test_predict_prints_a_json_object_a_line_also_of_what_it_cannot_read(
         assert 0 <= line["score"] <= 1 and isinstance(line["accepted"], bool)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_is_one_line_and_leaves_no_manifest(tmp_path: Path) -> None:
     """The kernel refuses to let a file grow, as it does on a full disk."""
     path = write_config(tmp_path, write_images(tmp_path / "source", groups=24))

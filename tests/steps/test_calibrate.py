@@ -151,6 +151,7 @@ def test_the_page_shows_the_plots(tmp_path: Path) -> None:
     assert html.count("<svg") == 5 and "Reliability after the temperature" in html
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["sweep", "calibrate"])
 def test_a_step_on_the_cpu_imports_neither_torch_nor_sklearn_nor_pandas(tmp_path: Path, step: str) -> None:
     paths = write_set(tmp_path, n=1000, strength=2.0)
