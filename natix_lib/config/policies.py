@@ -53,23 +53,12 @@ class Scrc(Section):
         unit="probability",
         source="convention: 90 % confidence, as in most examples of distribution-free bounds",
     )
-    procedure: Literal["ltt", "sgr", "grid"] = default(
-        "ltt",
-        "How the threshold is certified: ltt tests thresholds in a fixed order, sgr by binary search, grid at fixed "
-        "probabilities.",
-        source="choice: what accepts most where risk falls with confidence",
-    )
-    grid: list[OpenFraction] = default(
-        [],
-        "Probabilities that the procedure grid tests, chosen without VAL_CALIB; [] takes 24 from 0.1 to 0.999.",
-        unit="probability",
-        source="choice: two dozen lie close enough and cost little of delta",
-    )
     on_infeasible: Literal["fail", "empirical", "abstain"] = default(
         "empirical",
-        "What happens when nothing can be certified: empirical takes the threshold whose observed risk is at most "
-        "alpha, or accepts nothing where there is none, and the policy is shown as uncertified; abstain accepts "
-        "nothing; fail stops the run, and right after split when VAL_CALIB is too small.",
+        "What happens when nothing can be certified: empirical takes the lowest threshold whose observed errors, with "
+        "one more and a standard deviation, keep to alpha, or accepts nothing where there is none, and the policy is "
+        "shown as uncertified; abstain accepts nothing; fail stops the run, and right after split when VAL_CALIB is too "
+        "small.",
         source="choice: a first run ends with a result that says what it is not",
     )
     sets: Literal["none", "pac", "scrc_i"] = default(

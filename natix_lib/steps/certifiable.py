@@ -16,9 +16,7 @@ from natix_lib.progress import WARNING
 
 def terms_of(scrc: Scrc) -> Terms:
     """The section scrc as the terms of an accept rule."""
-    return Terms(
-        scrc.alpha, scrc.delta, scrc.procedure, tuple(scrc.grid), scrc.on_infeasible, spare_half=scrc.sets != "none"
-    )
+    return Terms(scrc.alpha, scrc.delta, scrc.on_infeasible, spare_half=scrc.sets != "none")
 
 
 def say_what_can_be_certified(splits: JsonDict, config: Config) -> list[str]:

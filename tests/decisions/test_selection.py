@@ -1,15 +1,26 @@
 """The acceptance rule: known answers, edges and refusals; test_guarantee.py holds the simulations."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
-from natix_lib.decisions import certifiable_alpha, certify_selection, needed_independent, upper_risk_bound
+from natix_lib.decisions import (
+    best_start,
+    certifiable_alpha,
+    certify_selection,
+    needed_independent,
+    upper_risk_bound,
+)
+from natix_lib.decisions.binomial import is_certified
 from natix_lib.decisions.curve import rank
-from natix_lib.decisions.selection import PROCEDURES
 from natix_lib.errors import CalibrationError
+
+
+STARTS = pytest.mark.parametrize("start", [None, 0.4])
 
 
 def tied(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -19,30 +30,30 @@ def tied(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return scores, generator.random(n) < 1.5 / (1 + np.exp(1.5 * scores))
 
 
-def test_ltt_accepts_much_where_the_model_is_good() -> None:
+def test_it_accepts_much_where_the_model_is_good() -> None:
     generator = np.random.default_rng(0)
     certificate = certify_selection(generator.normal(0, 1, 2000), generator.random(2000) < 0.02, 0.05, 0.1)
     assert certificate.certified and certificate.accepted == 2000 and certificate.threshold == -np.inf
 
 
-@pytest.mark.parametrize("procedure", PROCEDURES)
-def test_the_certificate_counts_what_the_runtime_will_accept(procedure: str) -> None:
+@STARTS
+def test_the_certificate_counts_what_the_runtime_will_accept(start: float | None) -> None:
     scores, errors = tied(1500)
-    certificate = certify_selection(scores, errors, 0.2, 0.1, procedure=procedure)
+    certificate = certify_selection(scores, errors, 0.2, 0.1, start=start)
     assert (
         certificate.threshold is not None and 0 < (scores > certificate.threshold).sum() == certificate.accepted < 1500
     )
     assert errors[scores > certificate.threshold].sum() == certificate.errors > 0
 
 
-@pytest.mark.parametrize("procedure", PROCEDURES)
-def test_what_is_certified_passes_the_exact_test_at_the_delta_spent(procedure: str) -> None:
+@STARTS
+def test_what_is_certified_passes_the_exact_test_at_the_delta_spent(start: float | None) -> None:
     generator = np.random.default_rng(1)
     passed = 0
     for _ in range(100):
         scores = generator.normal(0, 2, 300).round(1)
         errors = generator.random(300) < generator.uniform(0.2, 0.9) / (1 + np.exp(scores))
-        certificate = certify_selection(scores, errors, 0.15, 0.2, procedure=procedure)
+        certificate = certify_selection(scores, errors, 0.15, 0.2, start=start)
         passed += certificate.certified
         if certificate.certified:
             assert binom.cdf(certificate.errors, certificate.accepted, 0.15) <= certificate.delta_spent
@@ -59,69 +70,66 @@ def test_errors_are_counted_and_not_found_from_a_rounded_rate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("procedure", "least"),
+    ("start", "least"),
     [
-        ("ltt", 36),  # .9^35 = .0250 > .1/4 by a hair, four chains
-        ("sgr", 81),  # .9^40 = .0148 > .1/7 >= .9^41: seven steps, of which the first tries 41 of 81 rows
-        ("grid", 36),  # four thresholds
+        (None, 22),  # .9^21 = .109 > .1 >= .9^22
+        (0.7, 24),  # .9^23 = .0886 > .08 >= .9^24: a chain has four fifths of delta
     ],
 )
-def test_delta_is_shared_among_the_tests(procedure: str, least: int) -> None:
-    """Rows that are all right are certified as soon as (1 - alpha)^m is at most the share of delta, and not before."""
-    grid = [-1.0, -2, -3, -4] if procedure == "grid" else None
+def test_rows_that_are_all_right_are_certified_from_the_number_on_that_a_test_lets_pass(
+    start: float | None, least: int
+) -> None:
     for n in (least - 1, least):
-        certificate = certify_selection(np.arange(float(n)), np.zeros(n), 0.1, 0.1, procedure=procedure, grid=grid)
+        certificate = certify_selection(np.arange(float(n)), np.zeros(n), 0.1, 0.1, start=start)
         assert certificate.certified == (n == least)
 
 
-@pytest.mark.parametrize("procedure", PROCEDURES)
-@settings(deadline=None, derandomize=True)
+@pytest.mark.parametrize("start", [None, 0.01, 0.6, 1.0])
+@settings(deadline=None, derandomize=True, max_examples=40)
 @given(st.floats(0.01, 0.9), st.floats(0.01, 0.95))
 def test_what_is_said_to_be_needed_is_certified_without_an_error_and_one_less_is_not(
-    procedure: str, alpha: float, delta: float
+    start: float | None, alpha: float, delta: float
 ) -> None:
     def certified(n: int) -> bool:
-        return certify_selection(np.arange(float(n)), np.zeros(n), alpha, delta, procedure=procedure).certified
+        return certify_selection(np.arange(float(n)), np.zeros(n), alpha, delta, start=start).certified
 
-    needed = needed_independent(alpha, delta, procedure)
+    needed = needed_independent(alpha, delta, start is not None)
     assert all(certified(needed + more) for more in range(9)) and certified(2 ** needed.bit_length())
     assert needed == 1 or not certified(needed - 1)
 
 
-@pytest.mark.parametrize("procedure", PROCEDURES)
+@pytest.mark.parametrize("has_start", [False, True])
 @settings(deadline=None, derandomize=True)
 @given(st.integers(1, 5000), st.floats(0.01, 0.95))
 def test_the_smallest_alpha_that_a_number_could_certify_needs_no_more_and_a_smaller_one_does(
-    procedure: str, n: int, delta: float
+    has_start: bool, n: int, delta: float
 ) -> None:
-    alpha = certifiable_alpha(n, delta, procedure)
-    assert needed_independent(alpha, delta, procedure) <= n < needed_independent(alpha * 0.9999, delta, procedure)
+    alpha = certifiable_alpha(n, delta, has_start)
+    assert needed_independent(alpha, delta, has_start) <= n < needed_independent(alpha * 0.9999, delta, has_start)
 
 
 def test_what_is_needed_has_known_answers() -> None:
-    """ln(.1 / 4) / ln(.95) = 71.9; 1 - (.1 / 4)^(1 / 34) = .1028; and sets leave the smaller half unseen."""
-    assert needed_independent(0.05, 0.1) == 72 and needed_independent(0.05, 0.1, spare_half=True) == 143
-    assert certifiable_alpha(34, 0.1) == pytest.approx(1 - 0.025 ** (1 / 34), rel=2e-6)
+    """ln(.1) / ln(.95) = 44.9, ln(.08) / ln(.95) = 49.2; 1 - .1^(1 / 34) = .0655; sets leave the smaller half unseen."""
+    assert needed_independent(0.05, 0.1) == 45 and needed_independent(0.05, 0.1, spare_half=True) == 89
+    assert needed_independent(0.05, 0.1, has_start=True) == 50
+    assert certifiable_alpha(34, 0.1) == pytest.approx(1 - 0.1 ** (1 / 34), rel=2e-6)
     assert certifiable_alpha(68, 0.1, spare_half=True) == certifiable_alpha(34, 0.1)
-    assert needed_independent(0.1, 0.1, "grid", [-1.0, -2, -3, -4]) == 36  # as four chains
 
 
-def test_what_is_needed_of_no_image_or_by_no_procedure_is_refused() -> None:
+def test_what_is_needed_of_no_image_is_refused() -> None:
     with pytest.raises(CalibrationError, match="n must be at least 1, got 0"):
         certifiable_alpha(0, 0.1)
     with pytest.raises(CalibrationError, match=r"alpha must be in \(0, 1\), got 1"):
         needed_independent(1, 0.1)
-    with pytest.raises(CalibrationError, match="procedure must be one of ltt, sgr, grid, got 'hope'"):
-        needed_independent(0.1, 0.1, "hope")
 
 
 def test_the_fewest_that_can_be_certified_are_told_by_the_test_where_logarithms_miss_a_digit() -> None:
     for power in range(1, 40):  # delta = alpha^m exactly, and the logarithms give m or a hair more
-        assert needed_independent(0.5, 0.5**power, "grid", [0.0]) == power
-        assert needed_independent(0.75, 0.25**power, "grid", [0.0]) == power
+        assert needed_independent(0.5, 0.5**power) == power
+        assert needed_independent(0.75, 0.25**power) == power
         for alpha in (0.1, 0.3, 0.7):
             delta = (1 - alpha) ** power
-            needed = needed_independent(alpha, delta, "grid", [0.0])
+            needed = needed_independent(alpha, delta)
             assert binom.cdf(0, needed, alpha) <= delta * (1 + 1e-12) and abs(needed - power) <= 1
 
 
@@ -132,9 +140,9 @@ def test_the_bound_is_clopper_and_pearsons() -> None:
     assert binom.cdf(3, 50, upper_risk_bound(3, 50, 0.05)) == pytest.approx(0.05)
 
 
-@pytest.mark.parametrize("procedure", PROCEDURES)
-def test_the_bound_of_a_certificate_is_at_the_delta_spent(procedure: str) -> None:
-    certificate = certify_selection(*tied(1500), 0.2, 0.1, procedure=procedure)
+@STARTS
+def test_the_bound_of_a_certificate_is_at_the_delta_spent(start: float | None) -> None:
+    certificate = certify_selection(*tied(1500), 0.2, 0.1, start=start)
     assert certificate.delta_spent < 0.1
     assert certificate.upper_bound == pytest.approx(
         beta.ppf(1 - certificate.delta_spent, certificate.errors + 1, certificate.accepted - certificate.errors)
@@ -144,39 +152,41 @@ def test_the_bound_of_a_certificate_is_at_the_delta_spent(procedure: str) -> Non
 def test_too_few_rows_are_an_answer_with_its_reason() -> None:
     certificate = certify_selection(np.arange(40.0), np.zeros(40), 0.02, 0.05)
     assert (certificate.certified, certificate.threshold) == (False, None)
-    assert certificate.reason == "needs at least 217 images at alpha 0.02, delta 0.05 (ltt), has 40"
+    assert certificate.reason == "needs at least 149 images at alpha 0.02, delta 0.05, has 40"
 
 
-def test_errors_at_the_top_are_an_answer_with_its_reason() -> None:
-    errors = np.zeros(200)
+@STARTS
+def test_errors_at_the_top_are_an_answer_with_its_reason(start: float | None) -> None:
+    errors = np.zeros(100)
     errors[-60:] = 1  # the most confident ones
-    certificate = certify_selection(np.arange(200.0), errors, 0.1, 0.1)
-    assert not certificate.certified and "of the 36 most confident images 36 are wrong" in certificate.reason
-
-
-def test_the_grid_returns_a_threshold_of_its_own() -> None:
-    generator = np.random.default_rng(0)
-    scores = generator.normal(0, 1, 2000)
-    errors = generator.random(2000) < np.where(scores > 0.3, 0.01, 0.5)
-    grid = [1.3, -0.7, 0.7, 0.4, 0.1]  # in no order
-    certificate = certify_selection(scores, errors, 0.05, 0.1, procedure="grid", grid=grid)
-    assert certificate.threshold == 0.4 and certificate.accepted == (scores > 0.4).sum()
-    assert certificate.delta_spent == pytest.approx(0.1 / 5)
-
-
-def test_grid_thresholds_between_the_same_two_rows_are_one_answer_and_the_lowest_is_given() -> None:
-    certificate = certify_selection(
-        np.arange(100.0), np.zeros(100), 0.1, 0.1, procedure="grid", grid=[49.8, 49.2, 49.0]
+    certificate = certify_selection(np.arange(100.0), errors, 0.1, 0.1, start=start)
+    match = re.fullmatch(
+        r"no threshold is certified at alpha 0\.1, delta 0\.1: "
+        r"of the (\d+) most confident images (\d+) are wrong, and 0 may be",
+        certificate.reason,
     )
-    assert (certificate.threshold, certificate.accepted) == (49.0, 50)
+    assert match and not certificate.certified and match[1] == match[2]
+    rows = int(match[1])  # the fewest that the test lets pass
+    assert is_certified(0, rows, 0.1, certificate.delta_spent)
+    assert not is_certified(0, rows - 1, 0.1, certificate.delta_spent)
 
 
-def test_the_grid_certifies_behind_a_bad_top_where_a_chain_stops() -> None:
-    scores, errors = np.arange(1000.0), np.zeros(1000)
-    errors[-30:] = 1  # the most confident ones
-    assert not certify_selection(scores[500:], errors[500:], 0.1, 0.1).certified
-    certificate = certify_selection(scores[500:], errors[500:], 0.1, 0.1, procedure="grid", grid=[960.0, 900.0, 499.0])
-    assert (certificate.threshold, certificate.accepted, certificate.errors) == (499.0, 500, 30)
+def test_the_band_certifies_behind_a_bad_top_where_a_chain_stops() -> None:
+    scores, errors = -np.arange(500.0), np.zeros(500)
+    errors[:20] = 1
+    certificate = certify_selection(scores, errors, 0.1, 0.1, start=0.05)
+    assert (certificate.threshold, certificate.accepted, certificate.errors) == (-np.inf, 500, 20)
+
+
+def test_a_chain_starts_where_other_rows_let_it_pass_and_reach_far() -> None:
+    scores = -np.arange(1000.0)
+    right = np.arange(1000) >= 800
+    start = best_start(scores, right, 0.05, 0.1, 500)
+    assert start <= 0.8 and certify_selection(scores[::2], right[::2], 0.05, 0.1, start=start).accepted > 400
+    behind = (np.arange(1000) > 100) & (np.arange(1000) < 125)  # 24 errors, which many rows outweigh
+    assert best_start(scores, behind, 0.05, 0.1, 1000) > 0.5
+    assert best_start(scores, np.arange(1000) < 300, 0.05, 0.1, 500) > 0.9  # nothing passes, and the end is the least bad
+    assert best_start(scores, np.zeros(1000), 0.05, 0.1, 10) == 1.0  # too few for any start
 
 
 @pytest.mark.parametrize(
@@ -189,9 +199,8 @@ def test_the_grid_certifies_behind_a_bad_top_where_a_chain_stops() -> None:
         ({"scores": [0, np.nan, 1]}, "scores must be finite, row 1 is not"),
         ({"errors": [0, 0.5, 1]}, "errors must be 0 or 1, row 1 is not: 0.5"),
         ({"errors": [0, 2, 1]}, "errors must be 0 or 1, row 1 is not"),
-        ({"procedure": "magic"}, "procedure must be one of ltt, sgr, grid, got 'magic'"),
-        ({"procedure": "grid", "grid": []}, r"grid must hold thresholds, at least one and none NaN, got \[\]"),
-        ({"procedure": "grid", "grid": [0.5, np.nan]}, r"grid must hold .* got \[0.5, nan\]"),
+        ({"start": 0.0}, r"start must be in \(0, 1\], got 0"),
+        ({"start": 1.5}, r"start must be in \(0, 1\], got 1.5"),
     ],
 )
 def test_arguments_that_break_a_rule_are_named(options: dict, message: str) -> None:
