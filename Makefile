@@ -117,8 +117,9 @@ bench-explora: install ## Adaptation on corrupted CIFAR-10 over three seeds; thr
 	$(BIN)/python -m benchmarks.explora
 	$(BIN)/python -m benchmarks.explora_throughput
 
-bench-decisions: install ## Temperature, sweep and certification against sklearn, torch and MAPIE
+bench-decisions: install ## Temperature, sweep and certification against sklearn, torch and MAPIE; what the accept rule could accept
 	$(BIN)/python -m benchmarks.decisions
+	$(BIN)/python -m benchmarks.power
 
 bench-data: install ## Duplicates, leaks, grouping, assignment, ingest, formats, label errors, each beside its peers
 	$(PIP) -e '.[bench]'

@@ -7,11 +7,11 @@ options from the environment; on Vertex by a `PipelineJob`. What this run change
     SET='scrc.alpha=0.02 hardware.num_gpus=2 "data.class_names=[None, Roadwork]"'
 
 What it names, and nothing else, is sent as the run's parameters, those of `config.form`: `alpha` for scrc.alpha, and
-`{"procedure": "sgr"}` as scrc for a key that has no parameter of its own. So "Compare runs" of the pipelines UI shows
+`{"on_infeasible": "fail"}` as scrc for a key that has no parameter of its own. So "Compare runs" of the pipelines UI shows
 what each run has changed. What is named is compiled in as well, since a key that must be given, such as data.data_root,
 may stand nowhere else. The section `hardware` is compiled in alone, but for the GPU count, and so is `data.shards`.
 
-The same can be sent with kfp's own command, `kfp run submit ... alpha=0.02 'scrc={"procedure": "sgr"}'`, to which
+The same can be sent with kfp's own command, `kfp run submit ... alpha=0.02 'scrc={"on_infeasible": "fail"}'`, to which
 `num_gpus=2` is a number. The API server of KFP 2.17, seen on a real cluster, refuses a number for a text and a
 parameter that it does not know, and names it. Vertex' client refuses the unknown; what its service says to a number was
 not tried. Here a text is sent as a text, and what is wrong is told before anything is sent.

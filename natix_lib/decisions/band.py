@@ -31,14 +31,14 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import bdtr
+from scipy.special import bdtr, gammaln
 
 from natix_lib.arrays import Floats, Ints
 from natix_lib.decisions.binomial import least_accepted, most_errors
 from natix_lib.decisions.curve import Ranking
 
 STEPS = 200  # of the staircase that the recursion counts; all of them up to some 4,000 rows at alpha .05
-CLOSE = 0.99  # of delta that is spent: another digit is worth no coverage
+CLOSE, AIM = 0.95, 0.98  # of delta, what is spent at least and what is tried for: the rest is worth no coverage
 NARROW = 1.001  # between a level that spends too much and one that does not
 ROUNDS = 40
 FFT_FROM = 200_000  # products of a convolution
@@ -73,11 +73,12 @@ def staircase(n: int, alpha: float, delta: float) -> Staircase:
     Args:
         n: Rows, at least 1.
         alpha: Bound on the risk, in (0, 1).
-        delta: Probability that the walk may be at or under it, in (0, 1); at least .99 of it is spent where the steps
+        delta: Probability that the walk may be at or under it, in (0, 1); at least .95 of it is spent where the steps
             are fine enough.
     """
-    level, low, high = delta, 0.0, delta  # low spends at most delta, high may spend more
+    low, high = 0.0, delta  # low spends at most delta, high may spend more
     spent_low, spent_high = 0.0, np.inf
+    level = delta / max(1.0, (2.4 * np.log(n * alpha) - 2.9) * (1 - 0.22 * np.log(10 * delta)))  # near what it comes to
     best = Staircase(0.0, *sharp_ranks(n, alpha, 0.0))
     for _ in range(ROUNDS):
         tried = Staircase(level, *sharp_ranks(n, alpha, level))
@@ -95,13 +96,13 @@ def staircase(n: int, alpha: float, delta: float) -> Staircase:
 
 
 def _between(low: float, spent_low: float, high: float, spent_high: float, delta: float) -> float:
-    """The next level to try: spent delta is close to a power of the level."""
-    if not low:
-        return high * min(0.98 * delta / spent_high, 0.9)
+    """The next level to try: what is spent is close to a power of the level, and near it to its first."""
+    if not np.isfinite(spent_high):
+        return min(high, low * max(AIM * delta / spent_low, NARROW)) if spent_low else high
     if not spent_low:
-        return float(np.sqrt(low * high))
+        return float(np.sqrt(low * high)) if low else high * min(AIM * delta / spent_high, 0.9)
     slope = np.log(spent_high / spent_low) / np.log(high / low)
-    step = np.log(0.995 * delta / spent_low) / max(slope, 1e-9)
+    step = np.log(AIM * delta / spent_low) / max(slope, 1e-9)
     return float(low * (high / low) ** np.clip(step / np.log(high / low), 0.1, 0.9))
 
 
@@ -152,11 +153,10 @@ def _steps(count: int, alpha: float) -> tuple[Floats, int]:
     """P(Bin(count, alpha) = first + i) but for its tails, and first."""
     spread = 8.0 * np.sqrt(count * alpha * (1 - alpha)) + 12.0
     first = max(0, int(count * alpha - spread))
-    last = min(count, int(count * alpha + spread) + 1)
-    below = bdtr(np.arange(first - 1, last + 1).clip(0), count, alpha)
-    if first == 0:
-        below[0] = 0.0
-    return np.diff(below), first
+    k = np.arange(first, min(count, int(count * alpha + spread) + 1) + 1)
+    chosen = gammaln(count + 1) - gammaln(k + 1) - gammaln(count - k + 1)
+    shares = np.exp(chosen + k * np.log(alpha) + (count - k) * np.log1p(-alpha))
+    return shares / shares.sum(), first
 
 
 def _convolved(a: Floats, b: Floats) -> Floats:

@@ -98,9 +98,7 @@ def certify_selection(
             reason = f"no threshold is certified {reason}: {_nearest(ranking, alpha, spent, unit)}"
         return Certificate(None, False, n, 0, 0, None, spent, unit, reason)
     m, k = int(ranking.ends[index]), int(ranking.errors[index])
-    return Certificate(
-        float(ranking.thresholds[index]), True, n, m, k, upper_risk_bound(k, m, spent), spent, unit, ""
-    )
+    return Certificate(float(ranking.thresholds[index]), True, n, m, k, upper_risk_bound(k, m, spent), spent, unit, "")
 
 
 def best_start(

@@ -1,14 +1,16 @@
 """calibrate: VAL_CALIB logits -> scrcparams.json, a temperature and an accept rule with its guarantee."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from natix_lib import config
 from natix_lib.arrays import Bools, Floats
 from natix_lib.config.step_settings import CalibrateSettings
 from natix_lib.decisions import Certificate, Policy, fit_prediction_sets
-from natix_lib.decisions.calibration import calibrate
+from natix_lib.decisions.calibration import Rows, calibrate
 from natix_lib.decisions.judgement import Judgement, bounded_curve, change_intervals, judge_probabilities, nll_around
+from natix_lib.decisions.observed import observe
 from natix_lib.decisions.policy import CALIBRATE_METHOD, SETS_SCORE, Decisions
 from natix_lib.decisions.promise import promise
 from natix_lib.decisions.score import softmax
@@ -50,7 +52,7 @@ def run(
     scrc = config.parse(CalibrateSettings, settings).scrc
     data = read_pair(val_calib_logits, val_calib_labels)
     with naming_keys("scrc", "alpha", "delta", "on_infeasible"):
-        calibration = calibrate(data.logits, data.labels, data.groups, terms_of(scrc))
+        calibration = calibrate(_rows(data), terms_of(scrc), None if select is None else _rows(select))
     fit, certificate, ranking = calibration.fit, calibration.certificate, calibration.ranking
     cut, trial = tuned_cut(data, fit.temperature, scrc.tune_cut)
     policy = Policy(
@@ -83,11 +85,14 @@ def run(
         **document_of(policy, cut, trial),
         "calibration_loss": fit.nll,
         "sets": _sets(data, decisions, ~calibration.seen, scrc),
-        "guarantee": _guarantee(certificate, scrc),
+        "guarantee": _guarantee(certificate, scrc, select is not None),
         "fit": {"status": fit.status, "reason": fit.reason, "passes": fit.passes, "gradient": fit.gradient},
         "n": len(data.labels),
         "coverage": float(accepted.mean()),
         "selective_risk": risk,
+        "observed": asdict(
+            observe(decisions.prediction, data.labels, accepted, policy.positive_mask(), data.groups, scrc.bootstrap)
+        ),
         "metrics": {
             "before": _figures(before),
             "after": _figures(after),
@@ -131,10 +136,14 @@ def run(
     }
 
 
-def _guarantee(certificate: Certificate, scrc: config.Scrc) -> JsonDict:
+def _rows(data: CalibrationSet) -> Rows:
+    return Rows(data.logits, data.labels, data.groups)
+
+
+def _guarantee(certificate: Certificate, scrc: config.Scrc, has_start: bool) -> JsonDict:
     return {
         "kind": "selective_risk",
-        "procedure": scrc.procedure,
+        "procedure": "band and chain" if has_start else "band",
         "alpha": scrc.alpha,
         "delta": scrc.delta,
         "n": certificate.n,

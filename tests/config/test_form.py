@@ -58,7 +58,7 @@ def test_the_seed_of_a_run_is_that_of_every_section_that_names_none() -> None:
 
 
 OTHER = (  # than the library's defaults
-    "scrc.procedure=sgr", "scrc.alpha=0.2", "training.optimizer.weight_decay=0.3",
+    "scrc.on_infeasible=fail", "scrc.alpha=0.2", "training.optimizer.weight_decay=0.3",
     "data.class_names=[None, Roadwork]", "data.columns.image=file", "data.class_aliases={roadwork: Roadwork}",
 )  # fmt: skip
 

@@ -9,7 +9,6 @@ from natix_lib.contracts import POLICY_OF
 from natix_lib.contracts import SETS as SETS_OF_IMAGES
 from natix_lib.data.sources import LAYOUTS
 from natix_lib.decisions.calibration import ON_INFEASIBLE
-from natix_lib.decisions.selection import PROCEDURES
 from natix_lib.decisions.sets import SETS
 from natix_lib.decisions.sweep import OBJECTIVES
 from natix_lib.documents import BundlePolicy, RoleSet
@@ -19,7 +18,6 @@ from natix_lib.documents import BundlePolicy, RoleSet
     ("section", "key", "names"),
     [
         (DataSource, "format", ("auto", *LAYOUTS)),
-        (Scrc, "procedure", PROCEDURES),
         (Scrc, "on_infeasible", ON_INFEASIBLE),
         (Scrc, "sets", ("none", *SETS)),
         (Sweep, "objective", OBJECTIVES),

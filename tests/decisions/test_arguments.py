@@ -188,7 +188,7 @@ def test_probabilities_that_are_none_are_not_certified() -> None:
         (lambda: upper_risk_bound(2.5, 10, 0.1), "errors must be in 0..accepted"),  # type: ignore[arg-type]
         (lambda: upper_risk_bound(1, 10, "0.1"), r"delta must be in \(0, 1\), got 0.1"),  # type: ignore[arg-type]
         (lambda: certify_selection([1.0], [0], NOTHING, 0.1), r"alpha must be in \(0, 1\), got None"),
-        (lambda: certify_selection([1.0], [0], 0.1, 0.1, procedure="grid", grid="x"), "grid must hold thresholds"),
+        (lambda: certify_selection([1.0], [0], 0.1, 0.1, start=np.nan), r"start must be in \(0, 1\], got nan"),
         (lambda: check_groups([NOTHING, "a"]), "groups must be whole numbers or texts, got object"),
         (lambda: check_groups([0.5, np.nan]), "groups must be whole numbers or texts, got float64"),
         (lambda: log_odds(np.ma.masked_less(LOGITS, 0)), "logits must not be a masked array"),

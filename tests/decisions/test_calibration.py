@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from natix_lib.decisions import needed_independent
-from natix_lib.decisions.calibration import Terms, calibrate
+from natix_lib.decisions.calibration import Rows, Terms, calibrate
 from natix_lib.errors import CalibrationError
 
 
@@ -15,7 +15,7 @@ def rows(n: int, strength: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray
 
 def test_the_rule_keeps_to_alpha_on_the_rows_that_it_counts() -> None:
     logits, labels = rows(2000, 2.0)
-    result = calibrate(logits, labels, None, Terms(0.05, 0.1))
+    result = calibrate(Rows(logits, labels), Terms(0.05, 0.1))
     confidence = np.abs(logits[:, 0] - logits[:, 1])
     accepted = confidence > result.threshold
     wrong = logits.argmax(1) != labels
@@ -27,29 +27,29 @@ def test_the_rule_keeps_to_alpha_on_the_rows_that_it_counts() -> None:
 def test_half_of_the_groups_is_spared_whole_when_asked() -> None:
     logits, labels = rows(1200, 2.0)
     groups = np.repeat(np.arange(400), 3)
-    result = calibrate(logits, labels, groups, Terms(0.15, 0.1, spare_half=True))
+    result = calibrate(Rows(logits, labels, groups), Terms(0.15, 0.1, spare_half=True))
     assert not set(groups[result.seen]) & set(groups[~result.seen])
     assert 0.4 < result.seen.mean() < 0.6 and result.seen[result.tested].all()
     assert len(set(groups[result.tested])) == len(result.tested) == result.certificate.n
-    assert calibrate(logits, labels, groups, Terms(0.15, 0.1)).seen.all()
+    assert calibrate(Rows(logits, labels, groups), Terms(0.15, 0.1)).seen.all()
 
 
 @pytest.mark.parametrize(("on_infeasible", "mode"), [("empirical", "threshold"), ("abstain", "abstain_all")])
 def test_what_follows_when_nothing_is_certified_is_what_was_asked(on_infeasible: str, mode: str) -> None:
     logits, labels = rows(40, 2.0)
-    result = calibrate(logits, labels, None, Terms(0.05, 0.1, on_infeasible=on_infeasible))
+    result = calibrate(Rows(logits, labels), Terms(0.05, 0.1, on_infeasible=on_infeasible))
     assert (result.mode, result.certificate.certified) == (mode, False)
     with pytest.raises(CalibrationError, match="zero coverage: needs at least .*, a larger alpha, or on_infeasible"):
-        calibrate(logits, labels, None, Terms(0.05, 0.1, on_infeasible="fail"))
+        calibrate(Rows(logits, labels), Terms(0.05, 0.1, on_infeasible="fail"))
 
 
 def test_where_no_threshold_keeps_to_alpha_nothing_is_accepted_and_the_reason_says_so() -> None:
     logits, labels = rows(40, 20.0)
-    result = calibrate(logits, 1 - labels, None, Terms(0.05, 0.1))
+    result = calibrate(Rows(logits, 1 - labels), Terms(0.05, 0.1))
     assert (result.mode, result.threshold, result.certificate.certified) == ("abstain_all", None, False)
     assert result.certificate.reason == (
-        "needs at least 72 images at alpha 0.05, delta 0.1 (ltt), has 40; and no threshold has an observed risk of at "
-        "most alpha 0.05, so nothing is accepted"
+        "needs at least 45 images at alpha 0.05, delta 0.1, has 40; and no threshold keeps to alpha 0.05 with a margin "
+        "either, so nothing is accepted"
     )
 
 
@@ -60,14 +60,14 @@ def test_what_is_said_to_be_needed_with_sets_is_certified_and_one_less_is_not(gr
         logits, labels = rows(3 * n if grouped else n, 50.0)
         groups = np.arange(len(labels)) // 3 if grouped else None
         terms = Terms(0.2, 0.1, on_infeasible="abstain", spare_half=True)
-        assert calibrate(logits, labels, groups, terms).certificate.certified == (n == needed)
+        assert calibrate(Rows(logits, labels, groups), terms).certificate.certified == (n == needed)
 
 
 def test_a_rule_that_accepts_all_has_no_threshold() -> None:
-    result = calibrate(*rows(600, 20.0), None, Terms(0.05, 0.1))
+    result = calibrate(Rows(*rows(600, 20.0)), Terms(0.05, 0.1))
     assert (result.mode, result.threshold) == ("accept_all", None)
 
 
 def test_an_unknown_way_out_is_refused() -> None:
     with pytest.raises(CalibrationError, match="on_infeasible must be one of fail, empirical, abstain, got 'hope'"):
-        calibrate(*rows(40, 2.0), None, Terms(0.05, 0.1, on_infeasible="hope"))
+        calibrate(Rows(*rows(40, 2.0)), Terms(0.05, 0.1, on_infeasible="hope"))

@@ -17,18 +17,19 @@ from tests.mutants import DoesNotApply, Mutant, mutated
 
 ROOT = Path(natix_lib.__file__).parent.parent
 DECISIONS = Path("natix_lib", "decisions")
-GUARANTEE, POLICY, SELECTION, SWEEP, TEMPERATURE, PROPERTIES, ARGUMENTS, DRAWS, INTERVALS, CUT, CALIBRATION = (
+GUARANTEE, POLICY, SELECTION, SWEEP, TEMPERATURE, PROPERTIES, ARGUMENTS, DRAWS, INTERVALS, CUT, CALIBRATION, BAND = (
     f"tests/decisions/test_{name}.py"
     for name in (
         *("guarantee", "policy", "selection", "sweep", "temperature", "properties"),
-        *("arguments", "draws", "intervals", "cut", "calibration"),
+        *("arguments", "draws", "intervals", "cut", "calibration", "band"),
     )
 )
 COUNT_BY_HAND = f"{GUARANTEE}::test_the_sets_of_a_few_rows_are_those_of_a_count_by_hand"
 COUNTS = f"{SELECTION}::test_the_certificate_counts_what_the_runtime_will_accept"
 CURVE = f"{SWEEP}::test_every_point_of_the_curve_is_what_counting_gives"
 EXACT_TEST = f"{SELECTION}::test_what_is_certified_passes_the_exact_test_at_the_delta_spent"
-SHARED = f"{SELECTION}::test_delta_is_shared_among_the_tests"
+SHARED = f"{SELECTION}::test_rows_that_are_all_right_are_certified_from_the_number_on_that_a_test_lets_pass"
+WALK = f"{BAND}::test_a_chain_is_the_plain_walk_over_the_sharp_ranks"
 
 MUTANTS = {
     "errors from a rounded rate": Mutant(
@@ -59,13 +60,17 @@ MUTANTS = {
     "the threshold of the sweep is the last accepted score": Mutant(
         "sweep._curve", "np.append(levels[1:], -np.inf)", "levels", CURVE
     ),
-    "one error more than the test allows": Mutant("binomial.most_errors", "return low", "return low + 1", EXACT_TEST),
-    "one error fewer than the test allows": Mutant("binomial.most_errors", "return low", "return low - 1", SHARED),
+    "one error more than the test allows": Mutant(
+        "binomial.most_errors", "return low", "return low + 1", f"{EXACT_TEST}[0.4]"
+    ),
+    "one error fewer than the test allows": Mutant(
+        "binomial.most_errors", "return low", "return low - 1", f"{SHARED}[None-22]"
+    ),
     "the test forgets an error": Mutant(
         "binomial.is_certified",
         "bdtr(errors, accepted, alpha) <= delta",
         "bdtr(errors - 1, accepted, alpha) <= delta",
-        f"{EXACT_TEST}[sgr]",
+        f"{EXACT_TEST}[0.4]",
     ),
     "the bound of one error fewer": Mutant(
         "binomial.upper_risk_bound",
@@ -85,39 +90,53 @@ MUTANTS = {
         "np.floor(np.log(delta) / np.log1p(-alpha)) - 1",
         f"{SELECTION}::test_too_few_rows_are_an_answer_with_its_reason",
     ),
-    "the whole delta for each chain": Mutant("selection._ltt", "delta / CHAINS", "delta", f"{SHARED}[ltt-36]"),
+    "the whole of delta for a chain beside the band": Mutant(
+        "selection._of_chain", "(1 - BAND_SHARE) * delta", "delta", f"{SHARED}[0.7-24]"
+    ),
+    "the whole of delta for the band beside a chain": Mutant(
+        "selection._largest", "BAND_SHARE * delta", "delta", f"{SHARED}[0.7-24]"
+    ),
+    "each rank of the band has the whole of delta": Mutant(
+        "band.staircase",
+        "spent > delta",
+        "spent > 100 * delta",
+        f"{BAND}::test_simulated_walks_are_under_the_staircase_as_often_as_delta_allows",
+    ),
+    "a walk at the staircase is not under it": Mutant(
+        "band.crossing",
+        "most + 1 - first",
+        "most - first",
+        f"{BAND}::test_the_chance_that_a_walk_is_ever_under_the_staircase_is_a_count_in_fractions",
+    ),
+    "the staircase has a step too early": Mutant(
+        "band.first_ranks",
+        "return high",
+        "return high - 1",
+        f"{BAND}::test_a_sharp_rank_is_the_first_that_scipys_binomial_passes",
+    ),
     "a chain jumps to the first error too many": Mutant(
-        "selection._ltt",
+        "band.chain",
         "np.searchsorted(ranking.errors, allowed, side='right')",
         "np.searchsorted(ranking.errors, allowed + 1, side='right')",
-        f"{EXACT_TEST}[ltt]",
+        WALK,
     ),
-    "the whole delta for each step of sgr": Mutant(
-        "selection._sgr", "delta / _steps(len(ranking.ends))", "delta", f"{SHARED}[sgr-81]"
+    "a chain tests blunt ranks": Mutant(
+        "band.chain", "_first_rank(allowed, alpha, delta)", "_first_rank(allowed, alpha, delta) + 1", WALK
     ),
-    "the whole delta for each threshold of the grid": Mutant(
-        "selection._grid", "delta / len(thresholds)", "delta", f"{SHARED}[grid-36]"
+    "a chain starts behind its start": Mutant(
+        "band.chain", "most_errors(min(start, n), alpha, delta)", "most_errors(n, alpha, delta)", WALK
     ),
-    "what is needed is said for a grid of one": Mutant(
+    "what is needed is said for the whole of delta": Mutant(
         "selection.needed_independent",
-        "len(_thresholds(grid))",
-        "1",
-        f"{SELECTION}::test_what_is_said_to_be_needed_is_certified_without_an_error_and_one_less_is_not[grid]",
+        "_of_chain(delta) if has_start else delta",
+        "delta",
+        f"{SELECTION}::test_what_is_needed_has_known_answers",
     ),
     "the half that is left unseen is forgotten": Mutant(
         "selection.needed_independent",
         "2 * needed - 1",
         "needed",
         f"{CALIBRATION}::test_what_is_said_to_be_needed_with_sets_is_certified_and_one_less_is_not[False]",
-    ),
-    "sgr keeps the last tried": Mutant(
-        "selection._sgr", "return best, spent", "return middle, spent", f"{EXACT_TEST}[sgr]"
-    ),
-    "the grid returns the score of a row": Mutant(
-        "selection.certify_selection",
-        "float(min(t for t in thresholds if threshold <= t < ranking.scores[index]))",
-        "threshold",
-        f"{SELECTION}::test_the_grid_returns_a_threshold_of_its_own",
     ),
     "infeasible is the first threshold": Mutant(
         "selection.certify_selection",
@@ -135,7 +154,7 @@ MUTANTS = {
         "draws.independent_rows",
         "np.sort(order[places])",
         "slice(None)",
-        f"{GUARANTEE}::test_near_duplicates_void_the_guarantee_unless_groups_are_told[ltt]",
+        f"{GUARANTEE}::test_near_duplicates_void_the_guarantee_unless_groups_are_told[band]",
     ),
     "rows are taken for sets, not groups": Mutant(
         "sets.fit_prediction_sets",

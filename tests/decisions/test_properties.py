@@ -32,7 +32,6 @@ from natix_lib.decisions import (
 from natix_lib.decisions.cut import tune_cut
 from natix_lib.decisions.policy import ABSTAIN_ALL, ACCEPT_ALL, CALIBRATE_METHOD, MODES, SWEEP_METHOD, THRESHOLD
 from natix_lib.decisions.score import group_log_odds, softmax
-from natix_lib.decisions.selection import PROCEDURES
 from natix_lib.decisions.sets import SETS
 from natix_lib.decisions.sweep import OBJECTIVES
 from natix_lib.errors import CalibrationError
@@ -40,6 +39,7 @@ from natix_lib.errors import CalibrationError
 ALPHA, DELTA = 0.3, 0.3  # loose, so that few rows are certified at times
 RANGES = (1, 16, 640)  # heavy ties; some; few, in 64ths
 EXTREME = 30_000 * 64
+STARTS = (None, 0.3, 1.0)  # of the chain
 Case = tuple[np.ndarray, np.ndarray]
 repeat = partial(settings, deadline=None, derandomize=True)  # the same cases in every run
 
@@ -83,7 +83,7 @@ def sweeps(logits: np.ndarray, labels: np.ndarray) -> list:
 
 def certificates(logits: np.ndarray, labels: np.ndarray, **options: Any) -> list[Certificate]:
     scores, errors = log_odds(logits), logits.argmax(axis=1) != labels
-    return [certify_selection(scores, errors, ALPHA, DELTA, procedure=name, **options) for name in PROCEDURES]
+    return [certify_selection(scores, errors, ALPHA, DELTA, start=start, **options) for start in STARTS]
 
 
 def sets(logits: np.ndarray, labels: np.ndarray, **options: Any) -> list[PredictionSets]:
@@ -290,8 +290,8 @@ def test_one_row_is_scored_and_certifies_nothing(case: Case) -> None:
     assert fit_temperature(logits, labels).status in expected
     assert not any(certificate.certified for certificate in certificates(logits, labels))
     assert not any(certificate.certified for certificate in sets(logits, labels))
-    for name in ("ltt", "sgr"):  # where one right row is enough, one right row is certified
-        certificate = certify_selection(log_odds(logits), [not right], 0.99, 0.5, procedure=name)
+    for start in STARTS:  # where one right row is enough, one right row is certified
+        certificate = certify_selection(log_odds(logits), [not right], 0.99, 0.5, start=start)
         assert certificate.certified == right and certificate.threshold == (-np.inf if right else None)
 
 

@@ -185,7 +185,9 @@ def test_a_chain_starts_where_other_rows_let_it_pass_and_reach_far() -> None:
     assert start <= 0.8 and certify_selection(scores[::2], right[::2], 0.05, 0.1, start=start).accepted > 400
     behind = (np.arange(1000) > 100) & (np.arange(1000) < 125)  # 24 errors, which many rows outweigh
     assert best_start(scores, behind, 0.05, 0.1, 1000) > 0.5
-    assert best_start(scores, np.arange(1000) < 300, 0.05, 0.1, 500) > 0.9  # nothing passes, and the end is the least bad
+    assert (
+        best_start(scores, np.arange(1000) < 300, 0.05, 0.1, 500) > 0.9
+    )  # nothing passes, and the end is the least bad
     assert best_start(scores, np.zeros(1000), 0.05, 0.1, 10) == 1.0  # too few for any start
 
 

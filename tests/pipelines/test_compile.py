@@ -278,7 +278,7 @@ def test_the_vertex_file_is_one_document_and_makes_a_pipeline_job(with_explora: 
         display_name="natix",
         template_path=str(golden("vertex", with_explora)),
         pipeline_root="gs://bucket/root",
-        parameter_values={"num_gpus": "1", "scrc": {"procedure": "sgr"}},
+        parameter_values={"num_gpus": "1", "scrc": {"on_infeasible": "fail"}},
         project="project",
         location="europe-west4",
         credentials=AnonymousCredentials(),

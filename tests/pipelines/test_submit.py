@@ -250,10 +250,10 @@ def test_only_what_is_named_is_sent() -> None:
     assert parameters_of() == {} == parameters_of("hardware.memory=3Gi")
     assert parameters_of("hardware.num_gpus=0") == {"num_gpus": "0"} == parameters_of("hardware={num_gpus: 0}")
     whole = form(config.load(CONFIG))
-    assert parameters_of(" sweep.max_risk=0.1", "scrc.alpha = 0.02", "scrc.sets=pac", "scrc.procedure=sgr") == {
+    assert parameters_of(" sweep.max_risk=0.1", "scrc.alpha = 0.02", "scrc.sets=pac", "scrc.on_infeasible=fail") == {
         "sweep": {"max_risk": 0.1},
         "alpha": 0.02,
-        "scrc": {"sets": "pac", "procedure": "sgr"},
+        "scrc": {"sets": "pac", "on_infeasible": "fail"},
     }
     optimizer = whole["training"]["optimizer"]
     assert parameters_of("training.optimizer={lr: 1e-4}") == {"lr": 1e-4, "training": {"optimizer": optimizer}}
