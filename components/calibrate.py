@@ -1,4 +1,4 @@
-"""calibrate: VAL_CALIB logits -> scrcparams.json."""
+"""calibrate: VAL_CALIB logits, and where given those of VAL_SELECT -> scrcparams.json."""
 
 from typing import Any
 
@@ -17,6 +17,8 @@ def calibrate(
     scrc_curve: Output[Artifact],
     calibration_report: Output[HTML],
     metrics: Output[Metrics],
+    val_select_logits: Input[Artifact] | None = None,
+    val_select_labels: Input[Artifact] | None = None,
 ) -> None:
     """Fit the temperature and certify the accept rule.
 
@@ -24,6 +26,8 @@ def calibrate(
         settings: What the step reads of the config, docs/components.md.
         val_calib_logits: The logits of VAL_CALIB.
         val_calib_labels: The labels of VAL_CALIB.
+        val_select_logits: The logits of VAL_SELECT, of the same weights.
+        val_select_labels: The labels of VAL_SELECT.
 
     Returns:
         scrcparams: The policy with its temperature and guarantee.
@@ -40,6 +44,8 @@ def calibrate(
             settings,
             val_calib_logits=val_calib_logits.path,
             val_calib_labels=val_calib_labels.path,
+            val_select_logits=val_select_logits.path if val_select_logits else "",
+            val_select_labels=val_select_labels.path if val_select_labels else "",
             scrcparams=scrcparams.path,
             scrc_curve=scrc_curve.path,
             calibration_report=calibration_report.path,

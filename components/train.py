@@ -1,4 +1,4 @@
-"""train (GPU): TRAIN and VAL_SELECT -> classifier, doubtful labels; VAL_CALIB -> logits of exactly its weights."""
+"""train (GPU): TRAIN and VAL_SELECT -> classifier, doubtful labels; and its logits, of VAL_CALIB too."""
 
 from typing import Any
 
@@ -19,25 +19,29 @@ def train(
     backbone: Input[Model],
     classifier: Output[Model],
     training_curve: Output[Artifact],
+    val_select_logits: Output[Artifact],
+    val_select_labels: Output[Artifact],
     val_calib_logits: Output[Artifact],
     val_calib_labels: Output[Artifact],
     label_doubts: Output[HTML],
     metrics: Output[Metrics],
 ) -> None:
-    """Train the classifier, keep the epoch with the best val_select/acc, and give VAL_CALIB logits.
+    """Train the classifier, keep the epoch with the best val_select/acc, and give logits.
 
     Args:
         settings: What the step reads of the config, docs/components.md.
         num_gpus: GPUs of the task, or of each node, as a text.
         nodes: The TrainJob that computes in place of this task; empty for none.
         train_set: The images of TRAIN.
-        val_select_set: The images that choose the epoch.
-        val_calib_set: The images whose logits are given.
+        val_select_set: The images that choose the epoch; their logits are given.
+        val_calib_set: The images that policies are fitted on; their logits are given.
         backbone: The backbone of fetch or of adapt.
 
     Returns:
         classifier: The weights of the best epoch.
         training_curve: The figures, epoch by epoch.
+        val_select_logits: The logits of VAL_SELECT.
+        val_select_labels: The labels of VAL_SELECT.
         val_calib_logits: The logits of VAL_CALIB.
         val_calib_labels: The labels of VAL_CALIB.
         label_doubts: The page of the labels of TRAIN that are likely wrong.
@@ -56,6 +60,8 @@ def train(
             backbone=backbone.path,
             classifier=classifier.path,
             training_curve=training_curve.path,
+            val_select_logits=val_select_logits.path,
+            val_select_labels=val_select_labels.path,
             val_calib_logits=val_calib_logits.path,
             val_calib_labels=val_calib_labels.path,
             label_doubts=label_doubts.path,

@@ -77,6 +77,7 @@ class Step:
         gpu: Whether it asks for a GPU, on a node that may be reclaimed.
         fingerprint: Its input that tells what it reads of what lies outside of the run, most often over a network, by
             `steps.fingerprints`; "" where it reads nothing of that.
+        optional: Of the inputs those that it can do without, all of them together; the pipeline always gives them.
     """
 
     title: str
@@ -85,6 +86,7 @@ class Step:
     makes: tuple[Artifact, ...]
     gpu: bool = False
     fingerprint: str = ""
+    optional: tuple[str, ...] = ()
 
     @property
     def retried(self) -> bool:
@@ -141,11 +143,13 @@ STEPS = {
     ),
     "train": Step(
         "Train the classifier",
-        "Train a classifier on the backbone, give its logits on VAL_CALIB, and show doubtful labels of TRAIN.",
+        "Train a classifier, give its logits on VAL_SELECT and VAL_CALIB, and show doubtful labels of TRAIN.",
         ("train_set", "val_select_set", "val_calib_set", "backbone"),
         (
             Artifact("classifier", "Model", "classifier", "classifier.json"),
             Artifact("training_curve", "Artifact", "metrics.csv"),
+            Artifact("val_select_logits", "Artifact", "val_select_logits.safetensors"),
+            Artifact("val_select_labels", "Artifact", "val_select_labels.safetensors"),
             Artifact("val_calib_logits", "Artifact", "val_calib_logits.safetensors"),
             Artifact("val_calib_labels", "Artifact", "val_calib_labels.safetensors"),
             Artifact("label_doubts", "HTML", "label_doubts.html"),
@@ -165,12 +169,13 @@ STEPS = {
     "calibrate": Step(
         "Calibrate and certify",
         "Fit the temperature and certify an accept rule on VAL_CALIB.",
-        ("val_calib_logits", "val_calib_labels"),
+        ("val_calib_logits", "val_calib_labels", "val_select_logits", "val_select_labels"),
         (
             Artifact("scrcparams", "Artifact", "scrcparams.json"),
             Artifact("scrc_curve", "Artifact", "scrc_curve.parquet"),
             Artifact("calibration_report", "HTML", "calibration.html"),
         ),
+        optional=("val_select_logits", "val_select_labels"),
     ),
     "export": Step(
         "Export the bundle",

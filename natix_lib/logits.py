@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from natix_lib.contracts import SCHEMA_VERSION, VAL_CALIB, require_same
+from natix_lib.contracts import SCHEMA_VERSION, VAL_CALIB, VAL_SELECT, require_same
 from natix_lib.decisions.score import check_labels, check_logits
 from natix_lib.errors import CalibrationError, ContractError
 from natix_lib.files import parse_json, sha256_bytes, write_bytes
 
-LOGITS, LABELS = "val_calib_logits", "val_calib_labels"
 SHARED = ("model_sha256", "splits_sha256", "dataset_fingerprint", "ids_sha256", "class_names", "role")
+OF_A_MODEL = ("model_sha256", "splits_sha256", "dataset_fingerprint")  # the same in the files of both roles
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,19 @@ class CalibrationSet:
     labels_sha256: str
 
 
+def logits_name(role: str) -> str:
+    """Name of the artifact that holds a role's logits."""
+    return f"{role.lower()}_logits"
+
+
+def labels_name(role: str) -> str:
+    """Name of the artifact that holds a role's labels."""
+    return f"{role.lower()}_labels"
+
+
 def write_logits(path: str | Path, values: NDArray[np.float32], header: dict[str, str]) -> None:
     """Write logits (n, C) with their header, whole or not at all; equal input gives equal bytes."""
-    _write(path, {"logits": np.asarray(values, dtype=np.float32)}, {**header, "artifact": LOGITS})
+    _write(path, {"logits": np.asarray(values, dtype=np.float32)}, {**header, "artifact": logits_name(header["role"])})
 
 
 def write_labels(
@@ -80,22 +90,22 @@ def write_labels(
 ) -> None:
     """Write labels and group numbers, each (n,), with their header."""
     arrays = {"labels": np.asarray(labels, dtype=np.int64), "group": np.asarray(groups, dtype=np.int64)}
-    _write(path, arrays, {**header, "artifact": LABELS})
+    _write(path, arrays, {**header, "artifact": labels_name(header["role"])})
 
 
-def read_logits(path: str | Path) -> LogitsFile:
-    """Read logits.
+def read_logits(path: str | Path, role: str = VAL_CALIB) -> LogitsFile:
+    """Read the logits of a role.
 
     Raises:
         ContractError: If the file is neither safetensors nor a plain `.pt` tensor, or of another artifact.
     """
-    content = _read(path, "logits", LOGITS)
+    content = _read(path, "logits", logits_name(role))
     return LogitsFile(content.arrays["logits"].astype(np.float32), content.header, content.sha256)
 
 
-def read_labels(path: str | Path) -> LabelsFile:
+def read_labels(path: str | Path, role: str = VAL_CALIB) -> LabelsFile:
     """Read labels and groups; raises as `read_logits`."""
-    content = _read(path, "labels", LABELS)
+    content = _read(path, "labels", labels_name(role))
     for name, values in content.arrays.items():
         if values.dtype.kind not in "iu":
             raise ContractError(f"{path}: {name} must be whole numbers, got {values.dtype}")
@@ -103,20 +113,20 @@ def read_labels(path: str | Path) -> LabelsFile:
     return LabelsFile(labels, groups, content.header, content.sha256)
 
 
-def read_pair(logits_path: str | Path, labels_path: str | Path) -> CalibrationSet:
-    """Read logits and labels of VAL_CALIB that belong together.
+def read_pair(logits_path: str | Path, labels_path: str | Path, role: str = VAL_CALIB) -> CalibrationSet:
+    """Read logits and labels of a role that belong together.
 
     Raises:
         ContractError: If they are of another role, or come from different models, splits or images.
         CalibrationError: If shapes differ, a label is out of range or a logit is not finite.
     """
-    logits, labels = read_logits(logits_path), read_labels(labels_path)
+    logits, labels = read_logits(logits_path, role), read_labels(labels_path, role)
     if bool(logits.header) != bool(labels.header):
         raise ContractError(f"{logits_path} and {labels_path}: one has provenance and the other, a bare .pt, has none")
     for key in SHARED if logits.header else ():
         require_same(key, logits.header.get(key), "the logits file", labels.header.get(key), "the labels file")
-    if logits.header and logits.header.get("role") != VAL_CALIB:
-        raise ContractError(f"{logits_path} must hold logits of {VAL_CALIB}, got {logits.header.get('role')!r}")
+    if logits.header and logits.header.get("role") != role:
+        raise ContractError(f"{logits_path} must hold logits of {role}, got {logits.header.get('role')!r}")
     n, classes = check_logits(logits.values).shape
     y = check_labels(labels.values, n, classes)
     if labels.groups is not None and labels.groups.shape != (n,):
@@ -126,6 +136,32 @@ def read_pair(logits_path: str | Path, labels_path: str | Path) -> CalibrationSe
         raise ContractError(f"{logits_path} has {classes} columns but names {len(names)} classes")
     positive = _names(logits.header, "positive_classes", logits_path) if logits.header else []
     return CalibrationSet(logits.values, y, labels.groups, names, positive, logits.header, logits.sha256, labels.sha256)
+
+
+def read_select(logits_path: str, labels_path: str, data: CalibrationSet) -> CalibrationSet | None:
+    """Read logits and labels of VAL_SELECT that the model of `data` has given; None where both paths are "".
+
+    Raises:
+        ContractError: If one of the two is missing or without provenance, or they are of another role, model, splits
+            or classes than `data`, which must be of VAL_CALIB.
+        CalibrationError: As `read_pair`.
+    """
+    if not logits_path and not labels_path:
+        return None
+    if not logits_path or not labels_path:
+        given, missing = ("logits", "labels") if logits_path else ("labels", "logits")
+        raise ContractError(f"{given} of {VAL_SELECT} are given without its {missing}: give both files or neither")
+    select = read_pair(logits_path, labels_path, VAL_SELECT)
+    for name, header in ((VAL_SELECT, select.header), (VAL_CALIB, data.header)):
+        if not header:
+            raise ContractError(
+                f"logits of {VAL_SELECT} and {VAL_CALIB} together need provenance, got a bare .pt of {name}"
+            )
+    for key in OF_A_MODEL:
+        require_same(key, data.header.get(key), f"{VAL_CALIB} logits", select.header.get(key), f"{VAL_SELECT} logits")
+    for key in ("class_names", "positive_classes"):
+        require_same(key, getattr(data, key), f"{VAL_CALIB} logits", getattr(select, key), f"{VAL_SELECT} logits")
+    return select
 
 
 def _names(header: dict[str, str], key: str, path: str | Path) -> list[str]:

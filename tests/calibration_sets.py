@@ -1,4 +1,4 @@
-"""VAL_CALIB files for the tests of sweep, calibrate and export."""
+"""VAL_CALIB and VAL_SELECT files for the tests of sweep, calibrate and export."""
 
 from pathlib import Path
 from typing import Any
@@ -30,16 +30,19 @@ def write_set(
     constant: bool = False,
     names: tuple[str, ...] = ("None", "Roadwork"),
     prefers_last: float = 0.0,
+    changes: dict[str, str] | None = None,
 ) -> tuple[str, str]:
     """Logits whose argmax is right for most of n images, `frames` of them in each group; paths of both files.
 
-    With two names the second is the positive class. `prefers_last` is added to the last class's logits.
+    With two names the second is the positive class. `prefers_last` is added to the last class's logits;
+    `changes` are of the header.
     """
     positive = names[1:] if len(names) == 2 else ()
     header = {
         **HEADER,
         "class_names": canonical_json(list(names)).decode(),
         "positive_classes": canonical_json(list(positive)).decode(),
+        **(changes or {}),
     }
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, len(names), n)
@@ -48,13 +51,17 @@ def write_set(
     logits[:, -1] += prefers_last
     if constant:
         logits[:, 0] = 50
-    paths = str(folder / "logits"), str(folder / "labels")
+    name = {"VAL_CALIB": ""}.get(header["role"], f"{header['role']}_")
+    paths = str(folder / f"{name}logits"), str(folder / f"{name}labels")
     write_logits(paths[0], logits.astype(np.float32), header)
     write_labels(paths[1], labels, np.arange(n) // frames, header)
     return paths
 
 
-def run_on_set(step: str, settings: dict[str, Any], folder: Path, paths: tuple[str, str]) -> dict[str, Any]:
-    """Run sweep or calibrate on the files of `write_set`; the policy's document."""
-    made, _ = run_step(step, settings, folder, dict(zip(STEPS[step].inputs, paths, strict=True)))
+def run_on_set(
+    step: str, settings: dict[str, Any], folder: Path, paths: tuple[str, str], **others: str
+) -> dict[str, Any]:
+    """Run sweep or calibrate on the files of `write_set`, and other inputs by name; the policy's document."""
+    taken = [name for name in STEPS[step].inputs if name.startswith("val_calib")]
+    made, _ = run_step(step, settings, folder, {**dict(zip(taken, paths, strict=True)), **others})
     return read_json(made[POLICY_OF[step]])

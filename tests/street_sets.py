@@ -49,7 +49,8 @@ def run_step(
 ) -> tuple[dict[str, str], dict[str, float]]:
     """Run a step on files: the paths of what it made below `folder`, and its metrics."""
     paths = {name: str(folder / ARTIFACTS[name].file) for name in STEPS[step].outputs}
-    taken = {name: str(inputs[name]) for name in STEPS[step].inputs}
+    left_out = set(STEPS[step].optional) - set(inputs)
+    taken = {name: str(inputs[name]) for name in STEPS[step].inputs if name not in left_out}
     return paths, importlib.import_module(f"natix_lib.steps.{step}").run(settings, **taken, **paths)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from natix_lib.errors import CalibrationError, ContractError
 from natix_lib.logits import read_labels, read_logits, read_pair, write_labels, write_logits
@@ -105,8 +105,27 @@ def test_logits_of_another_role_fit_no_policy(tmp_path: Path) -> None:
     header = {**HEADER, "role": "TEST"}
     write_logits(logits, LOGITS, header)
     write_labels(labels, np.array([0, 1, 1]), np.arange(3), header)
+    with pytest.raises(ContractError, match="logits must be a val_calib_logits file of schema 3, got 'test_logits'"):
+        read_pair(logits, labels)
+    save_file({"logits": LOGITS}, logits, {**header, "artifact": "val_calib_logits", "schema_version": "3"})
+    write_labels(labels, np.array([0, 1, 1]), np.arange(3), HEADER)
+    with pytest.raises(
+        ContractError, match="role differs: the logits file has 'TEST', the labels file has 'VAL_CALIB'"
+    ):
+        read_pair(logits, labels)
+    save_file(
+        {"labels": np.array([0, 1, 1])}, labels, {**header, "artifact": "val_calib_labels", "schema_version": "3"}
+    )
     with pytest.raises(ContractError, match="logits must hold logits of VAL_CALIB, got 'TEST'"):
         read_pair(logits, labels)
+
+
+def test_every_role_has_files_of_its_own(tmp_path: Path) -> None:
+    logits, labels = tmp_path / "logits", tmp_path / "labels"
+    header = {**HEADER, "role": "VAL_SELECT"}
+    write_logits(logits, LOGITS, header)
+    write_labels(labels, np.array([0, 1, 1]), np.arange(3), header)
+    assert read_pair(logits, labels, "VAL_SELECT").header["artifact"] == "val_select_logits"
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def step_command(name: str) -> Callable[..., None]:
         for path in outputs.values():
             require_new(Path(path))
         folder.mkdir(parents=True, exist_ok=True)
-        paths = {artifact: str(values[artifact]) for artifact in step.inputs} | outputs
+        paths = {artifact: str(values[artifact]) for artifact in step.inputs if values[artifact]} | outputs
         metrics = module.run(settings[name], **paths)
         typer.echo(json.dumps({"outputs": list(outputs.values()), "metrics": metrics}))
 
@@ -45,10 +45,14 @@ def step_command(name: str) -> Callable[..., None]:
     for artifact in step.inputs:
         option = typer.Option(
             _option(artifact), metavar=_kind(artifact), show_default=False, parser=path_of,
-            help=f"{ARTIFACTS[artifact].file}, which natix {MAKERS[artifact]} gives.",
+            help=f"{ARTIFACTS[artifact].file}, which natix {MAKERS[artifact]} gives"
+            f"{'; may be left out' if artifact in step.optional else ''}.",
         )  # fmt: skip
+        kind, default = (Path | None, None) if artifact in step.optional else (Path, inspect.Parameter.empty)
         parameters.append(
-            inspect.Parameter(artifact, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[Path, option])
+            inspect.Parameter(
+                artifact, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, option], default=default
+            )
         )
     folder = typer.Option(
         "--output", "-o", metavar="FOLDER", help="Folder that receives the outputs.", show_default=False, parser=path_of

@@ -1,4 +1,4 @@
-"""calibrate: VAL_CALIB logits -> scrcparams.json, a temperature and an accept rule with its guarantee."""
+"""calibrate: VAL_CALIB logits, VAL_SELECT's where given -> scrcparams.json, temperature, accept rule and guarantee."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,7 +17,7 @@ from natix_lib.decisions.score import softmax
 from natix_lib.decisions.sets import PAC
 from natix_lib.decisions.temperature import negative_log_likelihood
 from natix_lib.files import JsonDict, write_bytes, write_json
-from natix_lib.logits import CalibrationSet, read_pair
+from natix_lib.logits import CalibrationSet, read_pair, read_select
 from natix_lib.progress import WARNING, Lines
 from natix_lib.reports.render import render_policy
 from natix_lib.steps.certifiable import terms_of
@@ -32,6 +32,8 @@ def run(
     scrcparams: str,
     scrc_curve: str,
     calibration_report: str,
+    val_select_logits: str = "",
+    val_select_labels: str = "",
 ) -> dict[str, float]:
     """Fit the temperature and certify the accept rule.
 
@@ -42,6 +44,8 @@ def run(
         scrcparams: Path to write scrcparams.json to.
         scrc_curve: Path to write the whole curve to, as Parquet.
         calibration_report: Path to write the policy's page to, as HTML.
+        val_select_logits: File with the logits of VAL_SELECT, of the same weights; "" where there are none.
+        val_select_labels: File with the labels of the same images; "" where there are none.
 
     Returns:
         Temperature, coverage and risk on VAL_CALIB, whether the rule is certified, and NLL and ECE before and after.
@@ -51,6 +55,7 @@ def run(
     """
     scrc = config.parse(CalibrateSettings, settings).scrc
     data = read_pair(val_calib_logits, val_calib_labels)
+    select = read_select(val_select_logits, val_select_labels, data)
     with naming_keys("scrc", "alpha", "delta", "on_infeasible"):
         calibration = calibrate(_rows(data), terms_of(scrc), None if select is None else _rows(select))
     fit, certificate, ranking = calibration.fit, calibration.certificate, calibration.ranking
@@ -109,7 +114,7 @@ def run(
             "nll": _points(temperature=temperatures, nll=nlls),
             "acceptance": acceptance(data, accepted),
         },
-        "provenance": provenance(data),
+        "provenance": {**provenance(data), "val_select_logits_sha256": select.logits_sha256 if select else None},
     }
     write_curve(
         scrc_curve,

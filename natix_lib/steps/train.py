@@ -1,4 +1,4 @@
-"""train: TRAIN and VAL_SELECT -> classifier, metrics.csv, label_doubts.html; VAL_CALIB -> logits of its weights."""
+"""train: TRAIN and VAL_SELECT -> classifier, metrics.csv, label_doubts.html; and its logits, of VAL_CALIB too."""
 
 import shutil
 from collections.abc import Mapping
@@ -35,6 +35,8 @@ def run(
     backbone: str,
     classifier: str,
     training_curve: str,
+    val_select_logits: str,
+    val_select_labels: str,
     val_calib_logits: str,
     val_calib_labels: str,
     label_doubts: str,
@@ -49,6 +51,8 @@ def run(
         backbone: Folder of the backbone.
         classifier: Folder to write the classifier to.
         training_curve: Path to write metrics.csv to, one row an epoch.
+        val_select_logits: Path to write the logits of VAL_SELECT to.
+        val_select_labels: Path to write labels and groups of the same images to.
         val_calib_logits: Path to write the logits of VAL_CALIB to.
         val_calib_labels: Path to write labels and groups of the same images to.
         label_doubts: Path to write the page of labels that are likely wrong to, as HTML.
@@ -89,7 +93,7 @@ def run(
     head = {"type": model_section.head_type, "dropout": model_section.dropout_rate}
     model = Classifier.from_description(description, head, len(train.class_names))
     model.load_state_dict(
-        {name.removeprefix(CLASSIFIER): value for name, value in tensors.items() if name != logits.LOGITS}
+        {name.removeprefix(CLASSIFIER): value for name, value in tensors.items() if name.startswith(CLASSIFIER)}
     )
     history = [Epoch(**row) for row in figures["history"]]
     doubts = Doubts(**figures["doubts"])
@@ -127,9 +131,9 @@ def run(
         licences,
     )
     write_csv(training_curve, metrics_rows(history))
-    _write_calibration_set(
-        val_calib_logits, val_calib_labels, tensors[logits.LOGITS].numpy(), sets["val_calib_set"], written
-    )
+    pairs = {VAL_SELECT: (val_select_logits, val_select_labels), VAL_CALIB: (val_calib_logits, val_calib_labels)}
+    for role, (logits_path, labels_path) in pairs.items():
+        _write_pair(logits_path, labels_path, tensors[logits.logits_name(role)].numpy(), sets[SETS[role]], written)
     shown = doubtful(train, doubts, drop, tuned=not model_section.freeze_backbone)
     write_bytes(label_doubts, render_doubts(shown).encode())
     if doubts.rows:
@@ -146,11 +150,11 @@ def run(
     }
 
 
-def _write_calibration_set(
+def _write_pair(
     logits_path: str, labels_path: str, values: NDArray[np.float32], images: RoleSet, manifest: dict[str, Any]
 ) -> None:
     header = {
-        "role": VAL_CALIB,
+        "role": images.role,
         "class_names": canonical_json(images.class_names).decode(),
         "positive_classes": canonical_json(images.positive_classes).decode(),
         "model_sha256": manifest["model_sha256"],

@@ -1,4 +1,4 @@
-"""What a process of train computes: the classifier's weights and the VAL_CALIB logits of exactly these."""
+"""What a process of train computes: the classifier's weights, and VAL_SELECT and VAL_CALIB logits of exactly these."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ from natix_lib.distributed.exchange import Answer
 from natix_lib.distributed.processes import be_a_process
 from natix_lib.distributed.world import World
 from natix_lib.files import JsonDict, read_json
-from natix_lib.logits import LOGITS
+from natix_lib.logits import logits_name
 from natix_lib.progress import Lines
 from natix_lib.training.fit import Epoch
 from natix_lib.training.run import SILENT, Recipe, Reports, Sets, train_classifier
@@ -54,8 +54,8 @@ def compute(settings: TrainSettings, inputs: Inputs) -> Answer:
         inputs: The opened artifacts that train reads; their hashes have been checked.
 
     Returns:
-        The classifier's state under `classifier.` and float32 `val_calib_logits` (n, C); the `history` of epochs,
-        the `transform` that images went through, and the `doubts` of TRAIN's labels.
+        The classifier's state under `classifier.`, float32 `val_select_logits` and `val_calib_logits` (n, C); the
+        `history` of epochs, the `transform` that images went through, and the `doubts` of TRAIN's labels.
 
     Raises:
         NatixError: If an input breaks its contract, or a loss is not finite.
@@ -85,7 +85,8 @@ def compute(settings: TrainSettings, inputs: Inputs) -> Answer:
             world,
         )
     tensors = {f"{CLASSIFIER}{name}": value for name, value in trained.classifier.state_dict().items()}
-    tensors[LOGITS] = torch.from_numpy(trained.val_calib_logits)
+    tensors[logits_name(VAL_SELECT)] = torch.from_numpy(trained.val_select_logits)
+    tensors[logits_name(VAL_CALIB)] = torch.from_numpy(trained.val_calib_logits)
     figures = {"history": [asdict(row) for row in trained.history], "doubts": asdict(trained.doubts)}
     return tensors, {**figures, "transform": transform.document()}
 

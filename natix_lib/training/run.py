@@ -1,9 +1,9 @@
-"""From opened splits and a backbone to a trained classifier and its VAL_CALIB logits.
+"""From opened splits and a backbone to a trained classifier and its VAL_SELECT and VAL_CALIB logits.
 
 Frozen backbone: features of all views once, then head training on them. Tuned backbone (or `feature_cache: false`):
 the same loop on pixels. Either way the head's standardisation comes from the clean TRAIN features of the backbone
 as it was loaded, which tell whose labels are doubtful as well; the kept weights are those that scored best on
-VAL_SELECT, and the VAL_CALIB logits come from a float32 pass through exactly those weights.
+VAL_SELECT, and the logits that are given come from float32 passes through exactly those weights.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from natix_lib.config import Dataloader, Model, Training
+from natix_lib.contracts import VAL_CALIB, VAL_SELECT
 from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import TrainingError
 from natix_lib.training.classifier import Classifier
@@ -46,8 +47,8 @@ class Sets:
 
     Attributes:
         train: What weights are fitted on.
-        val_select: What the epoch to keep is chosen on.
-        val_calib: What the classifier's logits are given for.
+        val_select: What the epoch to keep is chosen on; the classifier's logits are given for it.
+        val_calib: What nothing is chosen on and the classifier's logits are given for.
         classes: How many classes the labels are of, C.
         fingerprint: Changes whenever an image does; part of what cached features are kept by.
     """
@@ -89,10 +90,11 @@ SILENT = Reports()
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained classifier, its curve, float32 VAL_CALIB logits (n, C) from exactly its weights, doubtful labels."""
+    """A trained classifier, its curve, float32 logits (n, C) from exactly its weights, and doubtful labels of TRAIN."""
 
     classifier: Classifier
     history: list[Epoch]
+    val_select_logits: NDArray[np.float32]
     val_calib_logits: NDArray[np.float32]
     doubts: Doubts
 
@@ -105,7 +107,7 @@ def train_classifier(
     reports: Reports = SILENT,
     world: World = ALONE,
 ) -> Trained:
-    """Train on TRAIN, stop and choose on VAL_SELECT, give logits on VAL_CALIB.
+    """Train on TRAIN, stop and choose on VAL_SELECT, give logits on VAL_SELECT and VAL_CALIB.
 
     Several processes divide the passes through the backbone and, when it is tuned, each batch; every one returns the
     same.
@@ -186,10 +188,18 @@ def train_classifier(
         history = fit(whole, objective, training, ema_decay, reports.on_epoch, autocast, world)
     classifier.eval()
     world.copy_first(classifier)  # a head on cached features was trained by each process for itself
-    logits = passes.logits(classifier, sets.val_calib, None, reports.progress, "logits of VAL_CALIB")
+    select_logits, calib_logits = (
+        _finite(passes.logits(classifier, images, None, reports.progress, f"logits of {role}"), role)
+        for role, images in ((VAL_SELECT, sets.val_select), (VAL_CALIB, sets.val_calib))
+    )
+    return Trained(classifier.cpu().requires_grad_(False), history, select_logits, calib_logits, doubts)
+
+
+def _finite(logits: Tensor, role: str) -> NDArray[np.float32]:
     if not torch.isfinite(logits).all():
-        raise TrainingError("the trained classifier gives a VAL_CALIB logit that is not finite")
-    return Trained(classifier.cpu().requires_grad_(False), history, logits.float().cpu().numpy(), doubts)
+        raise TrainingError(f"the trained classifier gives a {role} logit that is not finite")
+    values: NDArray[np.float32] = logits.float().cpu().numpy()
+    return values
 
 
 def seed_everything(seed: int) -> None:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from natix_lib import __version__, cli
 from natix_lib.contracts import ARTIFACTS, STEPS
 from natix_lib.errors import ConfigError
+from tests.calibration_sets import write_set
 from tests.street_sets import write_images
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +52,17 @@ def test_every_step_is_a_command_with_its_artifacts_as_options() -> None:
         assert options == {"--config", "--set", "--output", "--help"} | {
             f"--{artifact.replace('_', '-')}" for artifact in contract.inputs
         }
+
+
+def test_calibrate_does_without_val_select_on_the_command_line(tmp_path: Path) -> None:
+    path, (logits, labels) = write_config(tmp_path, tmp_path), write_set(tmp_path, strength=4.0)
+    given = ["--val-calib-logits", logits, "--val-calib-labels", labels]
+    result = invoke("calibrate", "-c", path, "-o", tmp_path / "out", *given)
+    assert result.exit_code == 0 and json.loads(result.output.splitlines()[-1])["metrics"]["certified"] == 1.0
+    select = write_set(tmp_path, changes={"role": "VAL_SELECT", "model_sha256": "other"})
+    options = ["--val-select-logits", select[0], "--val-select-labels", select[1]]
+    refused = invoke("calibrate", "-c", path, "-o", tmp_path / "other", *given, *options)
+    assert "VAL_SELECT logits has 'other'" in str(refused.exception)
 
 
 def test_the_config_is_printed_with_every_default(tmp_path: Path) -> None:

@@ -5,21 +5,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import log_loss
 
 from natix_lib import contracts
 from natix_lib.decisions import Policy
 from natix_lib.decisions.score import softmax
-from natix_lib.errors import CalibrationError, ConfigError
+from natix_lib.errors import CalibrationError, ConfigError, ContractError
+from natix_lib.files import sha256_file
 from natix_lib.logits import read_labels, read_logits, write_labels, write_logits
 from tests.calibration_sets import run_on_set, write_set
 
 STEPS = {"sweep": "sweep", "calibrate": "scrc"}
+SELECT = {"role": "VAL_SELECT"}  # in the header
 
 
 def run(folder: Path, paths: tuple[str, str], **settings: object) -> dict:
     section = {"bootstrap": 100, **settings}
     return run_on_set("calibrate", {"scrc": section}, folder, paths)
+
+
+def run_with_select(folder: Path, paths: tuple[str, str], select: tuple[str, str]) -> dict:
+    others = {"val_select_logits": select[0], "val_select_labels": select[1]}
+    return run_on_set("calibrate", {"scrc": {"bootstrap": 100}}, folder, paths, **others)
 
 
 def test_the_accept_rule_is_certified_and_the_runtime_follows_it(tmp_path: Path) -> None:
@@ -30,6 +38,54 @@ def test_the_accept_rule_is_certified_and_the_runtime_follows_it(tmp_path: Path)
     decisions = Policy.from_document(document).apply(read_logits(paths[0]).values)
     assert decisions.accepted.sum() == guarantee["m"]
     assert decisions.accepted.mean() == document["coverage"]
+
+
+def test_val_select_of_the_same_weights_is_read_and_named_where_the_policy_comes_from(tmp_path: Path) -> None:
+    paths = write_set(tmp_path)
+    assert run(tmp_path, paths)["provenance"]["val_select_logits_sha256"] is None
+    select = write_set(tmp_path, n=90, seed=1, changes=SELECT)
+    provenance = run_with_select(tmp_path, paths, select)["provenance"]
+    assert provenance["val_select_logits_sha256"] == sha256_file(Path(select[0])) != provenance["logits_sha256"]
+
+
+@pytest.mark.parametrize("key", ["model_sha256", "splits_sha256", "dataset_fingerprint"])
+def test_val_select_of_other_weights_or_another_division_is_refused(tmp_path: Path, key: str) -> None:
+    paths, select = write_set(tmp_path), write_set(tmp_path, seed=1, changes={**SELECT, key: "other"})
+    message = f"{key} differs: VAL_CALIB logits has '.*', VAL_SELECT logits has 'other'"
+    with pytest.raises(ContractError, match=message):
+        run_with_select(tmp_path, paths, select)
+
+
+def test_val_select_of_other_classes_is_refused(tmp_path: Path) -> None:
+    paths, select = write_set(tmp_path), write_set(tmp_path, changes=SELECT, names=("None", "Works"))
+    with pytest.raises(ContractError, match=r"class_names differs: .*'Roadwork'.*, VAL_SELECT logits has .*'Works'"):
+        run_with_select(tmp_path, paths, select)
+
+
+def test_val_calib_in_the_place_of_val_select_is_refused(tmp_path: Path) -> None:
+    paths = write_set(tmp_path)
+    with pytest.raises(ContractError, match="must be a val_select_logits file of schema 3, got 'val_calib_logits'"):
+        run_with_select(tmp_path, paths, paths)
+
+
+def test_half_of_val_select_is_refused(tmp_path: Path) -> None:
+    paths, select = write_set(tmp_path), write_set(tmp_path, changes=SELECT)
+    with pytest.raises(ContractError, match="logits of VAL_SELECT are given without its labels: give both files or"):
+        run_with_select(tmp_path, paths, (select[0], ""))
+
+
+def test_a_pt_of_the_first_trainer_goes_without_val_select_alone(tmp_path: Path) -> None:
+    select = write_set(tmp_path, changes=SELECT)
+    paths, bare = write_set(tmp_path), (str(tmp_path / "logits.pt"), str(tmp_path / "labels.pt"))
+    torch.save(torch.from_numpy(read_logits(paths[0]).values), bare[0])
+    torch.save(torch.from_numpy(read_labels(paths[1]).values), bare[1])
+    assert run(tmp_path, bare)["provenance"]["model_sha256"] is None
+    with pytest.raises(
+        ContractError, match="VAL_SELECT and VAL_CALIB together need provenance, got a bare .pt of VAL_C"
+    ):
+        run_with_select(tmp_path, bare, select)
+    with pytest.raises(ContractError, match="together need provenance, got a bare .pt of VAL_SELECT"):
+        run_with_select(tmp_path, paths, bare)
 
 
 def test_the_temperature_lowers_the_loss_that_sklearn_computes(tmp_path: Path) -> None:
@@ -161,7 +217,10 @@ def test_a_step_on_the_cpu_imports_neither_torch_nor_sklearn_nor_pandas(tmp_path
         "print([m for m in ('torch', 'sklearn', 'pandas', 'transformers') if m in sys.modules])"
     )
     artifacts = contracts.STEPS[step].outputs
-    named = {**dict(zip(contracts.STEPS[step].inputs, paths, strict=True)), **{n: str(tmp_path / n) for n in artifacts}}
+    named = {
+        **dict(zip(("val_calib_logits", "val_calib_labels"), paths, strict=True)),
+        **{n: str(tmp_path / n) for n in artifacts},
+    }
     command = [sys.executable, "-c", code, json.dumps(named)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,11 +1,16 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from natix_lib.contracts import read_manifest
+from natix_lib.data.sets import open_set
 from natix_lib.errors import ConfigError, TrainingError
 from natix_lib.files import sha256_file
-from natix_lib.logits import read_labels, read_logits
+from natix_lib.logits import read_labels, read_logits, read_pair
+from natix_lib.training.artifact import load_classifier
+from natix_lib.transform import Transform
 from tests.small_run import TRAIN, Chain
 from tests.street_sets import run_step
 
@@ -17,6 +22,18 @@ def test_every_artifact_says_what_it_was_made_from(chain: Chain) -> None:
     assert manifest["model_sha256"] == header["model_sha256"]
     assert manifest["model_sha256"] == sha256_file(Path(chain.paths["classifier"]) / "model.safetensors")
     assert read_labels(chain.paths["val_calib_labels"]).header["ids_sha256"] == header["ids_sha256"]
+
+
+def test_the_logits_of_val_select_are_those_of_the_exported_weights_on_its_images(chain: Chain) -> None:
+    data = read_pair(chain.paths["val_select_logits"], chain.paths["val_select_labels"], "VAL_SELECT")
+    images = open_set(chain.paths["val_select_set"], "VAL_SELECT")
+    model, manifest = load_classifier(chain.paths["classifier"])
+    assert data.header["model_sha256"] == manifest["model_sha256"] and data.labels.tolist() == images.labels.tolist()
+    assert data.groups is not None and len(set(data.groups)) == len(set(images.groups))
+    transform = Transform.from_document(manifest["transform"])
+    with torch.no_grad():
+        views = [model(torch.from_numpy(transform(images.image(row)))).mean(dim=0) for row in range(len(images))]
+    assert np.allclose(torch.stack(views).numpy(), data.logits, atol=1e-4)
 
 
 def test_the_curve_has_a_row_for_each_epoch(chain: Chain) -> None:
