@@ -3,10 +3,10 @@
     python -m benchmarks.power [--trials 400]
 
 Nine laws of risk against confidence, alpha .05, delta .1; coverage counts 0 where nothing is certified, and is the true
-coverage of the threshold. `oracle` knows the law; `best start` is one chain with the whole of delta from the start, out of
-40, that is best on average for that law and size, which no rule can know; `D` has VAL_SELECT of the same size, `D, too
-good` a VAL_SELECT a third of whose errors are missing, as of images that early stopping has seen; `B` has none; `ltt`
-is four chains of a quarter of delta each, what went before; MAPIE's are its BinaryClassificationController.
+coverage of the threshold. `oracle` knows the law; `best start` is one chain with the whole of delta from the start, out
+of 40, that is best on average for that law and size, which no rule can know; `D` has VAL_SELECT of the same size, `D,
+too good` a VAL_SELECT a third of whose errors are missing, as of images that early stopping has seen; `B` has none;
+`ltt` is four chains of a quarter of delta each, what went before; MAPIE's are its BinaryClassificationController.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.special import expit, softmax
 
-from natix_lib.decisions import certify_selection, best_start
+from natix_lib.decisions import best_start, certify_selection
 from natix_lib.decisions.band import chain, sharp_ranks
 from natix_lib.decisions.binomial import least_accepted, most_errors
 from natix_lib.decisions.curve import Ranking, rank

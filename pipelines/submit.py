@@ -1,15 +1,16 @@
 """`make submit`: compile the pipeline and start a run of it, its config checked before anything is sent.
 
 On Kubeflow the run is started by `kfp run submit`, which also reads KFP_NAMESPACE, KFP_EXISTING_TOKEN and its other
-options from the environment; on Vertex by a `PipelineJob`. What this run changes is said as to `natix run`, with
-`--set section.key=value`; make takes several in SET, quoted as in a shell:
+options from the environment; on Vertex by a `PipelineJob`. What this run changes is said as to `natix run`, with `--set
+section.key=value`; make takes several in SET, quoted as in a shell:
 
     SET='scrc.alpha=0.02 hardware.num_gpus=2 "data.class_names=[None, Roadwork]"'
 
 What it names, and nothing else, is sent as the run's parameters, those of `config.form`: `alpha` for scrc.alpha, and
-`{"on_infeasible": "fail"}` as scrc for a key that has no parameter of its own. So "Compare runs" of the pipelines UI shows
-what each run has changed. What is named is compiled in as well, since a key that must be given, such as data.data_root,
-may stand nowhere else. The section `hardware` is compiled in alone, but for the GPU count, and so is `data.shards`.
+`{"on_infeasible": "fail"}` as scrc for a key that has no parameter of its own. So "Compare runs" of the pipelines UI
+shows what each run has changed. What is named is compiled in as well, since a key that must be given, such as
+data.data_root, may stand nowhere else. The section `hardware` is compiled in alone, but for the GPU count, and so is
+`data.shards`.
 
 The same can be sent with kfp's own command, `kfp run submit ... alpha=0.02 'scrc={"on_infeasible": "fail"}'`, to which
 `num_gpus=2` is a number. The API server of KFP 2.17, seen on a real cluster, refuses a number for a text and a

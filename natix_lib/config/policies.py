@@ -57,8 +57,8 @@ class Scrc(Section):
         "empirical",
         "What happens when nothing can be certified: empirical takes the lowest threshold whose observed errors, with "
         "one more and a standard deviation, keep to alpha, or accepts nothing where there is none, and the policy is "
-        "shown as uncertified; abstain accepts nothing; fail stops the run, and right after split when VAL_CALIB is too "
-        "small.",
+        "shown as uncertified; abstain accepts nothing; fail stops the run, and right after split when VAL_CALIB is "
+        "too small.",
         source="choice: a first run ends with a result that says what it is not",
     )
     sets: Literal["none", "pac", "scrc_i"] = default(

@@ -1,30 +1,32 @@
 """A bound on the errors of the m most confident rows that holds for all m at once, and a chain from one of them.
 
-**The walk.** Sort rows by falling score and let k_m be the errors among the first m. A rank m is bad if the true risk of
-accepting that share is above alpha. Whatever the shape of the risk, the k_m of all bad ranks together are stochastically
-at least a walk S_m of independent Bernoulli(alpha) steps: the zones in which the risk is above alpha begin where it
-equals alpha, so given how many rows fall into a zone, the errors up to its beginning and inside each of its prefixes have
-a mean of at least alpha; couple errors to earlier and other rows to later places. The walk does not depend on which ranks
-are bad. So nothing need be known of the risk, which may rise, fall and rise again, and two tests are exact:
+**The walk.** Sort rows by falling score and let k_m be the errors among the first m. A rank m is bad if the true risk
+of accepting that share is above alpha. Whatever the shape of the risk, the k_m of all bad ranks together are
+stochastically at least a walk S_m of independent Bernoulli(alpha) steps: the zones in which the risk is above alpha
+begin where it equals alpha, so given how many rows fall into a zone, the errors up to its beginning and inside each of
+its prefixes have a mean of at least alpha; couple errors to earlier and other rows to later places. The walk does not
+depend on which ranks are bad. So nothing need be known of the risk, which may rise, fall and rise again, and two tests
+are exact:
 
 - `band`: for K with P(S_m <= K(m) for any m <= n) <= delta, all m with k_m <= K(m) are certified together.
 - `chain`: ranks fixed before the errors are seen, each tested with the whole of delta, until one fails.
 
-**Sharp ranks.** K_l(m), the most errors at which a binomial test of level l passes m rows, is a staircase, and a walk that
-is ever at or under a step is so at the step's first rank. Those ranks, where one more error has just become allowed, are
-the only ones that the band has to count, and the only ones that a chain should test: just before them a test is many
-times as strict for almost the same coverage. The level l of the band is found by bisection over an exact recursion, the
-distribution of the walk that has not been under the staircase so far; beyond `STEPS` steps a geometric part of them is
-taken, which makes the staircase lower, never higher.
+**Sharp ranks.** K_l(m), the most errors at which a binomial test of level l passes m rows, is a staircase, and a walk
+that is ever at or under a step is so at the step's first rank. Those ranks, where one more error has just become
+allowed, are the only ones that the band has to count, and the only ones that a chain should test: just before them a
+test is many times as strict for almost the same coverage. The level l of the band is found by bisection over an exact
+recursion, the distribution of the walk that has not been under the staircase so far; beyond `STEPS` steps a geometric
+part of them is taken, which makes the staircase lower, never higher.
 
 Between the two, a fifth of delta goes to the band, which needs no guess, and the rest to a chain from where other data
-say that the margin is widest. Without such data the band has all. In simulation over nine cells this accepts .97 of what
-the best start could and more from 1,000 rows on (docs/performance.md). Rejected: several chains that share delta, whose
-fixed starts lie between sharp ranks; binary search, whose steps share it; Hoeffding-Bentkus and DKW bounds in place of
-the binomial, far weaker at small risks; betting on group means.
+say that the margin is widest. Without such data the band has all. In simulation over nine cells this accepts .97 of
+what the best start could and more from 1,000 rows on (docs/performance.md). Rejected: several chains that share delta,
+whose fixed starts lie between sharp ranks; binary search, whose steps share it; Hoeffding-Bentkus and DKW bounds in
+place of the binomial, far weaker at small risks; betting on group means.
 
-With tied scores only the ends of tie groups can be accepted. The band covers them as it covers all ranks; the chain tests
-the first end from each sharp rank on, which the proof does not speak of and the simulations do (tests, `heavy ties`).
+With tied scores only the ends of tie groups can be accepted. The band covers them as it covers all ranks; the chain
+tests the first end from each sharp rank on, which the proof does not speak of and the simulations do (tests, `heavy
+ties`).
 """
 
 import functools

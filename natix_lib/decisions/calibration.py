@@ -36,9 +36,9 @@ class Terms:
     Attributes:
         alpha: Bound on the error rate of the accepted, in (0, 1).
         delta: Probability that the bound does not hold, in (0, 1).
-        on_infeasible: What follows when nothing is certified: `fail`; the lowest threshold whose rows keep to alpha with
-            the margin of `_empirical_threshold`, or accepting nothing where none does (`empirical`); or accepting nothing
-            at once (`abstain`).
+        on_infeasible: What follows when nothing is certified: `fail`; the lowest threshold whose rows keep to alpha
+            with the margin of `_empirical_threshold`, or accepting nothing where none does (`empirical`); or accepting
+            nothing at once (`abstain`).
         spare_half: Leave half of the groups unseen, for prediction sets.
     """
 
@@ -48,7 +48,7 @@ class Terms:
     spare_half: bool = False
 
     def needed(self) -> int:
-        """The independent rows, or groups, that are needed at least, none of them wrong, where other rows say the start."""
+        """The independent rows, or groups, that are needed at least, none wrong, where other rows say the start."""
         return needed_independent(self.alpha, self.delta, True, self.spare_half)
 
     def smallest_alpha(self, n: int) -> float:

@@ -1,7 +1,7 @@
 """What the accepted rows of VAL_CALIB show beside what is promised of them: misses, false alarms, large groups.
 
-A bound on all errors hides the ones that matter: with 5 % of the accepted wrong and few positives, a quarter of them may
-be accepted as negative. And a promise about groups says nothing of images where large groups err more, a long drive
+A bound on all errors hides the ones that matter: with 5 % of the accepted wrong and few positives, a quarter of them
+may be accepted as negative. And a promise about groups says nothing of images where large groups err more, a long drive
 through a roadwork, say. Both are counted here with intervals over whole groups; neither is a guarantee.
 """
 

@@ -4,8 +4,8 @@ What is tested, and why it holds for any risk, stands in `band`: a simultaneous 
 beside it, where other data say where to begin, a chain of tests from there. Bounding the expected risk and calling it a
 high-probability guarantee was rejected: in simulation it fails in a third of the trials.
 
-What a set must hold at least is plain arithmetic and stands beside the tests (`needed_independent`), so that what is said
-before a run and what is certified in it cannot disagree.
+What a set must hold at least is plain arithmetic and stands beside the tests (`needed_independent`), so that what is
+said before a run and what is certified in it cannot disagree.
 
 Frames of one drive are not independent and void the guarantee, so with groups one row of each is drawn, by the hash of
 the data (`draws`), and the statement is about groups.
@@ -107,10 +107,10 @@ def best_start(
     """Where a chain over n rows had best begin, by rows that the chain does not test.
 
     At each sharp rank these rows let expect some errors, and what is allowed lies some standard deviations above them,
-    its margin. The start is where the chance to pass, squared, times the coverage that is reached from there before the
-    margin is gone, is largest. The widest margin alone was tried: before a stretch of errors it takes the near side, .40
-    of coverage where .58 can be had, and is no better elsewhere; the chance unsquared trusts rows that training has
-    seen too much.
+    its margin. The start is where the chance to pass, squared, times the coverage that is reached from there before
+    the margin is gone, is largest. The widest margin alone was tried: before a stretch of errors it takes the near
+    side, .40 of coverage where .58 can be had, and is no better elsewhere; the chance unsquared trusts rows that
+    training has seen too much.
 
     Args:
         scores: Confidence of each row, finite, (N,).

@@ -57,7 +57,7 @@ def test_simulated_walks_are_under_the_staircase_as_often_as_delta_allows() -> N
 
 
 def test_the_levels_are_those_of_the_source() -> None:
-    """At alpha .05, delta .1: delta/1.44 at 100 rows and /2.97 at 300, /5.5 at 1,000; 53 rows without an error suffice."""
+    """At alpha .05, delta .1: delta/1.48 at 100 rows, /2.97 at 300, /5.5 at 1,000; 53 right rows suffice."""
     for n, factor in ((100, 1.48), (300, 2.97), (1000, 5.5)):
         assert 0.1 / staircase(n, 0.05, 0.1).level == pytest.approx(factor, rel=0.06)
     assert staircase(100, 0.05, 0.1).ranks[0] == 53

@@ -43,7 +43,7 @@ def test_without_a_row_there_is_no_share_and_without_positive_classes_no_miss() 
 
 
 def drives(large: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """400 groups, one in twenty of 60 images and the others of one; errors at 3 % in small groups, `large` in large ones."""
+    """400 groups, one in twenty of 60 images, the others of one; 3 % errors in small groups, `large` in large ones."""
     generator = np.random.default_rng(seed)
     sizes = np.where(np.arange(400) % 20 == 0, 60, 1)
     groups = np.repeat(np.arange(400), sizes)

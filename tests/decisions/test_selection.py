@@ -19,7 +19,6 @@ from natix_lib.decisions.binomial import is_certified
 from natix_lib.decisions.curve import rank
 from natix_lib.errors import CalibrationError
 
-
 STARTS = pytest.mark.parametrize("start", [None, 0.4])
 
 
@@ -109,7 +108,7 @@ def test_the_smallest_alpha_that_a_number_could_certify_needs_no_more_and_a_smal
 
 
 def test_what_is_needed_has_known_answers() -> None:
-    """ln(.1) / ln(.95) = 44.9, ln(.08) / ln(.95) = 49.2; 1 - .1^(1 / 34) = .0655; sets leave the smaller half unseen."""
+    """ln(.1) / ln(.95) = 44.9, ln(.08) / ln(.95) = 49.2; 1 - .1^(1 / 34) = .0655; sets leave half unseen."""
     assert needed_independent(0.05, 0.1) == 45 and needed_independent(0.05, 0.1, spare_half=True) == 89
     assert needed_independent(0.05, 0.1, has_start=True) == 50
     assert certifiable_alpha(34, 0.1) == pytest.approx(1 - 0.1 ** (1 / 34), rel=2e-6)

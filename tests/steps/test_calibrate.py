@@ -108,15 +108,15 @@ def test_one_image_of_each_group_is_certified(tmp_path: Path) -> None:
 def test_what_cannot_be_certified_is_marked_and_fails_where_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    paths = write_set(tmp_path, n=60, strength=2.0)
+    paths = write_set(tmp_path, n=40, strength=2.5)
     with pytest.raises(
         CalibrationError,
-        match=r"zero coverage: needs at least 72 groups at scrc.alpha 0.05, scrc.delta 0.1 .* scrc.on_infeasible: e",
+        match=r"zero coverage: needs at least 45 groups at scrc.alpha 0.05, scrc.delta 0.1 .* scrc.on_infeasible: e",
     ):
         run(tmp_path, paths, on_infeasible="fail")
     assert not (tmp_path / "scrcparams.json").exists()
     empirical = run(tmp_path, paths)
-    mark = "uncertified: the accept rule carries no guarantee: needs at least 72 groups at alpha 0.05"
+    mark = "uncertified: the accept rule carries no guarantee: needs at least 45 groups at alpha 0.05"
     assert f"warning: {mark}" in capsys.readouterr().out
     page = (tmp_path / "calibration.html").read_text()
     assert mark in page and '<span class="soft">uncertified</span>' in page
@@ -195,9 +195,25 @@ def test_too_few_images_for_sets_admit_every_class_and_say_why(tmp_path: Path) -
     assert sets is not None and sets.all()
 
 
-def test_a_grid_of_the_config_is_the_one_that_is_tested(tmp_path: Path) -> None:
-    document = run(tmp_path, write_set(tmp_path, strength=2.0), alpha=0.1, procedure="grid", grid=[0.7, 0.95])
-    assert document["accept"]["threshold"] in (pytest.approx(np.log(0.7 / 0.3)), pytest.approx(np.log(0.95 / 0.05)))
+def test_val_select_says_where_the_test_starts_and_more_is_accepted(tmp_path: Path) -> None:
+    paths = write_set(tmp_path, strength=1.5, n=1000)
+    alone = run(tmp_path, paths)
+    started = run_with_select(tmp_path, paths, write_set(tmp_path, strength=1.5, n=1000, seed=1, changes=SELECT))
+    assert [each["guarantee"]["procedure"] for each in (alone, started)] == ["band", "band and chain"]
+    assert alone["guarantee"]["certified"] and started["guarantee"]["m"] > alone["guarantee"]["m"]
+
+
+def test_misses_and_false_alarms_are_counted_in_the_file_and_on_the_page(tmp_path: Path) -> None:
+    paths = write_set(tmp_path, strength=2.0)
+    document = run(tmp_path, paths, alpha=0.1)
+    decisions, labels = Policy.from_document(document).apply(read_logits(paths[0]).values), read_labels(paths[1]).values
+    cleared, called = (decisions.accepted & (decisions.prediction == each) for each in (0, 1))
+    seen = document["observed"]
+    assert (seen["missed"]["n"], seen["missed"]["k"]) == ((labels == 1).sum(), (cleared & (labels == 1)).sum())
+    assert (seen["false_alarms"]["n"], seen["false_alarms"]["k"]) == (called.sum(), (called & (labels == 0)).sum())
+    assert seen["risk"]["value"] == document["selective_risk"]
+    page = (tmp_path / "calibration.html").read_text()
+    assert f"{seen['missed']['k']} of {seen['missed']['n']} (" in page and "observed on VAL_CALIB, no promise" in page
 
 
 def test_the_page_shows_the_plots(tmp_path: Path) -> None:

@@ -36,29 +36,26 @@ def division(groups: int, frames: int = 3) -> dict:
 )
 def test_too_few_groups_are_a_warning_with_its_arithmetic(settings: dict, end: str) -> None:
     assert say_what_can_be_certified(division(34), configured(**settings)) == [
-        "warning: 34 groups in VAL_CALIB; scrc.alpha 0.05 at scrc.delta 0.1 needs 72 without an error (smallest alpha "
-        f"they could certify: 0.103): {end}"
+        "warning: 34 groups in VAL_CALIB; scrc.alpha 0.05 at scrc.delta 0.1 needs 50 without an error (smallest alpha "
+        f"they could certify: 0.0716): {end}"
     ]
 
 
 def test_enough_groups_are_said_without_a_warning_and_a_sweep_certifies_nothing() -> None:
     lines = say_what_can_be_certified(division(100), configured())
-    assert len(lines) == 1 and lines[0].startswith("100 groups in VAL_CALIB") and lines[0].endswith("certify: 0.0363)")
+    assert len(lines) == 1 and lines[0].startswith("100 groups in VAL_CALIB") and lines[0].endswith("certify: 0.025)")
     assert say_what_can_be_certified(division(34), configured("sweep")) == []
 
 
-def test_sets_take_half_of_the_groups_and_a_grid_shares_delta_among_its_thresholds() -> None:
+def test_sets_take_half_of_the_groups() -> None:
     assert (
-        "needs 143 without an error, half of them"
+        "needs 99 without an error, half of them"
         in say_what_can_be_certified(division(100), configured(sets="pac"))[0]
-    )
-    assert (
-        "needs 59 without" in say_what_can_be_certified(division(100), configured(procedure="grid", grid=[0.5, 0.9]))[0]
     )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [{}, {"sets": "pac"}, {"procedure": "sgr"}, {"procedure": "grid", "grid": [0.1]}])
+@pytest.mark.parametrize("settings", [{}, {"sets": "pac"}])
 def test_the_smallest_alpha_that_is_said_is_one_that_calibrate_certifies(tmp_path: Path, settings: dict) -> None:
     """30 groups of 2 images, all right."""
     paths = write_set(tmp_path, n=60, frames=2, strength=30.0)
@@ -75,7 +72,7 @@ def test_a_run_that_must_certify_stops_at_split_and_leaves_nothing(tmp_path: Pat
     settings = step_settings(configured(on_infeasible="fail"))["split"]
     with pytest.raises(
         CalibrationError,
-        match=r"^nothing can be certified: \d groups in VAL_CALIB; scrc.alpha 0.05 at scrc.delta 0.1 needs 72 without "
+        match=r"^nothing can be certified: \d groups in VAL_CALIB; scrc.alpha 0.05 at scrc.delta 0.1 needs 50 without "
         r"an error .*; more drives, a larger split.ratios.val_calib, a larger scrc.alpha, or scrc.on_infeasible: emp",
     ):
         run_step("split", settings, tmp_path / "out", images)
