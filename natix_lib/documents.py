@@ -272,6 +272,25 @@ class Origin(Document):
     backbone_sha256: Sha256
 
 
+class Fitted(Closed):
+    """The images that something was fitted on."""
+
+    role: Role
+    images: Positive
+
+
+class Prior(Closed):
+    """How class weights were taken back: `shift` is what was added to the logits of each class."""
+
+    class_weights: list[Annotated[float, Field(gt=0)]]
+    strength: Annotated[float, Field(gt=0)]
+    fitted_on: Fitted | None
+    shift: list[float]
+    status: Literal["fitted", "analytic"]
+    reason: str
+    sentence: Name
+
+
 class Classifier(Manifest, WithClasses):
     """classifier.json."""
 
@@ -282,6 +301,7 @@ class Classifier(Manifest, WithClasses):
     licence: Licence
     backbone_source: str
     provenance: Origin
+    prior: Prior | None = None  # None where no class weighed more than another
 
 
 class Decision(Document):
@@ -392,6 +412,7 @@ class BundleOrigin(Closed):
     backbone_sha256: Sha256
     model_sha256: Sha256
     logits_sha256: Sha256
+    prior: Name | None = None  # how class weights were taken back, for a person
 
 
 class Bundle(Manifest, WithClasses):

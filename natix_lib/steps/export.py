@@ -110,6 +110,7 @@ def run(
             **manifest["provenance"],
             "model_sha256": manifest["model_sha256"],
             "logits_sha256": calib_logits.sha256,
+            **({"prior": manifest["prior"]["sentence"]} if manifest.get("prior") else {}),
         },
     }
     runtime = Bundle(folder, Documents(draft, document, division))

@@ -126,6 +126,7 @@ def run(
                 "ema": model_section.use_ema,
                 **({"label_doubts_dropped": len(doubts.rows)} if drop else {}),
             },
+            "prior": figures["prior"],
             "provenance": provenance,
         },
         licences,

@@ -55,7 +55,8 @@ def compute(settings: TrainSettings, inputs: Inputs) -> Answer:
 
     Returns:
         The classifier's state under `classifier.`, float32 `val_select_logits` and `val_calib_logits` (n, C); the
-        `history` of epochs, the `transform` that images went through, and the `doubts` of TRAIN's labels.
+        `history` of epochs, the `transform` that images went through, the `doubts` of TRAIN's labels, and how
+        the `prior` was put back.
 
     Raises:
         NatixError: If an input breaks its contract, or a loss is not finite.
@@ -88,7 +89,8 @@ def compute(settings: TrainSettings, inputs: Inputs) -> Answer:
     tensors[logits_name(VAL_SELECT)] = torch.from_numpy(trained.val_select_logits)
     tensors[logits_name(VAL_CALIB)] = torch.from_numpy(trained.val_calib_logits)
     figures = {"history": [asdict(row) for row in trained.history], "doubts": asdict(trained.doubts)}
-    return tensors, {**figures, "transform": transform.document()}
+    prior = trained.prior.document() if trained.prior else None
+    return tensors, {**figures, "prior": prior, "transform": transform.document()}
 
 
 def compute_from_paths(settings: Mapping[str, Any], paths: Mapping[str, str]) -> Answer:

@@ -47,6 +47,11 @@ class Head(nn.Module):
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(std > 1e-6, 1.0 / std.clamp_min(1e-6), torch.ones_like(std)))
 
+    @torch.no_grad()
+    def shift_logits(self, shift: Tensor) -> None:
+        """Add `shift` (C,) to all logits from now on: the last layer of every head is linear and has a bias."""
+        self.linear.bias += shift
+
     def forward(self, values: Tensor) -> Tensor:
         """Logits (n, C) of features (n, F)."""
         logits: Tensor = self.linear(self.dropout(self.hidden((values - self.mean) * self.scale)))

@@ -4,6 +4,12 @@ Frozen backbone: features of all views once, then head training on them. Tuned b
 the same loop on pixels. Either way the head's standardisation comes from the clean TRAIN features of the backbone
 as it was loaded, which tell whose labels are doubtful as well; the kept weights are those that scored best on
 VAL_SELECT, and the logits that are given come from float32 passes through exactly those weights.
+
+Class weights shift what is learnt (`decisions/prior.py`). The shift is taken back in the bias of the head's last layer,
+once, in the weights that are kept: everything after it, argmax, scores, accept rule and probabilities, sees corrected
+logits. `val_select/acc` and `val_select/loss` of an epoch are those before the correction: it is fitted on the same
+images, so fitted anew in each epoch it would be one more thing that the choice among epochs is too good by, and weights
+make the epochs differ by how well they know rare classes, where accuracy after it moves with the commonest one.
 """
 
 from collections.abc import Callable
@@ -18,9 +24,10 @@ from torch import Tensor, nn
 
 from natix_lib.config import Dataloader, Model, Training
 from natix_lib.contracts import VAL_CALIB, VAL_SELECT
+from natix_lib.decisions.prior import NONE, PriorShift, fit_prior_shift
 from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import TrainingError
-from natix_lib.training.classifier import Classifier
+from natix_lib.training.classifier import Classifier, Head
 from natix_lib.training.doubts import Doubts, label_doubts
 from natix_lib.training.features import FeatureCache, Progress, cache_key, extract, silent
 from natix_lib.training.fit import Epoch, Objective, class_weights, fit, mean_loss_and_accuracy
@@ -36,7 +43,7 @@ class LabelledImages(Images, Protocol):
 
 
 class GroupedImages(LabelledImages, Protocol):
-    """A split role whose labels can be doubted."""
+    """A split role with labels and groups."""
 
     groups: list[str]
 
@@ -54,7 +61,7 @@ class Sets:
     """
 
     train: GroupedImages
-    val_select: LabelledImages
+    val_select: GroupedImages
     val_calib: LabelledImages
     classes: int
     fingerprint: str
@@ -90,13 +97,16 @@ SILENT = Reports()
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained classifier, its curve, float32 logits (n, C) from exactly its weights, and doubtful labels of TRAIN."""
+    """A trained classifier, its curve, float32 logits (n, C) from exactly its weights, doubtful labels of TRAIN, and
+    how class weights were taken back, None where there were none.
+    """
 
     classifier: Classifier
     history: list[Epoch]
     val_select_logits: NDArray[np.float32]
     val_calib_logits: NDArray[np.float32]
     doubts: Doubts
+    prior: PriorShift | None
 
 
 def train_classifier(
@@ -160,18 +170,19 @@ def train_classifier(
     weights = class_weights(train_labels, sets.classes, training.class_weights)
     steps_an_epoch = passes.steps_an_epoch(len(train))
 
+    select: Tensor | None = None
     if model.freeze_backbone and training.feature_cache:
         bank = clean[:, clean.shape[1] // 2][:, None]  # the centre view, as the augmented ones see one square each
         if training.views > 1:
             numbers = tuple(range(1, training.views))
             bank = torch.cat([bank, features(train, numbers, "augmented features of TRAIN")], dim=1)
         bank = bank.to(device)
-        select = features(sets.val_select, (), "features of VAL_SELECT").to(device)
+        select = known = features(sets.val_select, (), "features of VAL_SELECT").to(device)
         objective = Objective(
             lambda epoch: passes.feature_batches(bank, train_labels, epoch),
             steps_an_epoch,
             weights,
-            lambda: _score(classifier.head, lambda: classifier.head(select).mean(dim=1), select_labels),
+            lambda: _score(classifier.head, lambda: classifier.head(known).mean(dim=1), select_labels),
         )
         history = fit(classifier.head.train(), objective, training, ema_decay, reports.on_epoch)
     else:
@@ -188,11 +199,19 @@ def train_classifier(
         history = fit(whole, objective, training, ema_decay, reports.on_epoch, autocast, world)
     classifier.eval()
     world.copy_first(classifier)  # a head on cached features was trained by each process for itself
-    select_logits, calib_logits = (
-        _finite(passes.logits(classifier, images, None, reports.progress, f"logits of {role}"), role)
-        for role, images in ((VAL_SELECT, sets.val_select), (VAL_CALIB, sets.val_calib))
-    )
-    return Trained(classifier.cpu().requires_grad_(False), history, select_logits, calib_logits, doubts)
+    if select is not None and autocast is None:  # what a float32 pass would give
+        with torch.no_grad():
+            of_select = classifier.head(select).mean(dim=1)
+    else:
+        of_select = passes.logits(classifier, sets.val_select, None, reports.progress, f"logits of {VAL_SELECT}")
+    select_logits = _finite(of_select, VAL_SELECT)
+    prior = None if weights is None else _taken_back(classifier.head, select_logits, sets.val_select, weights)
+    if prior is not None:
+        select_logits += prior.shift.astype(np.float32)
+        world.copy_first(classifier.head)  # each process has fitted it for itself
+    of_calib = passes.logits(classifier, sets.val_calib, None, reports.progress, f"logits of {VAL_CALIB}")
+    calib_logits = _finite(of_calib, VAL_CALIB)
+    return Trained(classifier.cpu().requires_grad_(False), history, select_logits, calib_logits, doubts, prior)
 
 
 def _finite(logits: Tensor, role: str) -> NDArray[np.float32]:
@@ -200,6 +219,15 @@ def _finite(logits: Tensor, role: str) -> NDArray[np.float32]:
         raise TrainingError(f"the trained classifier gives a {role} logit that is not finite")
     values: NDArray[np.float32] = logits.float().cpu().numpy()
     return values
+
+
+def _taken_back(head: Head, logits: NDArray[np.float32], select: GroupedImages, weights: Tensor) -> PriorShift | None:
+    """Shift the logits of `head` by what undoes the class weights; None where they are equal and nothing changes."""
+    prior = fit_prior_shift(logits, select.labels, weights.cpu().numpy(), select.groups)
+    if prior.status == NONE:
+        return None
+    head.shift_logits(torch.from_numpy(prior.shift).to(weights))
+    return prior
 
 
 def seed_everything(seed: int) -> None:

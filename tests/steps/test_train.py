@@ -1,18 +1,23 @@
+import html
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from sklearn.utils.class_weight import compute_class_weight
 
+from natix_lib.bundle.runtime import Bundle
 from natix_lib.contracts import read_manifest
 from natix_lib.data.sets import open_set
+from natix_lib.decisions.score import softmax
 from natix_lib.errors import ConfigError, TrainingError
 from natix_lib.files import sha256_file
 from natix_lib.logits import read_labels, read_logits, read_pair
 from natix_lib.training.artifact import load_classifier
 from natix_lib.transform import Transform
-from tests.small_run import TRAIN, Chain
-from tests.street_sets import run_step
+from tests.small_run import SETTINGS, TRAIN, Chain
+from tests.street_sets import ingest_settings, run_step, write_manifest
 
 
 def test_every_artifact_says_what_it_was_made_from(chain: Chain) -> None:
@@ -34,6 +39,66 @@ def test_the_logits_of_val_select_are_those_of_the_exported_weights_on_its_image
     with torch.no_grad():
         views = [model(torch.from_numpy(transform(images.image(row)))).mean(dim=0) for row in range(len(images))]
     assert np.allclose(torch.stack(views).numpy(), data.logits, atol=1e-4)
+
+
+def rare_chain(folder: Path, backbone: Path, class_weights: str) -> Chain:
+    """A run on 700 drawn images, one in ten positive: of these 19 in 20 have a square, of the others 1 in 20."""
+    generator = np.random.default_rng(0)
+    rows = []
+    (folder / "source").mkdir()
+    for number in range(700):
+        image = Image.fromarray(generator.integers(60, 120, (40, 56, 3), dtype=np.uint8))
+        positive = number % 10 == 0
+        if positive ^ (generator.random() < 0.05):
+            x, y = generator.integers(8, 24, 2)
+            image.paste((240, 120, 20), (int(x), int(y), int(x) + 22, int(y) + 14))
+        image.save(folder / "source" / f"{number}.png")
+        rows.append({"image": f"{number}.png", "label": "Roadwork" if positive else "None", "group": f"g{number}"})
+    data = ingest_settings(write_manifest(folder / "source", rows))
+    data["data"]["positive_classes"] = ["Roadwork"]
+    made = Chain(run_step("ingest", data, folder)[0])
+    ratios = {"train": 0.4, "val_select": 0.2, "val_calib": 0.2, "test": 0.2}
+    training = {**TRAIN["training"], "class_weights": class_weights}
+    model = {**TRAIN["model"], "use_multiview": False}
+    fetch = {"backbone_id": str(backbone), "backbone_revision": "main"}
+    settings = {
+        "split": {"split": {"ratios": ratios}}, "fetch": fetch, **SETTINGS,
+        "train": {**TRAIN, "model": model, "training": training},
+    }  # fmt: skip
+    for step, values in settings.items():
+        made.paths |= run_step(step, values, folder, made.paths)[0]
+    return made
+
+
+@pytest.mark.slow
+def test_balanced_weights_leave_probabilities_that_are_as_rare_as_the_positives(
+    tmp_path: Path, tiny_backbone: Path
+) -> None:
+    paths = rare_chain(tmp_path, tiny_backbone, "balanced").paths
+    prior = read_manifest(paths["classifier"], "classifier")["prior"]
+    labels = open_set(paths["train_set"], "TRAIN").labels
+    assert prior["class_weights"] == pytest.approx(compute_class_weight("balanced", classes=[0, 1], y=labels))
+    assert prior["status"] == "fitted" and prior["fitted_on"]["role"] == "VAL_SELECT"
+    for role in ("val_select", "val_calib"):
+        data = read_pair(paths[f"{role}_logits"], paths[f"{role}_labels"], role.upper())
+        assert softmax(data.logits)[:, 1].mean() == pytest.approx(data.labels.mean(), abs=0.03), role
+        assert softmax(data.logits - prior["shift"])[:, 1].mean() > data.labels.mean() + 0.04, role
+    bundle = Bundle.load(paths["bundle"])
+    images = open_set(paths["test_set"], "TEST")
+    mean = softmax(bundle.logits(images.image(row) for row in range(len(images))))[:, 1].mean()
+    assert mean == pytest.approx(images.labels.mean(), abs=0.03)
+    sentence = bundle.manifest["provenance"]["prior"]
+    assert sentence.startswith(
+        "Class weights in training shifted the logits; this was taken back in the head's bias, by"
+    )
+    assert sentence in html.unescape(Path(paths["report"]).read_text())
+
+
+@pytest.mark.slow
+def test_without_class_weights_nothing_is_taken_back(tmp_path: Path, tiny_backbone: Path) -> None:
+    paths = rare_chain(tmp_path, tiny_backbone, "none").paths
+    assert read_manifest(paths["classifier"], "classifier")["prior"] is None
+    assert "prior" not in Bundle.load(paths["bundle"]).manifest["provenance"]
 
 
 def test_the_curve_has_a_row_for_each_epoch(chain: Chain) -> None:

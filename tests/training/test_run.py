@@ -9,6 +9,7 @@ from PIL import Image
 from natix_lib import config
 from natix_lib.backbones.features import feature_width
 from natix_lib.backbones.loading import load_backbone
+from natix_lib.decisions.prior import NONE, PriorShift, fit_prior_shift
 from natix_lib.errors import ContractError, TrainingError
 from natix_lib.training.artifact import load_classifier, write_classifier
 from natix_lib.training.doubts import Doubts
@@ -103,6 +104,66 @@ def test_val_calib_logits_come_from_exactly_the_exported_weights(
     pixels = torch.stack([torch.from_numpy(TRANSFORM(Squares(40, 3).image(i)))[0] for i in range(40)])
     with torch.no_grad():
         assert np.allclose(loaded(pixels).numpy(), trained.val_calib_logits, atol=1e-4)
+
+
+class Rare(Squares):
+    """One label in eight is 1, and these alone have the square but for one image in eight."""
+
+    def __init__(self, images: int, seed: int) -> None:
+        super().__init__(images, seed)
+        self.labels = (np.arange(images) % 8 == 0).astype(np.int64)
+
+    def image(self, index: int) -> Image.Image:
+        squared = Squares(len(self), self.seed)
+        squared.labels = self.labels ^ (np.arange(len(self)) % 8 == self.seed % 7 + 1)
+        return squared.image(index)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"model": {"head_type": "mlp"}}, {"training": {"feature_cache": False, "epochs": 2}}],
+    ids=["linear", "mlp", "no cache"],
+)
+def test_class_weights_are_taken_back_in_the_bias_that_is_exported(
+    tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict
+) -> None:
+    sets = Sets(Rare(96, 1), Rare(64, 2), Rare(40, 3), 2, "data")
+    how = recipe(TRANSFORM, **{**changes, "training": {"epochs": 4, **changes.get("training", {})}})
+
+    def trained() -> Trained:
+        return train_classifier(load_backbone(tiny_backbone), "weights", sets, how)
+
+    corrected = trained()
+    prior = corrected.prior
+    assert prior is not None and prior.weights == pytest.approx([96 / (2 * 84), 96 / (2 * 12)])
+    write_classifier(tmp_path, corrected.classifier, DESCRIPTION)
+    loaded, _ = load_classifier(tmp_path)
+    for images, logits in (
+        (sets.val_select, corrected.val_select_logits),
+        (sets.val_calib, corrected.val_calib_logits),
+    ):
+        pixels = torch.stack([torch.from_numpy(TRANSFORM(images.image(i)))[0] for i in range(len(images))])
+        with torch.no_grad():
+            assert np.allclose(loaded(pixels).numpy(), logits, atol=1e-4)
+    nothing = PriorShift(prior.weights, np.zeros(2), 1.0, NONE, "", 0)
+    monkeypatch.setattr("natix_lib.training.run.fit_prior_shift", lambda *_: nothing)
+    as_trained = trained()
+    for name, value in as_trained.classifier.state_dict().items():
+        same = torch.equal(value, corrected.classifier.state_dict()[name])
+        assert same != (name == "head.linear.bias"), name
+    for ours, theirs in (
+        (corrected.val_select_logits, as_trained.val_select_logits),
+        (corrected.val_calib_logits, as_trained.val_calib_logits),
+    ):
+        assert np.allclose(ours - theirs, prior.shift, atol=1e-5)
+    found = fit_prior_shift(as_trained.val_select_logits, sets.val_select.labels, prior.weights)
+    assert prior.strength == pytest.approx(found.strength, rel=1e-4)
+
+
+@pytest.mark.parametrize("rule", ["none", "balanced"])
+def test_without_weights_or_with_equal_ones_nothing_is_taken_back(tiny_backbone: Path, rule: str) -> None:
+    trained = train(tiny_backbone, training={"epochs": 1, "class_weights": rule})  # as many images of both classes
+    assert trained.prior is None
 
 
 def test_a_frozen_backbone_does_not_change_and_a_tuned_one_does(tiny_backbone: Path) -> None:

@@ -1,0 +1,205 @@
+"""What class weights do to decisions, and how well the ways to take them back do, beside a model without weights.
+
+Two experiments. Simulated: 3 % positives, log-odds exact but for the shift of balanced weights and a factor, so that
+they are too steep or too flat as networks are. Real: trucks among CIFAR-10, a tenth of the images; random features of
+the pixels and natix's own head, trained by natix's own loop once with balanced weights and once without. A correction
+is fitted on n rows of VAL_SELECT; then a temperature and a certified accept rule on VAL_CALIB; the figures are of other
+rows, means over trials. `no weights` is the goal: the exact log-odds, or the head that was trained without weights.
+Data: NATIX_TEST_DATA. Run: `make bench-prior`.
+"""
+
+import argparse
+import io
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+
+from natix_lib.config import Training
+from natix_lib.decisions import certify_selection, fit_temperature
+from natix_lib.decisions.metrics import classwise_ece
+from natix_lib.decisions.prior import fit_prior_shift
+from natix_lib.decisions.score import predictions_and_log_odds, softmax
+from natix_lib.decisions.temperature import negative_log_likelihood
+from natix_lib.training.classifier import Head
+from natix_lib.training.fit import Objective, class_weights, fit, mean_loss_and_accuracy
+
+DATA = Path(os.environ.get("NATIX_TEST_DATA", "../shared/data"))
+SELECT, CALIB = (300, 2_000), 3_000
+SHARE, DISTANCE, FACTORS = 0.03, 2.0, (1.0, 2.5, 0.5)
+TRUCK, TRAIN, CHOICE, FEATURES = 9, 12_000, 1_000, 1_024
+Values = NDArray[np.float64]
+Correction = Callable[[Values, NDArray[np.int64], Values], Values]
+
+
+def two_numbers(logits: Values, labels: NDArray[np.int64], weights: Values) -> Values:
+    """Temperature and strength, both free."""
+
+    def loss(point: Values) -> float:
+        return float(-log_softmax(np.exp(point[0]) * logits - point[1] * np.log(weights), axis=1)[rows, labels].mean())
+
+    rows = np.arange(len(labels))
+    found = minimize(loss, [0.0, 1.0], method="L-BFGS-B", bounds=[(-4, 4), (-20, 20)]).x
+    result: Values = -found[1] / np.exp(found[0]) * np.log(weights)
+    return result
+
+
+def free_biases(logits: Values, labels: NDArray[np.int64], weights: Values) -> Values:
+    """A bias for each class, no temperature."""
+    rows = np.arange(len(labels))
+    biases = minimize(
+        lambda point: float(-log_softmax(logits + np.r_[0.0, point], axis=1)[rows, labels].mean()),
+        -(np.log(weights) - np.log(weights[0]))[1:],
+        method="L-BFGS-B",
+        bounds=[(-30, 30)] * (len(weights) - 1),
+    ).x
+    return np.r_[0.0, biases]
+
+
+CORRECTIONS: dict[str, Correction] = {
+    "as trained": lambda logits, labels, weights: np.zeros(len(weights)),
+    "s = 1": lambda logits, labels, weights: -np.log(weights),
+    "natix: s = T, fitted": lambda logits, labels, weights: fit_prior_shift(logits, labels, weights).shift,
+    "s and T": two_numbers,
+    "bias of each class": free_biases,
+}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Logits (n, C) of the model with weights and of the one without, and labels (n,)."""
+
+    weighted: Values
+    natural: Values
+    labels: NDArray[np.int64]
+
+    def __getitem__(self, rows: Any) -> "Rows":
+        return Rows(self.weighted[rows], self.natural[rows], self.labels[rows])
+
+
+def trial(parts: tuple[Rows, Rows, Rows], weights: Values, alphas: tuple[float, float]) -> dict[str, list[float]]:
+    """Of each correction NLL, classwise ECE, mean p(positive), and coverage certified at each alpha."""
+    select, calib, test = parts
+    figures = {}
+    for name, correction in CORRECTIONS.items():
+        shift = correction(select.weighted, select.labels, weights)
+        figures[name] = judged(calib.weighted + shift, calib.labels, test.weighted + shift, test.labels, alphas)
+    figures["no weights"] = judged(calib.natural, calib.labels, test.natural, test.labels, alphas)
+    return figures
+
+
+def judged(
+    calib: Values, calib_labels: NDArray[np.int64], test: Values, labels: NDArray[np.int64], alphas: tuple[float, float]
+) -> list[float]:
+    temperature = fit_temperature(calib, calib_labels).temperature
+    probabilities = softmax(test, temperature)
+    nll = float(negative_log_likelihood(test, labels, temperature).mean())
+    figures = [nll, classwise_ece(probabilities, labels), float(probabilities[:, 1].mean())]
+    predicted, scores = predictions_and_log_odds(calib)
+    tested = predictions_and_log_odds(test)[1]
+    for alpha in alphas:
+        certificate = certify_selection(scores, predicted != calib_labels, alpha, 0.1)
+        accepted = tested > certificate.threshold if certificate.threshold is not None else np.zeros(1)
+        figures.append(float(accepted.mean()))
+    return figures
+
+
+def simulated(factor: float, n: int, generator: np.random.Generator) -> tuple[Rows, Rows, Rows]:
+    """VAL_SELECT, VAL_CALIB and TEST of normal classes, whose log-odds are known."""
+
+    def draw(rows: int) -> Rows:
+        labels = (generator.random(rows) < SHARE).astype(np.int64)
+        ratio = generator.normal((labels - 0.5) * DISTANCE**2, DISTANCE)
+        ratios = np.stack([np.zeros(rows), ratio], axis=1)
+        return Rows(factor * ratios, factor * (ratios + np.log([1 - SHARE, SHARE])), labels)
+
+    return draw(n), draw(CALIB), draw(20_000)
+
+
+def trucks(seed: int) -> tuple[Rows, Values]:
+    """Logits of two heads on random features of CIFAR-10, of images that neither was trained on; and the weights."""
+    rows = [
+        row for split in ("train", "test") for row in pq.read_table(DATA / f"cifar10-part/{split}.parquet").to_pylist()
+    ]
+    generator = np.random.default_rng(seed)
+    rows = [rows[row] for row in generator.permutation(len(rows))]
+    small = [Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB").reduce(2) for row in rows]
+    pixels = np.stack([np.asarray(image, dtype=np.float32).ravel() / 255 for image in small])
+    pixels -= pixels[:TRAIN].mean(axis=0)
+    values, directions = np.linalg.eigh(np.cov(pixels[:TRAIN].T))
+    whitened = pixels @ directions[:, -192:] / np.sqrt(values[-192:])
+    random = generator.normal(0, 192**-0.5, (192, FEATURES)).astype(np.float32)
+    features = torch.from_numpy(np.maximum(whitened @ random - 0.25, 0).astype(np.float32))
+    labels = torch.tensor([int(row["label"] == TRUCK) for row in rows])
+    logits = {rule: trained(features, labels, rule) for rule in ("balanced", "none")}
+    weights = class_weights(labels[:TRAIN], 2, "balanced")
+    assert weights is not None
+    rest = slice(TRAIN + CHOICE, None)
+    both = Rows(logits["balanced"][rest], logits["none"][rest], labels.numpy()[rest])
+    return both, weights.double().numpy()
+
+
+def trained(features: torch.Tensor, labels: torch.Tensor, rule: str) -> Values:
+    """Logits of all images by a head that was trained on the first, its epoch chosen on the next."""
+    torch.manual_seed(0)
+    head = Head(features.shape[1], 2, "linear", 0.0)
+    head.standardise(features[:TRAIN])
+    choice = slice(TRAIN, TRAIN + CHOICE)
+
+    def batches(epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        order = torch.randperm(TRAIN, generator=torch.Generator().manual_seed(epoch))
+        return ((features[rows], labels[rows]) for rows in torch.split(order, 64))
+
+    def score() -> tuple[float, float]:
+        with torch.no_grad():
+            return mean_loss_and_accuracy(head(features[choice]), labels[choice])
+
+    objective = Objective(batches, -(-TRAIN // 64), class_weights(labels[:TRAIN], 2, rule), score)
+    fit(head, objective, Training(epochs=20), 0.999)
+    with torch.no_grad():
+        values: Values = head(features).double().numpy()
+    return values
+
+
+def show(title: str, figures: list[dict[str, list[float]]], alphas: tuple[float, float]) -> None:
+    columns = ["NLL", "classwise ECE", "mean p(positive)", *(f"certified at {alpha:g}" for alpha in alphas)]
+    table = Table("", *columns, title=title)
+    for name in figures[0]:
+        means = np.mean([figure[name] for figure in figures], axis=0)
+        table.add_row(name, *(f"{mean:.4f}" for mean in means[:3]), *(f"{mean:.3f}" for mean in means[3:]))
+    Console(width=120).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=100)
+    trials = parser.parse_args().trials
+    weights = np.array([0.5 / (1 - SHARE), 0.5 / SHARE])
+    for factor in FACTORS:
+        for n in SELECT:
+            generator = np.random.default_rng(n)
+            figures = [trial(simulated(factor, n, generator), weights, (0.01, 0.02)) for _ in range(trials)]
+            show(f"simulated, 3 % positives, log-odds x {factor:g}, VAL_SELECT {n:,}", figures, (0.01, 0.02))
+    rows, weights = trucks(0)
+    for n in SELECT:
+        figures = []
+        for number in range(trials):
+            order = np.random.default_rng(number).permutation(len(rows.labels))
+            parts = (rows[order[:n]], rows[order[n : n + CALIB]], rows[order[n + CALIB :]])
+            figures.append(trial(parts, weights, (0.02, 0.05)))
+        show(f"CIFAR trucks, 10 % positives, VAL_SELECT {n:,}", figures, (0.02, 0.05))
+
+
+if __name__ == "__main__":
+    main()
