@@ -29,7 +29,7 @@ def test_the_least_confident_are_kept_in_order_and_the_first_of_equal_ones(limit
 def test_no_jpeg_is_made_of_an_image_that_is_not_kept() -> None:
     least = LeastConfident(1)
     least.add(0.6, "a", Image.new("RGB", (8, 8), "red"))
-    least.add(0.7, "b", None)  # type: ignore[arg-type] - it would fail if anyone looked
+    least.add(0.7, "b", None)  # type: ignore[arg-type]  # it would fail if anyone looked
     least.add(0.6, "c", None)  # type: ignore[arg-type]
     (asked,) = least.in_order()
     shown = decode(base64.b64decode(asked.src.removeprefix("data:image/jpeg;base64,")), 100)
