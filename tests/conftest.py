@@ -1,8 +1,10 @@
-"""What all tests share: where the real images are, small pictures, and a small backbone."""
+"""What all tests share: where the real images are, small pictures, a browser, and a small backbone."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,6 +63,21 @@ def picture() -> Callable[..., Image.Image]:
         return Image.fromarray(pixels)
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not binary or not driver:
+        pytest.skip("no browser: install Debian's chromium and chromium-driver, or Chromium and its driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking"):
+        options.add_argument(f"--{flag}")
+    with webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=driver)) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from natix_lib.cli.help import STEPS as STEPS_HEADING
 from natix_lib.cli.help import Groups, columns, register
 from natix_lib.cli.init import init
 from natix_lib.cli.pipeline import demo, run
+from natix_lib.cli.review import review
 from natix_lib.cli.scoring import predict, serve
 from natix_lib.cli.steps import step_command, step_example, step_gives, step_takes
 from natix_lib.cli.verify import verify
@@ -59,6 +60,12 @@ register(
     takes="a bundle, and images in POST /v1/models/natix:predict",
     gives="answers in JSON, as predict prints them; /metrics for Prometheus",
     example="natix serve --bundle runs/first/bundle --port 8080",
+)  # fmt: skip
+register(
+    app, "review", review,
+    takes="a bundle, and images as predict takes them",
+    gives="a page that holds the pictures which the policy rejects, for any browser; it exports a manifest of labels",
+    example="natix review --bundle runs/first/bundle photos --output review.html",
 )  # fmt: skip
 register(
     app, "verify", verify,

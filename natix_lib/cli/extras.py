@@ -16,7 +16,7 @@ from natix_lib.errors import ConfigError
 
 EXTRAS = {  # extra of natix to the modules that it brings; any other module comes with natix itself
     "train": (
-        "datasets", "huggingface_hub", "jinja2", "kfp", "lightning", "matplotlib", "onnx", "onnxscript", "peft",
+        "datasets", "huggingface_hub", "kfp", "lightning", "matplotlib", "onnx", "onnxscript", "peft",
         "pyarrow", "safetensors", "sklearn", "torch", "transformers",
     ),
     "pipelines": ("kfp", "kfp.kubernetes"),
@@ -29,7 +29,7 @@ EXTRAS = {  # extra of natix to the modules that it brings; any other module com
 CLIENTS = {"gs": "google.cloud.storage", "s3": "boto3"}  # scheme of a bucket to the module that reads it
 OF_A_RUN = EXTRAS["train"]
 BACKBONE = ("torch", "transformers", "safetensors")
-PAGE = ("pyarrow", "matplotlib", "jinja2")
+PAGE = ("pyarrow", "matplotlib")
 NEEDS = {  # command to the modules that it imports; a step that is not here needs all of a run
     "run": OF_A_RUN,
     "demo": OF_A_RUN,

@@ -60,6 +60,11 @@ def json_line(row: Row, ascii_only: bool = False) -> str:
     return readable(json.dumps(row, ensure_ascii=ascii_only))
 
 
+def as_text(name: str) -> str:
+    """A file's name as one that no spreadsheet takes for a formula, and no reader strips: `./` names the same file."""
+    return f"./{name}" if name.startswith(FORMULA) or name[:1].isspace() else name
+
+
 def _cells(row: Row, class_names: Sequence[str]) -> Row:
     """A row by the columns of a table; None where it has nothing."""
     probabilities = row.get("probabilities", {})
@@ -76,8 +81,7 @@ def _write_csv(path: Path, rows: Iterable[Row], class_names: Sequence[str]) -> N
         yield _cells({"image": ""}, class_names)
         for row in rows:
             cells = _cells(row, class_names)
-            name = cells["image"]
-            cells["image"] = (f"./{name}" if name.startswith(FORMULA) else name).replace("\r", "\\r")
+            cells["image"] = as_text(cells["image"]).replace("\r", "\\r")
             for column in ("accepted", "set"):
                 if cells[column] is not None:
                     cells[column] = json.dumps(cells[column], ensure_ascii=False)

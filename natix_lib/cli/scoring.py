@@ -20,17 +20,20 @@ if TYPE_CHECKING:
     from natix_lib.cli.rate import Rate
 
 
+What = Annotated[
+    list[str],
+    typer.Argument(
+        help="Images, folders (all images below), quoted patterns ('photos/**/*.jpg'), manifests with a column "
+        "image (CSV, TSV, JSON, JSON Lines, Parquet; names from the manifest's folder), gs:// and s3:// objects or "
+        "prefixes, - for a list on standard input, one a line.",
+        metavar="WHAT",
+        show_default=False,
+    ),
+]
+
+
 def predict(
-    what: Annotated[
-        list[str],
-        typer.Argument(
-            help="Images, folders (all images below), quoted patterns ('photos/**/*.jpg'), manifests with a column "
-            "image (CSV, TSV, JSON, JSON Lines, Parquet; names from the manifest's folder), gs:// and s3:// objects or "
-            "prefixes, - for a list on standard input, one a line.",
-            metavar="WHAT",
-            show_default=False,
-        ),
-    ],
+    what: What,
     bundle: BundleFolder,
     output: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads the annotation at run time
@@ -61,7 +64,7 @@ def predict(
     loaded = Bundle.load(bundle)
     with stoppable(), Rate(found.count, bar=output is not None or not sys.stdout.isatty()) as rate:
         tally = Tally()
-        rows = _rows(loaded, found.images, tally, rate)
+        rows = scored_rows(loaded, found.images, tally, rate)
         if output:
             write_rows(output, rows, loaded.class_names)
         else:
@@ -102,7 +105,15 @@ class Tally:
         )
 
 
-def _rows(bundle: "Bundle", images: "Iterable[NamedImage]", tally: Tally, rate: "Rate") -> Iterator[dict[str, Any]]:
+def scored_rows(
+    bundle: "Bundle", images: "Iterable[NamedImage]", tally: Tally, rate: "Rate"
+) -> Iterator[dict[str, Any]]:
+    """The row of each image, in order, as `predictions.row_of` makes it; each is counted.
+
+    Raises:
+        DataError: If there is no image.
+        BundleError: As `Bundle.scored`.
+    """
     from natix_lib.cli.predictions import row_of
 
     names: deque[str] = deque()  # of the images that were taken ahead of the model

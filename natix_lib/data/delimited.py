@@ -108,7 +108,7 @@ def delimited(text: str, name: str, columns: Columns) -> Cells:
             if not any(map(str.strip, cells)):
                 continue
             if end > begin:
-                _refuse_swallowed(cells, name, begin, len(header or cells), delimiter)
+                _refuse_swallowed(cells, name, begin, header or cells, delimiter, columns.image)
             if not header:
                 header = [cell.strip() for cell in cells]
                 continue
@@ -143,15 +143,22 @@ def _lines(text: str) -> Iterator[str]:
     return (match[0] for match in re.finditer(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+", text))
 
 
-def _refuse_swallowed(cells: Sequence[str], name: str, begin: int, width: int, delimiter: str) -> None:
-    """Refuse text over several lines of which one, by itself, is a row that names an image."""
-    line = begin
+def _refuse_swallowed(
+    cells: Sequence[str], name: str, begin: int, header: Sequence[str], delimiter: str, image: str
+) -> None:
+    """Refuse text over several lines of which one, by itself, is a row that names an image.
+
+    The last line of a cell in the column `image` may be an image's name and no more: that is the end of a name which
+    holds a line break.
+    """
+    line, width = begin, len(header)
     for before, cell in enumerate(cells):
+        is_name = before < width and plain_title(header[before]) in (plain_title(image), FILE_NAME)
         inner = re.split(r"\r\n|\r|\n", cell)
         for number, text in enumerate(inner if len(inner) > 1 else []):
             parts = [part.strip().strip('"') for part in text.split(delimiter)]
             # the first line has cells before the quote, and the last lost what stands after it
-            least = {0: max(2, width - before), len(inner) - 1: 1}.get(number, width)
+            least = {0: max(2, width - before), len(inner) - 1: 2 if is_name else 1}.get(number, width)
             if len(parts) >= least and any(part.lower().endswith(tuple(IMAGE_SUFFIXES)) for part in parts):
                 raise DataError(
                     f"{name}: a quote opens in line {line} and takes in {text.strip()[:60]!r} of line {line + number}, "

@@ -85,6 +85,11 @@ def damaged(content: bytes) -> str:
 
 def _uri(image: Image.Image) -> str:
     image.thumbnail((SIDE, SIDE))
+    return data_uri(image, QUALITY)
+
+
+def data_uri(image: Image.Image, quality: int) -> str:
+    """An RGB image as a data URI that holds a JPEG of this quality."""
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=QUALITY, optimize=True)
+    image.save(buffer, "JPEG", quality=quality, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,13 +1,6 @@
-"""data.html: what natix sees in a data set, one file with nothing outside it.
+"""data.html: what natix sees in a data set, one file with nothing outside it."""
 
-Ids, classes, tags and reasons are other people's text: they are escaped, written without what no screen should be sent,
-cut in the middle where they are long, and kept from turning the direction of the words around them.
-"""
-
-import re
-
-import jinja2
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from natix_lib.contracts import ROLES
 from natix_lib.errors import printable
@@ -15,9 +8,6 @@ from natix_lib.files import JsonDict
 from natix_lib.reports import charts
 from natix_lib.reports.render import environment
 
-LONGEST = 120  # characters of a name
-BREAKS = re.compile(r"(?<=[/_])")  # where a line may end in a name of a file
-NARROW_SPACE = "\u202f"  # between thousands: a line never ends there
 CLASSES = 60  # rows of a table of classes
 
 RULES = {
@@ -45,7 +35,7 @@ def render_data(content: JsonDict) -> str:
         parts = {"all": [row["images"] for row in content["classes"]]}
     histogram = content["sizes"]["histogram"]
     return (
-        pages_of_data()
+        environment()
         .get_template("data.html.j2")
         .render(
             content=content,
@@ -56,23 +46,3 @@ def render_data(content: JsonDict) -> str:
             shapes_chart=Markup(charts.histogram(histogram["edges"], histogram["counts"], "width / height")),
         )
     )
-
-
-def pages_of_data() -> jinja2.Environment:
-    """The templates, with filters for other people's text and for counts."""
-    pages = environment()
-    pages.filters.update(name=_name, words=printable, thousands=_thousands)
-    return pages
-
-
-def _name(text: object) -> Markup:
-    """Other people's text in its own direction."""
-    plain = printable(str(text))
-    if len(plain) > LONGEST:
-        plain = f"{plain[: LONGEST // 2]}…{plain[-LONGEST // 2 :]}"
-    breaking = Markup("<wbr>").join(escape(part) for part in BREAKS.split(plain))
-    return Markup("<bdi>{}</bdi>").format(breaking)
-
-
-def _thousands(count: int) -> str:
-    return f"{count:,}".replace(",", NARROW_SPACE)

@@ -5,7 +5,7 @@ he has not seen.
 """
 
 from natix_lib.files import JsonDict
-from natix_lib.reports.data import pages_of_data
+from natix_lib.reports.render import environment
 
 KINDS = 20  # rows of the table of classes
 
@@ -16,4 +16,4 @@ def render_doubts(content: JsonDict) -> str:
     Args:
         content: What `steps.doubtful` gives.
     """
-    return pages_of_data().get_template("doubts.html.j2").render(content=content, kinds=content["kinds"][:KINDS])
+    return environment().get_template("doubts.html.j2").render(content=content, kinds=content["kinds"][:KINDS])

@@ -13,6 +13,7 @@ from natix_lib.contracts import ROLES
 from natix_lib.decisions.promise import is_certified, promise
 from natix_lib.files import JsonDict
 from natix_lib.reports import charts
+from natix_lib.reports.pages import templates
 
 METRICS = {
     "accuracy": "Accuracy",
@@ -164,22 +165,16 @@ def render_adaptation(
 
 
 def environment() -> jinja2.Environment:
-    """What the pages are made with: everything is escaped, and a name that is not given is an error."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("natix_lib.reports", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
+    """The templates, with filters for figures."""
+    pages = templates()
+    pages.filters.update(
         number=_number,
         share=_share,
         interval=_interval,
         interval_share=_interval_share,
         whole_share=_whole_share,
     )
-    return environment
+    return pages
 
 
 def _worst_first(slices: JsonDict) -> list[tuple[str, str, JsonDict]]:

@@ -168,7 +168,6 @@ BEYOND_BASE = {
     "matplotlib",
     "onnx",
     "kfp",
-    "jinja2",
 }
 
 

@@ -61,7 +61,9 @@ def natix(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_nothing_but_scoring_is_left_to_the_base_install() -> None:
     names = {plain(name) for name in PROJECT["dependencies"]}
-    assert names == {"cykooz-resizer", "numpy", "scipy", "pillow", "onnxruntime", "pydantic", "pyyaml", "typer", "rich"}
+    assert names == {
+        "cykooz-resizer", "jinja2", "numpy", "scipy", "pillow", "onnxruntime", "pydantic", "pyyaml", "typer", "rich",
+    }  # fmt: skip
     assert {"torch", "pyarrow", "kfp", "safetensors", "pandas", "starlette"} <= set(hidden())
 
 

@@ -14,7 +14,20 @@ from natix_lib.contracts import STEPS
 from tests.cli.test_cli import ROOT
 
 COMMANDS = [name for group in [typer.main.get_command(cli.app)] for name in group.commands]  # type: ignore[attr-defined]
-BY_HAND = ("init", "run", "predict", "serve", "verify", "config", "doctor", "draw", "backbone", "demo", *STEPS)
+BY_HAND = (
+    "init",
+    "run",
+    "predict",
+    "serve",
+    "review",
+    "verify",
+    "config",
+    "doctor",
+    "draw",
+    "backbone",
+    "demo",
+    *STEPS,
+)
 
 
 def shown(*arguments: str, columns: int = 80) -> str:

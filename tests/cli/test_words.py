@@ -61,6 +61,7 @@ READS = [
     ("run", "-c {wrong} -o {new}"),
     ("predict", "--bundle {wrong} {image}"),
     ("serve", "--bundle {wrong}"),
+    ("review", "--bundle {wrong} {image} -o {new}"),
     ("ingest", "-c {wrong} -o {new}"),
     *(
         (

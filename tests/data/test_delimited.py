@@ -63,6 +63,16 @@ def test_text_of_several_lines_that_are_no_rows_is_read(tmp_path: Path) -> None:
     assert rows[0].tags["note"] == 'first line,\nsecond, and "third", of a.jpg too\n\nend'
 
 
+@pytest.mark.parametrize("header", ["image,label", "File_Name ,label,note"])
+def test_a_name_that_holds_a_line_break_is_a_name_and_a_row_in_quotes_is_none(tmp_path: Path, header: str) -> None:
+    rest = ",x" * header.count(",")
+    text = f'{header}\n"two\nlines.jpg"{rest}\n"a\r.jpg\r\n.jpg"{rest}\n'
+    rows = opened(files(tmp_path / "a", "manifest.csv", text=text)).rows
+    assert [row.id for row in rows] == ["two\nlines.jpg", "a\r.jpg\r\n.jpg"]
+    with pytest.raises(DataError, match="a quote opens in line 2 and takes in 'b.jpg,x"):
+        opened(files(tmp_path / "b", "manifest.csv", text=f'{header}\n"a\nb.jpg{rest}"{rest}\n'))
+
+
 def test_what_is_made_when_asked_for_is_a_sequence() -> None:
     squares = Made(4, lambda number: number * number)
     assert list(squares) == [0, 1, 4, 9] and len(squares) == 4 and 9 in squares

@@ -1,7 +1,5 @@
 """The pages where people look at them: in a browser, on a phone and on a desk, on light and on dark."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +9,13 @@ from natix_lib.data.overview import overview
 from natix_lib.reports.data import render_data
 from natix_lib.reports.doubts import render_doubts
 from natix_lib.reports.render import render_policy, render_report
+from natix_lib.reports.review import render_review
 from tests.data.test_overview import large
-from tests.data_sets import write_doubtful, write_evil
+from tests.data_sets import EVIL_CLASS, write_doubtful, write_evil
 from tests.reports.test_data_page import divided
 from tests.reports.test_doubts_page import doubtful_labels
 from tests.reports.test_render import documents, fitted
-
-webdriver = pytest.importorskip("selenium.webdriver")
+from tests.reports.test_review_page import review_content
 
 PHONE, DESK = (390, 844), (1280, 900)
 MANY = tuple(f"a class with a name {i}" for i in range(13))
@@ -54,20 +52,6 @@ return [getComputedStyle(document.body).backgroundColor, getComputedStyle(docume
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Headless Chromium."""
-    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not binary or not driver:
-        pytest.skip("no browser: install Debian's chromium and chromium-driver, or Chromium and its driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for flag in ("headless=new", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking"):
-        options.add_argument(f"--{flag}")
-    with webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=driver)) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Reports and pages of both policies, of two classes and of thirteen, and of data with all that can be shown."""
     folder = tmp_path_factory.mktemp("pages")
@@ -83,6 +67,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     index, division, thumbnails = large(360)
     html["large data"] = render_data(overview(index, (division, division.document()), thumbnails))
     html["label doubts"] = render_doubts(doubtful_labels(40, 300))
+    html["review"] = render_review(review_content(classes=("None", EVIL_CLASS, *MANY)))
     for name, text in html.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
     return {name: folder / f"{name}.html" for name in html}
@@ -136,5 +121,5 @@ def test_axes_and_lines_are_seen_on_light_and_on_dark(browser: Any, pages: dict[
         show(browser, page, DESK, scheme)
         background, text, strokes = browser.execute_script(STROKES)
         assert (luminance(background) < 0.1) == (scheme == "dark"), name
-        assert (text in strokes) == (name != "label doubts"), name  # the one without a plot
+        assert (text in strokes) == (name not in ("label doubts", "review")), name  # they have no plot
         assert {colour: ratio for colour in strokes if (ratio := contrast(colour, background)) < 3} == {}, name
