@@ -49,8 +49,7 @@ def test_enough_groups_are_said_without_a_warning_and_a_sweep_certifies_nothing(
 
 def test_sets_take_half_of_the_groups() -> None:
     assert (
-        "needs 99 without an error, half of them"
-        in say_what_can_be_certified(division(100), configured(sets="pac"))[0]
+        "needs 99 without an error, half of them" in say_what_can_be_certified(division(100), configured(sets="pac"))[0]
     )
 
 
