@@ -38,14 +38,15 @@ Rule = Callable[[Ranking, float], float]
 def softmax_law(classes: int, spread: float, seed: int) -> np.ndarray:
     """Chance that the argmax of drawn logits is wrong when labels follow their softmax, most confident first."""
     logits = np.random.default_rng(seed).normal(0, spread, (POOL, classes))
-    return np.sort(1 - softmax(logits, axis=1).max(axis=1))
+    law: np.ndarray = np.sort(1 - softmax(logits, axis=1).max(axis=1))
+    return law
 
 
 def binary_law(wrong: float, slope: float) -> np.ndarray:
     """Two classes whose log-odds are spread so that so many are wrong in all."""
     margin = np.sort(np.abs(np.random.default_rng(3).normal(0, slope, POOL)))[::-1]
-    law = expit(-margin)
-    return law * min(1.0, wrong / law.mean())
+    law: np.ndarray = expit(-margin)
+    return law * min(1.0, float(wrong / law.mean()))
 
 
 @cache

@@ -133,7 +133,8 @@ def first_ranks(errors: Ints, alpha: float, level: float) -> Ints:
         middle = (low + high) // 2
         passes = bdtr(errors, middle, alpha) <= level
         high, low = np.where(passes, middle, high), np.where(passes, low, middle)
-    return high
+    result: Ints = high
+    return result
 
 
 def crossing(ranks: Ints, allowed: Ints, alpha: float) -> float:

@@ -52,7 +52,7 @@ def test_simulated_walks_are_under_the_staircase_as_often_as_delta_allows() -> N
         generator, trials = np.random.default_rng(n), 10_000
         walks = (generator.random((trials, n)) < 0.05).cumsum(axis=1, dtype=np.int32)
         under = (walks <= staircase(n, 0.05, delta).at(np.arange(1, n + 1))).any(axis=1).sum()
-        low, high = binom.ppf([0.0001, 0.9999], trials, delta)
+        low, high = (float(binom.ppf(q, trials, delta)) for q in (0.0001, 0.9999))
         assert low - 0.05 * delta * trials <= under <= high
 
 

@@ -110,8 +110,8 @@ MUTANTS = {
     ),
     "the staircase has a step too early": Mutant(
         "band.first_ranks",
-        "return high",
-        "return high - 1",
+        "result: Ints = high",
+        "result: Ints = high - 1",
         f"{BAND}::test_a_sharp_rank_is_the_first_that_scipys_binomial_passes",
     ),
     "a chain jumps to the first error too many": Mutant(
