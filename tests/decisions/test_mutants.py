@@ -24,6 +24,7 @@ GUARANTEE, POLICY, SELECTION, SWEEP, TEMPERATURE, PROPERTIES, ARGUMENTS, DRAWS, 
         *("arguments", "draws", "intervals", "cut", "calibration"),
     )
 )
+PRIOR = "tests/decisions/test_prior.py"
 COUNT_BY_HAND = f"{GUARANTEE}::test_the_sets_of_a_few_rows_are_those_of_a_count_by_hand"
 COUNTS = f"{SELECTION}::test_the_certificate_counts_what_the_runtime_will_accept"
 CURVE = f"{SWEEP}::test_every_point_of_the_curve_is_what_counting_gives"
@@ -286,6 +287,30 @@ MUTANTS = {
         "np.array(values[block].T, dtype=np.float64, order='C')",
         "np.array(values[block].T, dtype=np.float32, order='C')",
         f"{PROPERTIES}::test_scores_are_those_of_scipy_and_the_temperature_is_a_minimum",
+    ),
+    "class weights are applied once more": Mutant(
+        "prior.fit_prior_shift",
+        "-strength * log_weights",
+        "strength * log_weights",
+        f"{PRIOR}::test_a_known_shift_is_recovered_whatever_the_scale_of_the_logits[1.0]",
+    ),
+    "the strength is the slope and not the temperature": Mutant(
+        "prior._strength",
+        "np.exp(-log_strength)",
+        "np.exp(log_strength)",
+        f"{PRIOR}::test_a_known_shift_is_recovered_whatever_the_scale_of_the_logits[3.0]",
+    ),
+    "frames are witnesses of the strength": Mutant(
+        "prior._strength",
+        "log_strength ** 2 / (2 * units)",
+        "log_strength ** 2 / (2 * len(truth))",
+        f"{PRIOR}::test_frames_of_one_group_speak_once",
+    ),
+    "the strength has no prior": Mutant(
+        "prior._strength",
+        "nll + log_strength ** 2 / (2 * units)",
+        "nll",
+        f"{PRIOR}::test_where_no_image_is_wrong_the_strength_stays_near_one",
     ),
 }
 

@@ -1,5 +1,6 @@
 import html
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def rare_chain(folder: Path, backbone: Path, class_weights: str) -> Chain:
     training = {**TRAIN["training"], "class_weights": class_weights}
     model = {**TRAIN["model"], "use_multiview": False}
     fetch = {"backbone_id": str(backbone), "backbone_revision": "main"}
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         "split": {"split": {"ratios": ratios}}, "fetch": fetch, **SETTINGS,
         "train": {**TRAIN, "model": model, "training": training},
     }  # fmt: skip
