@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
 
 from natix_lib.config import Training
@@ -46,14 +46,13 @@ def nll(logits: Values, labels: NDArray[np.int64]) -> float:
     return float(-log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean())
 
 
-def two_numbers(logits: Values, labels: NDArray[np.int64], weights: Values) -> Values:
-    """Temperature and strength, both free."""
+def temperature_alone(logits: Values, labels: NDArray[np.int64], weights: Values) -> Values:
+    """One number, the temperature: what theory says of an ideal network."""
 
-    def loss(point: Values) -> float:
-        return nll(np.exp(point[0]) * logits - point[1] * np.log(weights), labels)
+    def loss(log_slope: float) -> float:
+        return nll(np.exp(log_slope) * logits - np.log(weights), labels)
 
-    slope, strength = minimize(loss, [0.0, 1.0], method="L-BFGS-B", bounds=[(-4.0, 4.0), (-20.0, 20.0)]).x
-    return np.asarray(-strength / np.exp(slope) * np.log(weights))
+    return np.asarray(-np.log(weights) / np.exp(minimize_scalar(loss, bounds=(-4.0, 4.0), method="bounded").x))
 
 
 def free_biases(logits: Values, labels: NDArray[np.int64], weights: Values) -> Values:
@@ -69,8 +68,8 @@ def free_biases(logits: Values, labels: NDArray[np.int64], weights: Values) -> V
 CORRECTIONS: dict[str, Correction] = {
     "as trained": lambda logits, labels, weights: np.zeros(len(weights)),
     "s = 1": lambda logits, labels, weights: -np.log(weights),
-    "natix: s = T, fitted": lambda logits, labels, weights: fit_prior_shift(logits, labels, weights).shift,
-    "s and T": two_numbers,
+    "s = T": temperature_alone,
+    "natix: s and T": lambda logits, labels, weights: fit_prior_shift(logits, labels, weights).shift,
     "bias of each class": free_biases,
 }
 

@@ -296,20 +296,20 @@ MUTANTS = {
     ),
     "the strength is the slope and not the temperature": Mutant(
         "prior._strength",
-        "np.exp(-log_strength)",
-        "np.exp(log_strength)",
+        "found[1] / np.exp(found[0])",
+        "found[1] * np.exp(found[0])",
         f"{PRIOR}::test_a_known_shift_is_recovered_whatever_the_scale_of_the_logits[3.0]",
     ),
     "frames are witnesses of the strength": Mutant(
-        "prior._strength",
-        "log_strength ** 2 / (2 * units)",
-        "log_strength ** 2 / (2 * len(truth))",
+        "prior.fit_prior_shift",
+        "_strength(values, truth, log_weights, units)",
+        "_strength(values, truth, log_weights, len(truth))",
         f"{PRIOR}::test_frames_of_one_group_speak_once",
     ),
     "the strength has no prior": Mutant(
-        "prior._strength",
-        "nll + log_strength ** 2 / (2 * units)",
-        "nll",
+        "prior.fit_prior_shift",
+        "_strength(values, truth, log_weights, units)",
+        "_strength(values, truth, log_weights, 10**12)",
         f"{PRIOR}::test_where_no_image_is_wrong_the_strength_stays_near_one",
     ),
 }
