@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
 
 from natix_lib.config import Training
@@ -31,7 +31,6 @@ from natix_lib.decisions import certify_selection, fit_temperature
 from natix_lib.decisions.metrics import classwise_ece
 from natix_lib.decisions.prior import fit_prior_shift
 from natix_lib.decisions.score import predictions_and_log_odds, softmax
-from natix_lib.decisions.temperature import negative_log_likelihood
 from natix_lib.training.classifier import Head
 from natix_lib.training.fit import Objective, class_weights, fit, mean_loss_and_accuracy
 
@@ -43,35 +42,34 @@ Values = NDArray[np.float64]
 Correction = Callable[[Values, NDArray[np.int64], Values], Values]
 
 
-def two_numbers(logits: Values, labels: NDArray[np.int64], weights: Values) -> Values:
-    """Temperature and strength, both free."""
+def nll(logits: Values, labels: NDArray[np.int64]) -> float:
+    return float(-log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean())
 
-    def loss(point: Values) -> float:
-        return float(-log_softmax(np.exp(point[0]) * logits - point[1] * np.log(weights), axis=1)[rows, labels].mean())
 
-    rows = np.arange(len(labels))
-    found = minimize(loss, [0.0, 1.0], method="L-BFGS-B", bounds=[(-4, 4), (-20, 20)]).x
-    result: Values = -found[1] / np.exp(found[0]) * np.log(weights)
-    return result
+def temperature_alone(logits: Values, labels: NDArray[np.int64], weights: Values) -> Values:
+    """One number, the temperature: what theory says of an ideal network."""
+
+    def loss(log_slope: float) -> float:
+        return nll(np.exp(log_slope) * logits - np.log(weights), labels)
+
+    return np.asarray(-np.log(weights) / np.exp(minimize_scalar(loss, bounds=(-4.0, 4.0), method="bounded").x))
 
 
 def free_biases(logits: Values, labels: NDArray[np.int64], weights: Values) -> Values:
     """A bias for each class, no temperature."""
-    rows = np.arange(len(labels))
-    biases = minimize(
-        lambda point: float(-log_softmax(logits + np.r_[0.0, point], axis=1)[rows, labels].mean()),
-        -(np.log(weights) - np.log(weights[0]))[1:],
-        method="L-BFGS-B",
-        bounds=[(-30, 30)] * (len(weights) - 1),
-    ).x
-    return np.r_[0.0, biases]
+    analytic = -np.log(weights / weights[0])[1:]
+
+    def loss(point: Values) -> float:
+        return nll(logits + np.append(0.0, point), labels)
+
+    return np.append(0.0, minimize(loss, analytic, method="L-BFGS-B", bounds=[(-30.0, 30.0)] * len(analytic)).x)
 
 
 CORRECTIONS: dict[str, Correction] = {
     "as trained": lambda logits, labels, weights: np.zeros(len(weights)),
     "s = 1": lambda logits, labels, weights: -np.log(weights),
-    "natix: s = T, fitted": lambda logits, labels, weights: fit_prior_shift(logits, labels, weights).shift,
-    "s and T": two_numbers,
+    "s = T": temperature_alone,
+    "natix: s and T": lambda logits, labels, weights: fit_prior_shift(logits, labels, weights).shift,
     "bias of each class": free_biases,
 }
 
@@ -104,8 +102,7 @@ def judged(
 ) -> list[float]:
     temperature = fit_temperature(calib, calib_labels).temperature
     probabilities = softmax(test, temperature)
-    nll = float(negative_log_likelihood(test, labels, temperature).mean())
-    figures = [nll, classwise_ece(probabilities, labels), float(probabilities[:, 1].mean())]
+    figures = [nll(test / temperature, labels), classwise_ece(probabilities, labels), float(probabilities[:, 1].mean())]
     predicted, scores = predictions_and_log_odds(calib)
     tested = predictions_and_log_odds(test)[1]
     for alpha in alphas:

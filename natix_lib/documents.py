@@ -283,7 +283,7 @@ class Prior(Closed):
     """How class weights were taken back: `shift` is what was added to the logits of each class."""
 
     class_weights: list[Annotated[float, Field(gt=0)]]
-    strength: Annotated[float, Field(gt=0)]
+    strength: float
     fitted_on: Fitted | None
     shift: list[float]
     status: Literal["fitted", "analytic"]

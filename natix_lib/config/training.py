@@ -70,7 +70,8 @@ class Training(Section):
     early_stopping: EarlyStopping = EarlyStopping()
     class_weights: Literal["none", "balanced"] = default(
         "balanced",
-        "Weights of the classes in the loss; balanced weighs a class by images / (classes x its images).",
+        "Weights of the classes in the loss; balanced weighs a class by images / (classes x its images). What "
+        "they do to logits is taken back in the exported head.",
         source="library: scikit-learn's rule for class_weight balanced; roadwork is rare",
     )
     views: PositiveInt = default(

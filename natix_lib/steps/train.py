@@ -135,6 +135,8 @@ def run(
     pairs = {VAL_SELECT: (val_select_logits, val_select_labels), VAL_CALIB: (val_calib_logits, val_calib_labels)}
     for role, (logits_path, labels_path) in pairs.items():
         _write_pair(logits_path, labels_path, tensors[logits.logits_name(role)].numpy(), sets[SETS[role]], written)
+    if figures["prior"]:
+        print(figures["prior"]["sentence"], flush=True)
     shown = doubtful(train, doubts, drop, tuned=not model_section.freeze_backbone)
     write_bytes(label_doubts, render_doubts(shown).encode())
     if doubts.rows:

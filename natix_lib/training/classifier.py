@@ -50,7 +50,7 @@ class Head(nn.Module):
     @torch.no_grad()
     def shift_logits(self, shift: Tensor) -> None:
         """Add `shift` (C,) to all logits from now on: the last layer of every head is linear and has a bias."""
-        self.linear.bias += shift
+        self.linear.bias.add_(shift)
 
     def forward(self, values: Tensor) -> Tensor:
         """Logits (n, C) of features (n, F)."""

@@ -22,6 +22,7 @@ from natix_lib.decisions.cut import judge_cut, tune_cut
 from natix_lib.decisions.draws import first_half, independent_rows
 from natix_lib.decisions.intervals import bootstrap_means, group_weights, share_interval
 from natix_lib.decisions.metrics import brier, classwise_ece, ece, ece_with_null
+from natix_lib.decisions.prior import fit_prior_shift
 from natix_lib.decisions.score import check_groups, check_mask, group_log_odds, predictions_and_log_odds, softmax
 from natix_lib.decisions.temperature import negative_log_likelihood
 from natix_lib.errors import CalibrationError
@@ -48,6 +49,10 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "group_log_odds": (lambda z: group_log_odds(z, [0, 1, 1]), ("logits",)),
     "negative_log_likelihood": (negative_log_likelihood, ("logits", "labels")),
     "fit_temperature": (fit_temperature, ("logits", "labels", "groups")),
+    "fit_prior_shift": (
+        lambda z, y, g: fit_prior_shift(z, y, [1.0, 2.0, 3.0], g),
+        ("logits", "labels", "groups"),
+    ),
     "sweep_thresholds": (sweep_thresholds, ("logits", "labels")),
     "certify_selection": (
         lambda s, e, g: certify_selection(s, e, 0.4, 0.3, g),

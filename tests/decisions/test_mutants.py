@@ -24,6 +24,7 @@ GUARANTEE, POLICY, SELECTION, SWEEP, TEMPERATURE, PROPERTIES, ARGUMENTS, DRAWS, 
         *("arguments", "draws", "intervals", "cut", "calibration", "band"),
     )
 )
+PRIOR = "tests/decisions/test_prior.py"
 COUNT_BY_HAND = f"{GUARANTEE}::test_the_sets_of_a_few_rows_are_those_of_a_count_by_hand"
 COUNTS = f"{SELECTION}::test_the_certificate_counts_what_the_runtime_will_accept"
 CURVE = f"{SWEEP}::test_every_point_of_the_curve_is_what_counting_gives"
@@ -305,6 +306,30 @@ MUTANTS = {
         "np.array(values[block].T, dtype=np.float64, order='C')",
         "np.array(values[block].T, dtype=np.float32, order='C')",
         f"{PROPERTIES}::test_scores_are_those_of_scipy_and_the_temperature_is_a_minimum",
+    ),
+    "class weights are applied once more": Mutant(
+        "prior.fit_prior_shift",
+        "-strength * log_weights",
+        "strength * log_weights",
+        f"{PRIOR}::test_a_known_shift_is_recovered_whatever_the_scale_of_the_logits[1.0]",
+    ),
+    "the strength is the slope and not the temperature": Mutant(
+        "prior._strength",
+        "found[1] / np.exp(found[0])",
+        "found[1] * np.exp(found[0])",
+        f"{PRIOR}::test_a_known_shift_is_recovered_whatever_the_scale_of_the_logits[3.0]",
+    ),
+    "frames are witnesses of the strength": Mutant(
+        "prior.fit_prior_shift",
+        "_strength(values, truth, log_weights, units)",
+        "_strength(values, truth, log_weights, len(truth))",
+        f"{PRIOR}::test_frames_of_one_group_speak_once",
+    ),
+    "the strength has no prior": Mutant(
+        "prior.fit_prior_shift",
+        "_strength(values, truth, log_weights, units)",
+        "_strength(values, truth, log_weights, 10**12)",
+        f"{PRIOR}::test_where_no_image_is_wrong_the_strength_stays_near_one",
     ),
 }
 

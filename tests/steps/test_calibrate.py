@@ -111,7 +111,7 @@ def test_what_cannot_be_certified_is_marked_and_fails_where_told(
     paths = write_set(tmp_path, n=40, strength=2.5)
     with pytest.raises(
         CalibrationError,
-        match=r"zero coverage: needs at least 45 groups at scrc.alpha 0.05, scrc.delta 0.1, has 40; .* on_infeasible: e",
+        match=r"zero coverage: needs at least 45 groups at scrc.alpha 0.05, scrc.delta 0.1, has 40; .*on_infeasible: e",
     ):
         run(tmp_path, paths, on_infeasible="fail")
     assert not (tmp_path / "scrcparams.json").exists()
