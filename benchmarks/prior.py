@@ -180,7 +180,7 @@ def show(title: str, figures: list[dict[str, list[float]]], alphas: tuple[float,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--trials", type=int, default=30)
     trials = parser.parse_args().trials
     weights = np.array([0.5 / (1 - SHARE), 0.5 / SHARE])
     for factor in FACTORS:
