@@ -20,7 +20,7 @@ TRAIN: dict[str, Any] = {
 SETTINGS: dict[str, dict[str, Any]] = {  # of the steps after fetch
     "train": TRAIN,
     "sweep": {"sweep": {}},
-    "calibrate": {"scrc": {"alpha": 0.3, "delta": 0.2, "on_infeasible": "empirical", "bootstrap": 50}},
+    "calibrate": {"scrc": {"alpha": 0.3, "delta": 0.06, "on_infeasible": "empirical", "bootstrap": 50}},
     "export": {"export": {"policy": "calibrate"}},
     "evaluate": {"evaluate": {"bootstrap": 100}},
 }
