@@ -17,7 +17,7 @@ from tests.street_sets import write_images
 
 pytestmark = pytest.mark.slow
 NAMES = {"natix_lib": "natix_lib", "components": "natix_components", "pipelines": "natix_pipelines"}
-PACKED = (".py", ".yaml", ".j2", ".typed")
+PACKED = (".py", ".yaml", ".j2", ".css", ".js", ".typed")
 
 
 def succeed(*command: object, **options: Any) -> str:

@@ -68,7 +68,10 @@ def review(
         write_bytes(path, render_review(content).encode())
     typer.echo(f"{rejected.tally.summary(seconds)}\n{loaded.promise}", err=True)
     _tell_unread(content)
-    for line in _lines(output, content) if count else ["no page: there is no image to ask a person about"]:
+    why = (
+        "no manifest can name what is rejected" if rejected.tally.to_ask else "there is no image to ask a person about"
+    )
+    for line in _lines(output, content) if count else [f"no page: {why}"]:
         typer.echo(line if is_utf8() else line.encode("ascii", "backslashreplace").decode())
     if content["unread_count"]:
         raise typer.Exit(2)

@@ -73,11 +73,12 @@ def test_scoring_and_configs_work_in_the_base_install(tmp_path: Path, tiny_bundl
     config = write_config(tmp_path, tmp_path)
     for arguments in (
         ["--help"], ["predict", "--bundle", tiny_bundle, image], ["verify", "--bundle", tiny_bundle],
+        ["review", "--bundle", tiny_bundle, image, "-o", tmp_path / "review.html"],
         ["config", "-c", config], ["config", "--schema"], ["config", "--explain"], ["train", "-h"], ["doctor"],
     ):  # fmt: skip
         done = natix(*arguments)
         assert done.returncode == 0 and done.stdout, done.stderr
-        expected = r"1 image: .*\n(un)?certified: .*\n" if "predict" in arguments else ""
+        expected = r"1 image: .*\n(un)?certified: .*\n" if arguments[0] in ("predict", "review") else ""
         assert re.fullmatch(expected, done.stderr), done.stderr
     done = in_base(
         "import numpy, natix_lib.decisions as d; r = numpy.random.default_rng(0); z = r.normal(size=(99, 2))\n"

@@ -178,6 +178,9 @@ def test_a_name_that_no_manifest_can_hold_is_told_before_anybody_has_labelled_it
     assert done.exit_code == 2 and len(names()) == 8
     assert done.stderr.count(": no manifest can name it: ") == 4
     assert Page(Path("review.html").read_text()).text.count("no manifest can name it") == 4
+    alone = review("photos/back\\slash.png", "-o", "none.html")
+    assert (alone.exit_code, alone.stdout) == (2, "no page: no manifest can name what is rejected\n")
+    assert not Path("none.html").exists()
     folder = re.escape(str(photos.absolute()))
     assert re.search(rf"{folder}/end : no manifest can name it: it is read as 'end'", done.stderr)
 
