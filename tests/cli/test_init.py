@@ -80,9 +80,9 @@ def test_what_can_be_certified_is_plain_arithmetic_and_the_alpha_in_reach_is_sho
     said = " ".join(init(pictures(tmp_path / "set", "None", "Roadwork", count=30), "-o", path).stdout.split())
     groups = int(said.partition("VAL_CALIB has about ")[2].partition(" ")[0])
     assert abs(groups - 0.15 * 60) <= 1 and f"VAL_CALIB {groups}, TEST" in said  # each picture is a group
-    assert f"alpha 0.05 at delta 0.1 needs {needed_independent(0.05, 0.1)} without an error" in said
+    assert f"alpha 0.05 at delta 0.1 needs {needed_independent(0.05, 0.1, has_start=True)} without an error" in said
     shown = next(line for line in path.read_text().splitlines() if line.startswith("#   alpha: "))
-    assert 0 <= float(shown.rpartition(" ")[2]) - certifiable_alpha(groups, 0.1) < 0.01
+    assert 0 <= float(shown.rpartition(" ")[2]) - certifiable_alpha(groups, 0.1, has_start=True) < 0.01
     assert config.load(path).scrc == config.Scrc()
 
 

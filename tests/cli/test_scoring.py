@@ -334,7 +334,7 @@ def test_a_place_that_cannot_be_written_is_told(predict: Predict, photos: Path, 
 @pytest.mark.parametrize(
     ("guarantee", "promise"),
     [
-        ({"certified": True}, "certified: of the accepted at most 0.3 are wrong, with a confidence of 0.8"),
+        ({"certified": True}, "certified: of the accepted at most 0.3 are wrong, with a confidence of 0.94"),
         ({"certified": False, "reason": "too few"}, "uncertified: the accept rule carries no guarantee: too few"),
     ],
 )
