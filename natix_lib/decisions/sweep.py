@@ -164,8 +164,8 @@ def require_two_classes(labels: Ints, predicted: Ints) -> None:
         raise CalibrationError(f"VAL_CALIB must hold at least two classes, all {len(labels)} labels are {labels[0]}")
     if (predicted == predicted[0]).all():
         raise CalibrationError(
-            f"constant prediction: the model says class {predicted[0]} for all {len(labels)} images of VAL_CALIB: it does "
-            "not tell the others from it; a pre-trained or adapted backbone, more images of them or more epochs may"
+            f"constant prediction: the model says class {predicted[0]} for all {len(labels)} images of VAL_CALIB: it "
+            "does not tell the others from it; a pre-trained or adapted backbone, more of their images or more epochs may"
         )
 
 
