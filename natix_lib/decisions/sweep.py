@@ -165,7 +165,7 @@ def require_two_classes(labels: Ints, predicted: Ints) -> None:
     if (predicted == predicted[0]).all():
         raise CalibrationError(
             f"constant prediction: the model says class {predicted[0]} for all {len(labels)} images of VAL_CALIB: it "
-            "does not tell the others from it; a pre-trained or adapted backbone, more of their images or more epochs may"
+            "does not tell the others from it; a pre-trained or adapted backbone, more of them or more epochs may"
         )
 
 
