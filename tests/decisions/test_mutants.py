@@ -115,10 +115,10 @@ MUTANTS = {
         "result: Ints = high - 1",
         f"{BAND}::test_a_sharp_rank_is_the_first_that_scipys_binomial_passes",
     ),
-    "a chain jumps to the first error too many": Mutant(
+    "a chain jumps over two errors too many": Mutant(
         "band.chain",
         "np.searchsorted(ranking.errors, allowed, side='right')",
-        "np.searchsorted(ranking.errors, allowed + 1, side='right')",
+        "np.searchsorted(ranking.errors, allowed + 2, side='right')",
         WALK,
     ),
     "a chain tests blunt ranks": Mutant(
