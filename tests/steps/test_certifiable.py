@@ -58,12 +58,16 @@ def test_sets_take_half_of_the_groups() -> None:
 def test_the_smallest_alpha_that_is_said_is_one_that_calibrate_certifies(tmp_path: Path, settings: dict) -> None:
     """30 groups of 2 images, all right."""
     paths = write_set(tmp_path, n=60, frames=2, strength=30.0)
+    others = write_set(tmp_path, n=60, frames=2, strength=30.0, seed=1, changes={"role": "VAL_SELECT"})
+    select = {"val_select_logits": others[0], "val_select_labels": others[1]}
     line = say_what_can_be_certified(division(30), configured(**settings))[0]
     smallest = re.search(r"certify: (0\.\d+)\)", line)
     assert smallest
     for alpha, certified in ((float(smallest[1]), True), (float(smallest[1]) * 0.99, False)):
         section = {"bootstrap": 10, "alpha": alpha, **settings}
-        assert run_on_set("calibrate", {"scrc": section}, tmp_path, paths)["guarantee"]["certified"] is certified
+        assert (
+            run_on_set("calibrate", {"scrc": section}, tmp_path, paths, **select)["guarantee"]["certified"] is certified
+        )
 
 
 def test_a_run_that_must_certify_stops_at_split_and_leaves_nothing(tmp_path: Path) -> None:
