@@ -16,7 +16,8 @@ import pytest
 
 from natix_lib import config
 from natix_lib.bundle.runtime import Bundle
-from natix_lib.files import sha256_file
+from natix_lib.decisions.promise import promise
+from natix_lib.files import read_json, sha256_file
 from natix_pipelines import local
 from natix_pipelines.training import steps_of
 from tests import terminal
@@ -56,7 +57,9 @@ def test_a_terminal_shows_a_line_for_each_step_then_the_result(finished: tuple[P
     done = [line.split()[1] for line in shown if line.startswith("done ")]
     assert sorted(done) == sorted(STEPS) and any(line.startswith("TEST, 24 images") for line in shown)
     assert shown[-1].endswith("out/report.html") and len(shown) < 35
-    assert any(line.startswith("promise   uncertified: the accept rule carries no guarantee: needs") for line in shown)
+    told = f"promise   {promise(read_json(folder / 'out' / 'calibrate' / 'scrcparams.json'))}"
+    assert told.startswith(("promise   certified: of the accepted", "promise   uncertified: the accept rule"))
+    assert any(told.startswith(line) for line in shown if line.startswith("promise "))
     assert any(re.fullmatch(r"done    train       .*  c(pu|uda), .*", line) for line in shown)
     at_work = terminal.screen(terminal.while_at_work(text, "TEST images  "), 80)
     assert re.fullmatch(r". evaluate  .* s  TEST images  [━─]{24}  .*\d+/24.*", at_work[-1])
