@@ -21,7 +21,7 @@ from rich.table import Table
 from scipy.special import expit, softmax
 
 from natix_lib.decisions import best_start, certify_selection
-from natix_lib.decisions.band import chain, sharp_ranks
+from natix_lib.decisions.band import chain
 from natix_lib.decisions.binomial import least_accepted, most_errors
 from natix_lib.decisions.curve import Ranking, rank
 
@@ -173,8 +173,6 @@ def main() -> None:
         table.add_row(rule, *(f"{np.mean(means[n][rule]):.3f}" for n in SIZES))
     table.add_row("D / best start", *(f"{np.mean(means[n]['D']) / np.mean(means[n]['best start']):.3f}" for n in SIZES))
     console.print(table)
-    lines = [len(sharp_ranks(n, ALPHA, DELTA)[0]) for n in SIZES]
-    console.print(f"sharp ranks at delta: {lines}")
 
 
 if __name__ == "__main__":

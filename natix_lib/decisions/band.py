@@ -36,7 +36,7 @@ import numpy as np
 from scipy.special import bdtr, gammaln
 
 from natix_lib.arrays import Floats, Ints
-from natix_lib.decisions.binomial import least_accepted, most_errors
+from natix_lib.decisions.binomial import most_errors
 from natix_lib.decisions.curve import Ranking
 
 STEPS = 200  # of the staircase that the recursion counts; all of them up to some 4,000 rows at alpha .05
@@ -187,30 +187,21 @@ def chain(ranking: Ranking, alpha: float, delta: float, start: int) -> int | Non
         delta: Spent on each test.
         start: Rows of the first test, which is the last sharp rank up to there; chosen without these errors.
     """
-    n = int(ranking.ends[-1])
+    last = len(ranking.ends) - 1
+    n = int(ranking.ends[last])
     allowed = max(most_errors(min(start, n), alpha, delta), 0)
     passed: int | None = None
     while True:
-        rank = _first_rank(allowed, alpha, delta)
-        last = rank >= n  # all rows, which a sharp rank need not be
-        index = int(np.searchsorted(ranking.ends, min(rank, n)))
+        rank = int(first_ranks(np.array([allowed]), alpha, delta)[0])
+        index = int(np.searchsorted(ranking.ends, min(rank, n)))  # the last is tested, which no sharp rank need be
         end = int(ranking.ends[index])
         allowed = most_errors(end, alpha, delta)
         if ranking.errors[index] > allowed:
             return passed
         passed = index
-        if last or end >= n:
+        if index == last:
             return passed
         # Errors grow more slowly than what is allowed: all sharp ranks before one error too many pass as well.
         reached = int(np.searchsorted(ranking.errors, allowed, side="right"))
-        if reached < len(ranking.ends):
-            ahead = most_errors(int(ranking.ends[reached]), alpha, delta)
-        else:
-            ahead = most_errors(n, alpha, delta)
+        ahead = most_errors(int(ranking.ends[min(reached, last)]), alpha, delta)
         allowed = max(allowed + 1, ahead)
-
-
-def _first_rank(errors: int, alpha: float, delta: float) -> int:
-    if errors == 0:
-        return least_accepted(alpha, delta)
-    return int(first_ranks(np.array([errors]), alpha, delta)[0])

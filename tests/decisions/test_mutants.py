@@ -122,7 +122,10 @@ MUTANTS = {
         WALK,
     ),
     "a chain tests blunt ranks": Mutant(
-        "band.chain", "_first_rank(allowed, alpha, delta)", "_first_rank(allowed, alpha, delta) + 1", WALK
+        "band.chain",
+        "first_ranks(np.array([allowed]), alpha, delta)[0]",
+        "first_ranks(np.array([allowed]), alpha, delta)[0] + 1",
+        WALK,
     ),
     "a chain starts behind its start": Mutant(
         "band.chain", "most_errors(min(start, n), alpha, delta)", "most_errors(n, alpha, delta)", WALK
