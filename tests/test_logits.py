@@ -44,7 +44,7 @@ def test_what_is_written_is_read_by_us_and_by_the_safetensors_package(tmp_path: 
 def test_equal_logits_give_equal_bytes_in_every_process(tmp_path: Path) -> None:
     code = (
         "import sys, numpy as np; from natix_lib.logits import write_logits;"
-        "write_logits(sys.argv[1], np.ones((2, 2), np.float32), {k: k for k in 'abcdefgh'})"
+        "write_logits(sys.argv[1], np.ones((2, 2), np.float32), {k: k for k in ('role', *'abcdefg')})"
     )
     for name in ("a", "b"):
         subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=True)
