@@ -1,9 +1,9 @@
 """Near-duplicates found and wrong, by kind of change, beside imagehash and imagededup.
 
 Every photograph drawn from a folder with a manifest of groups gets a changed copy; a method has found it when it joins
-the two. Precision is the share of pairs that a method joins in the whole folder, unchanged, which have one group or are
-copies of one picture: those were looked at by eye and stand in SAME. `wrong components` counts what joins two groups
-but for these. imagehash and imagededup join pairs at their usual thresholds (pHash, dHash and wHash 10 of 64 bits in
+the two, directly or through others. Precision is the share of pairs that a method joins in the whole folder, unchanged,
+which have one group or are copies of one picture: those were looked at by eye and stand in SAME. `wrong components`
+counts what joins two groups but for these. imagehash and imagededup join pairs at their usual thresholds (pHash, dHash and wHash 10 of 64 bits in
 imagehash's examples, 10 in imagededup's). imagededup's CNN needs weights that it downloads, and is left out; its hashes
 use nothing of torchvision, which stands in the way of importing it beside a torch without CUDA, so an empty module of
 that name is put in its place. Run: `python -m benchmarks.duplicates --data FOLDER`.
@@ -25,6 +25,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 from rich.console import Console
 from rich.table import Table
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from natix_lib.config import Split
 from natix_lib.data.duplicates import near_duplicates
@@ -128,6 +130,13 @@ def near(hashes: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(a.tolist(), b.tolist(), strict=True))
 
 
+def components(pairs: Sequence[tuple[int, int]], count: int) -> np.ndarray:
+    """Number of the component of each of `count` files that pairs join, directly or through others, (count,)."""
+    a, b = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    numbers: np.ndarray = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(count, count)))[1]
+    return numbers
+
+
 def methods() -> dict[str, Callable[[Sequence[bytes]], list[tuple[int, int]]]]:
     """Name to what gives the pairs that a method joins."""
     import imagehash
@@ -169,8 +178,11 @@ def main() -> None:
     for name, change in CHANGES.items():
         pair = [files[row] for row in chosen]
         pair += [jpeg(change(opened(content)), 90) for content in pair]
-        wanted = {(number, number + len(chosen)) for number in range(len(chosen))}
-        found = [len(wanted & {(min(p), max(p)) for p in method(pair)}) for method in compared.values()]
+        wanted = [(number, number + len(chosen)) for number in range(len(chosen))]
+        found = [
+            sum(joined[a] == joined[b] for a, b in wanted)
+            for joined in (components(method(pair), len(pair)) for method in compared.values())
+        ]
         table.add_row(name, *(f"{100 * count / len(chosen):.1f}" for count in found))
     Console().print(table)
     table = Table("method", "pairs joined", "precision", "wrong pairs", "CPU s", title=f"{len(files)} photographs")

@@ -21,6 +21,15 @@ ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of what takes seconds to make run in one process, so that it is made once."""
+    for item in items:
+        costly = [name for name in ("chain", "made") if name in getattr(item, "fixturenames", ())]
+        if costly and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(costly[0]))
+
+
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is repeated waits for hundredths of seconds, and gives up after a few."""

@@ -108,10 +108,11 @@ def _between(low: float, spent_low: float, high: float, spent_high: float, delta
     return float(low * (high / low) ** np.clip(step / np.log(high / low), 0.1, 0.9))
 
 
+@functools.lru_cache(maxsize=64)
 def sharp_ranks(n: int, alpha: float, level: float) -> tuple[Ints, Ints]:
     """The ranks up to n at which one more error becomes allowed at a level, rising, and the errors allowed there, (J,).
 
-    All of them, or `STEPS` that are spread geometrically.
+    All of them, or `STEPS` that are spread geometrically; they are kept, so nobody may change them.
     """
     most = most_errors(n, alpha, level) if level else -1
     errors = np.arange(most + 1)
@@ -135,6 +136,12 @@ def first_ranks(errors: Ints, alpha: float, level: float) -> Ints:
         high, low = np.where(passes, middle, high), np.where(passes, low, middle)
     result: Ints = high
     return result
+
+
+@functools.lru_cache(maxsize=4096)
+def first_rank(errors: int, alpha: float, level: float) -> int:
+    """As `first_ranks`, of one number of errors."""
+    return int(first_ranks(np.array([errors]), alpha, level)[0])
 
 
 def crossing(ranks: Ints, allowed: Ints, alpha: float) -> float:
@@ -192,7 +199,7 @@ def chain(ranking: Ranking, alpha: float, delta: float, start: int) -> int | Non
     allowed = max(most_errors(min(start, n), alpha, delta), 0)
     passed: int | None = None
     while True:
-        rank = int(first_ranks(np.array([allowed]), alpha, delta)[0])
+        rank = first_rank(allowed, alpha, delta)
         index = int(np.searchsorted(ranking.ends, min(rank, n)))  # the last is tested, which no sharp rank need be
         end = int(ranking.ends[index])
         allowed = most_errors(end, alpha, delta)

@@ -118,6 +118,7 @@ def test_who_is_done_leaves_the_job_to_those_who_still_wait(
 
 
 def test_of_two_who_are_done_at_once_one_removes_the_job(kubernetes: Cluster, tmp_path: Path) -> None:
+    kubernetes.command = ["python3", "-c", ""]  # the answer is there, and no node leaves one after it is removed
     for number in range(5):
         both = [Job("natix-train-x") for _ in range(2)]
         (tmp_path / "shared").mkdir(exist_ok=True)

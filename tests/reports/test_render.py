@@ -1,6 +1,7 @@
 import json
 import re
 import tempfile
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,32 @@ import pytest
 from natix_lib.contracts import ROLES
 from natix_lib.decisions import Policy
 from natix_lib.evaluation import Scored, evaluate
+from natix_lib.reports import charts
 from natix_lib.reports.render import render_policy, render_report
 from tests.calibration_sets import run_on_set, write_set
 
 pytestmark = pytest.mark.xdist_group("fitted")  # in one process, so that each policy is fitted once
 EVIL = "<script>alert('x')</script>"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def drawn_once() -> Iterator[None]:
+    """The same picture of the same figures is drawn once for all tests of this file."""
+    pictures: dict[str, str] = {}
+
+    def once(name: str, draw: Callable[..., str]) -> Callable[..., str]:
+        def drawn(*figures: object) -> str:
+            key = f"{name} {json.dumps(figures)}"
+            if key not in pictures:
+                pictures[key] = draw(*figures)
+            return pictures[key]
+
+        return drawn
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("reliability", "risk_coverage", "roc", "temperature", "thresholds", "acceptance"):
+            patch.setattr(charts, name, once(name, getattr(charts, name)))
+        yield
 
 
 def fitted(step: str, names: tuple[str, ...] = ("None", "Roadwork"), **settings: object) -> dict[str, Any]:
