@@ -3,10 +3,10 @@
 Every photograph drawn from a folder with a manifest of groups gets a changed copy; a method has found it when it joins
 the two, directly or through others. Precision is the share of pairs that a method joins in the whole folder, unchanged,
 which have one group or are copies of one picture: those were looked at by eye and stand in SAME. `wrong components`
-counts what joins two groups but for these. imagehash and imagededup join pairs at their usual thresholds (pHash, dHash and wHash 10 of 64 bits in
-imagehash's examples, 10 in imagededup's). imagededup's CNN needs weights that it downloads, and is left out; its hashes
-use nothing of torchvision, which stands in the way of importing it beside a torch without CUDA, so an empty module of
-that name is put in its place. Run: `python -m benchmarks.duplicates --data FOLDER`.
+counts what joins two groups but for these. imagehash and imagededup join pairs at their usual thresholds (pHash, dHash
+and wHash 10 of 64 bits in imagehash's examples, 10 in imagededup's). imagededup's CNN needs weights that it downloads,
+and is left out; its hashes use nothing of torchvision, which stands in the way of importing it beside a torch without
+CUDA, so an empty module of that name is put in its place. Run: `python -m benchmarks.duplicates --data FOLDER`.
 """
 
 import argparse

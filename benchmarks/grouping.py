@@ -148,7 +148,7 @@ def main() -> None:
     for name, rows in [*sizes, *((name, arguments.rows) for name in HARD)]:
         command = [sys.executable, "-m", "benchmarks.grouping", "--one", name, str(rows)]
         table.add_row(*subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().split("|"))
-    Console().print(table)
+    Console(width=160).print(table)
 
 
 if __name__ == "__main__":
