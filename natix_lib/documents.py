@@ -310,6 +310,16 @@ class Decision(Document):
     cut_logodds: float
 
 
+class Promise(Document):
+    """One of several promises."""
+
+    kind: Literal["overall", "misses", "false_alarms", "class"]
+    of_class: str | None
+    alpha: Share
+    certified: bool
+    reason: str
+
+
 class Guarantee(Document):
     """What a policy promises of the images it accepts."""
 
@@ -317,6 +327,7 @@ class Guarantee(Document):
     alpha: Share
     delta: Share
     reason: str = ""
+    promises: list[Promise] = []  # where more than one was asked for
 
 
 class PolicyOrigin(Document):
@@ -352,6 +363,7 @@ class Accept(Document):
     comparator: str
     mode: str
     threshold: float | None
+    class_thresholds: dict[str, float] | None = None  # of a rule with a threshold for each predicted class
 
 
 class Sets(Document):

@@ -21,6 +21,8 @@ from natix_lib.decisions.policy import Decisions
 from natix_lib.decisions.score import check_mask, has_binary_score
 from natix_lib.files import JsonDict
 
+OUTCOMES = {"missed": (0, 1), "false_alarms": (2, 3), "published": (3, 6), "cleared": (4, 6), "asked": (5, 6)}
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -108,7 +110,9 @@ def metrics(
 
     `accuracy`, `macro_f1` (over classes with a label or a prediction), `mcc` (Gorodkin's R_K), `auroc` (of the binary
     score, else macro one-against-rest), `nll` (nats), `brier`, `ece` (with `null_high` and `p_value`), `coverage`,
-    `selective_risk`; with positive classes also `score_accuracy` and `score_mcc` of the score rounded at 0.5; with
+    `selective_risk`; with positive classes also what a person is told (`published` and `cleared`, accepted as positive
+    and as something else, and `asked`, shares of all), the shares of these that are wrong (`false_alarms` of the
+    published, `missed` of the true positives), and `score_accuracy` and `score_mcc` of the score rounded at 0.5; with
     prediction sets also, of the accepted, `set_coverage` (the set holds the label) and `set_size` (mean classes in it).
     The test of calibration is made here unless it is given.
     """
@@ -154,6 +158,11 @@ def metrics(
     if scored.is_binary():
         truth, rounded = scored.positive[labels], d.score > 0.5
         predicted_positive = scored.positive[d.prediction]
+        published, cleared = d.accepted & predicted_positive, d.accepted & ~predicted_positive
+        flags = [cleared & truth, truth, published & ~truth, published, cleared, ~d.accepted, np.ones_like(truth)]
+        outcome = _Sums(np.stack(flags, axis=1).astype(np.float64), scored, resamples, seed)
+        for name, (top, bottom) in OUTCOMES.items():
+            figures[name] = outcome.share(top, bottom, confidence)
         for name, answer in (("score", rounded), ("label", predicted_positive)):
             pairs = [
                 ~truth & ~answer,

@@ -348,6 +348,7 @@ def test_the_server_is_started_as_the_command_line_wants_it(server: Manifest, fi
     assert server["readinessProbe"]["httpGet"] == {"path": f"/v1/models/{parsed['name']}", "port": parsed["port"]}
 
 
+@pytest.mark.slow
 def test_make_manifests_writes_what_passes(tmp_path: Path, rendered: dict[str, list[Manifest]]) -> None:
     command = [sys.executable, "-m", "manifests.validate", "--output", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

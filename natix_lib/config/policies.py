@@ -7,6 +7,7 @@ from pydantic import Field, PositiveInt
 from natix_lib.config.key import OpenFraction, default
 from natix_lib.config.section import Section
 
+UpToOne = Annotated[float, Field(gt=0.0, le=1.0)]
 RESAMPLES = "convention: 1,000 resamples for a 95 % percentile interval, Efron and Tibshirani 1993"
 
 
@@ -25,7 +26,7 @@ class Sweep(Section):
         unit="share of accepted images",
         source="convention: one in twenty",
     )
-    min_coverage: Annotated[float, Field(gt=0.0, le=1.0)] = default(
+    min_coverage: UpToOne = default(
         0.8,
         "Smallest share of images that must be accepted, for f1_at_coverage and mcc.",
         unit="share of images",
@@ -53,12 +54,33 @@ class Scrc(Section):
         unit="probability",
         source="convention: 90 % confidence, as in most examples of distribution-free bounds",
     )
+    misses: UpToOne = default(
+        1.0,
+        "Bound on misses, asked for beside alpha: of the images with a positive class at most this share is accepted "
+        "as something else; 1 asks for none. All promises share delta, and each predicted class has a threshold.",
+        unit="share of images with a positive class",
+        source="choice: the task says what a miss costs",
+    )
+    false_alarms: UpToOne = default(
+        1.0,
+        "Bound on false alarms, asked for beside alpha: of the images accepted as positive at most this share is not; "
+        "1 asks for none.",
+        unit="share of images accepted as positive",
+        source="choice: the task says what a false alarm costs",
+    )
+    per_class: UpToOne = default(
+        1.0,
+        "Bound for each predicted class, asked for beside alpha: of the images accepted as it at most this share is of "
+        "another; 1 asks for none.",
+        unit="share of images accepted as a class",
+        source="choice: many classes share delta, so each needs more images",
+    )
     on_infeasible: Literal["fail", "empirical", "abstain"] = default(
         "empirical",
-        "What happens when nothing can be certified: empirical takes the lowest threshold whose observed errors, with "
-        "one more and a standard deviation, keep to alpha, or accepts nothing where there is none, and the policy is "
-        "shown as uncertified; abstain accepts nothing; fail stops the run, and right after split when VAL_CALIB is "
-        "too small.",
+        "What happens when not all that is asked for can be certified: empirical takes the lowest threshold whose "
+        "observed errors, with one more and a standard deviation, keep to alpha, or accepts nothing where there is "
+        "none, and the policy is shown as uncertified; abstain accepts nothing; fail stops the run, and right after "
+        "split when VAL_CALIB is too small.",
         source="choice: a first run ends with a result that says what it is not",
     )
     sets: Literal["none", "pac", "scrc_i"] = default(

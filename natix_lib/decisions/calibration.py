@@ -4,16 +4,28 @@ Prediction sets need rows that neither of the two has seen, so with them half of
 both use all rows.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from natix_lib.arrays import Bools, Ints
+from natix_lib.arrays import Bools, Floats, Ints
 from natix_lib.decisions.curve import Ranking, rank
 from natix_lib.decisions.draws import first_half, independent_rows
-from natix_lib.decisions.policy import ABSTAIN_ALL, ACCEPT_ALL, THRESHOLD
-from natix_lib.decisions.score import check_groups, check_labels, check_logits
+from natix_lib.decisions.joint import (
+    FALSE_ALARMS,
+    MISSES,
+    OF_CLASS,
+    OVERALL,
+    Asked,
+    Kept,
+    Outcome,
+    certify_jointly,
+    offsets,
+)
+from natix_lib.decisions.policy import ABSTAIN_ALL, ACCEPT_ALL, CLASS_THRESHOLDS, THRESHOLD
+from natix_lib.decisions.score import check_groups, check_labels, check_logits, has_binary_score
 from natix_lib.decisions.score import predictions_and_log_odds as predict
 from natix_lib.decisions.selection import (
     Certificate,
@@ -35,25 +47,46 @@ class Terms:
 
     Attributes:
         alpha: Bound on the error rate of the accepted, in (0, 1).
-        delta: Probability that the bound does not hold, in (0, 1).
-        on_infeasible: What follows when nothing is certified: `fail`; the lowest threshold whose rows keep to alpha
-            with the margin of `_empirical_threshold`, or accepting nothing where none does (`empirical`); or accepting
-            nothing at once (`abstain`).
+        delta: Probability that not all that is certified holds, in (0, 1).
+        on_infeasible: What follows when not all that was asked for is certified: `fail`; the lowest threshold whose
+            rows keep to alpha with the margin of `_empirical_threshold`, or accepting nothing where none does
+            (`empirical`); or accepting nothing at once (`abstain`).
         spare_half: Leave half of the groups unseen, for prediction sets.
+        misses: Bound on the share of true positives that is accepted as negative, in (0, 1]; 1 asks for none.
+        false_alarms: Bound on the share of those accepted as positive that is negative, in (0, 1]; 1 asks for none.
+        per_class: Bound on the share of those accepted as a class that is of another, in (0, 1]; 1 asks for none.
     """
 
     alpha: float
     delta: float
     on_infeasible: str = EMPIRICAL
     spare_half: bool = False
+    misses: float = 1.0
+    false_alarms: float = 1.0
+    per_class: float = 1.0
 
-    def needed(self) -> int:
-        """The independent rows, or groups, that are needed at least, none wrong, where other rows say the start."""
-        return needed_independent(self.alpha, self.delta, True, self.spare_half)
+    def asked(self, classes: int) -> list[Asked]:
+        """The promises that are asked for, the one of all errors first."""
+        of_class = [Asked(OF_CLASS, self.per_class, c) for c in range(classes)]
+        others = [Asked(MISSES, self.misses), Asked(FALSE_ALARMS, self.false_alarms), *of_class]
+        return [Asked(OVERALL, self.alpha), *(each for each in others if each.alpha < 1)]
 
-    def smallest_alpha(self, n: int) -> float:
+    def needed(self, classes: int) -> int:
+        """The independent rows, or groups, that are needed at least for alpha, none wrong.
+
+        Where it is the only promise, other rows say the start.
+        """
+        share, alone = self._share(classes)
+        return needed_independent(self.alpha, share, alone, self.spare_half)
+
+    def smallest_alpha(self, n: int, classes: int) -> float:
         """The smallest alpha, in (0, 1), that n of them could certify, none wrong."""
-        return certifiable_alpha(n, self.delta, True, self.spare_half)
+        share, alone = self._share(classes)
+        return certifiable_alpha(n, share, alone, self.spare_half)
+
+    def _share(self, classes: int) -> tuple[float, bool]:
+        promises = len(self.asked(classes))
+        return self.delta / promises, promises == 1
 
 
 @dataclass(frozen=True)
@@ -80,6 +113,8 @@ class Calibration:
         certificate: What is promised of the accepted.
         mode: One of `policy.MODES`.
         threshold: Accept iff log-odds > this; None unless the mode is `threshold`.
+        class_thresholds: The same by predicted class, (C,); None unless the mode is `class_thresholds`.
+        promises: What became of each promise where more than one was asked for.
         seen: Rows that the temperature and the rule were fitted on, (n,).
         tested: Numbers of the rows that the certificate counts: those seen, or one of each group of them.
         ranking: The risk of the rows tested at every threshold.
@@ -92,15 +127,19 @@ class Calibration:
     seen: Bools
     tested: Ints
     ranking: Ranking
+    class_thresholds: Floats | None = None
+    promises: Sequence[Kept] = ()
 
 
-def calibrate(rows: Rows, terms: Terms, select: Rows | None = None) -> Calibration:
+def calibrate(rows: Rows, terms: Terms, select: Rows | None = None, positive: Bools | None = None) -> Calibration:
     """Fit a temperature and certify an accept rule.
 
     Args:
         rows: What nothing was trained or chosen on.
         terms: What the rule must promise.
-        select: Other rows, of the same classes, that may have been chosen on: they say where the test should start.
+        select: Other rows, of the same classes, that may have been chosen on: they say where the test should start, or
+            how the thresholds of the classes lie to each other.
+        positive: Which classes are positive, (C,); None none.
 
     Returns:
         The temperature and the rule.
@@ -114,16 +153,36 @@ def calibrate(rows: Rows, terms: Terms, select: Rows | None = None) -> Calibrati
     truth = check_labels(rows.labels, *values.shape)
     group = None if rows.groups is None else check_groups(rows.groups, len(truth))
     predicted, scores = predict(values)
-    require_two_classes(truth, predicted)
-    wrong = predicted != truth
+    mask = np.zeros(values.shape[1], dtype=np.bool_) if positive is None else positive
+    if min(terms.misses, terms.false_alarms) < 1 and not has_binary_score(mask):
+        raise CalibrationError("misses and false_alarms must be 1 where no class is positive, or all are")
+    require_two_classes(truth, truth if terms.misses < 1 else predicted)  # who clears alone never needs a positive
     seen = first_half(group, values, truth) if terms.spare_half else np.ones(len(truth), dtype=np.bool_)
     group_seen = None if group is None else group[seen]
     fit = fit_temperature(values[seen], truth[seen], group_seen)
-    drawn, _ = independent_rows(group_seen, scores[seen], wrong[seen])
+    drawn, _ = independent_rows(group_seen, scores[seen], predicted[seen] != truth[seen])
     tested = np.flatnonzero(seen)[drawn]
-    start = None if select is None else _start(select, values.shape[1], len(tested), terms)
-    certificate = certify_selection(scores[seen], wrong[seen], terms.alpha, terms.delta, group_seen, start)
-    ranking = rank(scores[tested], wrong[tested])
+    ranking = rank(scores[tested], predicted[tested] != truth[tested])
+    other = None if select is None else _outcome(select, values.shape[1], mask)
+    outcome = Outcome(scores[seen], predicted[seen], truth[seen], mask, group_seen)
+    rule = _jointly if len(terms.asked(values.shape[1])) > 1 else _alone
+    certificate, mode, thresholds, promises = rule(outcome, ranking, terms, other)
+    threshold = float(thresholds[0]) if mode == THRESHOLD and thresholds is not None else None
+    by_class = thresholds if mode == CLASS_THRESHOLDS else None
+    return Calibration(fit, certificate, mode, threshold, seen, tested, ranking, by_class, promises)
+
+
+_Rule = tuple[Certificate, str, Floats | None, Sequence[Kept]]
+
+
+def _alone(rows: Outcome, ranking: Ranking, terms: Terms, other: Outcome | None) -> _Rule:
+    """One threshold, and the one promise of all errors."""
+    start = None
+    if other is not None:
+        n = int(ranking.ends[-1])
+        start = best_start(other.scores, other.predicted != other.labels, terms.alpha, terms.delta, n, other.groups)
+    wrong = rows.predicted != rows.labels
+    certificate = certify_selection(rows.scores, wrong, terms.alpha, terms.delta, rows.groups, start)
     threshold = certificate.threshold
     if threshold is None and terms.on_infeasible == FAIL:
         raise CalibrationError(
@@ -135,20 +194,46 @@ def calibrate(rows: Rows, terms: Terms, select: Rows | None = None) -> Calibrati
         if threshold is None:
             nothing = f"no threshold keeps to alpha {terms.alpha:g} with a margin either, so nothing is accepted"
             certificate = replace(certificate, reason=f"{certificate.reason}; and {nothing}")
-    mode = ABSTAIN_ALL if threshold is None else THRESHOLD
+    if threshold is None:
+        return certificate, ABSTAIN_ALL, None, ()
     if threshold == -np.inf:
-        mode, threshold = ACCEPT_ALL, None
-    return Calibration(fit, certificate, mode, threshold, seen, tested, ranking)
+        return certificate, ACCEPT_ALL, None, ()
+    return certificate, THRESHOLD, np.array([threshold]), ()
 
 
-def _start(select: Rows, classes: int, n: int, terms: Terms) -> float:
-    """Where a chain over n rows should start, by other rows."""
+def _jointly(rows: Outcome, ranking: Ranking, terms: Terms, other: Outcome | None) -> _Rule:
+    """A threshold for each predicted class, and all promises."""
+    classes = len(rows.positive)
+    asked = terms.asked(classes)
+    joint = certify_jointly(
+        rows, asked, terms.delta, offsets(other, asked, terms.delta), empirical=terms.on_infeasible == EMPIRICAL
+    )
+    thresholds, failed = joint.thresholds, [kept for kept in joint.kept if not kept.certified]
+    if failed and terms.on_infeasible == FAIL:
+        raise CalibrationError(
+            f"{failed[0].asked.kind} cannot be promised: {failed[0].reason}; more VAL_CALIB images, a larger bound, or "
+            "on_infeasible: empirical or abstain"
+        )
+    if failed and terms.on_infeasible == ABSTAIN:
+        thresholds = None
+    overall = joint.kept[0]
+    m, k = (overall.m, overall.k) if thresholds is not None else (0, 0)
+    certificate = Certificate(
+        None, overall.certified, overall.n, m, k, overall.upper_bound, terms.delta / len(asked), overall.unit,
+        overall.reason,
+    )  # fmt: skip
+    return certificate, ABSTAIN_ALL if thresholds is None else CLASS_THRESHOLDS, thresholds, joint.kept
+
+
+def _outcome(select: Rows, classes: int, positive: Bools) -> Outcome:
+    """Other rows with their predictions."""
     values = check_logits(select.logits)
     if values.shape[1] != classes:
         raise CalibrationError(f"select must have the {classes} classes of rows, got {values.shape[1]}")
     truth = check_labels(select.labels, *values.shape)
     predicted, scores = predict(values)
-    return best_start(scores, predicted != truth, terms.alpha, terms.delta, n, select.groups)
+    groups = None if select.groups is None else check_groups(select.groups, len(truth))
+    return Outcome(scores, predicted, truth, positive, groups)
 
 
 def _empirical_threshold(ranking: Ranking, alpha: float) -> float | None:

@@ -1,9 +1,10 @@
 """The policy: from logits to label, probabilities, score and accepted, the same code wherever a decision is made.
 
 sweep and calibrate each write one; export ships exactly one; evaluation and the runtime apply it. The label is always
-the argmax, the threshold only rejects, and the threshold is compared with the log-odds at temperature 1 in float64:
-a fitted temperature serves the probabilities and cannot change a decision. `to_document` and `from_document` are the
-one place that knows how a policy stands in thresholds.json and scrcparams.json; the files hold more, for people.
+the argmax; the threshold, or that of the predicted class, only rejects, and it is compared with the log-odds at
+temperature 1 in float64: a fitted temperature serves the probabilities and cannot change a decision. `to_document` and
+`from_document` are the one place that knows how a policy stands in thresholds.json and scrcparams.json; the files hold
+more, for people.
 """
 
 import reprlib
@@ -29,7 +30,12 @@ from natix_lib.decisions.sets import lac_scores
 from natix_lib.errors import CalibrationError, ContractError
 from natix_lib.files import JsonDict
 
-THRESHOLD, ACCEPT_ALL, ABSTAIN_ALL = MODES = ("threshold", "accept_all", "abstain_all")
+THRESHOLD, CLASS_THRESHOLDS, ACCEPT_ALL, ABSTAIN_ALL = MODES = (
+    "threshold",
+    "class_thresholds",
+    "accept_all",
+    "abstain_all",
+)
 SWEEP_METHOD, CALIBRATE_METHOD = "global_threshold", "temperature_scaling"
 ARTIFACT_OF = {SWEEP_METHOD: "thresholds", CALIBRATE_METHOD: "scrcparams"}
 SCORE, COMPARATOR, SETS_SCORE = "log_odds", ">", "lac"
@@ -78,8 +84,9 @@ class Policy:
     Attributes:
         class_names: Name of each column of the logits.
         positive_classes: Classes of the binary score; may be empty.
-        mode: Accept rule: `threshold`, `accept_all` or `abstain_all`.
+        mode: Accept rule, one of `MODES`.
         threshold: Log-odds that an accepted image must exceed; None unless mode is `threshold`.
+        class_thresholds: The same by predicted class, (C,); None unless mode is `class_thresholds`.
         temperature: Temperature of the probabilities, above 0.
         cut: Log-odds of the positive classes at which the score is 0.5, at `temperature`; None is 0.
         sets_threshold: Largest 1 - probability of a class in the prediction set; None gives no sets.
@@ -94,6 +101,7 @@ class Policy:
     cut: float | None = None
     sets_threshold: float | None = None
     method: str = CALIBRATE_METHOD
+    class_thresholds: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit each other."""
@@ -103,7 +111,19 @@ class Policy:
             raise CalibrationError(f"policy mode must be one of {', '.join(MODES)}, got {self.mode!r}")
         if (self.threshold is not None) != (self.mode == THRESHOLD):
             raise CalibrationError(f"policy mode {self.mode} does not go with threshold {self.threshold}")
-        numbers = (self.temperature, self.cut or 0.0, self.threshold or 0.0, self.sets_threshold or 0.0)
+        by_class = self.class_thresholds
+        if (by_class is not None) != (self.mode == CLASS_THRESHOLDS) or len(by_class or ()) not in (
+            0,
+            len(self.class_names),
+        ):
+            raise CalibrationError(f"policy mode {self.mode} does not go with class_thresholds {by_class}")
+        numbers = (
+            self.temperature,
+            self.cut or 0.0,
+            self.threshold or 0.0,
+            self.sets_threshold or 0.0,
+            *(by_class or ()),
+        )
         if not all(np.isfinite(numbers)) or self.temperature <= 0:
             raise CalibrationError(f"policy numbers must be finite and temperature above 0, got {numbers}")
         if self.method == SWEEP_METHOD and (
@@ -134,6 +154,8 @@ class Policy:
         probabilities = softmax(values, self.temperature)
         if self.threshold is not None:
             accepted: Bools = confidence > self.threshold
+        elif self.class_thresholds is not None:
+            accepted = confidence > np.array(self.class_thresholds)[prediction]
         else:
             accepted = np.full(len(values), self.mode == ACCEPT_ALL)
         score = probabilities.max(axis=1)
@@ -169,7 +191,9 @@ class Policy:
             shown = 0.0 if self.threshold is None else probability(self.threshold)
             return {**document, **rule, "threshold": shown, "threshold_logodds": self.threshold}
         sets = None if self.sets_threshold is None else {"score": SETS_SCORE, "threshold": self.sets_threshold}
-        accept = {**rule, "score_temperature": 1, "mode": self.mode, "threshold": self.threshold}
+        accept: dict[str, Any] = {**rule, "score_temperature": 1, "mode": self.mode, "threshold": self.threshold}
+        if self.class_thresholds is not None:
+            accept["class_thresholds"] = dict(zip(self.class_names, self.class_thresholds, strict=True))
         return {**document, "temperature": self.temperature, "accept": accept, "sets": sets}
 
     @classmethod
@@ -190,13 +214,17 @@ class Policy:
                 f"{where}: policy method must be {SWEEP_METHOD} or {CALIBRATE_METHOD}, got {reprlib.repr(method)}"
             )
         check_document(document, ARTIFACT_OF[method], where)
-        sets, temperature = None, 1.0
+        sets, temperature, by_class = None, 1.0, None
         if method == SWEEP_METHOD:
             accept, threshold = document, document["threshold_logodds"]
             mode = ACCEPT_ALL if threshold is None else THRESHOLD
         else:
             accept, temperature, sets = document["accept"], float(document["temperature"]), document["sets"]
-            threshold, mode = accept["threshold"], accept["mode"]
+            threshold, mode, by_class = accept["threshold"], accept["mode"], accept.get("class_thresholds")
+            if by_class is not None and list(by_class) != document["class_names"]:
+                raise ContractError(
+                    f"{where}: class_thresholds must name the classes in their order, got {list(by_class)}"
+                )
         for name, word in (("score", SCORE), ("comparator", COMPARATOR), ("score_temperature", 1)):
             if accept.get(name, word) != word:
                 raise ContractError(f"{where}: {name} of the accept rule must be {word}, got {accept[name]!r}")
@@ -213,6 +241,7 @@ class Policy:
                 temperature=temperature,
                 cut=None if decision is None else float(decision["cut_logodds"]),
                 sets_threshold=None if sets is None else float(sets["threshold"]),
+                class_thresholds=None if by_class is None else tuple(map(float, by_class.values())),
             )
         except CalibrationError as error:
             raise ContractError(f"{where}: {error}") from error

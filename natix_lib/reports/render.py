@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from natix_lib.contracts import ROLES
-from natix_lib.decisions.promise import is_certified, promise
+from natix_lib.decisions.promise import clause, is_certified, promise
 from natix_lib.files import JsonDict
 from natix_lib.reports import charts
 from natix_lib.reports.pages import templates
@@ -25,6 +25,11 @@ METRICS = {
     "ece": "ECE",
     "coverage": "Coverage",
     "selective_risk": "Error rate of the accepted",
+    "missed": "Positives accepted as something else",
+    "false_alarms": "Something else among those accepted as positive",
+    "published": "Accepted as positive",
+    "cleared": "Accepted as something else",
+    "asked": "Left to a person",
     "set_coverage": "Sets of the accepted that hold the label",
     "set_size": "Classes in a set of the accepted",
     "score_accuracy": "Accuracy of the rounded score",
@@ -38,6 +43,7 @@ UNIT_SPACE = "\u00a0"  # a number is not parted from its unit at the end of a li
 
 MODES = {
     "threshold": "rejects what is not confident enough",
+    "class_thresholds": "rejects what is not confident enough for its class",
     "accept_all": "accepts every image",
     "abstain_all": "accepts no image",
 }
@@ -76,6 +82,7 @@ def render_report(evaluation: JsonDict, bundle: JsonDict, policy: JsonDict, spli
             bundle=bundle,
             policy=policy,
             guarantee=guarantee,
+            certified=is_certified(policy),
             promise=promise(policy),
             splits=splits,
             roles=ROLES,
@@ -102,6 +109,7 @@ def render_policy(policy: JsonDict) -> str:
             guarantee=policy.get("guarantee"),
             certified=is_certified(policy),
             promise=promise(policy),
+            clause=clause,
             pictures=_policy_pictures(policy),
         )
     )

@@ -1,14 +1,14 @@
 """calibrate: VAL_CALIB logits, VAL_SELECT's where given -> scrcparams.json, temperature, accept rule and guarantee."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from natix_lib import config
 from natix_lib.arrays import Bools, Floats
 from natix_lib.config.step_settings import CalibrateSettings
-from natix_lib.decisions import Certificate, Policy, fit_prediction_sets
-from natix_lib.decisions.calibration import Rows, calibrate
+from natix_lib.decisions import Policy, fit_prediction_sets
+from natix_lib.decisions.calibration import Calibration, Rows, calibrate
 from natix_lib.decisions.judgement import Judgement, bounded_curve, change_intervals, judge_probabilities, nll_around
 from natix_lib.decisions.observed import observe
 from natix_lib.decisions.policy import CALIBRATE_METHOD, SETS_SCORE, Decisions
@@ -56,18 +56,21 @@ def run(
     scrc = config.parse(CalibrateSettings, settings).scrc
     data = read_pair(val_calib_logits, val_calib_labels)
     select = read_select(val_select_logits, val_select_labels, data)
-    with naming_keys("scrc", "alpha", "delta", "on_infeasible"):
-        calibration = calibrate(_rows(data), terms_of(scrc), None if select is None else _rows(select))
+    names, positive = tuple(data.class_names), tuple(data.positive_classes)
+    mask = Policy(names, positive).positive_mask()
+    with naming_keys("scrc", "alpha", "delta", "on_infeasible", "misses", "false_alarms"):
+        calibration = calibrate(_rows(data), terms_of(scrc), None if select is None else _rows(select), mask)
     fit, certificate, ranking = calibration.fit, calibration.certificate, calibration.ranking
     cut, trial = tuned_cut(data, fit.temperature, scrc.tune_cut)
     policy = Policy(
-        class_names=tuple(data.class_names),
-        positive_classes=tuple(data.positive_classes),
+        class_names=names,
+        positive_classes=positive,
         method=CALIBRATE_METHOD,
         mode=calibration.mode,
         threshold=calibration.threshold,
         temperature=fit.temperature,
         cut=None if cut is None else cut.logodds,
+        class_thresholds=None if calibration.class_thresholds is None else tuple(calibration.class_thresholds.tolist()),
     )
     decisions = policy.apply(data.logits)
     accepted, wrong = decisions.accepted, decisions.prediction != data.labels
@@ -90,7 +93,7 @@ def run(
         **document_of(policy, cut, trial),
         "calibration_loss": fit.nll,
         "sets": _sets(data, decisions, ~calibration.seen, scrc),
-        "guarantee": _guarantee(certificate, scrc, select is not None),
+        "guarantee": _guarantee(calibration, scrc, select is not None, names),
         "fit": {"status": fit.status, "reason": fit.reason, "passes": fit.passes, "gradient": fit.gradient},
         "n": len(data.labels),
         "coverage": float(accepted.mean()),
@@ -145,10 +148,11 @@ def _rows(data: CalibrationSet) -> Rows:
     return Rows(data.logits, data.labels, data.groups)
 
 
-def _guarantee(certificate: Certificate, scrc: config.Scrc, has_start: bool) -> JsonDict:
+def _guarantee(calibration: Calibration, scrc: config.Scrc, has_start: bool, names: Sequence[str]) -> JsonDict:
+    certificate, promises = calibration.certificate, calibration.promises
     return {
         "kind": "selective_risk",
-        "procedure": "band and chain" if has_start else "band",
+        "procedure": "band and chain" if has_start and not promises else "band",
         "alpha": scrc.alpha,
         "delta": scrc.delta,
         "n": certificate.n,
@@ -158,6 +162,21 @@ def _guarantee(certificate: Certificate, scrc: config.Scrc, has_start: bool) -> 
         "certified": certificate.certified,
         "unit": certificate.unit,
         "reason": certificate.reason,
+        "promises": [
+            {
+                "kind": kept.asked.kind,
+                "of_class": None if kept.asked.of_class is None else names[kept.asked.of_class],
+                "alpha": kept.asked.alpha,
+                "certified": kept.certified,
+                "unit": kept.unit,
+                "n": kept.n,
+                "m": kept.m,
+                "k": kept.k,
+                "upper_bound": kept.upper_bound,
+                "reason": kept.reason,
+            }
+            for kept in promises
+        ],
     }
 
 

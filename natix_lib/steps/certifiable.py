@@ -16,7 +16,15 @@ from natix_lib.progress import WARNING
 
 def terms_of(scrc: Scrc) -> Terms:
     """The section scrc as the terms of an accept rule."""
-    return Terms(scrc.alpha, scrc.delta, scrc.on_infeasible, spare_half=scrc.sets != "none")
+    return Terms(
+        scrc.alpha,
+        scrc.delta,
+        scrc.on_infeasible,
+        spare_half=scrc.sets != "none",
+        misses=scrc.misses,
+        false_alarms=scrc.false_alarms,
+        per_class=scrc.per_class,
+    )
 
 
 def say_what_can_be_certified(splits: JsonDict, config: Config) -> list[str]:
@@ -29,8 +37,9 @@ def say_what_can_be_certified(splits: JsonDict, config: Config) -> list[str]:
     if config.export.policy != "calibrate":
         return []
     groups, terms = _groups(splits), terms_of(config.scrc)
-    line = _arithmetic(groups, terms)
-    if groups >= terms.needed():
+    classes = len(splits["class_names"])
+    line = _arithmetic(groups, terms, classes)
+    if groups >= terms.needed(classes):
         return [line]
     accepts_none = terms.on_infeasible == ABSTAIN  # with fail, split has ended the run
     outcome = "the policy will accept nothing" if accepts_none else "the accept rule will carry no guarantee"
@@ -47,11 +56,11 @@ def require_certifiable(splits: JsonDict, scrc: Scrc) -> None:
     Raises:
         CalibrationError: Naming the groups, what is needed, and what to do.
     """
-    groups, terms = _groups(splits), terms_of(scrc)
-    if groups < terms.needed():
+    groups, terms, classes = _groups(splits), terms_of(scrc), len(splits["class_names"])
+    if groups < terms.needed(classes):
         raise CalibrationError(
-            f"nothing can be certified: {_arithmetic(groups, terms)}; more drives, a larger split.ratios.val_calib, a "
-            "larger scrc.alpha, or scrc.on_infeasible: empirical or abstain"
+            f"nothing can be certified: {_arithmetic(groups, terms, classes)}; more drives, a larger "
+            "split.ratios.val_calib, a larger scrc.alpha, or scrc.on_infeasible: empirical or abstain"
         )
 
 
@@ -60,13 +69,14 @@ def _groups(splits: JsonDict) -> int:
     return len({splits["groups"][name] for name in splits["roles"][VAL_CALIB]})
 
 
-def _arithmetic(groups: int, terms: Terms) -> str:
-    smallest = _rounded_up(terms.smallest_alpha(groups))
+def _arithmetic(groups: int, terms: Terms, classes: int) -> str:
+    smallest = _rounded_up(terms.smallest_alpha(groups, classes))
     half = ", half of them for the prediction sets" if terms.spare_half else ""
     could = f"{smallest:g}" if smallest < 1 else "none"
     return (
         f"{groups} group{'' if groups == 1 else 's'} in {VAL_CALIB}; scrc.alpha {terms.alpha:g} at scrc.delta "
-        f"{terms.delta:g} needs {terms.needed()} without an error{half} (smallest alpha they could certify: {could})"
+        f"{terms.delta:g} needs {terms.needed(classes)} without an error{half} (smallest alpha they could "
+        f"certify: {could})"
     )
 
 

@@ -51,8 +51,9 @@ def certifiable(seen: Seen, terms: Terms | None) -> Certifiable | None:
         return None
     in_calib = seen.division.groups[seen.division.roles == ROLES.index(VAL_CALIB)]
     count = len(np.unique(in_calib))
-    alpha = math.ceil(100 * terms.smallest_alpha(count)) / 100
-    return Certifiable(seen.division.group_count, count, terms.needed(), alpha if alpha < 1 else None)
+    classes = len(seen.class_names)
+    alpha = math.ceil(100 * terms.smallest_alpha(count, classes)) / 100
+    return Certifiable(seen.division.group_count, count, terms.needed(classes), alpha if alpha < 1 else None)
 
 
 def notes(seen: Seen, split: Split, terms: Terms | None, image_size: int, machine: Machine) -> list[Note]:

@@ -87,6 +87,7 @@ def test_scoring_and_configs_work_in_the_base_install(tmp_path: Path, tiny_bundl
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", NEEDS)
 def test_without_its_extra_a_command_is_one_line_before_it_reads_or_writes(tmp_path: Path, command: str) -> None:
     absent, new = tmp_path / "absent", tmp_path / "new"

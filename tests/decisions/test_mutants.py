@@ -24,7 +24,8 @@ GUARANTEE, POLICY, SELECTION, SWEEP, TEMPERATURE, PROPERTIES, ARGUMENTS, DRAWS, 
         *("arguments", "draws", "intervals", "cut", "calibration", "band"),
     )
 )
-PRIOR = "tests/decisions/test_prior.py"
+PRIOR, JOINT = "tests/decisions/test_prior.py", "tests/decisions/test_joint.py"
+ORDER_STATISTIC = f"{JOINT}::test_misses_are_an_order_statistic_of_the_positives"
 COUNT_BY_HAND = f"{GUARANTEE}::test_the_sets_of_a_few_rows_are_those_of_a_count_by_hand"
 COUNTS = f"{SELECTION}::test_the_certificate_counts_what_the_runtime_will_accept"
 CURVE = f"{SWEEP}::test_every_point_of_the_curve_is_what_counting_gives"
@@ -123,12 +124,28 @@ MUTANTS = {
     ),
     "a chain tests blunt ranks": Mutant(
         "band.chain",
-        "first_ranks(np.array([allowed]), alpha, delta)[0]",
-        "first_ranks(np.array([allowed]), alpha, delta)[0] + 1",
+        "first_rank(allowed, alpha, delta)",
+        "first_rank(allowed, alpha, delta) + 1",
         WALK,
     ),
     "a chain starts behind its start": Mutant(
         "band.chain", "most_errors(min(start, n), alpha, delta)", "most_errors(n, alpha, delta)", WALK
+    ),
+    "each of several promises has the whole of delta": Mutant(
+        "joint.certify_jointly", "delta / len(asked)", "delta", ORDER_STATISTIC
+    ),
+    "misses are a share of the accepted": Mutant("joint._counted", "none + n", "m", ORDER_STATISTIC),
+    "one of several promises is kept by the rows' own share": Mutant(
+        "joint._counted",
+        "k <= stairs.at(m)",
+        "k <= asked.alpha * m",
+        f"{JOINT}::test_all_that_is_certified_holds_together[half positive-300]",
+    ),
+    "a row is accepted by another class's threshold": Mutant(
+        "policy.Policy._decide",
+        "np.array(self.class_thresholds)[prediction]",
+        "min(self.class_thresholds)",
+        f"{JOINT}::test_a_policy_accepts_exactly_the_rows_that_were_certified",
     ),
     "what is needed is said for the whole of delta": Mutant(
         "selection.needed_independent",

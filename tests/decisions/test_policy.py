@@ -154,7 +154,11 @@ def test_sets_by_another_score_are_refused() -> None:
     ("part", "change", "message"),
     [
         ("accept", {"mode": "accept_all"}, "policy mode accept_all does not go with threshold 1.9"),
-        ("accept", {"mode": "perhaps"}, "policy mode must be one of threshold, accept_all, abstain_all, got 'perhaps'"),
+        (
+            "accept",
+            {"mode": "perhaps"},
+            "policy mode must be one of threshold, class_thresholds, accept_all, abstain_all, got 'perhaps'",
+        ),
         ("accept", {"threshold": None}, "policy mode threshold does not go with threshold None"),
         ("sets", {"score": "lac", "threshold": -0.1}, "sets.threshold must be greater than or equal to 0"),
         ("sets", {"score": "lac"}, "sets.threshold is missing"),

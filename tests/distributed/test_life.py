@@ -96,6 +96,7 @@ def test_a_node_that_starts_again_ends_at_once_when_nobody_waits(tmp_path: Path)
         time.sleep(PATIENCE)
 
 
+@pytest.mark.slow
 def test_a_store_that_is_away_says_nothing_of_the_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = []
 

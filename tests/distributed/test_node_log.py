@@ -32,6 +32,7 @@ else:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cuts", [[], [2], [2, 2]])
 def test_the_log_goes_on_with_the_container_that_starts_again_and_each_line_comes_once(
     cuts: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

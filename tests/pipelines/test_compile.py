@@ -99,12 +99,14 @@ def test_compiling_gives_the_same_bytes_in_every_process(made: Path) -> None:
         assert other[Path("components") / f"{step}.yaml"] == here
 
 
+@pytest.mark.slow
 @beside_the_files
 def test_no_secret_of_the_environment_is_in_what_is_compiled(made: Path) -> None:
     text = "".join(path.read_text() for path in made.rglob("*.yaml"))
     assert "HF_TOKEN" in text and TOKEN not in text and "BEGIN" not in text
 
 
+@pytest.mark.slow
 @beside_the_files
 @pytest.mark.parametrize("step", ["check", *TASKS])
 def test_each_component_is_a_file_that_loads_with_its_image(made: Path, step: str) -> None:
@@ -118,6 +120,7 @@ def test_each_component_is_a_file_that_loads_with_its_image(made: Path, step: st
     assert executor["container"]["image"] == f"natix-{'gpu' if gpu else 'cpu'}:latest"
 
 
+@pytest.mark.slow
 @beside_the_files
 def test_a_component_file_is_a_task_of_another_pipeline(made: Path, tmp_path: Path) -> None:
     ingest = components.load_component_from_file(str(made / "components" / "ingest.yaml"))

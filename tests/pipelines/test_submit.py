@@ -361,6 +361,7 @@ def test_a_run_on_vertex_is_a_pipeline_job(vertex: Vertex, variant: str) -> None
     assert job["pipelineSpec"]["pipelineInfo"]["name"] == "natix-training"
 
 
+@pytest.mark.slow
 def test_what_vertex_refuses_is_one_line(vertex: Vertex) -> None:
     vertex.status = 403
     with pytest.raises(NatixError, match="Vertex has not taken the run first: 403 .*no quota for this"):

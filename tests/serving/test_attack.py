@@ -174,9 +174,8 @@ def be_good(process: Process, body: bytes, stop: threading.Event) -> list[float]
     return times
 
 
-@pytest.mark.parametrize(
-    ("requests", "patience"), [(60, 0.5), pytest.param(1000, 20, marks=[pytest.mark.slow, pytest.mark.alone])]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("requests", "patience"), [(60, 0.5), pytest.param(1000, 20, marks=pytest.mark.alone)])
 def test_a_good_client_is_served_in_two_seconds_beside_slow_idle_and_damaged_ones(
     soft_bundle: Path, files: list[Path], tmp_path: Path, requests: int, patience: float
 ) -> None:

@@ -79,6 +79,7 @@ def test_a_connection_that_brings_no_whole_headers_in_time_is_closed_whatever_dr
     wait_until_closed(running)
 
 
+@pytest.mark.slow
 def test_a_request_that_is_at_work_is_not_timed_and_an_idle_connection_may_be_used_again(
     running: Running, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -140,6 +140,7 @@ def test_from_sigterm_on_a_pod_is_alive_and_not_ready_and_a_second_signal_ends_i
         assert process.popen.wait(5) == 128 + signal.SIGTERM
 
 
+@pytest.mark.slow
 def test_who_waits_at_the_port_when_it_closes_is_answered(soft_bundle: Path, tmp_path: Path) -> None:
     with served(soft_bundle, tmp_path / "log") as process, ExitStack() as stack:
         with closing(http.client.HTTPConnection("127.0.0.1", process.port, timeout=20)) as connection:

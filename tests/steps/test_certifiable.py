@@ -24,7 +24,11 @@ def division(groups: int, frames: int = 3) -> dict:
     """The part of a splits.json that counts: groups of several frames in VAL_CALIB, and others elsewhere."""
     name = {f"{group}-{frame}": f"{group}-0" for group in range(groups + 5) for frame in range(frames)}
     calib = [one for one in name if int(one.split("-")[0]) < groups]
-    return {"groups": name, "roles": {"VAL_CALIB": calib, "TRAIN": [one for one in name if one not in calib]}}
+    return {
+        "class_names": ["None", "Roadwork"],
+        "groups": name,
+        "roles": {"VAL_CALIB": calib, "TRAIN": [one for one in name if one not in calib]},
+    }
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,7 @@ def test_a_class_with_too_few_groups_is_named(tmp_path: Path) -> None:
         run(dataset, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_file(tmp_path: Path) -> None:
     dataset = ingested(tmp_path)
     first, second, other = (json.dumps(run(dataset, tmp_path / f"{i}", seed=seed)) for i, seed in enumerate((1, 1, 2)))

@@ -142,6 +142,7 @@ def test_a_passing_503_is_retried(cloud: Cloud, tmp_path: Path) -> None:
     assert cloud.failures == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["gs", "s3"])
 def test_a_store_that_is_away_for_longer_is_said_each_time_and_then_an_error(
     request: pytest.FixtureRequest,
@@ -247,6 +248,7 @@ def test_two_who_write_one_name_of_s3_at_once_are_no_error(simple: Simple) -> No
     assert simple.failures == 0 and simple.contents() == {"set/a": b"a"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [".publishing", "model.onnx", "bundle.json", "DELETE"])
 @pytest.mark.parametrize("scheme", ["gs", "s3"])
 def test_a_publisher_whose_request_is_done_and_not_answered_has_published(
