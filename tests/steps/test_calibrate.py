@@ -1,3 +1,4 @@
+import html
 import json
 import subprocess
 import sys
@@ -10,10 +11,12 @@ from sklearn.metrics import log_loss
 
 from natix_lib import contracts
 from natix_lib.decisions import Policy
+from natix_lib.decisions.promise import is_certified, promise
 from natix_lib.decisions.score import softmax
 from natix_lib.errors import CalibrationError, ConfigError, ContractError
 from natix_lib.files import sha256_file
 from natix_lib.logits import read_labels, read_logits, write_labels, write_logits
+from natix_lib.reports.render import render_policy
 from tests.calibration_sets import run_on_set, write_set
 
 STEPS = {"sweep": "sweep", "calibrate": "scrc"}
@@ -240,3 +243,34 @@ def test_a_step_on_the_cpu_imports_neither_torch_nor_sklearn_nor_pandas(tmp_path
     command = [sys.executable, "-c", code, json.dumps(named)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_promises_that_are_asked_for_together_stand_in_file_and_page_and_bundle_words(tmp_path: Path) -> None:
+    paths = write_set(tmp_path, n=3000, strength=4.0)
+    section = {"scrc": {"alpha": 0.05, "misses": 0.1, "false_alarms": 0.1, "bootstrap": 50}}
+    document = run_on_set("calibrate", section, tmp_path, paths)
+    promises = document["guarantee"]["promises"]
+    assert [each["kind"] for each in promises] == ["overall", "misses", "false_alarms"]
+    assert all(each["certified"] and each["upper_bound"] <= each["alpha"] for each in promises)
+    policy = Policy.from_document(document)
+    decisions = policy.apply(read_logits(paths[0]).values)
+    labels = read_labels(paths[1]).values
+    cleared = decisions.accepted & (decisions.prediction == 0)
+    assert promises[1]["k"] == (cleared & (labels == 1)).sum() and promises[1]["m"] == (labels == 1).sum()
+    assert promise(document) == (
+        "certified: of the accepted at most 0.05 are wrong; of the images with Roadwork at most 0.1 are accepted as "
+        "something else; of those accepted as Roadwork at most 0.1 are something else, with a confidence of 0.9"
+    )
+    assert promise(document) in html.unescape(render_policy(document))
+
+
+def test_a_promise_that_needs_more_than_there_is_is_named_and_the_others_hold(tmp_path: Path) -> None:
+    section = {"scrc": {"alpha": 0.05, "misses": 0.001, "bootstrap": 50}}
+    document = run_on_set("calibrate", section, tmp_path, write_set(tmp_path, n=3000, strength=4.0))
+    overall, misses = document["guarantee"]["promises"]
+    assert overall["certified"] and not misses["certified"] and not is_certified(document)
+    assert promise(document) == (
+        "uncertified: it is not promised that of the images with Roadwork at most 0.001 are accepted as something "
+        f"else: {misses['reason']}; of the accepted at most 0.05 are wrong, with a confidence of 0.9"
+    )
+    assert misses["reason"].startswith("needs at least 2995 groups that it speaks of at alpha 0.001, delta 0.05, has 1")
