@@ -23,10 +23,10 @@ torch.set_num_threads(1)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of what takes seconds to make run in one process, so that it is made once."""
+    """Fast tests of what takes seconds to make run in one process, so that it is made once."""
     for item in items:
         costly = [name for name in ("chain", "made") if name in getattr(item, "fixturenames", ())]
-        if costly and not item.get_closest_marker("xdist_group"):
+        if costly and not any(map(item.get_closest_marker, ("xdist_group", "slow"))):
             item.add_marker(pytest.mark.xdist_group(costly[0]))
 
 
