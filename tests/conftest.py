@@ -19,11 +19,18 @@ from tests.small_run import Chain, make_chain
 
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)
+LONGEST = (  # minutes each: a process that begins one last is waited for by the others
+    "test_ten_classes_of_hugging_face_parquet_run_through_the_same_command",
+    "test_twenty_kills_at_random_moments_leave_no_process_and_the_same_command_ends_with_the_same_bundle",
+    "test_real_road_photographs_beat_the_majority_class",
+    "test_nodes_end_without_a_launcher_and_in_seconds_when_it_is_told_to_stop",
+)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests of what takes seconds to make run in one process, so that it is made once."""
+    """The longest tests begin first; fast ones of what takes seconds to make run in one process, so it is made once."""
+    items.sort(key=lambda item: getattr(item, "originalname", item.name) not in LONGEST)
     for item in items:
         costly = [name for name in ("chain", "made") if name in getattr(item, "fixturenames", ())]
         if costly and not any(map(item.get_closest_marker, ("xdist_group", "slow"))):

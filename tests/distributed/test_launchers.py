@@ -62,6 +62,7 @@ def wait_for(happened: Callable[[], object], running: "subprocess.Popen[bytes] |
 
 @pytest.mark.slow
 def test_a_launcher_that_was_killed_finds_its_job(launch: Launch, kubernetes: Cluster, tmp_path: Path) -> None:  # noqa: F811
+    kubernetes.command[2] = NODE.replace(f"= {BEAT}", f"= {10 * BEAT}")  # however long the next launcher takes to start
     killed = launch("run")
     wait_for(lambda: kubernetes.jobs, killed)
     killed.kill()
