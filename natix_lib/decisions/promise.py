@@ -19,7 +19,7 @@ def promise(policy: JsonDict) -> str:
     """
     guarantee = policy.get("guarantee") or {}
     positive = policy.get("positive_classes") or []
-    whole = [{"kind": OVERALL, "of_class": None, **guarantee}] if guarantee else []
+    whole = [{**guarantee, "kind": OVERALL, "of_class": None}] if guarantee else []
     promises = guarantee.get("promises") or whole
     holding = "; ".join(clause(each, positive) for each in promises if each["certified"])
     if is_certified(policy):

@@ -13,6 +13,7 @@ def test_the_same_images_are_drawn_every_time(tmp_path: Path) -> None:
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_golden_image_passes_through_the_transform(tmp_path: Path, name: str) -> None:
     draw_golden_images(tmp_path)

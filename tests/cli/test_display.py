@@ -65,6 +65,7 @@ def test_a_log_gets_lines_when_a_step_begins_and_ends_and_no_escapes() -> None:
     assert re.fullmatch(r"\d\.\d s; 1 of 2 steps from the cache, saving about 1m 12s", summary)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [80, 40, 20])
 def test_a_terminal_keeps_what_has_ended_and_no_line_is_cut_or_folded(
     columns: int, monkeypatch: pytest.MonkeyPatch

@@ -163,14 +163,15 @@ def test_two_thresholds_bound_misses_where_one_for_both_classes_cannot_beside_fa
     assert not one.kept[1].certified or 5 * one.kept[2].m < two.kept[2].m  # misses, or next to nothing is published
 
 
+@pytest.mark.slow
 def test_near_duplicates_void_the_promises_unless_groups_are_told() -> None:
-    """Eight frames of each of 150 drives, alike but for the last digits."""
+    """Twenty frames of each of 100 drives, alike but for the last digits."""
     broken = told = 0
     for trial in range(100):
         generator = np.random.default_rng([3, trial])
-        drawn = pool(HALF).take(generator.integers(0, POOL, 150).repeat(8))
+        drawn = pool(HALF).take(generator.integers(0, POOL, 100).repeat(20))
         moved = Drawn(drawn.logits + generator.normal(0, 1e-6, drawn.logits.shape), drawn.labels, drawn.positive)
-        for groups in (None, np.arange(150).repeat(8)):
+        for groups in (None, np.arange(100).repeat(20)):
             joint = certify_jointly(moved.outcome(groups), BINARY, DELTA, np.zeros(2))
             true = truths(HALF, joint.thresholds)
             false = any(kept.certified and not holds for kept, holds in zip(joint.kept, true, strict=True))

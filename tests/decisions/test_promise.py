@@ -2,7 +2,7 @@ import pytest
 
 from natix_lib.decisions.promise import is_certified, promise
 
-GUARANTEE = {"certified": True, "alpha": 0.05, "delta": 0.1, "reason": ""}
+GUARANTEE = {"kind": "selective_risk", "certified": True, "alpha": 0.05, "delta": 0.1, "reason": ""}
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,7 @@ def test_a_release_with_digests_compiles(tmp_path: Path, compile_here: Callable[
     assert not (tmp_path / "kubeflow").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "with_explora"), VARIANTS)
 def test_the_specification_parses_strictly_and_loads(name: str, with_explora: bool) -> None:
     spec = documents(name, with_explora)[0]

@@ -81,6 +81,7 @@ def kfp(api: Api, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["training", "training-explora"])
 def test_a_run_is_submitted_with_its_specification_and_parameters(api: Api, variant: str) -> None:
     package = str(GOLDEN / "kubeflow" / f"{variant}.yaml")
@@ -144,6 +145,7 @@ def submit_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("explora", "variant"), [("false", "training"), ("true", "training-explora")])
 def test_make_submit_starts_a_run_with_what_it_names_and_a_gpu_count_as_text(
     api: Api, submit_here: Callable[..., int], explora: str, variant: str

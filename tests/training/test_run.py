@@ -119,6 +119,7 @@ class Rare(Squares):
         return squared.image(index)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [{}, {"model": {"head_type": "mlp"}}, {"training": {"feature_cache": False, "epochs": 2}}],
