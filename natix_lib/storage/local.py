@@ -86,7 +86,8 @@ class Local:
         with one_line(self._uri):
             if not self._path.is_dir():
                 return []
-            return sorted(path.name for path in self._path.iterdir() if path.is_file())
+            with os.scandir(self._path) as entries:  # tells files in one look: one that goes meanwhile was there
+                return sorted(entry.name for entry in entries if entry.is_file())
 
     def remove_file(self) -> None:
         with one_line(self._uri):

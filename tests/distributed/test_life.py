@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -56,6 +57,24 @@ def test_a_mark_changes_with_every_beat_and_goes_with_who_waits(
         second.end()
         assert not first.others() and not first.living() and len(marks(tmp_path)) == 1
     assert not marks(tmp_path)
+
+
+def test_who_waits_is_seen_at_every_look_while_its_mark_changes(tmp_path: Path) -> None:
+    with Waiting(str(tmp_path)) as beating:
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.is_set():
+                beating._beat()
+
+        thread = threading.Thread(target=beat)
+        thread.start()
+        try:
+            looks = [Waiting(str(tmp_path)).others() for _ in range(500)]
+        finally:
+            over.set()
+            thread.join()
+    assert all(looks)
 
 
 def test_a_mark_that_stands_still_is_nobodys_in_the_end_and_is_removed(
