@@ -8,6 +8,7 @@ from numbers import Integral, Real
 import numpy as np
 from scipy.special import bdtr, betaincinv
 
+from natix_lib.arrays import Bools, Ints
 from natix_lib.errors import CalibrationError
 
 
@@ -47,6 +48,15 @@ def upper_risk_bound(errors: int, accepted: int, delta: float) -> float:
 def is_certified(errors: int, accepted: int, alpha: float, delta: float) -> bool:
     """Whether P(Binomial(accepted, alpha) <= errors) <= delta: the upper bound is then at most alpha."""
     return bool(bdtr(errors, accepted, alpha) <= delta)
+
+
+def keeps_with_margin(errors: Ints, accepted: Ints, alpha: float) -> Bools:
+    """Where counts keep to alpha with one error more, as if the next row were wrong, and a standard deviation of them.
+
+    No promise: the largest number of rows that happens to keep to alpha is one that keeps to it by luck.
+    """
+    keeps: Bools = (errors + np.sqrt(errors) + 1) / (accepted + 1) <= alpha
+    return keeps
 
 
 def most_errors(accepted: int, alpha: float, delta: float) -> int:

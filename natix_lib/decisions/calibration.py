@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from natix_lib.arrays import Bools, Floats, Ints
+from natix_lib.decisions.binomial import keeps_with_margin
 from natix_lib.decisions.curve import Ranking, rank
 from natix_lib.decisions.draws import first_half, independent_rows
 from natix_lib.decisions.joint import (
@@ -49,7 +50,7 @@ class Terms:
         alpha: Bound on the error rate of the accepted, in (0, 1).
         delta: Probability that not all that is certified holds, in (0, 1).
         on_infeasible: What follows when not all that was asked for is certified: `fail`; the lowest threshold whose
-            rows keep to alpha with the margin of `_empirical_threshold`, or accepting nothing where none does
+            rows keep to alpha with the margin of `keeps_with_margin`, or accepting nothing where none does
             (`empirical`); or accepting nothing at once (`abstain`).
         spare_half: Leave half of the groups unseen, for prediction sets.
         misses: Bound on the share of true positives that is accepted as negative, in (0, 1]; 1 asks for none.
@@ -205,9 +206,8 @@ def _jointly(rows: Outcome, ranking: Ranking, terms: Terms, other: Outcome | Non
     """A threshold for each predicted class, and all promises."""
     classes = len(rows.positive)
     asked = terms.asked(classes)
-    joint = certify_jointly(
-        rows, asked, terms.delta, offsets(other, asked, terms.delta), empirical=terms.on_infeasible == EMPIRICAL
-    )
+    offset = np.zeros(classes) if other is None else offsets(other, asked, terms.delta)
+    joint = certify_jointly(rows, asked, terms.delta, offset, empirical=terms.on_infeasible == EMPIRICAL)
     thresholds, failed = joint.thresholds, [kept for kept in joint.kept if not kept.certified]
     if failed and terms.on_infeasible == FAIL:
         raise CalibrationError(
@@ -237,11 +237,6 @@ def _outcome(select: Rows, classes: int, positive: Bools) -> Outcome:
 
 
 def _empirical_threshold(ranking: Ranking, alpha: float) -> float | None:
-    """The lowest threshold that keeps to alpha with a margin, None where none does; no promise.
-
-    The margin is one error, as if the next row were wrong, and a standard deviation of the errors counted: the largest
-    number of rows that happens to keep to alpha is one that keeps to it by luck.
-    """
-    errors = ranking.errors + np.sqrt(ranking.errors) + 1
-    allowed = np.flatnonzero(errors / (ranking.ends + 1) <= alpha)
+    """The lowest threshold that keeps to alpha with a margin, None where none does; no promise."""
+    allowed = np.flatnonzero(keeps_with_margin(ranking.errors, ranking.ends, alpha))
     return float(ranking.thresholds[allowed[-1]]) if len(allowed) else None

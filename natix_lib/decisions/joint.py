@@ -32,7 +32,7 @@ from numpy.typing import ArrayLike
 
 from natix_lib.arrays import Bools, Floats, Ints
 from natix_lib.decisions.band import staircase
-from natix_lib.decisions.binomial import least_accepted, most_errors, require_open, upper_risk_bound
+from natix_lib.decisions.binomial import keeps_with_margin, least_accepted, most_errors, require_open, upper_risk_bound
 from natix_lib.decisions.curve import rank
 from natix_lib.decisions.draws import independent_rows
 from natix_lib.errors import CalibrationError
@@ -118,7 +118,7 @@ class Outcome:
         return Outcome(self.scores[::step], self.predicted[::step], self.labels[::step], self.positive, groups)
 
 
-def offsets(other: Outcome | None, asked: Sequence[Asked], delta: float) -> Floats:
+def offsets(other: Outcome, asked: Sequence[Asked], delta: float) -> Floats:
     """How far the threshold of each predicted class lies from u, (C,), by rows that test nothing.
 
     The direction is where these rows keep a class's own promise: `class`, or `false_alarms` of positive ones and
@@ -126,12 +126,10 @@ def offsets(other: Outcome | None, asked: Sequence[Asked], delta: float) -> Floa
     all, one threshold for all classes, is one of the choices. A bad offset costs coverage, never a promise.
 
     Args:
-        other: Those rows; None gives one threshold for all classes.
+        other: Those rows.
         asked: The promises.
         delta: As in `certify_jointly`.
     """
-    if other is None:
-        return np.zeros(0)
     classes = len(other.positive)
     direction = np.zeros(classes)
     of = {each.kind if each.of_class is None else each.of_class: each for each in asked}
@@ -140,12 +138,12 @@ def offsets(other: Outcome | None, asked: Sequence[Asked], delta: float) -> Floa
             promises = [of[key] for key in (c, FALSE_ALARMS if other.positive[c] else MISSES) if key in of]
             direction[c] = max(_lowest(other, each, c) for each in promises or [of[OVERALL]])
     some = other.every(len(other.labels) // SEARCHED + 1)
-    best, found = 0.0, (-1, -1)
+    best, most = 0.0, (-1, -1)
     for way in WAYS:
         kept = certify_jointly(some, asked, delta, way * direction).kept
         merit = sum(each.certified for each in kept), kept[0].m
-        if merit > found:
-            best, found = way, merit
+        if merit > most:
+            best, most = way, merit
     return best * direction
 
 
@@ -178,18 +176,17 @@ class _Counts:
         return Kept(self.asked, False, self.unit, self.n, m, k, None, self._reason(delta))
 
     def _reason(self, delta: float) -> str:
-        said = f"at alpha {self.asked.alpha:g}, delta {delta:.3g}"
+        terms = f"at alpha {self.asked.alpha:g}, delta {delta:.3g}"
         needed = least_accepted(self.asked.alpha, delta)
         if self.certified.any():
-            return f"holds at other thresholds {said}, but not together with the other promises"
+            return f"holds at other thresholds {terms}, but not together with the other promises"
         if self.n < needed:
-            return f"needs at least {needed} {self.unit}s that it speaks of {said}, has {self.n}"
-        return f"no threshold is certified {said}"
+            return f"needs at least {needed} {self.unit}s that it speaks of {terms}, has {self.n}"
+        return f"no threshold is certified {terms}"
 
     def by_luck(self) -> Bools:
         """Where the rows keep to alpha with a margin of one error and a standard deviation; no promise."""
-        keeps: Bools = (self.m > 0) & ((self.k + np.sqrt(self.k) + 1) / (self.m + 1) <= self.asked.alpha)
-        return keeps
+        return (self.m > 0) & keeps_with_margin(self.k, self.m, self.asked.alpha)
 
 
 @dataclass(frozen=True)
@@ -214,7 +211,7 @@ def certify_jointly(
         rows: Rows that nothing was trained or chosen on.
         asked: Promises, one of each kind and class, `overall` among them.
         delta: Probability that not all of the certified ones hold, in (0, 1).
-        offset: Of each class, (C,), finite, chosen without these rows' labels, see `offsets`; an empty one is 0.
+        offset: Of each class, (C,), finite, chosen without these rows' labels, see `offsets`.
         empirical: Whether thresholds are given too where no promise can be certified, or not each: those at which the
             rows keep to it with a margin.
 
@@ -224,8 +221,6 @@ def certify_jointly(
     require_open("delta", delta)
     if not asked or not np.isfinite(offset).all():
         raise CalibrationError(f"asked must name a promise and offset must be finite, got {len(asked)} and {offset}")
-    if not len(offset):
-        offset = np.zeros(len(rows.positive))
     shifted = rows.scores - offset[rows.predicted]
     path = rank(shifted, np.zeros(len(shifted), dtype=np.bool_)).thresholds
     share = delta / len(asked)

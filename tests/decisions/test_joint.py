@@ -86,18 +86,18 @@ def truths(cell: str, thresholds: np.ndarray | None) -> list[bool]:
     return result
 
 
-def fitted(cell: str, n: int, trial: int, selected: bool = True, delta: float = DELTA) -> Joint:
+def fitted(cell: str, n: int, trial: int, selected: bool = True) -> Joint:
     generator = np.random.default_rng([n, trial])
     rows, other = (pool(cell).take(generator.integers(0, POOL, n)) for _ in range(2))
     asked = asked_of(cell)
-    offset = offsets(other.outcome() if selected else None, asked, delta)
-    return certify_jointly(rows.outcome(), asked, delta, offset, empirical=True)
+    offset = offsets(other.outcome(), asked, DELTA) if selected else np.zeros(len(rows.positive))
+    return certify_jointly(rows.outcome(), asked, DELTA, offset, empirical=True)
 
 
-def violations(cell: str, n: int, trials: int, selected: bool = True, delta: float = DELTA) -> int:
+def violations(cell: str, n: int, trials: int, selected: bool = True) -> int:
     count = 0
     for trial in range(trials):
-        joint = fitted(cell, n, trial, selected, delta)
+        joint = fitted(cell, n, trial, selected)
         true = truths(cell, joint.thresholds)
         count += any(kept.certified and not holds for kept, holds in zip(joint.kept, true, strict=True))
     return count
