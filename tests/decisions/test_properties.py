@@ -30,7 +30,15 @@ from natix_lib.decisions import (
     sweep_thresholds,
 )
 from natix_lib.decisions.cut import tune_cut
-from natix_lib.decisions.policy import ABSTAIN_ALL, ACCEPT_ALL, CALIBRATE_METHOD, MODES, SWEEP_METHOD, THRESHOLD
+from natix_lib.decisions.policy import (
+    ABSTAIN_ALL,
+    ACCEPT_ALL,
+    CALIBRATE_METHOD,
+    CLASS_THRESHOLDS,
+    MODES,
+    SWEEP_METHOD,
+    THRESHOLD,
+)
 from natix_lib.decisions.score import group_log_odds, softmax
 from natix_lib.decisions.sets import SETS
 from natix_lib.decisions.sweep import OBJECTIVES
@@ -328,6 +336,7 @@ def policies(draw: st.DrawFn) -> Policy:
         method=method,
         mode=mode,
         threshold=draw(numbers) if mode == THRESHOLD else None,
+        class_thresholds=tuple(draw(numbers) for _ in names) if mode == CLASS_THRESHOLDS else None,
         temperature=1.0 if swept else draw(st.floats(min_value=0, exclude_min=True, allow_infinity=False)),
         cut=draw(st.none() | numbers),
         sets_threshold=None if swept else draw(st.none() | st.floats(0, 1)),
