@@ -121,8 +121,9 @@ bench-decisions: install ## Temperature, sweep and certification against sklearn
 	$(BIN)/python -m benchmarks.decisions
 	$(BIN)/python -m benchmarks.power
 
-bench-prior: install ## Class weights taken back: calibration and certified coverage beside a model without weights
+bench-prior: install ## Class weights taken back, beside a model without weights; what is published, cleared and asked with each promise
 	$(BIN)/python -m benchmarks.prior
+	$(BIN)/python -m benchmarks.published
 
 bench-data: install ## Duplicates, leaks, grouping, assignment, ingest, formats, label errors, each beside its peers
 	$(PIP) -e '.[bench]'
