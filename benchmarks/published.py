@@ -11,6 +11,7 @@ from rich.table import Table
 
 from benchmarks.prior import CALIB, trucks
 from natix_lib.decisions.calibration import Rows, Terms, calibrate
+from natix_lib.decisions.joint import OVERALL
 from natix_lib.decisions.policy import Policy
 from natix_lib.decisions.prior import fit_prior_shift
 from natix_lib.evaluation import Scored, metrics
@@ -49,16 +50,12 @@ def main() -> None:
         for figure in FIGURES:
             value, low, high = (shares[figure][key] for key in ("value", "low", "high"))
             cells.append("none" if value is None else f"{value:.3f} [{low:.3f}, {high:.3f}]")
-        promises = calibration.promises or [calibration.certificate]
-        cells.append(", ".join(_promised(each) for each in promises))
+        cells.append("")
+        bounds = {each.asked.kind: each.upper_bound for each in calibration.promises}
+        for kind, bound in (bounds or {OVERALL: calibration.certificate.upper_bound}).items():
+            cells[-1] += f"{kind} {'none' if bound is None else f'<= {bound:.3f}'}\n"
         table.add_row(name, *cells)
     Console(width=160).print(table)
-
-
-def _promised(promise: object) -> str:
-    kind = getattr(getattr(promise, "asked", None), "kind", "overall")
-    bound = getattr(promise, "upper_bound", None)
-    return f"{kind} {'no' if bound is None else f'<= {bound:.3f}'}"
 
 
 if __name__ == "__main__":
