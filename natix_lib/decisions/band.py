@@ -18,8 +18,8 @@ test is many times as strict for almost the same coverage. The level l of the ba
 recursion, the distribution of the walk that has not been under the staircase so far; beyond `STEPS` steps a geometric
 part of them is taken, which makes the staircase lower, never higher.
 
-Between the two, a fifth of delta goes to the band, which needs no guess, and the rest to a chain from where other data
-say that it passes and reaches far (`selection.best_start`). Without such data the band has all. What this accepts
+Between the two, a twentieth of delta goes to the band, which needs no guess, and the rest to a chain from where other
+data say that it passes and reaches far (`selection.best_start`). A fifth accepted less at every size. Without such data the band has all. What this accepts
 beside the best start that could be had is in docs/performance.md. Rejected: several chains that share delta, whose
 fixed starts lie between sharp ranks; binary search, whose steps share it; Hoeffding-Bentkus and DKW bounds in place of
 the binomial, far weaker at small risks; betting on group means.
@@ -45,7 +45,7 @@ NARROW = 1.001  # between a level that spends too much and one that does not
 ROUNDS = 40
 FFT_FROM = 200_000  # products of a convolution
 TAIL = 1e-14  # probability that a distribution may lose at its far end on a step: nothing beside any delta
-BAND_SHARE = 0.2  # of delta, where a chain has the rest
+BAND_SHARE = 0.05  # of delta, where a chain has the rest
 
 
 @dataclass(frozen=True)
