@@ -160,6 +160,8 @@ def _lowest(other: Outcome, asked: Asked, c: int) -> float:
     """The lowest score above which the rows predicted as a class, or as one that is not positive, keep to a promise."""
     among, wrong = other.spoken_of(asked)
     rows = ~other.positive[other.predicted] if asked.kind == MISSES else other.predicted == c
+    if not rows.any():  # of the positives none is predicted so
+        return 0.0
     ranking = rank(other.scores[rows], (among & wrong)[rows])
     of = np.full(len(ranking.ends), among.sum()) if asked.kind == MISSES else ranking.ends
     keeping = np.flatnonzero(ranking.errors <= asked.alpha * of)
