@@ -31,7 +31,7 @@ from natix_lib.arrays import Bools, Floats, Ints
 from natix_lib.contracts import VAL_SELECT
 from natix_lib.decisions.calibration import Rows, Terms
 from natix_lib.decisions.draws import MISFIT, independent_rows, rows_at_prior
-from natix_lib.decisions.score import check_groups, check_labels, check_logits
+from natix_lib.decisions.score import Logits, check_groups, check_labels, check_logits
 from natix_lib.decisions.temperature import fit_temperature
 from natix_lib.errors import CalibrationError
 from natix_lib.files import JsonDict
@@ -56,6 +56,11 @@ class Deployment:
     temperature: float
     bias: Floats
     images: int
+
+    def shifted(self, rows: Rows) -> Rows:
+        """Rows with the bias added to their logits."""
+        positives = None if rows.positives is None else self.shifted(rows.positives)
+        return replace(rows, logits=np.asarray(rows.logits) + self.bias, positives=positives)
 
     def document(self, names: Sequence[str]) -> JsonDict:
         """What the policy's file says of it."""
@@ -136,7 +141,7 @@ def with_positives(drawn: Rows, rows: Rows, positive: Bools, deployment: Deploym
         return drawn
     groups = None if rows.groups is None else np.asarray(rows.groups)[places]
     among = np.where(positive, deployment.prior, 0.0)
-    logits = np.asarray(rows.logits)
+    logits = check_logits(rows.logits)
     chosen = places[_drawn(logits[places], truth[places], groups, among / among.sum(), None)]
     return replace(drawn, positives=take(rows, chosen))
 
@@ -153,7 +158,7 @@ def terms_at_prior(terms: Terms) -> Terms:
 
 
 def _drawn(
-    values: Floats, truth: Ints, groups: ArrayLike | None, prior: Floats, said: tuple[Sequence[str], str] | None
+    values: Logits, truth: Ints, groups: ArrayLike | None, prior: Floats, said: tuple[Sequence[str], str] | None
 ) -> Ints:
     group = None if groups is None else check_groups(groups, len(truth))
     alone = np.arange(len(truth))[independent_rows(group, values, truth)[0]]

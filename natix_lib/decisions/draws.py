@@ -33,7 +33,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
 from scipy.special import bdtrc
 
 from natix_lib.arrays import Bools, Floats, Ints

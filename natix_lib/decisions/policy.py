@@ -236,8 +236,8 @@ class Policy:
             threshold, mode, by_class = accept["threshold"], accept["mode"], accept.get("class_thresholds")
             bias = accept.get("bias")
             for name, values in (("class_thresholds", by_class), ("bias", bias)):
-                if values is not None and list(values) != document["class_names"]:
-                    raise ContractError(f"{where}: {name} must name the classes in their order, got {list(values)}")
+                if values is not None and sorted(values) != sorted(document["class_names"]):
+                    raise ContractError(f"{where}: {name} must name each class, got {list(values)}")
         for name, word in (("score", SCORE), ("comparator", COMPARATOR), ("score_temperature", 1)):
             if accept.get(name, word) != word:
                 raise ContractError(f"{where}: {name} of the accept rule must be {word}, got {accept[name]!r}")
@@ -254,8 +254,13 @@ class Policy:
                 temperature=temperature,
                 cut=None if decision is None else float(decision["cut_logodds"]),
                 sets_threshold=None if sets is None else float(sets["threshold"]),
-                class_thresholds=None if by_class is None else tuple(map(float, by_class.values())),
-                bias=None if bias is None else tuple(map(float, bias.values())),
+                class_thresholds=_in_order(by_class, document["class_names"]),
+                bias=_in_order(bias, document["class_names"]),
             )
         except CalibrationError as error:
             raise ContractError(f"{where}: {error}") from error
+
+
+def _in_order(values: dict[str, float] | None, names: list[str]) -> tuple[float, ...] | None:
+    """Numbers by class in the order of the classes, whatever the order in the file, where keys are sorted."""
+    return None if values is None else tuple(float(values[name]) for name in names)
