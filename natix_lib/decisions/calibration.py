@@ -159,7 +159,7 @@ def calibrate(rows: Rows, terms: Terms, select: Rows | None = None, positive: Bo
     mask = np.zeros(values.shape[1], dtype=np.bool_) if positive is None else positive
     if min(terms.misses, terms.false_alarms) < 1 and not has_binary_score(mask):
         raise CalibrationError("misses and false_alarms must be 1 where no class is positive, or all are")
-    require_two_classes(truth, predicted)
+    require_two_classes(truth, truth if terms.misses < 1 else predicted)  # who clears alone never needs a positive
     seen = first_half(group, values, truth) if terms.spare_half else np.ones(len(truth), dtype=np.bool_)
     group_seen = None if group is None else group[seen]
     fit = fit_temperature(values[seen], truth[seen], group_seen)

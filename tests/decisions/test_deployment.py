@@ -193,7 +193,7 @@ def test_the_drawn_rows_do_not_depend_on_the_order_of_the_rows() -> None:
 
 
 def test_the_drawn_rows_are_an_iid_sample_at_the_prior() -> None:
-    """Their classes are binomial, and those of a class a hypergeometric draw, also where rows hold one of two values."""
+    """Their classes are binomial, and those of a class a hypergeometric draw, also where rows hold equal values."""
     labels, prior = np.repeat([0, 1], [60, 40]), np.array([0.8, 0.2])
     positives, wrong = [], []
     for trial in range(2_000):
