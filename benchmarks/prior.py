@@ -6,9 +6,9 @@ the pixels and natix's own head, trained by natix's own loop once with balanced 
 is fitted on n rows of VAL_SELECT; then a temperature and a certified accept rule on VAL_CALIB; the figures are of other
 rows, means over trials. `no weights` is the goal: the exact log-odds, or the head that was trained without weights.
 
-A third: a model that was trained and labelled with 25 % positives and serves where 3 % are, `scrc.prior`. The bias is of
-VAL_SELECT, temperature and rule of VAL_CALIB's rows drawn at 3 %; `as in the data` has neither, and the share of trials
-in which what it certifies is false in use, and the other way, from 5 % to 30 %, is counted too.
+A third, of `scrc.prior`: a model that was trained and labelled with 25 % positives serves where 3 % are, and one of 5 %
+where 30 % are. The bias is of VAL_SELECT, temperature and rule of VAL_CALIB's rows drawn as in use; `as in the data` has
+neither. The share of trials in which what is certified is false in use is counted too.
 Data: NATIX_TEST_DATA. Run: `make bench-prior`.
 """
 
