@@ -7,8 +7,8 @@ is fitted on n rows of VAL_SELECT; then a temperature and a certified accept rul
 rows, means over trials. `no weights` is the goal: the exact log-odds, or the head that was trained without weights.
 
 A third, of `scrc.prior`: a model that was trained and labelled with 25 % positives serves where 3 % are, and one of 5 %
-where 30 % are. The bias is of VAL_SELECT, temperature and rule of VAL_CALIB's rows drawn as in use; `as in the data` has
-neither. The share of trials in which what is certified is false in use is counted too.
+where 30 % are. The bias is of VAL_SELECT, temperature and rule of VAL_CALIB's rows drawn as in use; `as in the data`
+has neither. The share of trials in which what is certified is false in use is counted too.
 Data: NATIX_TEST_DATA. Run: `make bench-prior`.
 """
 

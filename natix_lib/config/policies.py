@@ -81,7 +81,6 @@ class Scrc(Section):
         "what is left of 1 goes to classes that are not named, as on VAL_SELECT, and {} takes the labelled images as "
         "they are. Logits, rule, probabilities and promises are then of these shares; images of a class must look the "
         "same in use.",
-        unit="share of images",
         source="choice: how frequent a class is in use is known to whoever runs the cameras",
     )
     on_infeasible: Literal["fail", "empirical", "abstain"] = default(
