@@ -5,6 +5,10 @@ they are too steep or too flat as networks are. Real: trucks among CIFAR-10, a t
 the pixels and natix's own head, trained by natix's own loop once with balanced weights and once without. A correction
 is fitted on n rows of VAL_SELECT; then a temperature and a certified accept rule on VAL_CALIB; the figures are of other
 rows, means over trials. `no weights` is the goal: the exact log-odds, or the head that was trained without weights.
+
+A third, of `scrc.prior`: a model that was trained and labelled with 25 % positives serves where 3 % are, and one of 5 %
+where 30 % are. The bias is of VAL_SELECT, temperature and rule of VAL_CALIB's rows drawn as in use; `as in the data`
+has neither. The share of trials in which what is certified is false in use is counted too.
 Data: NATIX_TEST_DATA. Run: `make bench-prior`.
 """
 
@@ -28,6 +32,9 @@ from scipy.special import log_softmax
 
 from natix_lib.config import Training
 from natix_lib.decisions import certify_selection, fit_temperature
+from natix_lib.decisions.calibration import Rows as Deployed
+from natix_lib.decisions.deployment import drawn_at_prior, fit_deployment
+from natix_lib.decisions.draws import MISFIT
 from natix_lib.decisions.metrics import classwise_ece
 from natix_lib.decisions.prior import fit_prior_shift
 from natix_lib.decisions.score import predictions_and_log_odds, softmax
@@ -169,8 +176,46 @@ def trained(features: torch.Tensor, labels: torch.Tensor, rule: str) -> Values:
     return values
 
 
-def show(title: str, figures: list[dict[str, list[float]]], alphas: tuple[float, float]) -> None:
-    columns = ["NLL", "classwise ECE", "mean p(positive)", *(f"certified at {alpha:g}" for alpha in alphas)]
+def served(
+    shares: tuple[float, float], factor: float, n: int, generator: np.random.Generator
+) -> dict[str, list[float]]:
+    """Of each bias NLL, classwise ECE, mean p(positive) and coverage certified in use, and whether that is false."""
+    share, use = shares
+    prior = np.array([1 - use, use])
+
+    def draw(rows: int, positives: float) -> tuple[Values, NDArray[np.int64]]:
+        labels = (generator.random(rows) < positives).astype(np.int64)
+        ratio = generator.normal((labels - 0.5) * DISTANCE**2, DISTANCE)
+        return factor * (np.stack([np.zeros(rows), ratio], axis=1) + np.log([1 - share, share])), labels
+
+    select, calib, (test, truth) = draw(n, share), draw(CALIB, share), draw(20_000, use)
+    deployment = fit_deployment({"positive": use}, ("negative", "positive"), Deployed(*select))
+    drawn = drawn_at_prior(Deployed(*calib), ("negative", "positive"), deployment, "VAL_CALIB")
+    ratio = np.log(prior / deployment.shares)
+    figures = {"as in the data": in_use(*calib, test, truth)}
+    for name, bias in (
+        ("log(prior / share)", ratio),
+        ("natix: scrc.prior", deployment.bias),
+        ("exact log-odds", factor * np.log(prior / [1 - share, share])),
+    ):
+        figures[name] = in_use(calib[0][drawn] + bias, calib[1][drawn], test + bias, truth)
+    return figures
+
+
+def in_use(calib: Values, calib_labels: NDArray[np.int64], test: Values, labels: NDArray[np.int64]) -> list[float]:
+    predicted, scores = predictions_and_log_odds(test)
+    called, tested = predictions_and_log_odds(calib)
+    threshold = certify_selection(tested, called != calib_labels, 0.02, 0.1 * (1 - MISFIT)).threshold
+    accepted = scores > (np.inf if threshold is None else threshold)
+    risk = (predicted != labels)[accepted].mean() if accepted.any() else 0.0
+    figures = judged(calib, calib_labels, test, labels, (0.01, 0.02))
+    return [*figures, float(risk > 0.02)]
+
+
+def show(
+    title: str, figures: list[dict[str, list[float]]], alphas: tuple[float, float], more: tuple[str, ...] = ()
+) -> None:
+    columns = ["NLL", "classwise ECE", "mean p(positive)", *(f"certified at {alpha:g}" for alpha in alphas), *more]
     table = Table("", *columns, title=title)
     for name in figures[0]:
         means = np.mean([figure[name] for figure in figures], axis=0)
@@ -181,13 +226,24 @@ def show(title: str, figures: list[dict[str, list[float]]], alphas: tuple[float,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=30)
-    trials = parser.parse_args().trials
+    parser.add_argument("--only-prior", action="store_true", help="only what scrc.prior does")
+    arguments = parser.parse_args()
+    trials = arguments.trials
     weights = np.array([0.5 / (1 - SHARE), 0.5 / SHARE])
-    for factor in FACTORS:
+    for factor in () if arguments.only_prior else FACTORS:
         for n in SELECT:
             generator = np.random.default_rng(n)
             figures = [trial(simulated(factor, n, generator), weights, (0.01, 0.02)) for _ in range(trials)]
             show(f"simulated, 3 % positives, log-odds x {factor:g}, VAL_SELECT {n:,}", figures, (0.01, 0.02))
+    for shares in ((0.25, 0.03), (0.05, 0.3)):
+        for factor in FACTORS[:2]:
+            for n in SELECT:
+                generator = np.random.default_rng(n)
+                figures = [served(shares, factor, n, generator) for _ in range(trials)]
+                title = f"in use {shares[1]:.0%} positives, in the data {shares[0]:.0%}, x {factor:g}, VAL_SELECT {n:,}"
+                show(title, figures, (0.01, 0.02), ("false at 0.02",))
+    if arguments.only_prior:
+        return
     rows, weights = trucks(0)
     for n in SELECT:
         figures = []

@@ -364,6 +364,7 @@ class Accept(Document):
     mode: str
     threshold: float | None
     class_thresholds: dict[str, float] | None = None  # of a rule with a threshold for each predicted class
+    bias: dict[str, float] | None = None  # of each class, added to its logits before all else
 
 
 class Sets(Document):

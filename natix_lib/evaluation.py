@@ -181,6 +181,31 @@ def metrics(
     return figures
 
 
+def at_prior(scored: Scored, prior: Floats, resamples: int, confidence: float, seed: int) -> JsonDict:
+    """What the accepted would show if classes were as frequent as `prior` says, (C,), and looked as they do here.
+
+    Each image weighs prior / share of its class, the share counted anew in each resample. `coverage` and
+    `selective_risk`; with positive classes also `false_alarms`, of the published, and `missed`, of the positives; each
+    `{value, low, high}`, all None where a class has no image. The intervals are those of resampled groups alone: of few
+    images of a class that weighs much they are too short.
+    """
+    labels, d = scored.labels, scored.decisions
+    classes = len(prior)
+    of = np.eye(classes)[labels]
+    called, truth = scored.positive[d.prediction], scored.positive[labels]
+    flags = (d.accepted, d.accepted & (d.prediction != labels), d.accepted & called, d.accepted & called & ~truth)
+    columns = [of, *(of * flag[:, None] for flag in (*flags, truth, d.accepted & ~called & truth))]
+    sums = _Sums(np.concatenate(columns, axis=1), scored, resamples, seed)
+    counts, *rest = np.split(sums.all, len(columns), axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        weights = prior / counts
+        accepted, wrong, published, false, positives, missed = ((weights * each).sum(axis=1) for each in rest)
+        figures = {"coverage": accepted, "selective_risk": wrong / accepted}
+        if scored.is_binary():
+            figures |= {"false_alarms": false / published, "missed": missed / positives}
+    return {name: sums.interval(values, confidence) for name, values in figures.items()}
+
+
 def _score_loss(scored: Scored) -> Floats:
     """By image: 1 where the label alone says rightly whether it is positive, -1 where the rounded score alone does."""
     truth, d = scored.positive[scored.labels], scored.decisions

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from natix_lib.contracts import SCHEMA_VERSION, VAL_CALIB, VAL_SELECT, require_same
-from natix_lib.decisions.score import check_labels, check_logits
+from natix_lib.decisions.score import Logits, check_labels, check_logits
 from natix_lib.errors import CalibrationError, ContractError
 from natix_lib.files import parse_json, sha256_bytes, write_bytes
 
@@ -50,7 +50,7 @@ class CalibrationSet:
     """Logits and labels that belong together.
 
     Attributes:
-        logits: Finite logits of each image, float32 (n, C).
+        logits: Finite logits of each image, float32 as in the file or float64 where a bias was added, (n, C).
         labels: Class of each image, int64 (n,), in 0..C-1.
         groups: Group number of each image, int64 (n,); None when unknown.
         class_names: Names of the C classes, in order of the logits' columns.
@@ -60,7 +60,7 @@ class CalibrationSet:
         labels_sha256: SHA-256 of the labels' file.
     """
 
-    logits: NDArray[np.float32]
+    logits: Logits
     labels: NDArray[np.int64]
     groups: NDArray[np.int64] | None
     class_names: list[str]

@@ -31,11 +31,12 @@ def write_set(
     names: tuple[str, ...] = ("None", "Roadwork"),
     prefers_last: float = 0.0,
     changes: dict[str, str] | None = None,
+    last: float | None = None,
 ) -> tuple[str, str]:
     """Logits whose argmax is right for most of n images, `frames` of them in each group; paths of both files.
 
     With two names the second is the positive class. `prefers_last` is added to the last class's logits;
-    `changes` are of the header.
+    `changes` are of the header; `last` is the share of images of the last class, None as of the others.
     """
     positive = names[1:] if len(names) == 2 else ()
     header = {
@@ -46,6 +47,8 @@ def write_set(
     }
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, len(names), n)
+    if last is not None:
+        labels = np.where(generator.random(n) < last, len(names) - 1, generator.integers(0, len(names) - 1, n))
     logits = generator.normal(0, 1, (n, len(names)))
     logits[np.arange(n), labels] += strength
     logits[:, -1] += prefers_last

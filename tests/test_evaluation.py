@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as sk
 
 from natix_lib.decisions import Policy
-from natix_lib.evaluation import Scored, evaluate, metrics
+from natix_lib.evaluation import Scored, at_prior, evaluate, metrics
 
 NAMES = ("None", "Cones", "Sign")
 
@@ -198,3 +198,24 @@ def test_the_risk_coverage_curve_ends_at_the_error_rate() -> None:
     data, _ = scored()
     last = evaluate(data, NAMES, {}, 10, 0.95, 0, 20)["risk_coverage"][-1]
     assert last == {"coverage": 1.0, "risk": pytest.approx((data.decisions.prediction != data.labels).mean())}
+
+
+def test_figures_at_a_prior_are_those_of_images_repeated_until_classes_are_as_frequent() -> None:
+    data, _ = scored(classes=2, positive=NAMES[1:2])
+    counts = np.bincount(data.labels)
+    times = np.array([9 * counts[1], counts[0]])  # of each class, so that nine in ten are of the first
+    rows = np.repeat(np.arange(400), times[data.labels])
+    repeated = Scored(data.labels[rows], data.groups[rows], data.decisions.take(rows), data.positive)
+    figures = at_prior(data, np.array([0.9, 0.1]), 200, 0.95, 0)
+    expected = metrics(repeated, 0, 0.95, 0)
+    assert set(figures) == {"coverage", "selective_risk", "false_alarms", "missed"}
+    for name, figure in figures.items():
+        assert figure["value"] == pytest.approx(value(expected, name)), name
+        assert figure["low"] < figure["value"] < figure["high"]
+
+
+def test_figures_at_a_prior_are_undefined_without_an_image_of_a_class() -> None:
+    data, _ = scored(classes=3)
+    some = data.take(data.labels != 2)
+    figures = at_prior(some, np.array([0.5, 0.3, 0.2]), 20, 0.95, 0)
+    assert figures["coverage"] == {"value": None, "low": None, "high": None}

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 
 from natix_lib.config.key import OpenFraction, default
 from natix_lib.config.section import Section
@@ -75,6 +75,14 @@ class Scrc(Section):
         unit="share of images accepted as a class",
         source="choice: many classes share delta, so each needs more images",
     )
+    prior: dict[str, OpenFraction] = default(
+        {},
+        "Share of each class among the images in use, where the labelled images hold other shares: {roadwork: 0.03}; "
+        "what is left of 1 goes to classes that are not named, as on VAL_SELECT, and {} takes the labelled images as "
+        "they are. Logits, rule, probabilities and promises are then of these shares; images of a class must look the "
+        "same in use.",
+        source="choice: how frequent a class is in use is known to whoever runs the cameras",
+    )
     on_infeasible: Literal["fail", "empirical", "abstain"] = default(
         "empirical",
         "What happens when not all that is asked for can be certified: empirical takes the lowest threshold whose "
@@ -106,3 +114,10 @@ class Scrc(Section):
         unit="resamples",
         source=RESAMPLES,
     )
+
+    @field_validator("prior")
+    @classmethod
+    def _check_prior(cls, prior: dict[str, float]) -> dict[str, float]:
+        if sum(prior.values()) > 1 + 1e-6:  # rounding
+            raise ValueError(f"scrc.prior must sum to at most 1, got {sum(prior.values()):g}")
+        return prior

@@ -98,11 +98,13 @@ class Rows:
         logits: Finite, (n, C).
         labels: Class number of each row, in 0..C-1, (n,).
         groups: Group of each row, (n,); None takes rows as independent.
+        positives: Rows of positive classes that misses are counted on in place of these; None takes these.
     """
 
     logits: ArrayLike
     labels: ArrayLike
     groups: ArrayLike | None = None
+    positives: "Rows | None" = None
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,8 @@ def calibrate(rows: Rows, terms: Terms, select: Rows | None = None, positive: Bo
     ranking = rank(scores[tested], predicted[tested] != truth[tested])
     other = None if select is None else _outcome(select, values.shape[1], mask)
     outcome = Outcome(scores[seen], predicted[seen], truth[seen], mask, group_seen)
+    if rows.positives is not None and not terms.spare_half:  # some of them may be in the half that is spared
+        outcome = replace(outcome, positives=_outcome(rows.positives, values.shape[1], mask))
     rule = _jointly if len(terms.asked(values.shape[1])) > 1 else _alone
     certificate, mode, thresholds, promises = rule(outcome, ranking, terms, other)
     threshold = float(thresholds[0]) if mode == THRESHOLD and thresholds is not None else None
@@ -233,7 +237,8 @@ def _outcome(select: Rows, classes: int, positive: Bools) -> Outcome:
     truth = check_labels(select.labels, *values.shape)
     predicted, scores = predict(values)
     groups = None if select.groups is None else check_groups(select.groups, len(truth))
-    return Outcome(scores, predicted, truth, positive, groups)
+    positives = None if select.positives is None else _outcome(select.positives, classes, positive)
+    return Outcome(scores, predicted, truth, positive, groups, positives)
 
 
 def _empirical_threshold(ranking: Ranking, alpha: float) -> float | None:

@@ -92,6 +92,7 @@ class Outcome:
         labels: Class number, (n,).
         positive: Which classes are positive, (C,).
         groups: Group of each row, (n,); None takes rows as independent.
+        positives: Rows of positive classes that misses are counted on in place of these; None takes these.
     """
 
     scores: Floats
@@ -99,6 +100,11 @@ class Outcome:
     labels: Ints
     positive: Bools
     groups: ArrayLike | None = None
+    positives: "Outcome | None" = None
+
+    def counted_for(self, asked: Asked) -> "Outcome":
+        """The rows that a promise is counted on."""
+        return self.positives if asked.kind == MISSES and self.positives is not None else self
 
     def spoken_of(self, asked: Asked) -> tuple[Bools, Bools]:
         """Which rows a promise speaks of, and which of all rows are wrong in its sense if they are accepted."""
@@ -115,7 +121,10 @@ class Outcome:
     def every(self, step: int) -> "Outcome":
         """One row of `step`."""
         groups = None if self.groups is None else np.asarray(self.groups)[::step]
-        return Outcome(self.scores[::step], self.predicted[::step], self.labels[::step], self.positive, groups)
+        positives = None if self.positives is None else self.positives.every(step)
+        return Outcome(
+            self.scores[::step], self.predicted[::step], self.labels[::step], self.positive, groups, positives
+        )
 
 
 def offsets(other: Outcome, asked: Sequence[Asked], delta: float) -> Floats:
@@ -136,7 +145,7 @@ def offsets(other: Outcome, asked: Sequence[Asked], delta: float) -> Floats:
     for c in range(classes):
         if (other.predicted == c).any():
             promises = [of[key] for key in (c, FALSE_ALARMS if other.positive[c] else MISSES) if key in of]
-            direction[c] = max(_lowest(other, each, c) for each in promises or [of[OVERALL]])
+            direction[c] = max(_lowest(other.counted_for(each), each, c) for each in promises or [of[OVERALL]])
     some = other.every(len(other.labels) // SEARCHED + 1)
     best, most = 0.0, (-1, -1)
     for way in WAYS:
@@ -151,6 +160,8 @@ def _lowest(other: Outcome, asked: Asked, c: int) -> float:
     """The lowest score above which the rows predicted as a class, or as one that is not positive, keep to a promise."""
     among, wrong = other.spoken_of(asked)
     rows = ~other.positive[other.predicted] if asked.kind == MISSES else other.predicted == c
+    if not rows.any():  # of the positives none is predicted so
+        return 0.0
     ranking = rank(other.scores[rows], (among & wrong)[rows])
     of = np.full(len(ranking.ends), among.sum()) if asked.kind == MISSES else ranking.ends
     keeping = np.flatnonzero(ranking.errors <= asked.alpha * of)
@@ -224,7 +235,7 @@ def certify_jointly(
     shifted = rows.scores - offset[rows.predicted]
     path = rank(shifted, np.zeros(len(shifted), dtype=np.bool_)).thresholds
     share = delta / len(asked)
-    counts = [_counted(rows, each, shifted, path, share) for each in asked]
+    counts = [_counted(rows.counted_for(each), each, offset, path, share) for each in asked]
     merit = np.zeros(len(path), dtype=np.int64)
     lucky = np.zeros(len(path), dtype=np.int64)
     for each in counts:
@@ -241,8 +252,9 @@ def certify_jointly(
     return Joint(_thresholds(rows, shifted, offset, float(path[place])), [each.at(place, share) for each in counts])
 
 
-def _counted(rows: Outcome, asked: Asked, shifted: Floats, path: Floats, share: float) -> _Counts:
+def _counted(rows: Outcome, asked: Asked, offset: Floats, path: Floats, share: float) -> _Counts:
     require_open("alpha", asked.alpha)
+    shifted = rows.scores - offset[rows.predicted]
     among, wrong = rows.spoken_of(asked)
     places = np.flatnonzero(among)
     none = np.zeros(len(path), dtype=np.int64)

@@ -87,6 +87,7 @@ class Policy:
         mode: Accept rule, one of `MODES`.
         threshold: Log-odds that an accepted image must exceed; None unless mode is `threshold`.
         class_thresholds: The same by predicted class, (C,); None unless mode is `class_thresholds`.
+        bias: Added to the logits of each class before all else, (C,), see `deployment`; None adds nothing.
         temperature: Temperature of the probabilities, above 0.
         cut: Log-odds of the positive classes at which the score is 0.5, at `temperature`; None is 0.
         sets_threshold: Largest 1 - probability of a class in the prediction set; None gives no sets.
@@ -102,6 +103,7 @@ class Policy:
     sets_threshold: float | None = None
     method: str = CALIBRATE_METHOD
     class_thresholds: tuple[float, ...] | None = None
+    bias: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit each other."""
@@ -117,19 +119,24 @@ class Policy:
             len(self.class_names),
         ):
             raise CalibrationError(f"policy mode {self.mode} does not go with class_thresholds {by_class}")
+        if self.bias is not None and len(self.bias) != len(self.class_names):
+            raise CalibrationError(f"policy bias must be {len(self.class_names)} numbers, got {len(self.bias)}")
         numbers = (
             self.temperature,
             self.cut or 0.0,
             self.threshold or 0.0,
             self.sets_threshold or 0.0,
             *(by_class or ()),
+            *(self.bias or ()),
         )
         if not all(np.isfinite(numbers)) or self.temperature <= 0:
             raise CalibrationError(f"policy numbers must be finite and temperature above 0, got {numbers}")
         if self.method == SWEEP_METHOD and (
-            self.mode == ABSTAIN_ALL or self.temperature != 1 or self.sets_threshold is not None
+            self.mode == ABSTAIN_ALL or self.temperature != 1 or (self.sets_threshold, self.bias) != (None, None)
         ):
-            raise CalibrationError(f"a {SWEEP_METHOD} policy cannot abstain from all, nor have a temperature or sets")
+            raise CalibrationError(
+                f"a {SWEEP_METHOD} policy cannot abstain from all, nor have a temperature, a bias or sets"
+            )
         unknown = set(self.positive_classes) - set(self.class_names)
         if unknown or len(self.class_names) < 2:
             raise CalibrationError(f"policy classes {self.class_names} and positive {self.positive_classes} do not fit")
@@ -147,7 +154,11 @@ class Policy:
         values = check_logits(rows[np.newaxis] if rows.ndim == 1 else rows)
         if values.shape[1] != classes:
             raise CalibrationError(f"logits have {values.shape[1]} columns, the policy knows {classes} classes")
-        return self._decide(values)
+        return self._decide(self.biased(values))
+
+    def biased(self, logits: Logits) -> Logits:
+        """The logits (n, C) that all is decided on: with the bias of each class, if there is one."""
+        return logits if self.bias is None else check_logits(logits + np.array(self.bias))
 
     def _decide(self, values: Logits) -> Decisions:
         prediction, confidence = predictions_and_log_odds(values)
@@ -192,6 +203,8 @@ class Policy:
             return {**document, **rule, "threshold": shown, "threshold_logodds": self.threshold}
         sets = None if self.sets_threshold is None else {"score": SETS_SCORE, "threshold": self.sets_threshold}
         accept: dict[str, Any] = {**rule, "score_temperature": 1, "mode": self.mode, "threshold": self.threshold}
+        if self.bias is not None:
+            accept["bias"] = dict(zip(self.class_names, self.bias, strict=True))
         if self.class_thresholds is not None:
             accept["class_thresholds"] = dict(zip(self.class_names, self.class_thresholds, strict=True))
         return {**document, "temperature": self.temperature, "accept": accept, "sets": sets}
@@ -214,17 +227,17 @@ class Policy:
                 f"{where}: policy method must be {SWEEP_METHOD} or {CALIBRATE_METHOD}, got {reprlib.repr(method)}"
             )
         check_document(document, ARTIFACT_OF[method], where)
-        sets, temperature, by_class = None, 1.0, None
+        sets, temperature, by_class, bias = None, 1.0, None, None
         if method == SWEEP_METHOD:
             accept, threshold = document, document["threshold_logodds"]
             mode = ACCEPT_ALL if threshold is None else THRESHOLD
         else:
             accept, temperature, sets = document["accept"], float(document["temperature"]), document["sets"]
             threshold, mode, by_class = accept["threshold"], accept["mode"], accept.get("class_thresholds")
-            if by_class is not None and list(by_class) != document["class_names"]:
-                raise ContractError(
-                    f"{where}: class_thresholds must name the classes in their order, got {list(by_class)}"
-                )
+            bias = accept.get("bias")
+            for name, values in (("class_thresholds", by_class), ("bias", bias)):
+                if values is not None and sorted(values) != sorted(document["class_names"]):
+                    raise ContractError(f"{where}: {name} must name each class, got {list(values)}")
         for name, word in (("score", SCORE), ("comparator", COMPARATOR), ("score_temperature", 1)):
             if accept.get(name, word) != word:
                 raise ContractError(f"{where}: {name} of the accept rule must be {word}, got {accept[name]!r}")
@@ -241,7 +254,13 @@ class Policy:
                 temperature=temperature,
                 cut=None if decision is None else float(decision["cut_logodds"]),
                 sets_threshold=None if sets is None else float(sets["threshold"]),
-                class_thresholds=None if by_class is None else tuple(map(float, by_class.values())),
+                class_thresholds=_in_order(by_class, document["class_names"]),
+                bias=_in_order(bias, document["class_names"]),
             )
         except CalibrationError as error:
             raise ContractError(f"{where}: {error}") from error
+
+
+def _in_order(values: dict[str, float] | None, names: list[str]) -> tuple[float, ...] | None:
+    """Numbers by class in the order of the classes, whatever the order in the file, where keys are sorted."""
+    return None if values is None else tuple(float(values[name]) for name in names)

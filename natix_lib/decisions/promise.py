@@ -23,7 +23,7 @@ def promise(policy: JsonDict) -> str:
     promises = guarantee.get("promises") or whole
     holding = "; ".join(clause(each, positive) for each in promises if each["certified"])
     if is_certified(policy):
-        return f"certified: {holding}, with a confidence of {1 - guarantee['delta']:.3g}"
+        return f"certified: {holding}, with a confidence of {1 - guarantee['delta']:.3g}{at_prior(policy)}"
     if policy["method"] == SWEEP_METHOD:
         return "uncertified: a threshold of sweep promises no error rate"
     if len(promises) > 1:
@@ -32,9 +32,19 @@ def promise(policy: JsonDict) -> str:
             for each in promises
             if not each["certified"]
         )
-        rest = f"; {holding}, with a confidence of {1 - guarantee['delta']:.3g}" if holding else ""
+        confidence = f"with a confidence of {1 - guarantee['delta']:.3g}{at_prior(policy)}"
+        rest = f"; {holding}, {confidence}" if holding else ""
         return f"uncertified: {failing}{rest}"
     return f"uncertified: the accept rule carries no guarantee: {guarantee.get('reason') or 'its file has none'}"
+
+
+def at_prior(policy: JsonDict) -> str:
+    """For which shares of the classes in use a promise holds, as the end of its sentence; "" where as in the data."""
+    prior = policy.get("prior")
+    if not prior:
+        return ""
+    shares = ", ".join(f"{share:.3g} {name}" for name, share in prior["shares"].items())
+    return f", where images in use are {shares}"
 
 
 def clause(promised: JsonDict, positive_classes: list[str]) -> str:

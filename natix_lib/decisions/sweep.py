@@ -10,6 +10,7 @@ ranking. Recounting every class at every threshold, O(nC), was rejected. The sum
 chosen point is the largest coverage within 1e-12 of the best, and its figures are counted anew.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,8 +105,8 @@ def sweep_thresholds(
         min_coverage: Least coverage that `f1_at_coverage` and `mcc` allow, in (0, 1].
 
     Raises:
-        CalibrationError: If inputs break their rules, the labels or predictions are of one class, or no threshold
-            with any coverage meets the objective.
+        CalibrationError: If inputs break their rules, the labels are of one class, the predictions of one that is not
+            the most frequent, or no threshold with any coverage meets the objective.
     """
     values = check_logits(logits)
     n, classes = values.shape
@@ -155,18 +156,43 @@ def sweep_thresholds(
 
 
 def require_two_classes(labels: Ints, predicted: Ints) -> None:
-    """Refuse checked labels or predictions that are all one class: no policy can be fitted on them.
+    """Refuse checked labels of one class, and predictions that are all one class without the reason that it is common.
+
+    Where one class is most of the images, a sound model may say it of all of them: at 3 % of positives none need be
+    more probable than not. What is then accepted is still right as often as a policy says, and a person is told what
+    is never said (`constant_prediction`). A model that says a rarer class of all images is broken.
 
     Raises:
         CalibrationError: Naming the class.
     """
     if (labels == labels[0]).all():
         raise CalibrationError(f"VAL_CALIB must hold at least two classes, all {len(labels)} labels are {labels[0]}")
-    if (predicted == predicted[0]).all():
+    counts = np.bincount(labels)
+    only, common = int(predicted[0]), int(counts.argmax())
+    if (predicted == only).all() and (only >= len(counts) or counts[only] < counts[common]):
         raise CalibrationError(
-            f"constant prediction: the model says class {predicted[0]} for all {len(labels)} images of VAL_CALIB: it "
-            "does not tell the others from it; a pre-trained or adapted backbone, more of them or more epochs may"
+            f"constant prediction: the model says class {only} for all {len(labels)} images of VAL_CALIB, and most are "
+            f"of class {common}: it tells none from another; a pre-trained or adapted backbone, more images or more "
+            "epochs may"
         )
+
+
+def constant_prediction(predicted: Ints, class_names: Sequence[str], what: str) -> str:
+    """A sentence where all predictions are one class, for a person; "" where they are not.
+
+    Args:
+        predicted: Class number of each row, (n,).
+        class_names: Names of the classes.
+        what: The rows, in words.
+    """
+    if (predicted != predicted[0]).any():
+        return ""
+    only = class_names[int(predicted[0])]
+    others = " or ".join(name for name in class_names if name != only)
+    return (
+        f"constant prediction: the model says {only} for all {len(predicted)} {what} and never {others}: a person must "
+        "look for these among the rejected; more images of them, an adapted backbone or more epochs may tell them apart"
+    )
 
 
 def _ranked(values: Logits, labels: Ints) -> tuple[Classes, Classes, Floats, Ints]:

@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from natix_lib.contracts import ROLES
-from natix_lib.decisions.promise import clause, is_certified, promise
+from natix_lib.decisions.promise import at_prior, clause, is_certified, promise
 from natix_lib.files import JsonDict
 from natix_lib.reports import charts
 from natix_lib.reports.pages import templates
@@ -84,6 +84,7 @@ def render_report(evaluation: JsonDict, bundle: JsonDict, policy: JsonDict, spli
             guarantee=guarantee,
             certified=is_certified(policy),
             promise=promise(policy),
+            at_prior=at_prior(policy),
             splits=splits,
             roles=ROLES,
             pictures={title: Markup(svg) for title, svg in pictures.items()},
@@ -109,6 +110,7 @@ def render_policy(policy: JsonDict) -> str:
             guarantee=policy.get("guarantee"),
             certified=is_certified(policy),
             promise=promise(policy),
+            at_prior=at_prior(policy),
             clause=clause,
             pictures=_policy_pictures(policy),
         )

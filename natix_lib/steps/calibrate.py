@@ -1,21 +1,32 @@
 """calibrate: VAL_CALIB logits, VAL_SELECT's where given -> scrcparams.json, temperature, accept rule and guarantee."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from natix_lib import config
-from natix_lib.arrays import Bools, Floats
+from natix_lib.arrays import Bools, Floats, Ints
 from natix_lib.config.step_settings import CalibrateSettings
+from natix_lib.contracts import VAL_CALIB, VAL_SELECT
 from natix_lib.decisions import Policy, fit_prediction_sets
 from natix_lib.decisions.calibration import Calibration, Rows, calibrate
+from natix_lib.decisions.deployment import (
+    Deployment,
+    drawn_at_prior,
+    fit_deployment,
+    take,
+    terms_at_prior,
+    with_positives,
+)
 from natix_lib.decisions.judgement import Judgement, bounded_curve, change_intervals, judge_probabilities, nll_around
 from natix_lib.decisions.observed import observe
 from natix_lib.decisions.policy import CALIBRATE_METHOD, SETS_SCORE, Decisions
 from natix_lib.decisions.promise import promise
-from natix_lib.decisions.score import softmax
+from natix_lib.decisions.score import has_binary_score, softmax
 from natix_lib.decisions.sets import PAC
+from natix_lib.decisions.sweep import constant_prediction
 from natix_lib.decisions.temperature import negative_log_likelihood
+from natix_lib.errors import CalibrationError
 from natix_lib.files import JsonDict, write_bytes, write_json
 from natix_lib.logits import CalibrationSet, read_pair, read_select
 from natix_lib.progress import WARNING, Lines
@@ -48,18 +59,22 @@ def run(
         val_select_labels: File with the labels of the same images; "" where there are none.
 
     Returns:
-        Temperature, coverage and risk on VAL_CALIB, whether the rule is certified, and NLL and ECE before and after.
+        Temperature, coverage and risk on VAL_CALIB, whether the rule is certified, and NLL and ECE before and after; of
+        its rows drawn as frequent as in use where `scrc.prior` says how frequent that is.
 
     Raises:
         NatixError: If the files do not belong together, or nothing is certified and `scrc.on_infeasible` is `fail`.
     """
     scrc = config.parse(CalibrateSettings, settings).scrc
-    data = read_pair(val_calib_logits, val_calib_labels)
-    select = read_select(val_select_logits, val_select_labels, data)
-    names, positive = tuple(data.class_names), tuple(data.positive_classes)
+    whole = read_pair(val_calib_logits, val_calib_labels)
+    select = read_select(val_select_logits, val_select_labels, whole)
+    names, positive = tuple(whole.class_names), tuple(whole.positive_classes)
     mask = Policy(names, positive).positive_mask()
-    with naming_keys("scrc", "alpha", "delta", "on_infeasible", "misses", "false_alarms"):
-        calibration = calibrate(_rows(data), terms_of(scrc), None if select is None else _rows(select), mask)
+    with naming_keys("scrc", "alpha", "delta", "on_infeasible", "misses", "false_alarms", "prior"):
+        rows, other, deployment, drawn = _rows_of(whole, select, mask, scrc.prior)
+        terms = terms_of(scrc) if deployment is None else terms_at_prior(terms_of(scrc))
+        calibration = calibrate(rows, terms, other, mask)
+    data = whole if deployment is None else _drawn(whole, drawn, deployment)
     fit, certificate, ranking = calibration.fit, calibration.certificate, calibration.ranking
     cut, trial = tuned_cut(data, fit.temperature, scrc.tune_cut)
     policy = Policy(
@@ -71,8 +86,9 @@ def run(
         temperature=fit.temperature,
         cut=None if cut is None else cut.logodds,
         class_thresholds=None if calibration.class_thresholds is None else tuple(calibration.class_thresholds.tolist()),
+        bias=None if deployment is None else tuple(deployment.bias.tolist()),
     )
-    decisions = policy.apply(data.logits)
+    decisions = policy.apply(whole.logits[drawn])
     accepted, wrong = decisions.accepted, decisions.prediction != data.labels
     before, after = (
         judge_probabilities(
@@ -89,6 +105,7 @@ def run(
     tested_accepted = accepted[calibration.tested]
     temperatures, nlls = nll_around(data.logits, data.labels, fit.temperature)
     curve = bounded_curve(ranking, certificate.delta_spent, int(tested_accepted.sum()))
+    constant = constant_prediction(decisions.prediction, names, f"images of {VAL_CALIB}")
     document = {
         **document_of(policy, cut, trial),
         "calibration_loss": fit.nll,
@@ -117,7 +134,9 @@ def run(
             "nll": _points(temperature=temperatures, nll=nlls),
             "acceptance": acceptance(data, accepted),
         },
-        "provenance": {**provenance(data), "val_select_logits_sha256": select.logits_sha256 if select else None},
+        **_prior(deployment, whole, drawn, names),
+        **({"warning": constant} if constant else {}),
+        "provenance": {**provenance(whole), "val_select_logits_sha256": select.logits_sha256 if select else None},
     }
     write_curve(
         scrc_curve,
@@ -132,6 +151,8 @@ def run(
     write_json(scrcparams, document)
     if not certificate.certified:
         Lines().say(f"{WARNING}{promise(document)}")
+    if constant:
+        Lines().say(f"{WARNING}{constant}")
     return {
         "temperature": fit.temperature,
         "coverage": float(accepted.mean()),
@@ -144,8 +165,38 @@ def run(
     }
 
 
-def _rows(data: CalibrationSet) -> Rows:
-    return Rows(data.logits, data.labels, data.groups)
+def _rows_of(
+    data: CalibrationSet, select: CalibrationSet | None, positive: Bools, shares: Mapping[str, float]
+) -> tuple[Rows, Rows | None, Deployment | None, Ints | slice]:
+    """Rows to fit on, VAL_SELECT's, the deployment prior if there is one, and which of the images the rows are."""
+    rows, other = (None if each is None else Rows(each.logits, each.labels, each.groups) for each in (data, select))
+    assert rows is not None
+    if not shares:
+        return rows, other, None, slice(None)
+    if other is None:
+        raise CalibrationError(f"prior needs the logits and labels of {VAL_SELECT}, which this run does not have")
+    deployment = fit_deployment(shares, data.class_names, other)
+    given, drawn = [], []
+    for each, role in ((rows, VAL_CALIB), (other, VAL_SELECT)):
+        drawn.append(drawn_at_prior(each, data.class_names, deployment, role))
+        some = take(each, drawn[-1])
+        given.append(with_positives(some, each, positive, deployment) if has_binary_score(positive) else some)
+    return deployment.shifted(given[0]), deployment.shifted(given[1]), deployment, drawn[0]
+
+
+def _drawn(data: CalibrationSet, rows: Ints | slice, deployment: Deployment) -> CalibrationSet:
+    """The images that are as frequent as in use, with the bias in their logits."""
+    groups = None if data.groups is None else data.groups[rows]
+    return replace(data, logits=data.logits[rows] + deployment.bias, labels=data.labels[rows], groups=groups)
+
+
+def _prior(deployment: Deployment | None, whole: CalibrationSet, drawn: Ints | slice, names: Sequence[str]) -> JsonDict:
+    """What the policy's file says of the deployment prior; nothing where there is none."""
+    if deployment is None:
+        return {}
+    unshifted = negative_log_likelihood(whole.logits[drawn], whole.labels[drawn], deployment.temperature)
+    figures = {"images": len(whole.labels), "drawn": len(unshifted), "nll_without": float(unshifted.mean())}
+    return {"prior": {**deployment.document(names), **figures}}
 
 
 def _guarantee(calibration: Calibration, scrc: config.Scrc, has_start: bool, names: Sequence[str]) -> JsonDict:

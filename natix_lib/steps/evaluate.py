@@ -13,7 +13,7 @@ from natix_lib.data.sets import open_set
 from natix_lib.decisions.intervals import LEAST_GROUPS
 from natix_lib.decisions.policy import ABSTAIN_ALL
 from natix_lib.decisions.promise import is_certified, promise
-from natix_lib.evaluation import Scored
+from natix_lib.evaluation import Scored, at_prior
 from natix_lib.evaluation import evaluate as measure
 from natix_lib.files import JsonDict, write_bytes, write_json
 from natix_lib.progress import Lines
@@ -85,6 +85,10 @@ def run(
         },
         "provenance": {**provenance, "bundle_sha256": loaded.documents.sha256},
     }
+    if policy.get("prior"):
+        prior = np.array([policy["prior"]["shares"][name] for name in test.class_names])
+        weighted = at_prior(scored, prior, section.bootstrap, section.confidence, section.seed)
+        document["deployment"] = {"prior": policy["prior"]["shares"], "metrics": weighted}
     html = render_report(document, loaded.manifest, policy, splits)
     write_bytes(report, html.encode())
     write_json(evaluation, document)

@@ -5,12 +5,15 @@ from typing import Any
 
 from natix_lib import config
 from natix_lib.config.step_settings import SweepSettings
+from natix_lib.contracts import VAL_CALIB
 from natix_lib.decisions import Policy, ThresholdSweep, sweep_thresholds
 from natix_lib.decisions.curve import thin
 from natix_lib.decisions.policy import ACCEPT_ALL, SWEEP_METHOD, THRESHOLD
 from natix_lib.decisions.score import probability
+from natix_lib.decisions.sweep import constant_prediction
 from natix_lib.files import JsonDict, write_bytes, write_json
 from natix_lib.logits import read_pair
+from natix_lib.progress import WARNING, Lines
 from natix_lib.reports.render import render_policy
 from natix_lib.steps.policies import acceptance, document_of, naming_keys, provenance, tuned_cut, write_curve
 
@@ -53,6 +56,8 @@ def run(
         threshold=best.threshold_logodds,
         cut=None if cut is None else cut.logodds,
     )
+    decisions = policy.apply(data.logits)
+    constant = constant_prediction(decisions.prediction, data.class_names, f"images of {VAL_CALIB}")
     document = {
         **document_of(policy, cut, trial),
         "f1_score": best.f1_score,
@@ -71,7 +76,8 @@ def run(
         "aurc": best.aurc,
         "augrc": best.augrc,
         "table": best.table,
-        "curves": {"threshold": _plotted(best), "acceptance": acceptance(data, policy.apply(data.logits).accepted)},
+        "curves": {"threshold": _plotted(best), "acceptance": acceptance(data, decisions.accepted)},
+        **({"warning": constant} if constant else {}),
         "provenance": provenance(data),
     }
     curve = best.curve
@@ -86,6 +92,8 @@ def run(
     write_curve(sweep_curve, columns if curve.mcc is None else {**columns, "mcc": curve.mcc})
     write_bytes(sweep_report, render_policy(document).encode())
     write_json(thresholds, document)
+    if constant:
+        Lines().say(f"{WARNING}{constant}")
     return {
         "threshold": best.threshold,
         "coverage": best.coverage,

@@ -223,13 +223,15 @@ def test_a_policy_accepts_exactly_the_rows_that_were_certified() -> None:
 
 
 def test_a_class_that_is_never_predicted_can_still_be_cleared_safely() -> None:
-    """A rare class that the argmax never takes stops a rule of one threshold, and not one that bounds misses."""
+    """A rare class that the argmax never takes: one threshold promises all errors, and nothing of its misses."""
     generator = np.random.default_rng(0)
     labels = (generator.random(4000) < 0.05).astype(np.int64)
     margin = generator.normal(6, 1, 4000) - 3 * labels
     rows = Rows(np.stack([margin, np.zeros(4000)], axis=1), labels)
-    with pytest.raises(CalibrationError, match="constant"):
-        calibrate(rows, Terms(0.05, 0.1))
+    alone = calibrate(rows, Terms(0.05, 0.1))
+    assert alone.certificate.certified and not alone.promises
+    with pytest.raises(CalibrationError, match="constant prediction: the model says class 0 .* most are of class 1"):
+        calibrate(Rows(rows.logits, 1 - labels), Terms(0.05, 0.1))
     result = calibrate(rows, Terms(0.05, 0.1, misses=0.1), None, np.array([False, True]))
     assert result.mode == "class_thresholds" and all(kept.certified for kept in result.promises)
     assert result.promises[0].m > 3000

@@ -24,6 +24,7 @@ GUARANTEE, POLICY, SELECTION, SWEEP, TEMPERATURE, PROPERTIES, ARGUMENTS, DRAWS, 
         *("arguments", "draws", "intervals", "cut", "calibration", "band"),
     )
 )
+DEPLOYMENT = "tests/decisions/test_deployment.py"
 PRIOR, JOINT = "tests/decisions/test_prior.py", "tests/decisions/test_joint.py"
 ORDER_STATISTIC = f"{JOINT}::test_misses_are_an_order_statistic_of_the_positives"
 COUNT_BY_HAND = f"{GUARANTEE}::test_the_sets_of_a_few_rows_are_those_of_a_count_by_hand"
@@ -350,6 +351,36 @@ MUTANTS = {
         "_strength(values, truth, log_weights, units)",
         "_strength(values, truth, log_weights, 10**12)",
         f"{PRIOR}::test_where_no_image_is_wrong_the_strength_stays_near_one",
+    ),
+    "the deployment prior forgets the temperature": Mutant(
+        "deployment.fit_deployment",
+        "temperature * np.log(prior / (counts / len(truth)))",
+        "np.log(prior / (counts / len(truth)))",
+        f"{DEPLOYMENT}::test_the_bias_puts_exact_log_odds_of_one_prior_to_another[2.5]",
+    ),
+    "draws that do not fit are free": Mutant(
+        "deployment.terms_at_prior",
+        "(1 - MISFIT) * terms.delta",
+        "terms.delta",
+        f"{DEPLOYMENT}::test_draws_that_do_not_fit_are_paid_for_in_delta",
+    ),
+    "rows at a prior in fixed numbers": Mutant(
+        "draws.rows_at_prior",
+        "np.bincount(places, minlength=len(classes))",
+        "np.round(m * shares).astype(np.int64)",
+        f"{DEPLOYMENT}::test_the_drawn_rows_are_an_iid_sample_at_the_prior",
+    ),
+    "frames of a group at a prior": Mutant(
+        "deployment._drawn",
+        "independent_rows(group, values, truth)",
+        "independent_rows(None, values, truth)",
+        f"{DEPLOYMENT}::test_one_row_of_each_group_is_drawn_and_none_twice",
+    ),
+    "misses of the drawn rows alone": Mutant(
+        "joint.counted_for",
+        "asked.kind == MISSES and self.positives is not None",
+        "False",
+        f"{DEPLOYMENT}::test_misses_count_all_positives_and_the_rest_the_rows_at_the_prior",
     ),
 }
 

@@ -141,7 +141,7 @@ def test_a_set_holds_the_prediction_and_every_class_that_is_probable_enough() ->
 
 def test_a_sweep_policy_has_neither_temperature_nor_sets() -> None:
     for wrong in ({"temperature": 2.0}, {"sets_threshold": 0.5}, {"mode": "abstain_all"}):
-        with pytest.raises(CalibrationError, match="cannot abstain from all, nor have a temperature or sets"):
+        with pytest.raises(CalibrationError, match="cannot abstain from all, nor have a temperature, a bias or sets"):
             Policy(("a", "b"), method="global_threshold", **wrong)
 
 

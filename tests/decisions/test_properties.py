@@ -340,7 +340,18 @@ def policies(draw: st.DrawFn) -> Policy:
         temperature=1.0 if swept else draw(st.floats(min_value=0, exclude_min=True, allow_infinity=False)),
         cut=draw(st.none() | numbers),
         sets_threshold=None if swept else draw(st.none() | st.floats(0, 1)),
+        bias=tuple(draw(numbers) for _ in names) if not swept and draw(st.booleans()) else None,
     )
+
+
+@repeat(max_examples=60)
+@given(cases(), st.data())
+def test_a_policy_with_a_bias_decides_as_without_it_on_shifted_logits(case: Case, data: st.DataObject) -> None:
+    logits, _ = case
+    names = tuple(f"c{i}" for i in range(logits.shape[1]))
+    bias = tuple(data.draw(st.integers(-400, 400)) / 64 for _ in names)
+    plain = Policy(names, names[:1], mode=THRESHOLD, threshold=0.25, temperature=1.5, cut=0.5, sets_threshold=0.8)
+    assert same(replace(plain, bias=bias).apply(logits), plain.apply(logits + np.array(bias)))
 
 
 @pytest.mark.slow

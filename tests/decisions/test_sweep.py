@@ -108,7 +108,7 @@ def test_an_absent_class_is_listed_and_left_out_of_the_mean() -> None:
     ("logits", "labels", "options", "message"),
     [
         (np.eye(2), [1, 1], {}, "at least two classes, all 2 labels are 1"),
-        ([[2.0, 1], [3, 1]], [0, 1], {}, "constant prediction: the model says class 0 for all 2 images"),
+        ([[2.0, 1], [3, 1], [3, 1]], [0, 1, 1], {}, "constant prediction: the model says class 0 for all 3 images"),
         (
             [[2.0, 1], [1, 3]],
             [1, 0],

@@ -28,9 +28,9 @@ def run(folder: Path, paths: tuple[str, str], **settings: object) -> dict:
     return run_on_set("calibrate", {"scrc": section}, folder, paths)
 
 
-def run_with_select(folder: Path, paths: tuple[str, str], select: tuple[str, str]) -> dict:
+def run_with_select(folder: Path, paths: tuple[str, str], select: tuple[str, str], **settings: object) -> dict:
     others = {"val_select_logits": select[0], "val_select_labels": select[1]}
-    return run_on_set("calibrate", {"scrc": {"bootstrap": 100}}, folder, paths, **others)
+    return run_on_set("calibrate", {"scrc": {"bootstrap": 100, **settings}}, folder, paths, **others)
 
 
 def test_the_accept_rule_is_certified_and_the_runtime_follows_it(tmp_path: Path) -> None:
@@ -166,10 +166,19 @@ def test_an_unchanged_temperature_has_no_interval_of_what_it_changed(tmp_path: P
     assert document["metrics"]["intervals"] == {"nll_difference": None, "brier_difference": None}
 
 
-def test_a_constant_prediction_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match="constant prediction"):
-        run(tmp_path, write_set(tmp_path, constant=True))
+def test_a_constant_prediction_of_a_rarer_class_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match="constant prediction: the model says class 0 for all .* of class 1"):
+        run(tmp_path, write_set(tmp_path, constant=True, last=0.9))
     assert not (tmp_path / "scrcparams.json").exists()
+
+
+def test_a_constant_prediction_of_the_common_class_gives_a_policy_and_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = run(tmp_path, write_set(tmp_path, constant=True, last=0.03))
+    said = "constant prediction: the model says None for all 600 images of VAL_CALIB and never Roadwork"
+    assert document["warning"].startswith(said) and said in capsys.readouterr().out
+    assert document["coverage"] > 0.9 and document["selective_risk"] < 0.05
 
 
 def test_prediction_sets_use_the_half_that_the_rule_has_not_seen(tmp_path: Path) -> None:
@@ -274,3 +283,42 @@ def test_a_promise_that_needs_more_than_there_is_is_named_and_the_others_hold(tm
         f"else: {misses['reason']}; of the accepted at most 0.05 are wrong, with a confidence of 0.9"
     )
     assert misses["reason"].startswith("needs at least 2995 groups that it speaks of at alpha 0.001, delta 0.05, has 1")
+
+
+def test_a_deployment_prior_is_in_logits_rule_page_and_promise(tmp_path: Path) -> None:
+    paths = write_set(tmp_path, n=2000, last=0.3)
+    select = write_set(tmp_path, n=2000, seed=1, changes=SELECT, last=0.3)
+    plain = run_with_select(tmp_path, paths, select)
+    assert "prior" not in plain and "bias" not in plain["accept"]
+    document = run_with_select(tmp_path, paths, select, prior={"Roadwork": 0.03})
+    assert document["prior"]["shares"] == pytest.approx({"None": 0.97, "Roadwork": 0.03})
+    assert document["accept"]["bias"]["Roadwork"] < 0 < document["accept"]["bias"]["None"]
+    assert (
+        document["n"] == document["prior"]["drawn"] == document["guarantee"]["n"] < document["prior"]["images"] == 2000
+    )
+    assert document["calibration_loss"] < document["prior"]["nll_without"]
+    assert promise(document).endswith("with a confidence of 0.9, where images in use are 0.97 None, 0.03 Roadwork")
+    page = render_policy(document)
+    assert "where images in use are 0.97 None" in page and "bias of its logit" in page
+    probabilities = Policy.from_document(document).apply(read_logits(paths[0]).values).probabilities
+    weights = np.array([0.97, 0.03])[read_labels(paths[1]).values] / np.array([0.7, 0.3])[read_labels(paths[1]).values]
+    assert np.average(probabilities[:, 1], weights=weights) == pytest.approx(0.03, abs=0.01)
+
+
+@pytest.mark.parametrize("sets", ["none", "pac"])
+def test_a_deployment_prior_goes_with_misses_and_sets(tmp_path: Path, sets: str) -> None:
+    paths = write_set(tmp_path, n=2000, last=0.3)
+    select = write_set(tmp_path, n=2000, seed=1, changes=SELECT, last=0.3)
+    document = run_with_select(tmp_path, paths, select, prior={"Roadwork": 0.03}, misses=0.2, sets=sets)
+    counted = {each["kind"]: each["n"] for each in document["guarantee"]["promises"]}
+    assert (counted["misses"] > 500) == (sets == "none") and counted["overall"] < 1900
+
+
+def test_a_deployment_prior_without_val_select_or_of_unknown_classes_is_refused(tmp_path: Path) -> None:
+    paths, select = write_set(tmp_path), write_set(tmp_path, seed=1, changes=SELECT)
+    with pytest.raises(CalibrationError, match=r"scrc\.prior needs the logits and labels of VAL_SELECT"):
+        run(tmp_path, paths, prior={"Roadwork": 0.03})
+    with pytest.raises(CalibrationError, match=r"scrc\.prior must name classes of None, Roadwork, got 'roadwork'"):
+        run_with_select(tmp_path, paths, select, prior={"roadwork": 0.03})
+    with pytest.raises(ConfigError, match=r"scrc\.prior must sum to at most 1, got 1.2"):
+        run(tmp_path, paths, prior={"Roadwork": 0.6, "None": 0.6})

@@ -67,10 +67,19 @@ def test_no_cut_is_tuned_when_none_is_asked_for(tmp_path: Path) -> None:
     assert document["decision"] is None and document["cut_trial"] is None
 
 
-def test_a_constant_prediction_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match="constant prediction"):
-        run(tmp_path, write_set(tmp_path, constant=True))
+def test_a_constant_prediction_of_a_rarer_class_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match="constant prediction: the model says class 0 for all .* of class 1"):
+        run(tmp_path, write_set(tmp_path, constant=True, last=0.9))
     assert not (tmp_path / "thresholds.json").exists()
+
+
+def test_a_constant_prediction_of_the_common_class_gives_a_policy_and_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = run(tmp_path, write_set(tmp_path, constant=True, last=0.03))
+    said = "constant prediction: the model says None for all 600 images of VAL_CALIB and never Roadwork"
+    assert document["warning"].startswith(said) and said in capsys.readouterr().out
+    assert document["coverage"] > 0.9 and document["selective_risk"] < 0.05
 
 
 def test_zero_coverage_is_an_error(tmp_path: Path) -> None:

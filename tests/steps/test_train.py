@@ -85,7 +85,7 @@ def test_balanced_weights_leave_probabilities_that_are_as_rare_as_the_positives(
     logits = {"TEST": bundle.logits(images.image(row) for row in range(len(images)))}
     for role in ("VAL_SELECT", "VAL_CALIB"):
         data = read_pair(paths[logits_name(role)], paths[labels_name(role)], role)
-        logits[role] = data.logits
+        logits[role] = data.logits  # type: ignore[assignment]
     for role, values in logits.items():  # each has one positive in ten
         temperature = bundle.policy.temperature
         assert softmax(values, temperature)[:, 1].mean() == pytest.approx(0.1, abs=0.07), role
