@@ -12,10 +12,12 @@ from natix_lib.decisions.calibration import Calibration, Rows, calibrate
 from natix_lib.decisions.judgement import Judgement, bounded_curve, change_intervals, judge_probabilities, nll_around
 from natix_lib.decisions.observed import observe
 from natix_lib.decisions.policy import CALIBRATE_METHOD, SETS_SCORE, Decisions
-from natix_lib.decisions.promise import promise
+from natix_lib.decisions.promise import is_certified, promise
 from natix_lib.decisions.score import softmax
 from natix_lib.decisions.sets import PAC
+from natix_lib.decisions.slices import Slice
 from natix_lib.decisions.temperature import negative_log_likelihood
+from natix_lib.errors import ContractError
 from natix_lib.files import JsonDict, write_bytes, write_json
 from natix_lib.logits import CalibrationSet, read_pair, read_select
 from natix_lib.progress import WARNING, Lines
@@ -58,8 +60,10 @@ def run(
     select = read_select(val_select_logits, val_select_labels, data)
     names, positive = tuple(data.class_names), tuple(data.positive_classes)
     mask = Policy(names, positive).positive_mask()
-    with naming_keys("scrc", "alpha", "delta", "on_infeasible", "misses", "false_alarms"):
-        calibration = calibrate(_rows(data), terms_of(scrc), None if select is None else _rows(select), mask)
+    with naming_keys("scrc", "alpha", "delta", "on_infeasible", "misses", "false_alarms", "slices"):
+        slices = _slices(data, scrc)
+        other = None if select is None else _rows(select, slices)
+        calibration = calibrate(_rows(data, slices), terms_of(scrc, slices), other, mask)
     fit, certificate, ranking = calibration.fit, calibration.certificate, calibration.ranking
     cut, trial = tuned_cut(data, fit.temperature, scrc.tune_cut)
     policy = Policy(
@@ -130,13 +134,13 @@ def run(
     )
     write_bytes(calibration_report, render_policy(document).encode())
     write_json(scrcparams, document)
-    if not certificate.certified:
+    if not is_certified(document):
         Lines().say(f"{WARNING}{promise(document)}")
     return {
         "temperature": fit.temperature,
         "coverage": float(accepted.mean()),
         **({} if risk is None else {"selective_risk": risk}),
-        "certified": float(certificate.certified),
+        "certified": float(is_certified(document)),
         "nll_before": float(before.nll.mean()),
         "nll_after": float(after.nll.mean()),
         "ece_before": before.ece.value,
@@ -144,8 +148,20 @@ def run(
     }
 
 
-def _rows(data: CalibrationSet) -> Rows:
-    return Rows(data.logits, data.labels, data.groups)
+def _slices(data: CalibrationSet, scrc: config.Scrc) -> list[Slice]:
+    """The slices of which something is to be promised."""
+    if scrc.per_slice == 1:
+        return []
+    if data.tags is None:
+        raise ContractError(
+            f"the labels of VAL_CALIB have no tags, and scrc.slices asks for {scrc.slices[0]}: train writes them anew"
+        )
+    return data.tags.slices(scrc.slices)
+
+
+def _rows(data: CalibrationSet, slices: Sequence[Slice]) -> Rows:
+    masks = {} if data.tags is None else {each: data.tags.mask(each) for each in slices}
+    return Rows(data.logits, data.labels, data.groups, masks)
 
 
 def _guarantee(calibration: Calibration, scrc: config.Scrc, has_start: bool, names: Sequence[str]) -> JsonDict:
@@ -166,6 +182,7 @@ def _guarantee(calibration: Calibration, scrc: config.Scrc, has_start: bool, nam
             {
                 "kind": kept.asked.kind,
                 "of_class": None if kept.asked.of_class is None else names[kept.asked.of_class],
+                "of_slice": None if kept.asked.of_slice is None else kept.asked.of_slice._asdict(),
                 "alpha": kept.asked.alpha,
                 "certified": kept.certified,
                 "unit": kept.unit,
