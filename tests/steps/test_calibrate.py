@@ -10,6 +10,8 @@ import torch
 from sklearn.metrics import log_loss
 
 from natix_lib import contracts
+from natix_lib.config import Scrc, parse
+from natix_lib.contracts import check_document
 from natix_lib.decisions import Policy
 from natix_lib.decisions.promise import is_certified, promise
 from natix_lib.decisions.score import softmax
@@ -17,7 +19,7 @@ from natix_lib.errors import CalibrationError, ConfigError, ContractError
 from natix_lib.files import sha256_file
 from natix_lib.logits import read_labels, read_logits, write_labels, write_logits
 from natix_lib.reports.render import render_policy
-from tests.calibration_sets import run_on_set, write_set
+from tests.calibration_sets import add_tags, run_on_set, write_set
 
 STEPS = {"sweep": "sweep", "calibrate": "scrc"}
 SELECT = {"role": "VAL_SELECT"}  # in the header
@@ -274,3 +276,61 @@ def test_a_promise_that_needs_more_than_there_is_is_named_and_the_others_hold(tm
         f"else: {misses['reason']}; of the accepted at most 0.05 are wrong, with a confidence of 0.9"
     )
     assert misses["reason"].startswith("needs at least 2995 groups that it speaks of at alpha 0.001, delta 0.05, has 1")
+
+
+def weather_of(n: int) -> dict[str, list[str | None]]:
+    return {"weather": ["snow" if i < 5 else "rain" if i % 3 == 0 else "sun" for i in range(n)]}
+
+
+def test_a_promise_of_each_slice_stands_in_file_and_page_and_the_one_that_needs_more_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = write_set(tmp_path, n=3000, strength=4.0)
+    add_tags(paths, weather_of(3000))
+    section = {"scrc": {"alpha": 0.05, "per_slice": 0.1, "slices": ["weather"], "bootstrap": 50}}
+    document = run_on_set("calibrate", section, tmp_path, paths)
+    check_document(document, "scrcparams", "scrcparams.json")
+    overall, rain, snow, sun = document["guarantee"]["promises"]
+    assert [each["of_slice"] for each in (overall, rain)] == [None, {"tag": "weather", "value": "rain"}]
+    assert rain["certified"] and sun["certified"] and not snow["certified"] and snow["n"] == 5
+    assert rain["n"] + sun["n"] == 2995
+    sentence = promise(document)
+    assert sentence == (
+        "uncertified: it is not promised that of the accepted with weather=snow, known to be so or not, at most 0.1 are "
+        f"wrong: {snow['reason']}; of the accepted at most 0.05 are wrong; of the accepted with weather=rain, known to "
+        "be so or not, at most 0.1 are wrong; of the accepted with weather=sun, known to be so or not, at most 0.1 are "
+        "wrong, with a confidence of 0.9"
+    )
+    assert sentence in html.unescape((tmp_path / "calibration.html").read_text())
+    assert f"warning: {sentence}" in capsys.readouterr().out
+    section["scrc"]["slices"] = ["weather=rain", "weather=sun"]
+    assert is_certified(run_on_set("calibrate", section, tmp_path, paths))
+
+
+def test_slices_of_val_select_help_to_choose_and_may_be_missing(tmp_path: Path) -> None:
+    paths, select = write_set(tmp_path, n=1000), write_set(tmp_path, n=1000, seed=1, changes=SELECT)
+    add_tags(paths, weather_of(1000))
+    others = {"val_select_logits": select[0], "val_select_labels": select[1]}
+    section = {"scrc": {"alpha": 0.1, "per_slice": 0.2, "slices": ["weather=rain"], "bootstrap": 50}}
+    assert is_certified(run_on_set("calibrate", section, tmp_path, paths, **others))
+    add_tags(select, weather_of(1000))
+    assert is_certified(run_on_set("calibrate", section, tmp_path, paths, **others))
+
+
+def test_slices_that_are_not_in_the_labels_are_named_in_one_line(tmp_path: Path) -> None:
+    paths = write_set(tmp_path)
+    section = {"scrc": {"per_slice": 0.1, "slices": ["weather=fog"]}}
+    with pytest.raises(
+        ContractError, match=r"labels of VAL_CALIB have no tags, and scrc.slices asks for weather=fog: tra"
+    ):
+        run_on_set("calibrate", section, tmp_path, paths)
+    add_tags(paths, weather_of(600))
+    with pytest.raises(CalibrationError, match="^scrc.slices must name values that weather has, known are rain, snow"):
+        run_on_set("calibrate", section, tmp_path, paths)
+    section["scrc"]["per_slice"] = 1.0
+    assert run_on_set("calibrate", section, tmp_path, paths)["guarantee"]["promises"] == []
+
+
+def test_a_bound_for_slices_without_a_slice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="scrc.slices must name tags where scrc.per_slice bounds them, got"):
+        parse(Scrc, {"per_slice": 0.1})
