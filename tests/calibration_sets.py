@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from natix_lib.contracts import POLICY_OF, STEPS
+from natix_lib.contracts import POLICY_OF, STEPS, VAL_CALIB
 from natix_lib.decisions.slices import Tags
 from natix_lib.files import canonical_json, read_json
 from natix_lib.logits import read_labels, write_labels, write_logits
@@ -59,9 +59,9 @@ def write_set(
     return paths
 
 
-def add_tags(paths: tuple[str, str], columns: dict[str, list[str | None]]) -> None:
+def add_tags(paths: tuple[str, str], columns: dict[str, list[str | None]], role: str = VAL_CALIB) -> None:
     """Write the labels of `write_set` once more, with tags."""
-    labels = read_labels(paths[1])
+    labels = read_labels(paths[1], role)
     assert labels.groups is not None
     write_labels(paths[1], labels.values, labels.groups, labels.header, Tags.of(columns, len(labels.values)))
 

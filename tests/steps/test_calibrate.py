@@ -296,8 +296,8 @@ def test_a_promise_of_each_slice_stands_in_file_and_page_and_the_one_that_needs_
     assert rain["n"] + sun["n"] == 2995
     sentence = promise(document)
     assert sentence == (
-        "uncertified: it is not promised that of the accepted with weather=snow, known to be so or not, at most 0.1 are "
-        f"wrong: {snow['reason']}; of the accepted at most 0.05 are wrong; of the accepted with weather=rain, known to "
+        "uncertified: it is not promised that of the accepted with weather=snow, known to be so or not, at most 0.1 "
+        f"are wrong: {snow['reason']}; of the accepted at most 0.05 are wrong; of the accepted with weather=rain, known to "
         "be so or not, at most 0.1 are wrong; of the accepted with weather=sun, known to be so or not, at most 0.1 are "
         "wrong, with a confidence of 0.9"
     )
@@ -313,7 +313,7 @@ def test_slices_of_val_select_help_to_choose_and_may_be_missing(tmp_path: Path) 
     others = {"val_select_logits": select[0], "val_select_labels": select[1]}
     section = {"scrc": {"alpha": 0.1, "per_slice": 0.2, "slices": ["weather=rain"], "bootstrap": 50}}
     assert is_certified(run_on_set("calibrate", section, tmp_path, paths, **others))
-    add_tags(select, weather_of(1000))
+    add_tags(select, weather_of(1000), "VAL_SELECT")
     assert is_certified(run_on_set("calibrate", section, tmp_path, paths, **others))
 
 
