@@ -285,15 +285,15 @@ def weather_of(n: int) -> dict[str, list[str | None]]:
 def test_a_promise_of_each_slice_stands_in_file_and_page_and_the_one_that_needs_more_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    paths = write_set(tmp_path, n=3000, strength=4.0)
-    add_tags(paths, weather_of(3000))
-    section = {"scrc": {"alpha": 0.05, "per_slice": 0.1, "slices": ["weather"], "bootstrap": 50}}
+    paths = write_set(tmp_path, n=1200, strength=4.0)
+    add_tags(paths, weather_of(1200))
+    section = {"scrc": {"alpha": 0.05, "per_slice": 0.1, "slices": ["weather"], "bootstrap": 10}}
     document = run_on_set("calibrate", section, tmp_path, paths)
     check_document(document, "scrcparams", "scrcparams.json")
     overall, rain, snow, sun = document["guarantee"]["promises"]
     assert [each["of_slice"] for each in (overall, rain)] == [None, {"tag": "weather", "value": "rain"}]
     assert rain["certified"] and sun["certified"] and not snow["certified"] and snow["n"] == 5
-    assert rain["n"] + sun["n"] == 2995
+    assert rain["n"] + sun["n"] == 1195
     sentence = promise(document)
     assert sentence == (
         "uncertified: it is not promised that of the accepted with weather=snow, known to be so or not, at most 0.1 "
@@ -308,12 +308,12 @@ def test_a_promise_of_each_slice_stands_in_file_and_page_and_the_one_that_needs_
 
 
 def test_slices_of_val_select_help_to_choose_and_may_be_missing(tmp_path: Path) -> None:
-    paths, select = write_set(tmp_path, n=1000), write_set(tmp_path, n=1000, seed=1, changes=SELECT)
-    add_tags(paths, weather_of(1000))
+    paths, select = write_set(tmp_path, n=600), write_set(tmp_path, n=600, seed=1, changes=SELECT)
+    add_tags(paths, weather_of(600))
     others = {"val_select_logits": select[0], "val_select_labels": select[1]}
-    section = {"scrc": {"alpha": 0.1, "per_slice": 0.2, "slices": ["weather=rain"], "bootstrap": 50}}
+    section = {"scrc": {"alpha": 0.1, "per_slice": 0.2, "slices": ["weather=rain"], "bootstrap": 10}}
     assert is_certified(run_on_set("calibrate", section, tmp_path, paths, **others))
-    add_tags(select, weather_of(1000), "VAL_SELECT")
+    add_tags(select, weather_of(600), "VAL_SELECT")
     assert is_certified(run_on_set("calibrate", section, tmp_path, paths, **others))
 
 
