@@ -297,8 +297,8 @@ def test_a_promise_of_each_slice_stands_in_file_and_page_and_the_one_that_needs_
     sentence = promise(document)
     assert sentence == (
         "uncertified: it is not promised that of the accepted with weather=snow, known to be so or not, at most 0.1 "
-        f"are wrong: {snow['reason']}; of the accepted at most 0.05 are wrong; of the accepted with weather=rain, known to "
-        "be so or not, at most 0.1 are wrong; of the accepted with weather=sun, known to be so or not, at most 0.1 are "
+        f"are wrong: {snow['reason']}; of the accepted at most 0.05 are wrong; of the accepted with weather=rain, known "
+        "to be so or not, at most 0.1 are wrong; of the accepted with weather=sun, known to be so or not, at most 0.1 are "
         "wrong, with a confidence of 0.9"
     )
     assert sentence in html.unescape((tmp_path / "calibration.html").read_text())
