@@ -157,7 +157,11 @@ def test_each_slice_takes_its_share_of_delta() -> None:
     assert 0.95**59 <= 0.1 / 2 < 0.95**58 and 0.95**67 <= 0.1 / 3 < 0.95**66
 
 
-WEATHER = {"weather": ["sun", "rain", None, "rain"], "time=zone": ["a", "a", "a", "b=c"], "place": list("wxyz")}
+WEATHER: dict[str, list[str | None]] = {
+    "weather": ["sun", "rain", None, "rain"],
+    "time=zone": ["a", "a", "a", "b=c"],
+    "place": list("wxyz"),
+}
 
 
 def test_a_tag_stands_for_each_value_of_any_role_and_a_value_for_itself() -> None:
@@ -182,7 +186,7 @@ def test_a_tag_stands_for_each_value_of_any_role_and_a_value_for_itself() -> Non
 )
 def test_an_unknown_slice_is_one_line_with_the_known_ones(asked: str, message: str) -> None:
     rows = MOST_VALUES + 1
-    columns = {
+    columns: dict[str, list[str | None]] = {
         "weather": ["sun", "rain", *[None] * (rows - 2)],
         "place": ["w"] * rows,
         "id": list(map(str, range(rows))),
@@ -193,6 +197,6 @@ def test_an_unknown_slice_is_one_line_with_the_known_ones(asked: str, message: s
 
 
 def test_of_many_known_names_some_are_listed() -> None:
-    columns = {"place": [f"p{number:02}" for number in range(40)]}
+    columns: dict[str, list[str | None]] = {"place": [f"p{number:02}" for number in range(40)]}
     with pytest.raises(CalibrationError, match=r"known are p00, p01, .*, p11 and 28 more; got 'place=x'"):
         Tags.of(columns, 40).slices(["place=x"])
