@@ -310,11 +310,19 @@ class Decision(Document):
     cut_logodds: float
 
 
+class SliceName(Document):
+    """The images whose tag has a value."""
+
+    tag: str
+    value: str
+
+
 class Promise(Document):
     """One of several promises."""
 
-    kind: Literal["overall", "misses", "false_alarms", "class"]
+    kind: Literal["overall", "misses", "false_alarms", "class", "slice"]
     of_class: str | None
+    of_slice: SliceName | None = None
     alpha: Share
     certified: bool
     reason: str

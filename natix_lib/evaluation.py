@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from natix_lib.arrays import Bools, Floats, Ints
 from natix_lib.decisions.curve import rank, thin
 from natix_lib.decisions.intervals import group_weights, percentile_interval, share_interval, wider
+from natix_lib.decisions.joint import OF_SLICE
 from natix_lib.decisions.matthews import matthews
 from natix_lib.decisions.metrics import EceTest, brier, ece_with_null
 from natix_lib.decisions.policy import Decisions
@@ -309,6 +310,45 @@ def _slices(
             n = len(part.labels)
             draws = resamples if n >= min_slice else 0
             figures[tag][value] = {"n": n, "metrics": metrics(part, draws, confidence, seed)}
+    return figures
+
+
+def promised_slices(
+    scored: Scored,
+    tags: Mapping[str, Sequence[str | None]],
+    promises: Sequence[JsonDict],
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> list[JsonDict]:
+    """What each slice had of which something was asked for: the share accepted, and the share of these that is wrong.
+
+    Args:
+        scored: Decisions on TEST, n >= 1.
+        tags: Tag to the value of each image.
+        promises: `guarantee.promises` of the policy's file.
+        resamples: As in `evaluate`, and so the others.
+        confidence: Confidence of the intervals.
+        seed: Seed of the resamples.
+
+    Returns:
+        Of each slice, in the order of the promises, the promise's `tag`, `value`, `alpha` and `certified`, the images
+        `n`, and `coverage` and `selective_risk` as in `metrics`.
+    """
+    wrong, accepted = scored.decisions.prediction != scored.labels, scored.decisions.accepted
+    figures = []
+    for each in promises:
+        if each["kind"] != OF_SLICE:
+            continue
+        tag, value = each["of_slice"]["tag"], each["of_slice"]["value"]
+        rows = np.array([one == value for one in tags.get(tag, [None] * len(wrong))])
+        shares = {name: {"value": None, "low": None, "high": None} for name in ("coverage", "selective_risk")}
+        if rows.any():
+            flags = np.stack([np.ones_like(accepted), accepted, accepted & wrong], axis=1)[rows]
+            sums = _Sums(flags.astype(np.float64), scored.take(rows), resamples, seed)
+            shares = {"coverage": sums.share(1, 0, confidence), "selective_risk": sums.share(2, 1, confidence)}
+        promised = {"tag": tag, "value": value, "alpha": each["alpha"], "certified": each["certified"]}
+        figures.append({**promised, "n": int(rows.sum()), **shares})
     return figures
 
 

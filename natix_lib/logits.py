@@ -19,6 +19,7 @@ from safetensors.numpy import load
 
 from natix_lib.contracts import SCHEMA_VERSION, VAL_CALIB, VAL_SELECT, require_same
 from natix_lib.decisions.score import Logits, check_labels, check_logits
+from natix_lib.decisions.slices import NONE, Tags
 from natix_lib.errors import CalibrationError, ContractError
 from natix_lib.files import parse_json, sha256_bytes, write_bytes
 
@@ -37,10 +38,11 @@ class LogitsFile:
 
 @dataclass(frozen=True)
 class LabelsFile:
-    """Labels int64 (n,), group number of each image int64 (n,) or None, the header, and the file's SHA-256."""
+    """Labels int64 (n,), group numbers int64 (n,) or None, tags or None, the header, and the file's SHA-256."""
 
     values: NDArray[np.int64]
     groups: NDArray[np.int64] | None
+    tags: Tags | None
     header: dict[str, str]
     sha256: str
 
@@ -58,6 +60,7 @@ class CalibrationSet:
         header: Where the files come from, by name; empty for `.pt` files.
         logits_sha256: SHA-256 of the logits' file.
         labels_sha256: SHA-256 of the labels' file.
+        tags: Tags of each image; None when unknown, as in files of before they were kept.
     """
 
     logits: Logits
@@ -68,6 +71,7 @@ class CalibrationSet:
     header: dict[str, str]
     logits_sha256: str
     labels_sha256: str
+    tags: Tags | None = None
 
 
 def logits_name(role: str) -> str:
@@ -86,10 +90,21 @@ def write_logits(path: str | Path, values: NDArray[np.float32], header: dict[str
 
 
 def write_labels(
-    path: str | Path, labels: NDArray[np.int64], groups: NDArray[np.int64], header: dict[str, str]
+    path: str | Path,
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    header: dict[str, str],
+    tags: Tags | None = None,
 ) -> None:
-    """Write labels and group numbers, each (n,), with their header."""
-    arrays = {"labels": np.asarray(labels, dtype=np.int64), "group": np.asarray(groups, dtype=np.int64)}
+    """Write labels and group numbers, each (n,), with their header, and the tags where they are known."""
+    arrays: dict[str, NDArray[Any]] = {
+        "labels": np.asarray(labels, dtype=np.int64),
+        "group": np.asarray(groups, dtype=np.int64),
+    }
+    if tags is not None:
+        arrays["tags"] = np.asarray(tags.codes, dtype=np.int16)
+        names = [[tag, list(values)] for tag, values in tags.values.items()]  # in the order of the columns
+        header = {**header, "tags": _text(names), "tags_left_out": _text(list(tags.left_out))}
     _write(path, arrays, {**header, "artifact": labels_name(header["role"])})
 
 
@@ -104,13 +119,13 @@ def read_logits(path: str | Path, role: str = VAL_CALIB) -> LogitsFile:
 
 
 def read_labels(path: str | Path, role: str = VAL_CALIB) -> LabelsFile:
-    """Read labels and groups; raises as `read_logits`."""
+    """Read labels, groups and tags; raises as `read_logits`."""
     content = _read(path, "labels", labels_name(role))
     for name, values in content.arrays.items():
         if values.dtype.kind not in "iu":
             raise ContractError(f"{path}: {name} must be whole numbers, got {values.dtype}")
     labels, groups = content.arrays["labels"].astype(np.int64), content.arrays.get("group")
-    return LabelsFile(labels, groups, content.header, content.sha256)
+    return LabelsFile(labels, groups, _tags(content, path), content.header, content.sha256)
 
 
 def read_pair(logits_path: str | Path, labels_path: str | Path, role: str = VAL_CALIB) -> CalibrationSet:
@@ -131,11 +146,15 @@ def read_pair(logits_path: str | Path, labels_path: str | Path, role: str = VAL_
     y = check_labels(labels.values, n, classes)
     if labels.groups is not None and labels.groups.shape != (n,):
         raise CalibrationError(f"groups must have the length of the labels, {n}, got shape {labels.groups.shape}")
+    if labels.tags is not None and len(labels.tags.codes) != n:
+        raise CalibrationError(f"tags must have the length of the labels, {n}, got {len(labels.tags.codes)}")
     names = _names(logits.header, "class_names", logits_path) if logits.header else [str(c) for c in range(classes)]
     if len(names) != classes:
         raise ContractError(f"{logits_path} has {classes} columns but names {len(names)} classes")
     positive = _names(logits.header, "positive_classes", logits_path) if logits.header else []
-    return CalibrationSet(logits.values, y, labels.groups, names, positive, logits.header, logits.sha256, labels.sha256)
+    return CalibrationSet(
+        logits.values, y, labels.groups, names, positive, logits.header, logits.sha256, labels.sha256, labels.tags
+    )
 
 
 def read_select(logits_path: str, labels_path: str, data: CalibrationSet) -> CalibrationSet | None:
@@ -172,8 +191,33 @@ def _names(header: dict[str, str], key: str, path: str | Path) -> list[str]:
     return value
 
 
+def _tags(content: "_Content", path: str | Path) -> Tags | None:
+    """The tags of a labels file; None where it has none."""
+    codes = content.arrays.get("tags")
+    if codes is None:
+        return None
+    listed = parse_json(content.header.get("tags", "").encode(), f"tags in the header of {path}")
+    try:
+        values = {str(tag): [str(value) for value in names] for tag, names in listed}
+    except (TypeError, ValueError) as error:
+        raise ContractError(
+            f"tags in the header of {path} must be pairs of a tag and its values, got {reprlib.repr(listed)}"
+        ) from error
+    most = np.array([len(names) for names in values.values()])
+    if codes.ndim != 2 or codes.shape[1] != len(values) or ((codes < NONE) | (codes >= most)).any():
+        raise ContractError(
+            f"{path}: tags must be numbers of the values of its {len(values)} tags or {NONE}, got shape {codes.shape}"
+        )
+    return Tags(values, codes.astype(np.int16), _names(content.header, "tags_left_out", path))
+
+
+def _text(value: Any) -> str:
+    """For a header, whose values are texts."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
 def _write(path: str | Path, arrays: dict[str, NDArray[Any]], header: dict[str, str]) -> None:
-    dtypes = {np.dtype(np.float32): "F32", np.dtype(np.int64): "I64"}
+    dtypes = {np.dtype(np.float32): "F32", np.dtype(np.int64): "I64", np.dtype(np.int16): "I16"}
     description: dict[str, Any] = {"__metadata__": {**header, "schema_version": str(SCHEMA_VERSION)}}
     content = b""
     for name, array in sorted(arrays.items()):

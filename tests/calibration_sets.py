@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from natix_lib.contracts import POLICY_OF, STEPS
+from natix_lib.contracts import POLICY_OF, STEPS, VAL_CALIB
+from natix_lib.decisions.slices import Tags
 from natix_lib.files import canonical_json, read_json
-from natix_lib.logits import write_labels, write_logits
+from natix_lib.logits import read_labels, write_labels, write_logits
 from tests.street_sets import run_step
 
 HEADER = {
@@ -59,6 +60,13 @@ def write_set(
     write_logits(paths[0], logits.astype(np.float32), header)
     write_labels(paths[1], labels, np.arange(n) // frames, header)
     return paths
+
+
+def add_tags(paths: tuple[str, str], columns: dict[str, list[str | None]], role: str = VAL_CALIB) -> None:
+    """Write the labels of `write_set` once more, with tags."""
+    labels = read_labels(paths[1], role)
+    assert labels.groups is not None
+    write_labels(paths[1], labels.values, labels.groups, labels.header, Tags.of(columns, len(labels.values)))
 
 
 def run_on_set(

@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as sk
 
 from natix_lib.decisions import Policy
-from natix_lib.evaluation import Scored, at_prior, evaluate, metrics
+from natix_lib.evaluation import Scored, at_prior, evaluate, metrics, promised_slices
 
 NAMES = ("None", "Cones", "Sign")
 
@@ -219,3 +219,28 @@ def test_figures_at_a_prior_are_undefined_without_an_image_of_a_class() -> None:
     some = data.take(data.labels != 2)
     figures = at_prior(some, np.array([0.5, 0.3, 0.2]), 20, 0.95, 0)
     assert figures["coverage"] == {"value": None, "low": None, "high": None}
+
+
+def test_promised_slices_are_counted_beside_what_was_promised() -> None:
+    """Of six rainy images four are accepted, one of them wrong; nothing is known of snow, nor of fog."""
+    logits = np.array([[9.0, 0], [9, 0], [0, 9], [0, 9], [1, 0], [1, 0], [9, 0], [9, 0]])
+    labels = np.array([0, 1, 1, 1, 0, 0, 0, 1])
+    policy = Policy(("a", "b"), (), "threshold", 5.0)
+    rows = Scored(labels, np.array(list("ccddeeff")), policy.apply(logits), policy.positive_mask())
+    promises = [{"kind": "overall", "of_slice": None, "alpha": 0.1, "certified": True}] + [
+        {"kind": "slice", "of_slice": {"tag": tag, "value": value}, "alpha": 0.3, "certified": value == "rain"}
+        for tag, value in (("weather", "rain"), ("weather", "snow"), ("sight", "fog"))
+    ]
+    rain, snow, fog = promised_slices(rows, {"weather": [*["rain"] * 6, None, "sun"]}, promises, 100, 0.95, 0)
+    assert (rain["tag"], rain["value"], rain["alpha"], rain["certified"], rain["n"]) == (
+        "weather",
+        "rain",
+        0.3,
+        True,
+        6,
+    )
+    assert rain["coverage"]["value"] == 4 / 6 and rain["selective_risk"]["value"] == 1 / 4
+    assert 0 <= rain["selective_risk"]["low"] < 1 / 4 < rain["selective_risk"]["high"] <= 1
+    for none in (snow, fog):
+        assert none["n"] == 0 and not none["certified"]
+        assert none["selective_risk"] == {"value": None, "low": None, "high": None}

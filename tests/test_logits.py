@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+from natix_lib.decisions.slices import Tags
 from natix_lib.errors import CalibrationError, ContractError
 from natix_lib.logits import read_labels, read_logits, read_pair, write_labels, write_logits
 
@@ -169,3 +170,58 @@ def test_a_file_that_is_neither_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"hello")
     with pytest.raises(ContractError, match="is no readable val_calib_logits file"):
         read_logits(tmp_path / "x")
+
+
+TAGS = Tags.of({"weather": ["rain", None, "sun"], "camera": ["front", "é", "front"], "id": ["a", "b", "c"]}, 3)
+
+
+def tagged(folder: Path, tags: Tags = TAGS) -> tuple[Path, Path]:
+    logits, labels = pair(folder)
+    write_labels(labels, np.array([0, 1, 1]), np.arange(3), HEADER, tags)
+    return logits, labels
+
+
+def test_tags_are_read_as_they_were_written_and_files_without_them_still_are(tmp_path: Path) -> None:
+    assert read_pair(*pair(tmp_path)).tags is None
+    paths = tagged(tmp_path)
+    tags = read_pair(*paths).tags
+    assert tags and tags.values == TAGS.values and np.array_equal(tags.codes, TAGS.codes)
+    assert load_file(paths[1])["tags"].tolist() == [[0, 0, 0], [1, 1, -1], [0, 2, 1]]  # camera, id, weather
+    first = paths[1].read_bytes()
+    assert tagged(tmp_path)[1].read_bytes() == first
+    tagged(tmp_path, Tags.of({}, 3))
+    none = read_pair(*paths).tags
+    assert none and not none.values and none.codes.shape == (3, 0)
+    tagged(tmp_path, Tags(TAGS.values, TAGS.codes, ["place"]))
+    left = read_labels(paths[1]).tags
+    assert left and left.left_out == ["place"]
+
+
+@pytest.mark.parametrize(
+    ("tags", "error", "message"),
+    [
+        (
+            Tags(TAGS.values, TAGS.codes + np.int16(1)),
+            ContractError,
+            "tags must be numbers of the values of its 3 tags",
+        ),
+        (
+            Tags(TAGS.values, TAGS.codes - np.int16(1)),
+            ContractError,
+            "tags must be numbers of the values of its 3 tags",
+        ),
+        (Tags({"weather": ["rain"]}, TAGS.codes), ContractError, r"of its 1 tags or -1, got shape \(3, 3\)"),
+        (Tags(TAGS.values, TAGS.codes[1:]), CalibrationError, "tags must have the length of the labels, 3, got 2"),
+    ],
+)
+def test_tags_that_do_not_fit_are_refused(tmp_path: Path, tags: Tags, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        read_pair(*tagged(tmp_path, tags))
+
+
+def test_tags_that_are_not_described_are_refused(tmp_path: Path) -> None:
+    logits, labels = pair(tmp_path)
+    header = {**HEADER, "artifact": "val_calib_labels", "schema_version": "3", "tags": "[1]", "tags_left_out": "[]"}
+    save_file({"labels": np.array([0, 1, 1]), "tags": TAGS.codes}, labels, header)
+    with pytest.raises(ContractError, match="tags in the header of .* must be pairs of a tag and its values, got"):
+        read_pair(logits, labels)

@@ -1,8 +1,8 @@
 """The config sections `sweep` and `scrc`: the two policies, each fitted on VAL_CALIB."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from natix_lib.config.key import OpenFraction, default
 from natix_lib.config.section import Section
@@ -83,6 +83,19 @@ class Scrc(Section):
         "same in use.",
         source="choice: how frequent a class is in use is known to whoever runs the cameras",
     )
+    slices: list[Annotated[str, Field(min_length=1)]] = default(
+        [],
+        "Slices of the images for which errors are bounded too, by their tags: weather=rain is one, weather alone is "
+        "one for each value in the data; tags are the columns of the manifest that natix gives no meaning to.",
+        source="choice: which streets matter is known to whoever signs, and each slice takes its share of delta",
+    )
+    per_slice: UpToOne = default(
+        1.0,
+        "Bound for each of scrc.slices, asked for beside alpha: of its accepted images at most this share is wrong; 1 "
+        "asks for none. The accept rule does not look at tags, so they need not be known of the images to come.",
+        unit="share of accepted images of a slice",
+        source="choice: a slice has few images, so what it can keep to is known to whoever names it",
+    )
     on_infeasible: Literal["fail", "empirical", "abstain"] = default(
         "empirical",
         "What happens when not all that is asked for can be certified: empirical takes the lowest threshold whose "
@@ -121,3 +134,11 @@ class Scrc(Section):
         if sum(prior.values()) > 1 + 1e-6:  # rounding
             raise ValueError(f"scrc.prior must sum to at most 1, got {sum(prior.values()):g}")
         return prior
+
+    @model_validator(mode="after")
+    def _check_slices(self) -> Self:
+        if self.per_slice < 1 and not self.slices:
+            raise ValueError(
+                f"scrc.slices must name tags where scrc.per_slice bounds them, got [] and {self.per_slice:g}"
+            )
+        return self

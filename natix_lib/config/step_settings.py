@@ -71,7 +71,8 @@ class SplitSettings(StepSettings):
         """Take the section split, and what must be certified where it must: else no key of scrc repeats split."""
         if config.export.policy != "calibrate" or config.scrc.on_infeasible != "fail":
             return cls(split=config.split)
-        kept = {"alpha", "delta", "procedure", "grid", "on_infeasible", "sets"}
+        promises = {"alpha", "misses", "false_alarms", "per_class", "per_slice", "slices"}
+        kept = {*promises, "delta", "on_infeasible", "sets"}
         return cls(split=config.split, scrc=Scrc(**config.scrc.model_dump(include=kept)))
 
 

@@ -83,11 +83,14 @@ class RoleSet:
 
     def tags(self) -> dict[str, list[str | None]]:
         """Tag name to the value of each image, for tags with 2 to `TAG_LIMIT` distinct values in this role."""
+        return {name: each for name, each in self.all_tags().items() if 2 <= len(set(each)) <= TAG_LIMIT}
+
+    def all_tags(self) -> dict[str, list[str | None]]:
+        """Tag name to the value of each image."""
         if not self.tag_names:
             return {}
         column = self._images().column("tags").to_pylist()
-        values = {name: [column[row][name] for row in self._rows] for name in self.tag_names}
-        return {name: each for name, each in values.items() if 2 <= len(set(each)) <= TAG_LIMIT}
+        return {name: [column[row][name] for row in self._rows] for name in self.tag_names}
 
     def _images(self) -> Any:
         """The memory-mapped Arrow table of this process."""

@@ -19,10 +19,10 @@ recursion, the distribution of the walk that has not been under the staircase so
 part of them is taken, which makes the staircase lower, never higher.
 
 Between the two, a twentieth of delta goes to the band, which needs no guess, and the rest to a chain from where other
-data say that it passes and reaches far (`selection.best_start`). A fifth accepted less at every size. Without such data the band has all. What this accepts
-beside the best start that could be had is in docs/performance.md. Rejected: several chains that share delta, whose
-fixed starts lie between sharp ranks; binary search, whose steps share it; Hoeffding-Bentkus and DKW bounds in place of
-the binomial, far weaker at small risks; betting on group means.
+data say that it passes and reaches far (`selection.best_start`). A fifth accepted less at every size. Without such data
+the band has all. What this accepts beside the best start that could be had is in docs/performance.md. Rejected: several
+chains that share delta, whose fixed starts lie between sharp ranks; binary search, whose steps share it; Hoeffding-
+Bentkus and DKW bounds in place of the binomial, far weaker at small risks; betting on group means.
 
 With tied scores only the ends of tie groups can be accepted. The band covers them as it covers all ranks; the chain
 tests the first end from each sharp rank on, which the proof does not speak of and the simulations do (tests, `heavy

@@ -4,8 +4,8 @@ Prediction sets need rows that neither of the two has seen, so with them half of
 both use all rows.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,6 +18,7 @@ from natix_lib.decisions.joint import (
     FALSE_ALARMS,
     MISSES,
     OF_CLASS,
+    OF_SLICE,
     OVERALL,
     Asked,
     Kept,
@@ -26,7 +27,7 @@ from natix_lib.decisions.joint import (
     offsets,
 )
 from natix_lib.decisions.policy import ABSTAIN_ALL, ACCEPT_ALL, CLASS_THRESHOLDS, THRESHOLD
-from natix_lib.decisions.score import check_groups, check_labels, check_logits, has_binary_score
+from natix_lib.decisions.score import check_groups, check_labels, check_logits, check_mask, has_binary_score
 from natix_lib.decisions.score import predictions_and_log_odds as predict
 from natix_lib.decisions.selection import (
     Certificate,
@@ -35,6 +36,7 @@ from natix_lib.decisions.selection import (
     certify_selection,
     needed_independent,
 )
+from natix_lib.decisions.slices import Slice
 from natix_lib.decisions.sweep import require_two_classes
 from natix_lib.decisions.temperature import TemperatureFit, fit_temperature
 from natix_lib.errors import CalibrationError
@@ -56,6 +58,8 @@ class Terms:
         misses: Bound on the share of true positives that is accepted as negative, in (0, 1]; 1 asks for none.
         false_alarms: Bound on the share of those accepted as positive that is negative, in (0, 1]; 1 asks for none.
         per_class: Bound on the share of those accepted as a class that is of another, in (0, 1]; 1 asks for none.
+        per_slice: Bound on the error rate of the accepted of each slice, in (0, 1]; 1 asks for none.
+        slices: The slices that it is asked for.
     """
 
     alpha: float
@@ -65,11 +69,14 @@ class Terms:
     misses: float = 1.0
     false_alarms: float = 1.0
     per_class: float = 1.0
+    per_slice: float = 1.0
+    slices: Sequence[Slice] = ()
 
     def asked(self, classes: int) -> list[Asked]:
         """The promises that are asked for, the one of all errors first."""
         of_class = [Asked(OF_CLASS, self.per_class, c) for c in range(classes)]
-        others = [Asked(MISSES, self.misses), Asked(FALSE_ALARMS, self.false_alarms), *of_class]
+        of_slice = [Asked(OF_SLICE, self.per_slice, of_slice=each) for each in self.slices]
+        others = [Asked(MISSES, self.misses), Asked(FALSE_ALARMS, self.false_alarms), *of_class, *of_slice]
         return [Asked(OVERALL, self.alpha), *(each for each in others if each.alpha < 1)]
 
     def needed(self, classes: int) -> int:
@@ -99,12 +106,19 @@ class Rows:
         labels: Class number of each row, in 0..C-1, (n,).
         groups: Group of each row, (n,); None takes rows as independent.
         positives: Rows of positive classes that misses are counted on in place of these; None takes these.
+        slices: Which rows are in each slice, (n,); a slice that is not here has none of them.
     """
 
     logits: ArrayLike
     labels: ArrayLike
     groups: ArrayLike | None = None
+    slices: Mapping[Slice, ArrayLike] = field(default_factory=dict)
     positives: "Rows | None" = None
+
+    def masks(self, slices: Sequence[Slice], n: int) -> dict[Slice, Bools]:
+        """Which of the n rows are in each of these slices, (n,)."""
+        none = np.zeros(n, dtype=np.bool_)
+        return {each: check_mask(f"slices[{each}]", self.slices.get(each, none), n) for each in slices}
 
 
 @dataclass(frozen=True)
@@ -166,10 +180,11 @@ def calibrate(rows: Rows, terms: Terms, select: Rows | None = None, positive: Bo
     drawn, _ = independent_rows(group_seen, scores[seen], predicted[seen] != truth[seen])
     tested = np.flatnonzero(seen)[drawn]
     ranking = rank(scores[tested], predicted[tested] != truth[tested])
-    other = None if select is None else _outcome(select, values.shape[1], mask)
-    outcome = Outcome(scores[seen], predicted[seen], truth[seen], mask, group_seen)
+    other = None if select is None else _outcome(select, values.shape[1], mask, terms.slices)
+    slices = {each: rows_in[seen] for each, rows_in in rows.masks(terms.slices, len(truth)).items()}
+    outcome = Outcome(scores[seen], predicted[seen], truth[seen], mask, group_seen, slices)
     if rows.positives is not None and not terms.spare_half:  # some of them may be in the half that is spared
-        outcome = replace(outcome, positives=_outcome(rows.positives, values.shape[1], mask))
+        outcome = replace(outcome, positives=_outcome(rows.positives, values.shape[1], mask, ()))
     rule = _jointly if len(terms.asked(values.shape[1])) > 1 else _alone
     certificate, mode, thresholds, promises = rule(outcome, ranking, terms, other)
     threshold = float(thresholds[0]) if mode == THRESHOLD and thresholds is not None else None
@@ -215,7 +230,7 @@ def _jointly(rows: Outcome, ranking: Ranking, terms: Terms, other: Outcome | Non
     thresholds, failed = joint.thresholds, [kept for kept in joint.kept if not kept.certified]
     if failed and terms.on_infeasible == FAIL:
         raise CalibrationError(
-            f"{failed[0].asked.kind} cannot be promised: {failed[0].reason}; more VAL_CALIB images, a larger bound, or "
+            f"{failed[0].asked} cannot be promised: {failed[0].reason}; more VAL_CALIB images, a larger bound, or "
             "on_infeasible: empirical or abstain"
         )
     if failed and terms.on_infeasible == ABSTAIN:
@@ -229,7 +244,7 @@ def _jointly(rows: Outcome, ranking: Ranking, terms: Terms, other: Outcome | Non
     return certificate, ABSTAIN_ALL if thresholds is None else CLASS_THRESHOLDS, thresholds, joint.kept
 
 
-def _outcome(select: Rows, classes: int, positive: Bools) -> Outcome:
+def _outcome(select: Rows, classes: int, positive: Bools, slices: Sequence[Slice]) -> Outcome:
     """Other rows with their predictions."""
     values = check_logits(select.logits)
     if values.shape[1] != classes:
@@ -237,8 +252,8 @@ def _outcome(select: Rows, classes: int, positive: Bools) -> Outcome:
     truth = check_labels(select.labels, *values.shape)
     predicted, scores = predict(values)
     groups = None if select.groups is None else check_groups(select.groups, len(truth))
-    positives = None if select.positives is None else _outcome(select.positives, classes, positive)
-    return Outcome(scores, predicted, truth, positive, groups, positives)
+    positives = None if select.positives is None else _outcome(select.positives, classes, positive, ())
+    return Outcome(scores, predicted, truth, positive, groups, select.masks(slices, len(truth)), positives)
 
 
 def _empirical_threshold(ranking: Ranking, alpha: float) -> float | None:

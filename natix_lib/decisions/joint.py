@@ -1,9 +1,10 @@
-"""Several promises of one accept rule that hold together: of all errors, of misses, of false alarms, of each class.
+"""Several promises of one accept rule that hold together: of errors, misses, false alarms, each class, named slices.
 
 A bound on all errors hides the ones that matter. With few positives a quarter of them may be accepted as negative and
 the accepted are still 95 % right. So beside the risk of all accepted rows (`overall`) these may be asked for: of the
 true positives at most a share is accepted as negative (`misses`); of the rows accepted as positive at most a share is
-negative (`false_alarms`); of the rows accepted as a class at most a share is another (`class`).
+negative (`false_alarms`); of the rows accepted as a class at most a share is another (`class`); of the accepted rows of
+a slice, such as images in rain, at most a share is wrong (`slice`).
 
 **The rule** has a threshold for each predicted class, and what is promised of positives needs two: publish above one,
 clear below the other, ask a person between. Thresholds that are chosen one after the other on the rows that test them
@@ -16,16 +17,18 @@ order statistics passes. So with probability 1 - delta whatever any of them cert
 be taken with all errors in sight: the one at which the most promises hold, and among those the largest coverage. A
 promise that holds at no u, or not where the others do, is named as not certified; the others hold none the less. The
 promises need not speak of the same rows, and with groups each draws one row a group of its own: a miss one positive
-image of each group that has any.
+image of each group that has any. Slices may overlap, and need not be known of the rows to come: the rule does not look
+at them, and the promise is about the rows of the slice that come.
 
-Rejected: the largest threshold that each promise certifies by itself and the strictest of those, because a risk may
-rise where fewer are accepted; a chain for each promise, whose tested ranks are others than those of the next; testing
-all promises at one rank with the whole of delta (Angelopoulos et al. 2021, Learn then Test, arXiv 2110.01052), which is
-stronger where all hold and certifies nothing where one does not.
+Rejected: thresholds for each slice, which would need the slice of every row to come; the largest threshold that each
+promise certifies by itself and the strictest of those, because a risk may rise where fewer are accepted; a chain for
+each promise, whose tested ranks are others than those of the next; testing all promises at one rank with the whole of
+delta (Angelopoulos et al. 2021, Learn then Test, arXiv 2110.01052), which is stronger where all hold and certifies
+nothing where one does not.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -35,11 +38,12 @@ from natix_lib.decisions.band import staircase
 from natix_lib.decisions.binomial import keeps_with_margin, least_accepted, most_errors, require_open, upper_risk_bound
 from natix_lib.decisions.curve import rank
 from natix_lib.decisions.draws import independent_rows
+from natix_lib.decisions.slices import Slice
 from natix_lib.errors import CalibrationError
 
 WAYS = (0.0, 0.25, 0.5, 0.75, 1.0, -0.5)  # along the direction of `offsets`
 SEARCHED = 20_000  # rows that are enough to choose among them
-OVERALL, MISSES, FALSE_ALARMS, OF_CLASS = KINDS = ("overall", "misses", "false_alarms", "class")
+OVERALL, MISSES, FALSE_ALARMS, OF_CLASS, OF_SLICE = KINDS = ("overall", "misses", "false_alarms", "class", "slice")
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,17 @@ class Asked:
         kind: One of `KINDS`.
         alpha: Bound on the share, in (0, 1).
         of_class: Number of the class, for the kind `class`.
+        of_slice: The slice, for the kind `slice`.
     """
 
     kind: str
     alpha: float
     of_class: int | None = None
+    of_slice: Slice | None = None
+
+    def __str__(self) -> str:
+        """The kind, with the class's number or the slice."""
+        return " ".join(str(part) for part in (self.kind, self.of_class, self.of_slice) if part is not None)
 
 
 @dataclass(frozen=True)
@@ -93,6 +103,7 @@ class Outcome:
         positive: Which classes are positive, (C,).
         groups: Group of each row, (n,); None takes rows as independent.
         positives: Rows of positive classes that misses are counted on in place of these; None takes these.
+        slices: Which rows are in each slice that something is promised of, (n,).
     """
 
     scores: Floats
@@ -100,6 +111,7 @@ class Outcome:
     labels: Ints
     positive: Bools
     groups: ArrayLike | None = None
+    slices: Mapping[Slice, Bools] = field(default_factory=dict)
     positives: "Outcome | None" = None
 
     def counted_for(self, asked: Asked) -> "Outcome":
@@ -116,14 +128,21 @@ class Outcome:
             return called, ~truth
         if asked.kind == OF_CLASS:
             return self.predicted == asked.of_class, wrong
+        if asked.of_slice is not None:
+            return self.slices[asked.of_slice], wrong
         return np.ones(len(wrong), dtype=np.bool_), wrong
 
     def every(self, step: int) -> "Outcome":
         """One row of `step`."""
         groups = None if self.groups is None else np.asarray(self.groups)[::step]
-        positives = None if self.positives is None else self.positives.every(step)
         return Outcome(
-            self.scores[::step], self.predicted[::step], self.labels[::step], self.positive, groups, positives
+            self.scores[::step],
+            self.predicted[::step],
+            self.labels[::step],
+            self.positive,
+            groups,
+            {name: mask[::step] for name, mask in self.slices.items()},
+            None if self.positives is None else self.positives.every(step),
         )
 
 
@@ -220,7 +239,7 @@ def certify_jointly(
 
     Args:
         rows: Rows that nothing was trained or chosen on.
-        asked: Promises, one of each kind and class, `overall` among them.
+        asked: Promises, one of each kind, class and slice, `overall` among them.
         delta: Probability that not all of the certified ones hold, in (0, 1).
         offset: Of each class, (C,), finite, chosen without these rows' labels, see `offsets`.
         empirical: Whether thresholds are given too where no promise can be certified, or not each: those at which the

@@ -1,6 +1,6 @@
 """What a policy promises of the images that it accepts, in one sentence: the same wherever a person reads of it."""
 
-from natix_lib.decisions.joint import FALSE_ALARMS, MISSES, OVERALL
+from natix_lib.decisions.joint import FALSE_ALARMS, MISSES, OF_SLICE, OVERALL
 from natix_lib.decisions.policy import SWEEP_METHOD
 from natix_lib.files import JsonDict
 
@@ -56,4 +56,7 @@ def clause(promised: JsonDict, positive_classes: list[str]) -> str:
         return f"of those accepted as {positive} {share} are something else"
     if promised["kind"] == OVERALL:
         return f"of the accepted {share} are wrong"
+    if promised["kind"] == OF_SLICE:
+        name = "{tag}={value}".format_map(promised["of_slice"])
+        return f"of the accepted with {name}, known to be so or not, {share} are wrong"
     return f"of those accepted as {promised['of_class']} {share} are wrong"

@@ -21,12 +21,13 @@ from natix_lib.decisions.deployment import (
 from natix_lib.decisions.judgement import Judgement, bounded_curve, change_intervals, judge_probabilities, nll_around
 from natix_lib.decisions.observed import observe
 from natix_lib.decisions.policy import CALIBRATE_METHOD, SETS_SCORE, Decisions
-from natix_lib.decisions.promise import promise
+from natix_lib.decisions.promise import is_certified, promise
 from natix_lib.decisions.score import has_binary_score, softmax
 from natix_lib.decisions.sets import PAC
+from natix_lib.decisions.slices import Slice
 from natix_lib.decisions.sweep import constant_prediction
 from natix_lib.decisions.temperature import negative_log_likelihood
-from natix_lib.errors import CalibrationError
+from natix_lib.errors import CalibrationError, ContractError
 from natix_lib.files import JsonDict, write_bytes, write_json
 from natix_lib.logits import CalibrationSet, read_pair, read_select
 from natix_lib.progress import WARNING, Lines
@@ -70,10 +71,11 @@ def run(
     select = read_select(val_select_logits, val_select_labels, whole)
     names, positive = tuple(whole.class_names), tuple(whole.positive_classes)
     mask = Policy(names, positive).positive_mask()
-    with naming_keys("scrc", "alpha", "delta", "on_infeasible", "misses", "false_alarms", "prior"):
-        rows, other, deployment, drawn = _rows_of(whole, select, mask, scrc.prior)
-        terms = terms_of(scrc) if deployment is None else terms_at_prior(terms_of(scrc))
-        calibration = calibrate(rows, terms, other, mask)
+    with naming_keys("scrc", "alpha", "delta", "on_infeasible", "misses", "false_alarms", "slices", "prior"):
+        slices = _slices(whole, scrc)
+        rows, other, deployment, drawn = _rows_of(whole, select, mask, scrc.prior, slices)
+        terms = terms_of(scrc, slices)
+        calibration = calibrate(rows, terms if deployment is None else terms_at_prior(terms), other, mask)
     data = whole if deployment is None else _drawn(whole, drawn, deployment)
     fit, certificate, ranking = calibration.fit, calibration.certificate, calibration.ranking
     cut, trial = tuned_cut(data, fit.temperature, scrc.tune_cut)
@@ -149,7 +151,7 @@ def run(
     )
     write_bytes(calibration_report, render_policy(document).encode())
     write_json(scrcparams, document)
-    if not certificate.certified:
+    if not is_certified(document):
         Lines().say(f"{WARNING}{promise(document)}")
     if constant:
         Lines().say(f"{WARNING}{constant}")
@@ -157,7 +159,7 @@ def run(
         "temperature": fit.temperature,
         "coverage": float(accepted.mean()),
         **({} if risk is None else {"selective_risk": risk}),
-        "certified": float(certificate.certified),
+        "certified": float(is_certified(document)),
         "nll_before": float(before.nll.mean()),
         "nll_after": float(after.nll.mean()),
         "ece_before": before.ece.value,
@@ -166,11 +168,14 @@ def run(
 
 
 def _rows_of(
-    data: CalibrationSet, select: CalibrationSet | None, positive: Bools, shares: Mapping[str, float]
+    data: CalibrationSet,
+    select: CalibrationSet | None,
+    positive: Bools,
+    shares: Mapping[str, float],
+    slices: Sequence[Slice],
 ) -> tuple[Rows, Rows | None, Deployment | None, Ints | slice]:
     """Rows to fit on, VAL_SELECT's, the deployment prior if there is one, and which of the images the rows are."""
-    rows, other = (None if each is None else Rows(each.logits, each.labels, each.groups) for each in (data, select))
-    assert rows is not None
+    rows, other = _rows(data, slices), None if select is None else _rows(select, slices)
     if not shares:
         return rows, other, None, slice(None)
     if other is None:
@@ -199,6 +204,22 @@ def _prior(deployment: Deployment | None, whole: CalibrationSet, drawn: Ints | s
     return {"prior": {**deployment.document(names), **figures}}
 
 
+def _slices(data: CalibrationSet, scrc: config.Scrc) -> list[Slice]:
+    """The slices of which something is to be promised."""
+    if scrc.per_slice == 1:
+        return []
+    if data.tags is None:
+        raise ContractError(
+            f"the labels of VAL_CALIB have no tags, and scrc.slices asks for {scrc.slices[0]}: train writes them anew"
+        )
+    return data.tags.slices(scrc.slices)
+
+
+def _rows(data: CalibrationSet, slices: Sequence[Slice]) -> Rows:
+    masks = {} if data.tags is None else {each: data.tags.mask(each) for each in slices}
+    return Rows(data.logits, data.labels, data.groups, masks)
+
+
 def _guarantee(calibration: Calibration, scrc: config.Scrc, has_start: bool, names: Sequence[str]) -> JsonDict:
     certificate, promises = calibration.certificate, calibration.promises
     return {
@@ -217,6 +238,7 @@ def _guarantee(calibration: Calibration, scrc: config.Scrc, has_start: bool, nam
             {
                 "kind": kept.asked.kind,
                 "of_class": None if kept.asked.of_class is None else names[kept.asked.of_class],
+                "of_slice": None if kept.asked.of_slice is None else kept.asked.of_slice._asdict(),
                 "alpha": kept.asked.alpha,
                 "certified": kept.certified,
                 "unit": kept.unit,

@@ -1,21 +1,30 @@
 """What the groups of VAL_CALIB can certify, known as soon as the images are divided and before training costs anything.
 
 One image of each group counts as independent, and every image is in a group, if alone. So what `calibrate` will count
-is known from splits.json, and what it needs at least from the config; only how many predictions will be wrong is not.
+is known from splits.json, and what it needs at least from the config; only how many predictions will be wrong is not,
+nor which slices a tag has.
 """
 
 import math
+from collections.abc import Sequence
 
 from natix_lib.config import Config, Scrc
 from natix_lib.contracts import VAL_CALIB
 from natix_lib.decisions.calibration import ABSTAIN, Terms
+from natix_lib.decisions.slices import Slice
 from natix_lib.errors import CalibrationError
 from natix_lib.files import JsonDict
 from natix_lib.progress import WARNING
 
 
-def terms_of(scrc: Scrc) -> Terms:
-    """The section scrc as the terms of an accept rule."""
+def terms_of(scrc: Scrc, slices: Sequence[Slice] | None = None) -> Terms:
+    """The section scrc as the terms of an accept rule.
+
+    Args:
+        scrc: The section.
+        slices: The slices that it asks for; None where tags are not known yet: then each tag stands for one slice, the
+            fewest that it can have.
+    """
     return Terms(
         scrc.alpha,
         scrc.delta,
@@ -24,7 +33,15 @@ def terms_of(scrc: Scrc) -> Terms:
         misses=scrc.misses,
         false_alarms=scrc.false_alarms,
         per_class=scrc.per_class,
+        per_slice=scrc.per_slice,
+        slices=_fewest(scrc.slices) if slices is None else slices,
     )
+
+
+def _fewest(asked: Sequence[str]) -> list[Slice]:
+    """A slice for each name, but for a tag that stands beside one of its values."""
+    names = dict.fromkeys(asked)
+    return [Slice(name, "") for name in names if not any(other.startswith(f"{name}=") for other in names)]
 
 
 def say_what_can_be_certified(splits: JsonDict, config: Config) -> list[str]:

@@ -13,7 +13,7 @@ from natix_lib.data.sets import open_set
 from natix_lib.decisions.intervals import LEAST_GROUPS
 from natix_lib.decisions.policy import ABSTAIN_ALL
 from natix_lib.decisions.promise import is_certified, promise
-from natix_lib.evaluation import Scored, at_prior
+from natix_lib.evaluation import Scored, at_prior, promised_slices
 from natix_lib.evaluation import evaluate as measure
 from natix_lib.files import JsonDict, write_bytes, write_json
 from natix_lib.progress import Lines
@@ -63,8 +63,11 @@ def run(
         section.min_slice,
     )
     policy, splits = loaded.documents.policy, loaded.documents.splits
+    promises = (policy.get("guarantee") or {}).get("promises") or []
+    slices = promised_slices(scored, test.all_tags(), promises, section.bootstrap, section.confidence, section.seed)
     document: JsonDict = {
         **figures,
+        "promised_slices": slices,
         "artifact": "evaluation",
         "schema_version": SCHEMA_VERSION,
         "class_names": test.class_names,

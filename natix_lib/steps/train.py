@@ -13,6 +13,7 @@ from natix_lib.backbones.loading import require_whole_patches
 from natix_lib.config.step_settings import TrainSettings
 from natix_lib.contracts import BACKBONE_CONFIG, SETS, TRAIN, VAL_CALIB, VAL_SELECT, read_manifest, require_same
 from natix_lib.data.sets import RoleSet, open_set, require_one_division
+from natix_lib.decisions.slices import Tags
 from natix_lib.distributed.launch import launch
 from natix_lib.errors import ConfigError
 from natix_lib.files import canonical_json, read_json, sha256_bytes, write_bytes, write_csv
@@ -133,8 +134,11 @@ def run(
     )
     write_csv(training_curve, metrics_rows(history))
     pairs = {VAL_SELECT: (val_select_logits, val_select_labels), VAL_CALIB: (val_calib_logits, val_calib_labels)}
-    for role, (logits_path, labels_path) in pairs.items():
-        _write_pair(logits_path, labels_path, tensors[logits.logits_name(role)].numpy(), sets[SETS[role]], written)
+    columns = {role: sets[SETS[role]].all_tags() for role in (TRAIN, VAL_SELECT, VAL_CALIB)}
+    for role, paths in pairs.items():
+        values, images = tensors[logits.logits_name(role)].numpy(), sets[SETS[role]]
+        tags = Tags.of(columns[role], len(images), *columns.values())
+        _write_pair(paths, values, images, tags, written)
     if figures["prior"]:
         print(figures["prior"]["sentence"], flush=True)
     shown = doubtful(train, doubts, drop, tuned=not model_section.freeze_backbone)
@@ -154,8 +158,9 @@ def run(
 
 
 def _write_pair(
-    logits_path: str, labels_path: str, values: NDArray[np.float32], images: RoleSet, manifest: dict[str, Any]
+    paths: tuple[str, str], values: NDArray[np.float32], images: RoleSet, tags: Tags, manifest: dict[str, Any]
 ) -> None:
+    logits_path, labels_path = paths
     header = {
         "role": images.role,
         "class_names": canonical_json(images.class_names).decode(),
@@ -167,4 +172,4 @@ def _write_pair(
     }
     logits.write_logits(logits_path, values, header)
     _, groups = np.unique(images.groups, return_inverse=True)
-    logits.write_labels(labels_path, images.labels, groups.astype(np.int64), header)
+    logits.write_labels(labels_path, images.labels, groups.astype(np.int64), header, tags)

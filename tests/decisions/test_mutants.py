@@ -26,6 +26,7 @@ GUARANTEE, POLICY, SELECTION, SWEEP, TEMPERATURE, PROPERTIES, ARGUMENTS, DRAWS, 
 )
 DEPLOYMENT = "tests/decisions/test_deployment.py"
 PRIOR, JOINT = "tests/decisions/test_prior.py", "tests/decisions/test_joint.py"
+SLICES = "tests/decisions/test_slices.py"
 ORDER_STATISTIC = f"{JOINT}::test_misses_are_an_order_statistic_of_the_positives"
 COUNT_BY_HAND = f"{GUARANTEE}::test_the_sets_of_a_few_rows_are_those_of_a_count_by_hand"
 COUNTS = f"{SELECTION}::test_the_certificate_counts_what_the_runtime_will_accept"
@@ -141,6 +142,30 @@ MUTANTS = {
         "k <= stairs.at(m)",
         "k <= asked.alpha * m",
         f"{JOINT}::test_all_that_is_certified_holds_together[half positive-300]",
+    ),
+    "a slice is certified on all rows": Mutant(
+        "joint.Outcome.spoken_of",
+        "self.slices[asked.of_slice], wrong",
+        "np.ones(len(wrong), dtype=np.bool_), wrong",
+        f"{SLICES}::test_a_slice_is_counted_on_its_own_rows_one_of_each_of_its_groups[1]",
+    ),
+    "a sample of rows is in the slices of others": Mutant(
+        "joint.Outcome.every",
+        "mask[::step]",
+        "mask[: len(self.scores[::step])]",
+        f"{SLICES}::test_a_sample_of_rows_keeps_each_in_its_slices",
+    ),
+    "a value that no certified row has is no promise": Mutant(
+        "slices.Tags.of",
+        "(columns, *others)",
+        "(columns,)",
+        f"{SLICES}::test_a_tag_stands_for_each_value_of_any_role_and_a_value_for_itself",
+    ),
+    "slices share no delta": Mutant(
+        "calibration.Terms._share",
+        "len(self.asked(classes))",
+        "len([each for each in self.asked(classes) if each.of_slice is None])",
+        f"{SLICES}::test_each_slice_takes_its_share_of_delta",
     ),
     "a row is accepted by another class's threshold": Mutant(
         "policy.Policy._decide",

@@ -10,6 +10,8 @@ import torch
 from sklearn.metrics import log_loss
 
 from natix_lib import contracts
+from natix_lib.config import Scrc, parse
+from natix_lib.contracts import check_document
 from natix_lib.decisions import Policy
 from natix_lib.decisions.promise import is_certified, promise
 from natix_lib.decisions.score import softmax
@@ -17,7 +19,7 @@ from natix_lib.errors import CalibrationError, ConfigError, ContractError
 from natix_lib.files import sha256_file
 from natix_lib.logits import read_labels, read_logits, write_labels, write_logits
 from natix_lib.reports.render import render_policy
-from tests.calibration_sets import run_on_set, write_set
+from tests.calibration_sets import add_tags, run_on_set, write_set
 
 STEPS = {"sweep": "sweep", "calibrate": "scrc"}
 SELECT = {"role": "VAL_SELECT"}  # in the header
@@ -322,3 +324,63 @@ def test_a_deployment_prior_without_val_select_or_of_unknown_classes_is_refused(
         run_with_select(tmp_path, paths, select, prior={"roadwork": 0.03})
     with pytest.raises(ConfigError, match=r"scrc\.prior must sum to at most 1, got 1.2"):
         run(tmp_path, paths, prior={"Roadwork": 0.6, "None": 0.6})
+
+
+def weather_of(n: int) -> dict[str, list[str | None]]:
+    return {"weather": ["snow" if i < 5 else "rain" if i % 3 == 0 else "sun" for i in range(n)]}
+
+
+def test_a_promise_of_each_slice_stands_in_file_and_page_and_the_one_that_needs_more_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = write_set(tmp_path, n=1200, strength=4.0)
+    add_tags(paths, weather_of(1200))
+    section = {"scrc": {"alpha": 0.05, "per_slice": 0.1, "slices": ["weather"], "bootstrap": 10}}
+    document = run_on_set("calibrate", section, tmp_path, paths)
+    check_document(document, "scrcparams", "scrcparams.json")
+    overall, rain, snow, sun = document["guarantee"]["promises"]
+    assert [each["of_slice"] for each in (overall, rain)] == [None, {"tag": "weather", "value": "rain"}]
+    assert rain["certified"] and sun["certified"] and not snow["certified"] and snow["n"] == 5
+    assert rain["n"] + sun["n"] == 1195
+    sentence = promise(document)
+    held = [
+        f"of the accepted with weather={each}, known to be so or not, at most 0.1 are wrong" for each in ("rain", "sun")
+    ]
+    assert sentence == (
+        "uncertified: it is not promised that of the accepted with weather=snow, known to be so or not, at most 0.1 "
+        f"are wrong: {snow['reason']}; of the accepted at most 0.05 are wrong; {'; '.join(held)}, with a confidence "
+        "of 0.9"
+    )
+    assert sentence in html.unescape((tmp_path / "calibration.html").read_text())
+    assert f"warning: {sentence}" in capsys.readouterr().out
+    section["scrc"]["slices"] = ["weather=rain", "weather=sun"]
+    assert is_certified(run_on_set("calibrate", section, tmp_path, paths))
+
+
+def test_slices_of_val_select_help_to_choose_and_may_be_missing(tmp_path: Path) -> None:
+    paths, select = write_set(tmp_path, n=600), write_set(tmp_path, n=600, seed=1, changes=SELECT)
+    add_tags(paths, weather_of(600))
+    others = {"val_select_logits": select[0], "val_select_labels": select[1]}
+    section = {"scrc": {"alpha": 0.1, "per_slice": 0.2, "slices": ["weather=rain"], "bootstrap": 10}}
+    assert is_certified(run_on_set("calibrate", section, tmp_path, paths, **others))
+    add_tags(select, weather_of(600), "VAL_SELECT")
+    assert is_certified(run_on_set("calibrate", section, tmp_path, paths, **others))
+
+
+def test_slices_that_are_not_in_the_labels_are_named_in_one_line(tmp_path: Path) -> None:
+    paths = write_set(tmp_path)
+    section = {"scrc": {"per_slice": 0.1, "slices": ["weather=fog"]}}
+    with pytest.raises(
+        ContractError, match=r"labels of VAL_CALIB have no tags, and scrc.slices asks for weather=fog: tra"
+    ):
+        run_on_set("calibrate", section, tmp_path, paths)
+    add_tags(paths, weather_of(600))
+    with pytest.raises(CalibrationError, match="^scrc.slices must name values that weather has, known are rain, snow"):
+        run_on_set("calibrate", section, tmp_path, paths)
+    section["scrc"]["per_slice"] = 1.0
+    assert run_on_set("calibrate", section, tmp_path, paths)["guarantee"]["promises"] == []
+
+
+def test_a_bound_for_slices_without_a_slice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="scrc.slices must name tags where scrc.per_slice bounds them, got"):
+        parse(Scrc, {"per_slice": 0.1})

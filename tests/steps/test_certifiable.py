@@ -57,6 +57,17 @@ def test_sets_take_half_of_the_groups() -> None:
     )
 
 
+def test_slices_share_delta_and_a_tag_stands_for_one_at_least() -> None:
+    """At alpha .05 and a third of .1: .95^67 is under .0333."""
+    for slices in (["weather", "time"], ["weather=rain", "weather"], ["weather=rain", "weather=sun"]):
+        asked = [each for each in slices if f"{each}=rain" not in slices]
+        needed = {2: 59, 3: 67}[1 + len(asked)]
+        assert 0.95**needed <= 0.1 / (1 + len(asked)) < 0.95 ** (needed - 1)
+        line = say_what_can_be_certified(division(100), configured(slices=slices, per_slice=0.2))[0]
+        assert f"needs {needed} without an error" in line
+    assert "needs 50" in say_what_can_be_certified(division(100), configured(slices=["weather"]))[0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"sets": "pac"}])
 def test_the_smallest_alpha_that_is_said_is_one_that_calibrate_certifies(tmp_path: Path, settings: dict) -> None:

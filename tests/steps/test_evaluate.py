@@ -43,6 +43,25 @@ def test_the_pipelines_ui_gets_the_confusion_matrix_and_the_roc(chain: Chain, tm
     assert read_json(tmp_path / "classification") == metrics.metadata
 
 
+@pytest.mark.slow
+def test_the_report_says_what_each_slice_had_of_which_something_was_asked_for(chain: Chain, tmp_path: Path) -> None:
+    scrc = {"alpha": 0.3, "per_slice": 0.4, "slices": ["camera"], "bootstrap": 50}
+    made, _ = run_step("calibrate", {"scrc": scrc}, tmp_path, chain.paths)
+    chain.export(tmp_path / "bundle", scrcparams=made["scrcparams"])
+    paths = {name: str(tmp_path / name) for name in ("evaluation", "report")}
+    inputs = chain.inputs("evaluate", bundle=tmp_path / "bundle")
+    evaluate.run({"evaluate": {"bootstrap": 20}}, **inputs, **paths)
+    document, test = read_json(paths["evaluation"]), open_set(chain.paths["test_set"], "TEST")
+    decisions = list(Bundle.load(tmp_path / "bundle").predict(test.image(i) for i in range(len(test))))
+    for each, value in zip(document["promised_slices"], ("front", "rear"), strict=True):
+        rows = [i for i, one in enumerate(test.tags()["camera"]) if one == value]
+        assert (each["tag"], each["value"], each["alpha"], each["n"]) == ("camera", value, 0.4, len(rows))
+        assert each["coverage"]["value"] == pytest.approx(np.mean([decisions[i].accepted for i in rows]))
+        page = (tmp_path / "report").read_text()
+        assert f"camera={value}" in page and "known to be so or not" in page
+    assert read_json(chain.paths["evaluation"])["promised_slices"] == []
+
+
 def warnings_of(labels: np.ndarray, logits: np.ndarray, policy: Policy) -> list[str]:
     scored = Scored(labels, np.arange(len(labels)).astype(str), policy.apply(logits), policy.positive_mask())
     figures = measure(scored, policy.class_names, {}, 200, 0.95, 0, 20)

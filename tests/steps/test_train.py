@@ -12,6 +12,7 @@ from natix_lib.bundle.runtime import Bundle
 from natix_lib.contracts import read_manifest
 from natix_lib.data.sets import open_set
 from natix_lib.decisions.score import softmax
+from natix_lib.decisions.slices import Slice
 from natix_lib.errors import ConfigError, TrainingError
 from natix_lib.files import sha256_file
 from natix_lib.logits import labels_name, logits_name, read_labels, read_logits, read_pair
@@ -40,6 +41,14 @@ def test_the_logits_of_val_select_are_those_of_the_exported_weights_on_its_image
     with torch.no_grad():
         views = [model(torch.from_numpy(transform(images.image(row)))).mean(dim=0) for row in range(len(images))]
     assert np.allclose(torch.stack(views).numpy(), data.logits, atol=1e-4)
+
+
+def test_the_tags_of_the_images_stand_beside_their_labels(chain: Chain) -> None:
+    for role in ("VAL_SELECT", "VAL_CALIB"):
+        tags = read_labels(chain.paths[f"{role.lower()}_labels"], role).tags
+        images = open_set(chain.paths[f"{role.lower()}_set"], role)
+        assert tags and tags.values == {"camera": ["front", "rear"]} and not tags.left_out
+        assert tags.mask(Slice("camera", "rear")).tolist() == [each == "rear" for each in images.tags()["camera"]]
 
 
 def rare_chain(folder: Path, backbone: Path, class_weights: str) -> Chain:
