@@ -44,7 +44,7 @@ FORM = {  # the parameter to the keys that it sets
     "seed": ("split.seed", "explora.seed", "training.seed", "evaluate.seed"),
 }
 COMPILED = "data.shards"  # shapes the graph, so no run of it can change it
-FORM_SECTIONS = tuple(name for name in SECTIONS if name != "hardware")  # what is asked of a cluster is compiled in
+FORM_SECTIONS = tuple(name for name in SECTIONS if name not in ("recalibrate", "hardware"))  # the latter is compiled in
 TEXTS = ("num_gpus", "seed")  # numbers that may be 0
 SEED = "Seed of the run: of {} where the section does not name a seed of its own."
 AS_A_TEXT = 'Sent as a text: "{}".'

@@ -127,15 +127,24 @@ def run(
     parity = _parity(runtime, golden, golden_logits, images, calib_logits.values, section)
     write_manifest(folder, "bundle", {**draft, "parity": parity}, copied)
     Bundle.load(folder)  # reads what was written, the copies too, once and for all that follows
-    if section.publish_uri:
-        place = storage.publish_folder(folder, section.publish_uri, ARTIFACTS["bundle"].manifest)
-        Lines().say(f"published {place}")
+    publish(folder, section.publish_uri)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return {
         "parity_golden": parity["golden"],
         "parity_val_calib": parity["val_calib"],
         "megabytes": size / 1e6,
     }
+
+
+def publish(bundle: Path, uri: str) -> None:
+    """Publish a bundle that was loaded back where nothing is yet; "" leaves it where it is.
+
+    Raises:
+        StorageError: If the place is taken or a transfer fails.
+    """
+    if uri:
+        place = storage.publish_folder(bundle, uri, ARTIFACTS["bundle"].manifest)
+        Lines().say(f"published {place}")
 
 
 def _check_chain(
