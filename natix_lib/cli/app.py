@@ -21,12 +21,12 @@ from natix_lib.cli.extras import missing
 from natix_lib.cli.help import STEPS as STEPS_HEADING
 from natix_lib.cli.help import Groups, columns, register
 from natix_lib.cli.init import init
-from natix_lib.cli.pipeline import demo, run
+from natix_lib.cli.pipeline import demo, recalibrate, run
 from natix_lib.cli.review import review
 from natix_lib.cli.scoring import predict, serve
 from natix_lib.cli.steps import step_command, step_example, step_gives, step_takes
 from natix_lib.cli.verify import verify
-from natix_lib.contracts import STEPS
+from natix_lib.contracts import RENEWING, STEPS, TASKS
 from natix_lib.errors import NatixError
 
 app = typer.Typer(
@@ -48,6 +48,12 @@ register(
     takes="a config, and the images and the backbone that it names",
     gives="a folder with the bundle, the report and each step's files; the result on stdout, progress on stderr",
     example="natix run -c my.yaml -o runs/first",
+)  # fmt: skip
+register(
+    app, "recalibrate", recalibrate,
+    takes="a bundle, a config, and the new labelled images that it names",
+    gives="a folder as natix run gives it, whose bundle has the same model and a policy for the new images",
+    example="natix recalibrate --bundle runs/first/bundle -c my.yaml \\\n    --set data.data_root=november -o runs/november",
 )  # fmt: skip
 register(
     app, "predict", predict,
@@ -105,10 +111,10 @@ register(
     gives="a folder with the data, the backbone, the config, and the run in run/",
     example="natix demo -o demo",
 )  # fmt: skip
-for _name in STEPS:
+for _name in (*STEPS, *RENEWING):
     register(
         app, _name, step_command(_name), takes=step_takes(_name), gives=step_gives(_name), example=step_example(_name),
-        help=STEPS[_name].does, rich_help_panel=STEPS_HEADING,
+        help=TASKS[_name].does, rich_help_panel=STEPS_HEADING,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from natix_lib import config, storage
+from natix_lib import config
 from natix_lib.bundle.contents import GOLDEN, MODEL, SPLITS, Documents
 from natix_lib.bundle.golden import draw_golden_images
 from natix_lib.bundle.runtime import Bundle, largest_difference
@@ -35,7 +35,7 @@ from natix_lib.decisions.promise import is_certified
 from natix_lib.errors import BundleError, ContractError
 from natix_lib.files import write_json
 from natix_lib.logits import LogitsFile, read_logits
-from natix_lib.progress import Lines
+from natix_lib.steps.published import publish
 from natix_lib.training.artifact import load_classifier
 from natix_lib.training.onnx_export import export_onnx
 
@@ -134,17 +134,6 @@ def run(
         "parity_val_calib": parity["val_calib"],
         "megabytes": size / 1e6,
     }
-
-
-def publish(bundle: Path, uri: str) -> None:
-    """Publish a bundle that was loaded back where nothing is yet; "" leaves it where it is.
-
-    Raises:
-        StorageError: If the place is taken or a transfer fails.
-    """
-    if uri:
-        place = storage.publish_folder(bundle, uri, ARTIFACTS["bundle"].manifest)
-        Lines().say(f"published {place}")
 
 
 def _check_chain(

@@ -21,7 +21,7 @@ from natix_lib.decisions.promise import is_certified
 from natix_lib.errors import ContractError
 from natix_lib.files import JsonDict
 from natix_lib.logits import read_logits
-from natix_lib.steps.export import publish
+from natix_lib.steps.published import publish
 
 POLICY = "scrcparams"
 
