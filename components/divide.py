@@ -1,4 +1,4 @@
-"""divide: new images and their index, a bundle -> splits.json, a set of images for each role, all links, and the data report."""
+"""divide: new images, their index and a bundle -> splits.json, a set of images for each role, links, data report."""
 
 from typing import Any
 

@@ -224,7 +224,7 @@ def held_name(role: str) -> str:
 
 
 class Trained(Closed):
-    """Images that a model was fitted on, or was chosen by: `pixels` and `looks` as in splits.json, of all in one text."""
+    """Images that a model was fitted on, or was chosen by: `pixels` and `looks` as in splits.json, of all in one."""
 
     splits_sha256: Sha256
     pixels: Annotated[str, Field(pattern="^[0-9a-f]*$")]

@@ -87,7 +87,7 @@ def _run(
     places: tuple[Path, Path | None],
     display: Display,
 ) -> None:
-    """Run a pipeline, which is given with its steps, and publish at the first of two places, the cache at the second."""
+    """Run a pipeline, given with its steps, and publish at the first of two places, with the cache at the second."""
     (pipeline, steps), (output, cache) = work, places
     place = _writable(cache)
     log = RunLog(display)

@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from natix_lib import __version__
+from natix_lib.cli.audit import audit
 from natix_lib.cli.cache import cache
 from natix_lib.cli.configs import show_config
 from natix_lib.cli.data import data
@@ -53,7 +54,8 @@ register(
     app, "recalibrate", recalibrate,
     takes="a bundle, a config, and the new labelled images that it names",
     gives="a folder as natix run gives it, whose bundle has the same model and a policy for the new images",
-    example="natix recalibrate --bundle runs/first/bundle -c my.yaml \\\n    --set data.data_root=november -o runs/november",
+    example="natix recalibrate --bundle runs/first/bundle -c my.yaml \\\n"
+    "    --set data.data_root=november -o runs/november",
 )  # fmt: skip
 register(
     app, "predict", predict,
@@ -72,6 +74,12 @@ register(
     takes="a bundle, and images as predict takes them",
     gives="a page that holds the pictures which the policy rejects, for any browser; it exports a manifest of labels",
     example="natix review --bundle runs/first/bundle photos --output review.html",
+)  # fmt: skip
+register(
+    app, "audit", audit,
+    takes="a bundle, and a table of images that it accepted with their labels",
+    gives="a line on stdout that says whether the promise stands; exit code 3 where it is broken",
+    example="natix audit --bundle runs/first/bundle labels.csv",
 )  # fmt: skip
 register(
     app, "verify", verify,

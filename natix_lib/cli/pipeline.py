@@ -51,7 +51,9 @@ def recalibrate(
     bundle: Annotated[
         str,
         typer.Option(
-            metavar="PLACE", show_default=False, parser=place_of,
+            metavar="PLACE",
+            show_default=False,
+            parser=place_of,
             help="Bundle whose policy is renewed: its folder or its address in a bucket.",
         ),
     ],

@@ -74,7 +74,7 @@ def recalibration_form(config: Config) -> JsonDict:
 
 
 def recalibration_rest(config: Config) -> JsonDict:
-    """The sections of a config that are no parameters of a recalibration; no step of it reads more than a name there."""
+    """The sections of a config that are no parameters of a recalibration, whose steps read nothing there."""
     values = config.model_dump(mode="json", exclude_none=True)
     return {name: values[name] for name in FORM_SECTIONS if name not in RECALIBRATION_SECTIONS}
 

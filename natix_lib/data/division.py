@@ -134,10 +134,7 @@ class Division:
             "groups": {name: self.ids[first] for name, first in zip(self.ids, self.groups.tolist(), strict=True)},
             "left_out": self.left_out,
             "held": {role: [self.ids[row] for row in rows] for role, rows in held.items()},
-            "pixels": {
-                name: "".join(self.pixels[row][:PIXEL_DIGITS] for row in rows)
-                for name, rows in known.items()
-            },
+            "pixels": {name: "".join(self.pixels[row][:PIXEL_DIGITS] for row in rows) for name, rows in known.items()},
             "looks": {name: "".join(f"{self.looks[row]:016x}" for row in rows) for name, rows in known.items()},
             "trained": None if self.trained is None else self.trained[0].document(),
             "previous": None if self.kept is None else self.kept.document(),

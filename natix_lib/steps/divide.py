@@ -1,4 +1,4 @@
-"""divide: new labelled images and a bundle -> sets of images for VAL_SELECT, VAL_CALIB and TEST that its model has not seen.
+"""divide: new labelled images and a bundle -> VAL_SELECT, VAL_CALIB and TEST of what its model has not seen.
 
 The rules are those of split, near-duplicates and drives among the new images included. What differs: nothing trains;
 groups with an image that the bundle's model was fitted on are left out, see `natix_lib.data.trained`; roles that the
@@ -66,9 +66,7 @@ def run(
     ratios = config.Ratios.model_construct(
         train=0.0, val_select=asked.val_select, val_calib=asked.val_calib, test=asked.test
     )
-    split = sections.split.model_copy(
-        update={"ratios": ratios, "min_per_class": 0, "previous": "", "use_given": False}
-    )
+    split = sections.split.model_copy(update={"ratios": ratios, "min_per_class": 0, "previous": "", "use_given": False})
     made = divided(ingested, SplitSettings.model_construct(split=split, scrc=sections.scrc), stored, None, trained)
     folders = {VAL_SELECT: val_select_set, VAL_CALIB: val_calib_set, TEST: test_set}
     write_division(made, ingested, stored, folders, splits, links, data_report)

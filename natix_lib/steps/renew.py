@@ -60,7 +60,10 @@ def run(
     replaced = {old.manifest["policy"]["file"], policy_file, SPLITS}
     files = {name: entry for name, entry in old.manifest["files"].items() if name not in replaced}
     new = {policy_file: (Path(scrcparams), policy_sha256), SPLITS: (Path(splits), splits_sha256)}
-    for name, path in {**{name: source / name for name in files}, **{name: path for name, (path, _) in new.items()}}.items():
+    for name, path in {
+        **{name: source / name for name in files},
+        **{name: path for name, (path, _) in new.items()},
+    }.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
@@ -85,9 +88,7 @@ def run(
     }
 
 
-def _check_chain(
-    manifest: JsonDict, header: Mapping[str, str], policy: JsonDict, expected: Mapping[str, str]
-) -> None:
+def _check_chain(manifest: JsonDict, header: Mapping[str, str], policy: JsonDict, expected: Mapping[str, str]) -> None:
     """The policy and the logits must come from the bundle's model, and be of one division."""
     name, provenance = ARTIFACTS[POLICY].file, policy["provenance"]
     if not header:
