@@ -84,9 +84,7 @@ def audit(
     names = [row[0] if predictions else str(labels.parent / row[0]) for row in rows]
     missing = [name for name in names if name not in said]
     if missing:
-        raise DataError(
-            f"{predictions} says nothing of {len(missing)} of {len(rows)} images, the first is {missing[0]}"
-        )
+        raise DataError(f"{predictions} says nothing of {len(missing)} of {len(rows)} images, first {missing[0]}")
     counted = [
         said[name]["label"] != row[1] for name, row in zip(names, rows, strict=True) if said[name].get("accepted")
     ]
