@@ -154,7 +154,7 @@ def scored(bundle: Path, images: Iterable[Path]) -> dict[str, dict[str, Any]]:
     from natix_lib.cli.scoring import Tally, scored_rows
 
     found = find_images(map(str, images))
-    with Rate(found.count) as rate:
+    with Rate(found.count, bar=True) as rate:
         return {row["image"]: row for row in scored_rows(Bundle.load(bundle), found.images, Tally(), rate)}
 
 
