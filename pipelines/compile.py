@@ -1,10 +1,9 @@
 """`make compile`: the pipeline as YAML for Kubeflow and Vertex, the same bytes for the same config.
 
-Each target gets the training in two files from one definition, without and with ExPLoRA and the
-recalibration. KFP heads a file with a comment that lists the
-defaults in an order that changes from process to process; it is replaced by the file's name. Each component also gets a
-file of its own, for use in other pipelines; it is the same for all targets, because only a task has resources. Beside
-it lies the JSON Schema of its settings, which to KFP are any mapping.
+Each target gets the training in two files from one definition, without and with ExPLoRA, and the recalibration. KFP
+heads a file with a comment that lists the defaults in an order that changes from process to process; it is replaced by
+the file's name. Each component also gets a file of its own, for use in other pipelines; it is the same for all targets,
+because only a task has resources. Beside it lies the JSON Schema of its settings, which to KFP are any mapping.
 
 With `--release` every image must be named by its digest. KFP's cache key holds the image's text, not its content: under
 a tag that moves, a new run would be served what an older image has made.

@@ -181,10 +181,10 @@ def of_file(path: Path) -> dict[str, dict[str, Any]]:
 
 def sentence(result: Any, alpha: float, level: float, unit: str) -> str:
     """What is shown, in one line; it begins with `broken` or `stands`."""
-    of_groups = ", one of each group" if unit == "group" else ""
+    of_groups = ", one of each group," if unit == "group" else ""
     counts = f"{result.errors} of {result.n} accepted images{of_groups} are wrong"
     bounds = f"the risk is at least {result.lower:.3g} and at most {result.upper:.3g}"
     sure = f"each with a confidence of {1 - level:.3g} at all times"
     if result.broken_at is not None:
-        return f"broken: {counts}; {bounds}, {sure}; promised was {alpha:.3g}, shown after {result.broken_at} images"
+        return f"broken: {counts}; {bounds}, {sure}; promised was {alpha:.3g}, shown by image {result.broken_at}"
     return f"stands: {counts}; nothing shows a risk above {alpha:.3g}; {bounds}, {sure}"

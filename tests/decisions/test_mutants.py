@@ -24,6 +24,7 @@ GUARANTEE, POLICY, SELECTION, SWEEP, TEMPERATURE, PROPERTIES, ARGUMENTS, DRAWS, 
         *("arguments", "draws", "intervals", "cut", "calibration", "band"),
     )
 )
+AUDIT = "tests/decisions/test_audit.py"
 PRIOR, JOINT = "tests/decisions/test_prior.py", "tests/decisions/test_joint.py"
 ORDER_STATISTIC = f"{JOINT}::test_misses_are_an_order_statistic_of_the_positives"
 COUNT_BY_HAND = f"{GUARANTEE}::test_the_sets_of_a_few_rows_are_those_of_a_count_by_hand"
@@ -34,6 +35,30 @@ SHARED = f"{SELECTION}::test_rows_that_are_all_right_are_certified_from_the_numb
 WALK = f"{BAND}::test_a_chain_is_the_plain_walk_over_the_sharp_ranks"
 
 MUTANTS = {
+    "an audit that bets more than it has": Mutant(
+        "audit.log_wealth",
+        "(right + 1) * np.log1p(-alpha)",
+        "right * np.log1p(-alpha)",
+        f"{AUDIT}::test_wealth_does_not_grow_on_average_where_the_promise_holds[0.3]",
+    ),
+    "an audit that forgets what was shown": Mutant(
+        "audit.audit",
+        "wealth >= needed",
+        "(wealth >= needed) & (seen == len(seen))",
+        f"{AUDIT}::test_what_was_once_shown_stays_shown_whatever_comes_after",
+    ),
+    "an audit that counts what is right": Mutant(
+        "audit.audit",
+        "np.cumsum(flags, dtype=np.int64)",
+        "np.cumsum(~flags.astype(bool), dtype=np.int64)",
+        f"{AUDIT}::test_a_promise_that_does_not_hold_is_broken_and_the_bound_says_by_how_much",
+    ),
+    "an audit whose bets are too small to ever show anything": Mutant(
+        "audit.audit",
+        "-np.log(level)",
+        "1e3",
+        f"{AUDIT}::test_broken_and_the_lower_bound_say_the_same",
+    ),
     "errors from a rounded rate": Mutant(
         "curve.rank",
         "len(wrong) - np.searchsorted(wrong, levels, side='left')",

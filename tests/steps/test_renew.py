@@ -141,9 +141,7 @@ def test_a_changed_bundle_and_another_than_was_told_are_refused(chain: Chain, tm
         obtain.run(given, old_bundle=str(tmp_path / "out"), bundle_fingerprint="0" * 64)
 
 
-def test_a_policy_of_other_logits_or_splits_is_refused(
-    chain: Chain, renewed: dict[str, str], tmp_path: Path
-) -> None:
+def test_a_policy_of_other_logits_or_splits_is_refused(chain: Chain, renewed: dict[str, str], tmp_path: Path) -> None:
     for name, what in (("scrcparams", "_sha256"), ("val_calib_logits", "logits_sha256"), ("splits", "splits_sha256")):
         with pytest.raises(ContractError, match=f"{what} differs"):
             again(renewed, tmp_path / name, **{name: chain.paths[name]})
