@@ -53,11 +53,11 @@ MUTANTS = {
         "np.cumsum(~flags.astype(bool), dtype=np.int64)",
         f"{AUDIT}::test_a_promise_that_does_not_hold_is_broken_and_the_bound_says_by_how_much",
     ),
-    "an audit whose bets are too small to ever show anything": Mutant(
+    "an audit that asks for too little": Mutant(
         "audit.audit",
         "-np.log(level)",
-        "1e3",
-        f"{AUDIT}::test_broken_and_the_lower_bound_say_the_same",
+        "-np.log(level) / 8",
+        f"{AUDIT}::test_bounds_hold_at_all_times_no_less_often_than_they_say",
     ),
     "errors from a rounded rate": Mutant(
         "curve.rank",

@@ -201,7 +201,7 @@ TYPES = {
     ),
     **dict.fromkeys(("alpha", "delta", "lr"), "NUMBER_DOUBLE"),
     "epochs": "NUMBER_INTEGER",
-    **dict.fromkeys(set(config.SECTIONS) - {"hardware"}, "STRUCT"),
+    **dict.fromkeys(set(config.SECTIONS) - {"recalibrate", "hardware"}, "STRUCT"),
 }
 
 
