@@ -31,7 +31,7 @@ def test_a_promise_that_holds_is_broken_at_any_time_no_more_often_than_level_whe
     errors = wrong.cumsum(axis=1)
     broken = np.any(log_wealth(errors, np.arange(1, n + 1), alpha) >= -np.log(level), axis=1).sum()
     assert [audit(row, alpha, level).broken_at is not None for row in wrong[:20]].count(True) <= broken
-    naive = (binom.sf(errors - 1, np.arange(1, n + 1), alpha) <= level).any(axis=1).sum()
+    naive = np.any(binom.sf(errors - 1, np.arange(1, n + 1), alpha) <= level, axis=1).sum()
     most = binom.ppf(0.9999, trials, level)
     assert broken <= most < naive
 
