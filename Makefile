@@ -26,7 +26,7 @@ LOCK = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 -
 	--no-emit-package torch -c requirements-torch.lock pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-long test-containers check names format compile submit docs screens manifests images image-cpu image-gpu bench bench-explora bench-decisions bench-prior bench-data bench-sets bench-fingerprints bench-predict bench-serving lock clean
+.PHONY: help install demo test test-slow test-long test-containers check names format compile submit docs screens manifests images image-cpu image-gpu bench bench-explora bench-decisions bench-prior bench-data bench-sets bench-fingerprints bench-predict bench-recalibrate bench-serving lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -135,6 +135,9 @@ bench-sets: install ## Split into role sets beside Hugging Face datasets: second
 
 bench-fingerprints: install ## What check asks of a store or folder of 100,000 files beside its client alone
 	$(BIN)/python -m benchmarks.fingerprints --objects 100000
+
+bench-recalibrate: install ## What natix recalibrate of 10,000 images costs beside reading and scoring them, BUNDLE=folder
+	$(BIN)/python -m benchmarks.recalibrate --bundle $(or $(BUNDLE),demo/run/bundle)
 
 bench-predict: install ## natix predict beside decoder and runtime alone, BUNDLE=folder
 	$(BIN)/python -m benchmarks.predict --bundle $(or $(BUNDLE),demo/run/bundle)

@@ -1,7 +1,8 @@
 """What the steps exchange: step names, artifact names and types, schema versions, and the sets of images.
 
-One table (`STEPS`) says what each step takes and gives. The components, the pipeline, the command line and the
-published run folder are all checked against it or made from it.
+One table (`STEPS`) says what each step of training takes and gives; `RENEWING` has the steps that the pipeline of
+recalibration has beside some of these, and `RECALIBRATION` is their order. The components, the pipelines, the command
+line and the published run folder are all checked against these or made from them.
 
 A split role is an artifact of its own, so which images a step can read is what the table gives it: TEST is an input of
 evaluate alone, and the images without a label are one of adapt alone. A dataset in common, of which each step promised
@@ -207,8 +208,42 @@ SHARDED = {
         STEPS["ingest"].makes[1:],
     ),
 }
-TASKS = STEPS | SHARDED
+# What the pipeline of recalibration has beside steps of training: a bundle's policy is renewed, and nothing is trained.
+RENEWING = {
+    "obtain": Step(
+        "Obtain the bundle",
+        "Get the bundle whose policy is renewed, and open it with all its checks.",
+        (),
+        (Artifact("old_bundle", "Model", "old_bundle", "bundle.json", published=False),),
+        fingerprint="bundle_fingerprint",
+    ),
+    "divide": Step(
+        "Divide the new images",
+        "Leave out what the bundle's model was fitted on, and divide the others among VAL_SELECT, VAL_CALIB and TEST.",
+        ("images", "index", "old_bundle"),
+        tuple(
+            artifact
+            for artifact in STEPS["split"].makes
+            if artifact.name not in (SETS[TRAIN], SETS[UNLABELLED])  # nothing is fitted on them
+        ),
+    ),
+    "score": Step(
+        "Score the new images",
+        "Give the logits on VAL_SELECT and VAL_CALIB, through the bundle.",
+        ("val_select_set", "val_calib_set", "old_bundle"),
+        tuple(artifact for artifact in STEPS["train"].makes if artifact.name.startswith("val_")),
+    ),
+    "renew": Step(
+        "Renew the bundle",
+        "Make a new bundle: the model of the old one, the new policy and the new splits.",
+        ("old_bundle", "splits", "val_calib_logits", "scrcparams"),
+        STEPS["export"].makes,
+    ),
+}
+RECALIBRATION = ("ingest", "obtain", "divide", "score", "calibrate", "renew", "evaluate")
+TASKS = STEPS | SHARDED | RENEWING
 FINGERPRINTS = tuple(dict.fromkeys(step.fingerprint for step in STEPS.values() if step.fingerprint))
+RECALIBRATION_FINGERPRINTS = tuple(TASKS[step].fingerprint for step in RECALIBRATION if TASKS[step].fingerprint)
 ARTIFACTS = {artifact.name: artifact for step in TASKS.values() for artifact in step.makes}
 
 WEIGHTS, BACKBONE_CONFIG = "model.safetensors", "config.json"  # of a classifier, and of its bundle

@@ -223,6 +223,14 @@ def held_name(role: str) -> str:
     return f"held {role}"
 
 
+class Trained(Closed):
+    """Images that a model was fitted on, or was chosen by: `pixels` and `looks` as in splits.json, of all in one."""
+
+    splits_sha256: Sha256
+    pixels: Annotated[str, Field(pattern="^[0-9a-f]*$")]
+    looks: Annotated[str, Field(pattern="^[0-9a-f]*$")]  # "" where the bundle has none
+
+
 class Splits(Artifact):
     """splits.json."""
 
@@ -235,13 +243,16 @@ class Splits(Artifact):
     left_out: dict[str, str] = {}
     held: dict[Role, Names] = {}  # of left_out, by the role of their groups
     pixels: dict[str, Annotated[str, Field(pattern="^[0-9a-f]*$")]] = {}  # none in bundles of natix before it had them
+    looks: dict[str, Annotated[str, Field(pattern="^[0-9a-f]*$")]] = {}  # nor these
+    trained: Trained | None = None  # of a renewed bundle, whose model was fitted on images of an earlier division
 
     @model_validator(mode="after")
     def _pixels_are_of_the_images(self) -> "Splits":
         held = [(held_name(role), names) for role, names in self.held.items()]
-        for role, names in [*self.roles.items(), ("UNLABELLED", self.unlabelled), *held] if self.pixels else ():
-            if len(self.pixels.get(role, "")) != PIXEL_DIGITS * len(names):
-                raise ValueError(f"pixels must have {PIXEL_DIGITS} digits for each image of {role}")
+        for key, digits in (("pixels", self.pixels), ("looks", self.looks)):
+            for role, names in [*self.roles.items(), ("UNLABELLED", self.unlabelled), *held] if digits else ():
+                if len(digits.get(role, "")) != PIXEL_DIGITS * len(names):
+                    raise ValueError(f"{key} must have {PIXEL_DIGITS} digits for each image of {role}")
         return self
 
 
@@ -434,6 +445,7 @@ class BundleOrigin(Closed):
     model_sha256: Sha256
     logits_sha256: Sha256
     prior: Name | None = None  # how class weights were taken back, for a person
+    renewed_from: Sha256 | None = None  # bundle_sha256 of the bundle whose policy was renewed
 
 
 class Bundle(Manifest, WithClasses):

@@ -1,9 +1,9 @@
 """`make compile`: the pipeline as YAML for Kubeflow and Vertex, the same bytes for the same config.
 
-Each target gets two files from one definition, without and with ExPLoRA. KFP heads a file with a comment that lists the
-defaults in an order that changes from process to process; it is replaced by the file's name. Each component also gets a
-file of its own, for use in other pipelines; it is the same for all targets, because only a task has resources. Beside
-it lies the JSON Schema of its settings, which to KFP are any mapping.
+Each target gets the training in two files from one definition, without and with ExPLoRA, and the recalibration. KFP
+heads a file with a comment that lists the defaults in an order that changes from process to process; it is replaced by
+the file's name. Each component also gets a file of its own, for use in other pipelines; it is the same for all targets,
+because only a task has resources. Beside it lies the JSON Schema of its settings, which to KFP are any mapping.
 
 With `--release` every image must be named by its digest. KFP's cache key holds the image's text, not its content: under
 a tag that moves, a new run would be served what an older image has made.
@@ -25,11 +25,12 @@ from natix_lib import config
 from natix_lib.contracts import TASKS
 from natix_lib.errors import ConfigError, NatixError
 from natix_lib.files import canonical_json, write_bytes
+from natix_pipelines import recalibration
 from natix_pipelines.reference import settings_schema
 from natix_pipelines.targets import KUBEFLOW, VERTEX, Target
 from natix_pipelines.training import build, file_stem
 
-COMPONENTS = ("check", *TASKS)
+COMPONENTS = ("check", "check_recalibration", *TASKS)
 DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 
 
@@ -38,6 +39,11 @@ def compiled(target: Target, settings: config.Config, with_explora: bool) -> str
     model = settings.model.model_copy(update={"init_from_explora": with_explora})
     pipeline = build(target, settings.model_copy(update={"model": model}))
     return _yaml(pipeline, f"natix-{file_stem(with_explora)} for {target.name}")
+
+
+def compiled_recalibration(target: Target, settings: config.Config) -> str:
+    """The YAML of the pipeline that renews a bundle's policy, for a target."""
+    return _yaml(recalibration.build(target, settings), f"natix-{recalibration.FILE_STEM} for {target.name}")
 
 
 def compiled_component(target: Target, step: str) -> str:
@@ -65,7 +71,7 @@ def require_digests(images: dict[str, str]) -> None:
 
 
 def main() -> None:
-    """Write `OUTPUT/<target>/training.yaml` and `training-explora.yaml` for each target, and the components."""
+    """Write the three pipelines of each target below `OUTPUT/<target>/`, and the components."""
     parser = argparse.ArgumentParser(description="Compile the pipeline.")
     parser.add_argument("--config", type=Path, required=True, help="YAML whose values become the defaults")
     parser.add_argument("--target", choices=(KUBEFLOW, VERTEX, "all"), default="all")
@@ -85,6 +91,10 @@ def main() -> None:
             arguments.output / target.name / f"{file_stem(explora)}.yaml": compiled(target, settings, explora)
             for target in targets
             for explora in (False, True)
+        }
+        files |= {
+            arguments.output / target.name / f"{recalibration.FILE_STEM}.yaml": compiled_recalibration(target, settings)
+            for target in targets
         }
         if arguments.components:
             files |= {

@@ -19,7 +19,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,12 +32,13 @@ from kfp.local import subprocess_task_handler
 from natix_lib import run_cache, storage
 from natix_lib.config import Config
 from natix_lib.config.step_settings import step_settings
-from natix_lib.contracts import STEPS
+from natix_lib.contracts import RECALIBRATION, STEPS, TASKS
 from natix_lib.errors import ConfigError, StorageError
-from natix_lib.files import read_json, require_new, write_bytes
+from natix_lib.files import JsonDict, read_json, require_new, write_bytes
+from natix_lib.steps import check_recalibration
 from natix_lib.steps.certifiable import say_what_can_be_certified
 from natix_lib.steps.fingerprints import fingerprints
-from natix_pipelines import loop, step_process
+from natix_pipelines import loop, recalibration, step_process
 from natix_pipelines.run_log import Display, RunLog
 from natix_pipelines.step_cache import StepCache, work_of
 from natix_pipelines.targets import local_target
@@ -50,7 +51,7 @@ FICLONE = 0x40049409  # Linux' ioctl: share the blocks of another file until one
 
 
 def run(config: Config, output: Path, cache: Path | None, display: Display) -> None:
-    """Run the pipeline and publish its artifacts.
+    """Run the pipeline of training and publish its artifacts.
 
     Args:
         config: The validated config.
@@ -65,17 +66,40 @@ def run(config: Config, output: Path, cache: Path | None, display: Display) -> N
     """
     require_place(output)
     config, arguments = prepared(config)
+    _run(config, (build(local_target(), config), STEPS), arguments, (output, cache), display)
+
+
+def recalibrate(config: Config, output: Path, cache: Path | None, display: Display) -> None:
+    """Run the pipeline of recalibration, whose bundle the config names, and publish as `run` does."""
+    require_place(output)
+    config = _absolute(config)
+    config = config.model_copy(update={"export": config.export.model_copy(update={"policy": "calibrate"})})
+    settings, arguments = check_recalibration.prepared(config)
+    _refuse_rewritten(settings)
+    pipeline = recalibration.build(local_target(), config)
+    _run(config, (pipeline, RECALIBRATION), arguments, (output, cache), display)
+
+
+def _run(
+    config: Config,
+    work: tuple[Any, Iterable[str]],
+    arguments: dict[str, str],
+    places: tuple[Path, Path | None],
+    display: Display,
+) -> None:
+    """Run a pipeline, given with its steps, and publish at the first of two places, with the cache at the second."""
+    (pipeline, steps), (output, cache) = work, places
     place = _writable(cache)
     log = RunLog(display)
     with run_cache.in_use(place):
         try:
             with _listening(log), _replaced(place, log, config):
                 local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(place / run_cache.ARTIFACTS))
-                outputs = build(local_target(), config)(**arguments).outputs
+                outputs = pipeline(**arguments).outputs
         except RuntimeError as error:
             raise log.error(place) from error
         config_text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        _publish(outputs, output, {CONFIG: config_text, LOG: log.text()})
+        _publish(outputs, steps, output, {CONFIG: config_text, LOG: log.text()})
 
 
 def require_place(output: Path) -> None:
@@ -107,9 +131,13 @@ def prepared(config: Config) -> tuple[Config, dict[str, str]]:
         ContractError: If the earlier division is none.
     """
     config = _absolute(config)
-    if REWRITTEN in str(step_settings(config)):
-        raise ConfigError(f"no config value may contain {REWRITTEN!r}: KFP's local runner rewrites it")
+    _refuse_rewritten(step_settings(config))
     return config, fingerprints(config)
+
+
+def _refuse_rewritten(settings: JsonDict) -> None:
+    if REWRITTEN in str(settings):
+        raise ConfigError(f"no config value may contain {REWRITTEN!r}: KFP's local runner rewrites it")
 
 
 def _absolute(config: Config) -> Config:
@@ -121,6 +149,7 @@ def _absolute(config: Config) -> Config:
         ("model", "backbone_id"),
         ("training", "feature_cache_dir"),
         ("export", "publish_uri"),
+        ("recalibrate", "bundle"),
     ):
         section = getattr(config, name)
         path = getattr(section, key)
@@ -216,12 +245,12 @@ def _listening(log: RunLog) -> Iterator[None]:
         root.removeHandler(handler)
 
 
-def _publish(outputs: dict[str, dsl.Artifact], output: Path, texts: dict[str, str]) -> None:
+def _publish(outputs: dict[str, dsl.Artifact], steps: Iterable[str], output: Path, texts: dict[str, str]) -> None:
     """Put the artifacts and texts into `output`, which appears whole."""
     partial = output.with_name(f".{output.name}.{os.getpid()}.part")
     try:
-        for name, step in STEPS.items():
-            for artifact in step.makes:
+        for name in steps:
+            for artifact in TASKS[name].makes:
                 if artifact.name not in outputs or not artifact.published:
                     continue
                 target = partial / artifact.file if artifact.name in AT_TOP else partial / name / artifact.file

@@ -110,12 +110,12 @@ def build(target: Target, config: Config) -> Any:
 
     texts = descriptions() if compiled else dict.fromkeys(FINGERPRINTS, "What a source holds.")
     training.__doc__ = "\n    ".join([f"{DESCRIPTION}\n\nArgs:", *(f"{name}: {texts[name]}" for name in parameters)])
-    training.__signature__ = _signature(parameters, Outputs)  # type: ignore[attr-defined]
+    training.__signature__ = signature(parameters, Outputs)  # type: ignore[attr-defined]
     title = f"natix: {'adapt the backbone, then ' if with_explora else ''}train, certify and evaluate"
     return dsl.pipeline(name=NAME, description=DESCRIPTION, display_name=title)(training)
 
 
-def _signature(parameters: dict[str, Any], outputs: Any) -> inspect.Signature:
+def signature(parameters: dict[str, Any], outputs: Any) -> inspect.Signature:
     """A function's parameters with their defaults, each of the type of its default."""
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     return inspect.Signature(

@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from natix_lib import __version__
+from natix_lib.cli.audit import audit
 from natix_lib.cli.cache import cache
 from natix_lib.cli.configs import show_config
 from natix_lib.cli.data import data
@@ -21,12 +22,12 @@ from natix_lib.cli.extras import missing
 from natix_lib.cli.help import STEPS as STEPS_HEADING
 from natix_lib.cli.help import Groups, columns, register
 from natix_lib.cli.init import init
-from natix_lib.cli.pipeline import demo, run
+from natix_lib.cli.pipeline import demo, recalibrate, run
 from natix_lib.cli.review import review
 from natix_lib.cli.scoring import predict, serve
 from natix_lib.cli.steps import step_command, step_example, step_gives, step_takes
 from natix_lib.cli.verify import verify
-from natix_lib.contracts import STEPS
+from natix_lib.contracts import RENEWING, STEPS, TASKS
 from natix_lib.errors import NatixError
 
 app = typer.Typer(
@@ -50,6 +51,13 @@ register(
     example="natix run -c my.yaml -o runs/first",
 )  # fmt: skip
 register(
+    app, "recalibrate", recalibrate,
+    takes="a bundle, a config, and the new labelled images that it names",
+    gives="a folder as natix run gives it, whose bundle has the same model and a policy for the new images",
+    example="natix recalibrate --bundle runs/first/bundle -c my.yaml \\\n"
+    "    --set data.data_root=november -o runs/november",
+)  # fmt: skip
+register(
     app, "predict", predict,
     takes="a bundle, and images in files, folders, lists, manifests or buckets",
     gives="one JSON object a line on stdout, or the file --output; the counts and the promise on stderr",
@@ -66,6 +74,12 @@ register(
     takes="a bundle, and images as predict takes them",
     gives="a page that holds the pictures which the policy rejects, for any browser; it exports a manifest of labels",
     example="natix review --bundle runs/first/bundle photos --output review.html",
+)  # fmt: skip
+register(
+    app, "audit", audit,
+    takes="a bundle, and a table of images that it accepted with their labels",
+    gives="a line on stdout that says whether the promise stands; exit code 3 where it is broken",
+    example="natix audit --bundle runs/first/bundle labels.csv",
 )  # fmt: skip
 register(
     app, "verify", verify,
@@ -105,10 +119,10 @@ register(
     gives="a folder with the data, the backbone, the config, and the run in run/",
     example="natix demo -o demo",
 )  # fmt: skip
-for _name in STEPS:
+for _name in (*STEPS, *RENEWING):
     register(
         app, _name, step_command(_name), takes=step_takes(_name), gives=step_gives(_name), example=step_example(_name),
-        help=STEPS[_name].does, rich_help_panel=STEPS_HEADING,
+        help=TASKS[_name].does, rich_help_panel=STEPS_HEADING,
     )  # fmt: skip
 
 

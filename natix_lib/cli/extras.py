@@ -45,6 +45,11 @@ NEEDS = {  # command to the modules that it imports; a step that is not here nee
     "calibrate": ("safetensors", *PAGE),
     "export": (*BACKBONE, "pyarrow", "onnx", "onnxscript"),
     "evaluate": PAGE,
+    "recalibrate": ("datasets", "kfp", "safetensors", *PAGE),
+    "obtain": (),
+    "divide": ("datasets", *PAGE),
+    "score": ("safetensors", "pyarrow"),
+    "renew": ("safetensors",),
 }
 
 

@@ -11,8 +11,8 @@ import typer
 
 from natix_lib.cli import drawn
 from natix_lib.cli.extras import require_places
-from natix_lib.cli.options import CachePlace, ConfigFile, Output, Overrides, Seed
-from natix_lib.contracts import ARTIFACTS
+from natix_lib.cli.options import CachePlace, ConfigFile, Output, Overrides, Seed, place_of
+from natix_lib.contracts import ARTIFACTS, RECALIBRATION
 from natix_lib.files import require_new
 
 if TYPE_CHECKING:
@@ -45,6 +45,42 @@ def run(
     _run_pipeline(load, output, cache, "the same command")
 
 
+def recalibrate(
+    config_file: ConfigFile,
+    output: Output,
+    bundle: Annotated[
+        str,
+        typer.Option(
+            metavar="PLACE",
+            show_default=False,
+            parser=place_of,
+            help="Bundle whose policy is renewed: its folder or its address in a bucket.",
+        ),
+    ],
+    overrides: Overrides = None,
+    cache: CachePlace = None,
+) -> None:
+    """Renew a bundle's policy with new labelled images, without training, under KFP's local runner.
+
+    The config is one of a training, with the new images as data.data_root. Groups that hold an image which the bundle's
+    model was fitted on, or one that looks the same, are left out and counted.
+    """
+
+    def load() -> "Config":
+        from natix_lib import config
+
+        settings = config.load(config_file, [*(overrides or []), f"recalibrate.bundle={bundle}"])
+        require_places(settings)
+        return settings
+
+    def start(settings: "Config") -> "tuple[list[str], Callable[..., None]]":
+        from natix_pipelines import local
+
+        return list(RECALIBRATION), local.recalibrate
+
+    _run_pipeline(load, output, cache, "the same command", start)
+
+
 def demo(
     output: Output,
     images: drawn.DrawnImages = 1600,
@@ -74,8 +110,22 @@ def demo(
     _run_pipeline(lambda: config.load(path), output / "run", output / "cache", again)
 
 
-def _run_pipeline(load: Callable[[], "Config"], output: Path, cache: Path | None, again: str) -> None:
-    """Run the pipeline; `again` is the command that goes on when this one is told to stop."""
+def _training(settings: "Config") -> "tuple[list[str], Callable[..., None]]":
+    """The steps of a training, and what runs them."""
+    from natix_pipelines import local
+    from natix_pipelines.training import steps_of
+
+    return steps_of(settings.model.init_from_explora, settings.data.shards), local.run
+
+
+def _run_pipeline(
+    load: Callable[[], "Config"],
+    output: Path,
+    cache: Path | None,
+    again: str,
+    start: "Callable[[Config], tuple[list[str], Callable[..., None]]]" = _training,
+) -> None:
+    """Run the pipeline that `start` gives; `again` is the command that goes on when this one is told to stop."""
     from rich.console import Console
 
     from natix_lib.stopping import stoppable
@@ -83,13 +133,11 @@ def _run_pipeline(load: Callable[[], "Config"], output: Path, cache: Path | None
     try:
         with stoppable():
             from natix_lib.cli.display import RunDisplay
-            from natix_pipelines import local
-            from natix_pipelines.training import steps_of
 
             settings = load()
-            steps = steps_of(settings.model.init_from_explora, settings.data.shards)
+            steps, run_steps = start(settings)
             with RunDisplay(Console(file=sys.stderr), steps) as display:
-                local.run(settings, output, cache, display)
+                run_steps(settings, output, cache, display)
     except SystemExit:
         if not (output / ARTIFACTS["report"].file).exists():  # else it came too late: the run is whole
             typer.echo(f"stopped: {again} goes on after the last step that is done", err=True)

@@ -1,4 +1,4 @@
-"""`natix <step>`: each step on files, made from `contracts.STEPS`.
+"""`natix <step>`: each step on files, made from `contracts.STEPS` and `contracts.RENEWING`.
 
 The options are the artifacts' names and so cannot drift from the components.
 """
@@ -14,23 +14,23 @@ import typer
 
 from natix_lib.cli.extras import require_places
 from natix_lib.cli.options import ConfigFile, Overrides, path_of
-from natix_lib.contracts import ARTIFACTS, STEPS
+from natix_lib.contracts import ARTIFACTS, RENEWING, STEPS, TASKS
 from natix_lib.files import require_new
 
-MAKERS = {artifact: name for name, step in STEPS.items() for artifact in step.outputs}
+MAKERS = {artifact: name for name, step in (RENEWING | STEPS).items() for artifact in step.outputs}
 
 
 def step_command(name: str) -> Callable[..., None]:
     """The function behind `natix <step>`: the step's input artifacts as options, outputs under --output."""
-    step = STEPS[name]
+    step = TASKS[name]
 
     def command(**values: Any) -> None:
         from natix_lib import config
-        from natix_lib.config.step_settings import step_settings
+        from natix_lib.config.step_settings import recalibration_settings, step_settings
 
         loaded = config.load(values["config_file"], values["overrides"] or [])
         require_places(loaded)
-        settings = step_settings(loaded)
+        settings = recalibration_settings(loaded) | step_settings(loaded)
         folder: Path = values["output"]
         module = importlib.import_module(f"natix_lib.steps.{name}")  # before anything is written: it may be missing
         outputs = {artifact: str(folder / ARTIFACTS[artifact].file) for artifact in step.outputs}
@@ -68,20 +68,20 @@ def step_command(name: str) -> Callable[..., None]:
 
 def step_takes(name: str) -> str:
     """What a step reads, in words."""
-    places = [ARTIFACTS[artifact].file for artifact in STEPS[name].inputs]
+    places = [ARTIFACTS[artifact].file for artifact in TASKS[name].inputs]
     return ", ".join(["a config", *places]) if places else "a config and the source that it names"
 
 
 def step_gives(name: str) -> str:
     """What a step writes, in words."""
     return (
-        f"{', '.join(ARTIFACTS[artifact].file for artifact in STEPS[name].outputs)} below --output; metrics on stdout"
+        f"{', '.join(ARTIFACTS[artifact].file for artifact in TASKS[name].outputs)} below --output; metrics on stdout"
     )
 
 
 def step_example(name: str) -> str:
     """A command line after the steps before it were run with `-o out`."""
-    inputs = [f"{_option(artifact)} out/{ARTIFACTS[artifact].file}" for artifact in STEPS[name].inputs]
+    inputs = [f"{_option(artifact)} out/{ARTIFACTS[artifact].file}" for artifact in TASKS[name].inputs]
     folder = "adapted" if name == "adapt" else "out"  # what fetch gives has the name of what adapt gives
     return " \\\n    ".join([f"natix {name} -c my.yaml -o {folder}", *inputs])
 

@@ -14,6 +14,7 @@ from natix_lib.config.hardware import Hardware
 from natix_lib.config.load import load
 from natix_lib.config.model import DINOV3_HUB_NAMES, Model
 from natix_lib.config.policies import Scrc, Sweep
+from natix_lib.config.recalibration import Recalibrate
 from natix_lib.config.section import parse
 from natix_lib.config.split import ROLE_RATIO_NAMES, Ratios, Split
 from natix_lib.config.training import EarlyStopping, MixedPrecision, Optimizer, Training
@@ -37,6 +38,7 @@ __all__ = [
     "Model",
     "Optimizer",
     "Ratios",
+    "Recalibrate",
     "Scrc",
     "Split",
     "Sweep",

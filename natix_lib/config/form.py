@@ -44,7 +44,15 @@ FORM = {  # the parameter to the keys that it sets
     "seed": ("split.seed", "explora.seed", "training.seed", "evaluate.seed"),
 }
 COMPILED = "data.shards"  # shapes the graph, so no run of it can change it
-FORM_SECTIONS = tuple(name for name in SECTIONS if name != "hardware")  # what is asked of a cluster is compiled in
+FORM_SECTIONS = tuple(name for name in SECTIONS if name not in ("recalibrate", "hardware"))  # the latter is compiled in
+RECALIBRATION_FORM = {  # of the pipeline that renews a bundle's policy
+    "data_root": ("data.data_root",),
+    "bundle": ("recalibrate.bundle",),
+    "alpha": ("scrc.alpha",),
+    "delta": ("scrc.delta",),
+    "seed": ("split.seed", "evaluate.seed"),
+}
+RECALIBRATION_SECTIONS = ("data", "split", "scrc", "export", "evaluate", "recalibrate")  # that its steps read
 TEXTS = ("num_gpus", "seed")  # numbers that may be 0
 SEED = "Seed of the run: of {} where the section does not name a seed of its own."
 AS_A_TEXT = 'Sent as a text: "{}".'
@@ -57,17 +65,32 @@ def form(config: Config) -> JsonDict:
         Each parameter as JSON: a section as a mapping, those of `TEXTS` as a text. KFP's driver reads the number of
         GPUs as one, and from a parameter that is declared a number it would read none, without an error.
     """
+    return _parameters(config, FORM, FORM_SECTIONS)
+
+
+def recalibration_form(config: Config) -> JsonDict:
+    """The parameters of a recalibration with a config's values, as `form` has those of a training."""
+    return _parameters(config, RECALIBRATION_FORM, RECALIBRATION_SECTIONS)
+
+
+def recalibration_rest(config: Config) -> JsonDict:
+    """The sections of a config that are no parameters of a recalibration, whose steps read nothing there."""
+    values = config.model_dump(mode="json", exclude_none=True)
+    return {name: values[name] for name in FORM_SECTIONS if name not in RECALIBRATION_SECTIONS}
+
+
+def _parameters(config: Config, rows: Mapping[str, tuple[str, ...]], names: tuple[str, ...]) -> JsonDict:
     values = config.model_dump(mode="json", exclude_none=True)  # KFP knows no null
     parameters: JsonDict = {}
-    for name, keys in FORM.items():
+    for name, keys in rows.items():
         holders = [(_holder(values, key), key.rpartition(".")[2]) for key in keys]
         parameters[name] = Counter(holder[key] for holder, key in holders).most_common(1)[0][0]
         for holder, key in holders:
             if holder[key] == parameters[name]:
                 del holder[key]
     del values["data"]["shards"]
-    parameters |= {name: str(parameters[name]) for name in TEXTS}
-    return parameters | {name: values[name] for name in FORM_SECTIONS}
+    parameters |= {name: str(parameters[name]) for name in TEXTS if name in parameters}
+    return parameters | {name: values[name] for name in names}
 
 
 def sections(parameters: Mapping[str, Any], compiled: Mapping[str, Any]) -> JsonDict:
@@ -84,9 +107,25 @@ def sections(parameters: Mapping[str, Any], compiled: Mapping[str, Any]) -> Json
         ConfigError: If a section gives a key of `FORM` another value than its parameter, and neither is the compiled
             one; or if it gives what is compiled in.
     """
-    values = {name: _over(Config, name, compiled, parameters[name]) for name in FORM_SECTIONS}
+    return _sections(parameters, compiled, FORM, FORM_SECTIONS)
+
+
+def recalibration_sections(
+    parameters: Mapping[str, Any], compiled: Mapping[str, Any], rest: Mapping[str, Any]
+) -> JsonDict:
+    """The sections of a config out of the parameters of a recalibration, as `sections` has them, and of the rest."""
+    return {**rest, **_sections(parameters, compiled, RECALIBRATION_FORM, RECALIBRATION_SECTIONS)}
+
+
+def _sections(
+    parameters: Mapping[str, Any],
+    compiled: Mapping[str, Any],
+    rows: Mapping[str, tuple[str, ...]],
+    names: tuple[str, ...],
+) -> JsonDict:
+    values = {name: _over(Config, name, compiled, parameters[name]) for name in names}
     clashes = []
-    for name, keys in FORM.items():
+    for name, keys in rows.items():
         for path in keys:
             holder, key = _holder(values, path), path.rpartition(".")[2]
             given = holder.setdefault(key, parameters[name])
@@ -142,16 +181,25 @@ def _differences(before: JsonDict, after: JsonDict, above: str = "") -> Iterator
 
 def descriptions() -> dict[str, str]:
     """What each parameter of the form means, in one line."""
+    return _texts(FORM, FORM_SECTIONS)
+
+
+def recalibration_descriptions() -> dict[str, str]:
+    """What each parameter of a recalibration means, in one line."""
+    return _texts(RECALIBRATION_FORM, RECALIBRATION_SECTIONS)
+
+
+def _texts(rows: Mapping[str, tuple[str, ...]], names: tuple[str, ...]) -> dict[str, str]:
     known = {entry.path: entry for entry in entries()}
     texts = {}
-    for name, keys in FORM.items():
+    for name, keys in rows.items():
         entry = known[keys[0]]
         kind = f"{entry.allowed[:1].upper()}{entry.allowed[1:]}."
         sent = f" {AS_A_TEXT.format(1)}" if name in TEXTS else ""
         meaning = SEED.format(", ".join(key.partition(".")[0] for key in keys)) if len(keys) > 1 else entry.meaning
         texts[name] = f"{meaning} {kind}{sent} Config: {', '.join(keys)}."
-    for name in FORM_SECTIONS:
-        apart = [parameter for parameter, keys in FORM.items() if any(key.startswith(f"{name}.") for key in keys)]
+    for name in names:
+        apart = [parameter for parameter, keys in rows.items() if any(key.startswith(f"{name}.") for key in keys)]
         texts[name] = known[name].meaning + (f" Given apart: {', '.join(apart)}." if apart else "")
     return texts
 

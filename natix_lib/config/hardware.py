@@ -7,7 +7,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_
 
 from natix_lib.config.key import default
 from natix_lib.config.section import Section
-from natix_lib.contracts import STEPS
+from natix_lib.contracts import RENEWING, STEPS
 from natix_lib.grammar import (
     PREFIXES,
     Address,
@@ -87,7 +87,7 @@ class Volume(Section):
     @field_validator("steps")
     @classmethod
     def _check_steps(cls, names: list[str]) -> list[str]:
-        return _known("hardware.volumes[].steps", names, (CHECK, *STEPS))
+        return _known("hardware.volumes[].steps", names, (CHECK, *STEPS, *RENEWING))
 
     def holds(self, place: str) -> bool:
         """Whether a path lies on this volume."""
@@ -233,7 +233,7 @@ class Hardware(Section):
     @field_validator("uncached_steps")
     @classmethod
     def _check_steps(cls, names: list[str]) -> list[str]:
-        return _known("hardware.uncached_steps", names, STEPS)
+        return _known("hardware.uncached_steps", names, STEPS | RENEWING)
 
     @model_validator(mode="after")
     def _check(self) -> "Hardware":

@@ -20,6 +20,7 @@ from natix_lib.config import (
     Explora,
     Export,
     Model,
+    Recalibrate,
     Scrc,
     Split,
     Sweep,
@@ -27,8 +28,9 @@ from natix_lib.config import (
 )
 from natix_lib.config.hardware import Nodes
 from natix_lib.config.section import Section
-from natix_lib.contracts import STEPS
+from natix_lib.contracts import RECALIBRATION, RENEWING, STEPS
 from natix_lib.files import JsonDict
+from natix_lib.grammar import Place
 
 NodesOrNone = Annotated[
     Nodes | None, BeforeValidator(lambda value: value or None)
@@ -152,9 +154,64 @@ class EvaluateSettings(StepSettings):
     evaluate: Evaluate
 
 
-SETTINGS: dict[str, type[StepSettings]] = {step: globals()[f"{step.capitalize()}Settings"] for step in STEPS}
+class ObtainSettings(StepSettings):
+    """What obtain reads of the config."""
+
+    bundle: Place
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Take where the bundle is."""
+        return cls(bundle=config.recalibrate.bundle)
+
+
+class DivideSettings(StepSettings):
+    """What divide reads of the config."""
+
+    split: Split
+    recalibrate: Recalibrate
+    scrc: Scrc | None = Field(
+        default=None,
+        description="What must be certified; only where divide is to stop a run whose VAL_CALIB is too small.",
+    )
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Take the section split and the new ratios, and what must be certified where it must."""
+        ratios = Recalibrate(ratios=config.recalibrate.ratios)
+        scrc = config.scrc if config.scrc.on_infeasible == "fail" else None
+        return cls(split=config.split, recalibrate=ratios, scrc=scrc)
+
+
+class ScoreSettings(StepSettings):
+    """What score reads of the config: nothing."""
+
+
+class RenewSettings(StepSettings):
+    """What renew reads of the config."""
+
+    publish_uri: Place = ""
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Take where the bundle is published."""
+        return cls(publish_uri=config.export.publish_uri)
+
+
+SETTINGS: dict[str, type[StepSettings]] = {
+    step: globals()[f"{step.capitalize()}Settings"] for step in (*STEPS, *RENEWING)
+}
 
 
 def step_settings(config: Config) -> dict[str, JsonDict]:
     """The settings of each step, as JSON: exactly the keys that the step uses."""
-    return {step: settings.of(config).model_dump(mode="json", exclude_none=True) for step, settings in SETTINGS.items()}
+    return {step: _values(step, config) for step in STEPS}
+
+
+def recalibration_settings(config: Config) -> dict[str, JsonDict]:
+    """The settings of each step of `contracts.RECALIBRATION`, as JSON."""
+    return {step: _values(step, config) for step in RECALIBRATION}
+
+
+def _values(step: str, config: Config) -> JsonDict:
+    return SETTINGS[step].of(config).model_dump(mode="json", exclude_none=True)

@@ -11,6 +11,7 @@ from natix_lib.config.explora import Explora
 from natix_lib.config.hardware import Hardware
 from natix_lib.config.model import Model
 from natix_lib.config.policies import Scrc, Sweep
+from natix_lib.config.recalibration import Recalibrate
 from natix_lib.config.section import Section
 from natix_lib.config.split import Split
 from natix_lib.config.training import Training
@@ -28,6 +29,7 @@ class Config(Section):
     scrc: Scrc = Scrc()
     export: Export
     evaluate: Evaluate = Evaluate()
+    recalibrate: Recalibrate = Recalibrate()
     hardware: Hardware = Hardware()
 
     @model_validator(mode="before")

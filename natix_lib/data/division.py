@@ -37,6 +37,7 @@ from natix_lib.data.partition import REAL_ONLY, Groups, assign
 from natix_lib.data.places import metres_between, within_metres
 from natix_lib.data.previous import NONE, REASON, Kept, Previous, keep_roles
 from natix_lib.data.rules import GIANT, NEAR, SAME, LargestGroup, largest_group
+from natix_lib.data.trained import TRAINED, Known, Trained, looks_of, recognised
 from natix_lib.documents import PIXEL_DIGITS, held_name
 from natix_lib.errors import DataError
 from natix_lib.files import JsonDict
@@ -78,8 +79,11 @@ class Division:
         across: Near-duplicates in two different given splits.
         held: Index into `contracts.ROLES` of the role of its group, of each image that is left out for another reason
             than `split.previous`, -1 for others, (n,).
-        left_out: Why an image is in no role, by its id: "synthetic", "unlabelled", CONFLICT, or `previous.REASON`.
+        left_out: Why an image is in no role, by its id: "synthetic", "unlabelled", CONFLICT, `previous.REASON`, or
+            `trained.TRAINED`.
         kept: What an earlier division says of the images; None where none was named.
+        looks: The hash of each image's whole picture, 0 for none, (n,).
+        trained: What a model was fitted on, and which of the images that is; None where no model was named.
         warnings: What a reader must know of the division, sentences.
     """
 
@@ -99,6 +103,8 @@ class Division:
     across: Crossing
     left_out: dict[str, str]
     kept: Kept | None
+    looks: NDArray[np.uint64]
+    trained: tuple[Trained, Known] | None
     warnings: list[str]
 
     @property
@@ -112,6 +118,7 @@ class Division:
         held = {role: np.flatnonzero(self.held == number) for number, role in enumerate(ROLES)}
         kept_out = [row for row, name in enumerate(self.ids) if self.left_out.get(name) == REASON]
         known = members | {UNLABELLED: np.flatnonzero(self.for_adapt), REASON: np.array(kept_out, dtype=np.int64)}
+        known |= {held_name(role): rows for role, rows in held.items()}
         return {
             "class_names": self.class_names,
             "roles": {role: [self.ids[row] for row in rows] for role, rows in members.items()},
@@ -127,10 +134,9 @@ class Division:
             "groups": {name: self.ids[first] for name, first in zip(self.ids, self.groups.tolist(), strict=True)},
             "left_out": self.left_out,
             "held": {role: [self.ids[row] for row in rows] for role, rows in held.items()},
-            "pixels": {
-                name: "".join(self.pixels[row][:PIXEL_DIGITS] for row in rows)
-                for name, rows in (known | {held_name(role): rows for role, rows in held.items()}).items()
-            },
+            "pixels": {name: "".join(self.pixels[row][:PIXEL_DIGITS] for row in rows) for name, rows in known.items()},
+            "looks": {name: "".join(f"{self.looks[row]:016x}" for row in rows) for name, rows in known.items()},
+            "trained": None if self.trained is None else self.trained[0].document(),
             "previous": None if self.kept is None else self.kept.document(),
             "links": {rule: len(links.rows) for rule, links in self.rules.items()},
             "largest_group": asdict(self.largest),
@@ -150,6 +156,7 @@ def divide(
     settings: Split,
     previous: Previous | None = None,
     pictures: Callable[[int], Image.Image] | None = None,
+    trained: Trained | None = None,
 ) -> Division:
     """Divide images into TRAIN, VAL_SELECT, VAL_CALIB and TEST.
 
@@ -160,6 +167,7 @@ def divide(
         previous: An earlier division, whose images keep their roles.
         pictures: Gives the image of a row of the columns, for what looks alike by its hashes; without it that counts
             as near-duplicates unseen.
+        trained: What a model was fitted on; whole groups that hold such an image are left out.
 
     Returns:
         The division, its rows by rising id.
@@ -204,8 +212,11 @@ def divide(
     pixels = sorted_columns["sha256"]
     kept = None if previous is None else keep_roles(previous, ids, pixels, smallest, given)
     kept_out = np.zeros(len(ids), dtype=bool) if kept is None else kept.left_out
-    contradict = in_conflict(rules, labels) & (settings.conflicting_labels == "drop")
-    usable = ~(kept_out | contradict)
+    looks = looks_of(sorted_columns["hashes"])
+    known = None if trained is None else recognised(trained, pixels, looks, smallest, settings.near_duplicate_bits)
+    seen = np.zeros(len(ids), dtype=bool) if known is None else known.left_out & ~kept_out
+    contradict = in_conflict(rules, labels) & (settings.conflicting_labels == "drop") & ~seen
+    usable = ~(kept_out | contradict | seen)
     fixed = np.full(len(ids), NONE) if kept is None else kept.roles
     first, group = np.unique(smallest, return_inverse=True)
     counts = np.zeros((2, len(first), len(class_names)), dtype=np.int64)
@@ -221,23 +232,29 @@ def divide(
         np.where(without, NONE, owner),
         of_group(fixed, group),
     )
+    if known is not None and not counts.any():
+        raise DataError(f"no image is left to divide: {known}")
     try:
         assigned = assign(groups, target, settings.min_per_class, settings.seed, class_names)
     except DataError as error:
         fixes = "" if kept is None else f"; split.previous keeps {kept.images} images where they are"
+        fixes += f"; {known}" if known is not None and known.left_out.any() else ""
         raise DataError(f"{error}{fixes}" + (f"; {largest}" if largest.share > GIANT else "")) from error
     roles = np.where(without & (owner >= 0) & (groups.kept < 0), owner, assigned)[group]
     for_adapt = ~labelled & usable & (roles == ROLES.index(TRAIN))
     for_adapt &= ~np.isin(smallest, smallest[near.across.nearest[:, :2].ravel()])
     for_adapt &= near.across.exact | (given < 0)  # some were not looked at
+    unasked = [number for number, share in enumerate(target) if not share]
     reasons = {
         REASON: kept_out,
+        TRAINED: seen,
         CONFLICT: contradict & ~kept_out,
         "unlabelled": ~labelled & usable & ~for_adapt,
-        "synthetic": counted & synthetic & np.isin(roles, [ROLES.index(role) for role in REAL_ONLY]),
+        "synthetic": counted & synthetic & np.isin(roles, [*map(ROLES.index, REAL_ONLY), *unasked]),
     }
     left_out = {ids[row]: reason for reason, which in reasons.items() for row in np.flatnonzero(which).tolist()}
-    held = np.where(np.any([which for reason, which in reasons.items() if reason != REASON], axis=0), roles, NONE)
+    without_role = [which for reason, which in reasons.items() if reason not in (REASON, TRAINED)]
+    held = np.where(np.any(without_role, axis=0), roles, NONE)
     roles[np.any([*reasons.values(), ~labelled], axis=0)] = NONE
     return Division(
         ids=ids,
@@ -256,11 +273,14 @@ def divide(
         across=near.across,
         left_out=left_out,
         kept=kept,
+        looks=looks,
+        trained=None if trained is None or known is None else (trained, known),
         warnings=[
             *drives.warnings,
             *_moved(given, roles),
             *_warnings(near, largest, Counter(left_out.values())),
             *(kept.warnings if kept else []),
+            *(known.warnings() if known else []),
         ],
     )
 

@@ -65,7 +65,8 @@ def assign(groups: Groups, ratios: Floats, min_per_class: int, seed: int, class_
 
     Args:
         groups: The groups to divide, in any order.
-        ratios: Target share of each of the four roles, summing to 1, (4,).
+        ratios: Target share of each of the four roles, summing to 1, (4,); a role with 0 is given to no group that has
+            images to count.
         min_per_class: Images of every class that every role must have, not counting synthetic ones in VAL_CALIB and
             TEST.
         seed: Decides where the searches start.
@@ -89,7 +90,9 @@ def assign(groups: Groups, ratios: Floats, min_per_class: int, seed: int, class_
     )
     train = ROLES.index(TRAIN)
     present = np.bincount(given[given >= 0], minlength=len(ROLES)) > 0
-    drawn = [role for role in range(len(ROLES)) if not present.any() or not present[role] or role == train]
+    drawn = [
+        role for role in range(len(ROLES)) if ratios[role] and (not present.any() or not present[role] or role == train)
+    ]
     free = (given < 0) | ((given == train) & (len(drawn) > 1))
     roles = np.where(kept >= 0, kept, np.where(free, train, given))
     free &= (kept < 0) & counts.any(axis=1)
@@ -100,14 +103,18 @@ def assign(groups: Groups, ratios: Floats, min_per_class: int, seed: int, class_
         search = _Search(weights[free], fixed, share, min_per_class, [ROLES[role] not in REAL_ONLY for role in drawn])
         starts = _draws([name for name, is_free in zip(names, free, strict=True) if is_free], seed)
         roles[free] = np.asarray(drawn)[_divide(search, starts, [ROLES[role] for role in drawn], class_names)]
-    _require_classes(counts, synthetic, roles, min_per_class, class_names)
+    asked = [role for role in range(len(ROLES)) if ratios[role]]
+    _require_classes(counts, synthetic, roles, asked, min_per_class, class_names)
     result = np.empty(len(order), dtype=np.int64)
     result[order] = roles
     return result
 
 
-def _require_classes(counts: Ints, synthetic: Ints, roles: Ints, least: int, class_names: list[str]) -> None:
-    for number, role in enumerate(ROLES):
+def _require_classes(
+    counts: Ints, synthetic: Ints, roles: Ints, asked: list[int], least: int, class_names: list[str]
+) -> None:
+    for number in asked:
+        role = ROLES[number]
         held = counts[roles == number].sum(axis=0)
         if role not in REAL_ONLY:
             held = held + synthetic[roles == number].sum(axis=0)

@@ -180,7 +180,7 @@ def write_sets(
         roles: Place of each image's set in `contracts.SETS`, which is its role's number, -1 for none, (n,).
         groups: Group name of each image, which steps after this one know it by.
         splits_sha256: SHA-256 of splits.json.
-        folders: Role, or UNLABELLED, to the folder to write.
+        folders: Role, or UNLABELLED, to the folder to write; the images of a role without one go nowhere.
 
     Raises:
         StorageError: If a folder cannot be written.
@@ -191,19 +191,20 @@ def write_sets(
     try:
         for folder in folders.values():
             folder.mkdir(parents=True, exist_ok=True)
-        writers = [ShardWriter(folders[role], schema) for role in SETS]
+        writers = {number: ShardWriter(folders[role], schema) for number, role in enumerate(SETS) if role in folders}
         start = 0
         for batch in images.to_batches():
             part = shown.slice(start, batch.num_rows).combine_chunks()
             columns = [batch.column("id"), batch.column("image"), *(part.column(name).chunk(0) for name in names)]
-            for number, writer in enumerate(writers):
+            for number, writer in writers.items():
                 chosen = np.flatnonzero(roles[start : start + batch.num_rows] == number)
                 writer.add(pa.RecordBatch.from_arrays([column.take(chosen) for column in columns], schema=schema))
             start += batch.num_rows
-        tables = [writer.close() for writer in writers]
+        tables = {number: writer.close() for number, writer in writers.items()}
     except OSError as error:
         raise StorageError(f"cannot write {error.filename or 'a set'}: {error.strerror or error}") from error
-    for number, role in enumerate(SETS):
+    for number, table in tables.items():
+        role = list(SETS)[number]
         write_manifest(
             folders[role],
             SETS[role],
@@ -219,5 +220,5 @@ def write_sets(
                 # Of TEST alone: a warning about the source must not make the other steps run again.
                 **({"ingested": {key: index.document[key] for key in INGESTED}} if role == TEST else {}),
             },
-            tables[number],
+            table,
         )

@@ -12,9 +12,9 @@ the same), p(x | y) stays and the posterior moves by a known factor, prior / sha
   them, drawn at the prior among the positive classes.
 
 In `make bench-prior` this bias certifies what exact log-odds do. Rejected: log(prior / share) without T, which loses
-where logits are too steep; a temperature and a bias found by a likelihood weighted by prior / share, which is
-better nowhere by .001 of NLL and moves with the few rows of a rare class; the shares of VAL_CALIB, because then the labels that test the rule move
-it. A prior that is wrong is not seen here: the promise says which prior it holds for.
+where logits are too steep; a temperature and a bias found by a likelihood weighted by prior / share, which is better
+nowhere by .001 of NLL and moves with the few rows of a rare class; the shares of VAL_CALIB, because then the labels
+that test the rule move it. A prior that is wrong is not seen here: the promise says which prior it holds for.
 
 References: Saerens, Latinne & Decaestecker (2002), Adjusting the Outputs of a Classifier to New a Priori Probabilities,
 Neural Computation 14(1); Podkopaev & Ramdas (2021), Distribution-free uncertainty quantification for classification

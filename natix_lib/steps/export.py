@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from natix_lib import config, storage
+from natix_lib import config
 from natix_lib.bundle.contents import GOLDEN, MODEL, SPLITS, Documents
 from natix_lib.bundle.golden import draw_golden_images
 from natix_lib.bundle.runtime import Bundle, largest_difference
@@ -35,7 +35,7 @@ from natix_lib.decisions.promise import is_certified
 from natix_lib.errors import BundleError, ContractError
 from natix_lib.files import write_json
 from natix_lib.logits import LogitsFile, read_logits
-from natix_lib.progress import Lines
+from natix_lib.steps.published import publish
 from natix_lib.training.artifact import load_classifier
 from natix_lib.training.onnx_export import export_onnx
 
@@ -127,9 +127,7 @@ def run(
     parity = _parity(runtime, golden, golden_logits, images, calib_logits.values, section)
     write_manifest(folder, "bundle", {**draft, "parity": parity}, copied)
     Bundle.load(folder)  # reads what was written, the copies too, once and for all that follows
-    if section.publish_uri:
-        place = storage.publish_folder(folder, section.publish_uri, ARTIFACTS["bundle"].manifest)
-        Lines().say(f"published {place}")
+    publish(folder, section.publish_uri)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return {
         "parity_golden": parity["golden"],

@@ -37,6 +37,7 @@ from natix_lib.storage.bucket import no_name
 
 NONE = "none"  # not "": older servers take an empty text for one that is missing
 DATA, PREVIOUS, BACKBONE = "data.data_root", "split.previous", "model.backbone_id"
+BUNDLE = "recalibrate.bundle"
 
 
 def fingerprints(config: Config, commit: str = NONE) -> dict[str, str]:
@@ -60,6 +61,11 @@ def fingerprints(config: Config, commit: str = NONE) -> dict[str, str]:
         _told(BACKBONE, backbone) if is_folder(backbone) else commit,
     )
     return dict(zip(FINGERPRINTS, told, strict=True))
+
+
+def data_fingerprint(config: Config) -> str:
+    """What `data.data_root` holds now; raises as `fingerprints`."""
+    return _told(DATA, config.data.data_root)
 
 
 def require_unchanged(key: str, uri: str, fingerprint: str) -> None:

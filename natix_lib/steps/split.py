@@ -30,6 +30,7 @@ from natix_lib.data.overview import overview
 from natix_lib.data.previous import Previous, read_previous
 from natix_lib.data.sets import indexed_images, write_sets
 from natix_lib.data.thumbnails import Thumbnails
+from natix_lib.data.trained import Trained
 from natix_lib.files import JsonDict, canonical_json, sha256_bytes, write_bytes
 from natix_lib.progress import WARNING, Lines
 from natix_lib.reports.data import render_data
@@ -82,12 +83,9 @@ def run(
     previous = read_previous(earlier) if earlier else None  # before all images are hashed
     if earlier and previous:
         require_told(PREVIOUS, earlier, previous_fingerprint, previous.sha256)
-    ingested, folders_of_images = _open(index, images)
+    ingested, folders_of_images = open_ingested(index, images)
     stored = indexed_images(folders_of_images, ingested)
     division, document = divided(ingested, sections, stored, previous)
-    content, ids = canonical_json(document), ingested.column("id")
-    numbers = np.where(division.for_adapt, list(SETS).index(UNLABELLED), division.roles)
-    set_of = dict(zip(division.ids, numbers.tolist(), strict=True))
     folders = {
         TRAIN: train_set,
         VAL_SELECT: val_select_set,
@@ -95,6 +93,34 @@ def run(
         TEST: test_set,
         UNLABELLED: unlabelled_set,
     }
+    write_division((division, document), ingested, stored, folders, splits, links, data_report)
+    return said(division, document)
+
+
+def write_division(
+    made: tuple[Division, JsonDict],
+    ingested: Index,
+    stored: Any,
+    folders: Mapping[str, str],
+    splits: str,
+    links: str,
+    data_report: str,
+) -> None:
+    """Write a division: the sets of its roles, its links, the page of the data, and splits.json at last.
+
+    Args:
+        made: The division, and the content of splits.json.
+        ingested: The index of the images.
+        stored: The Arrow table of the images, in the order of the index.
+        folders: Role, or UNLABELLED, to the folder of its set.
+        splits: Path of splits.json.
+        links: Path of the links.
+        data_report: Path of the page.
+    """
+    division, document = made
+    content, ids = canonical_json(document), ingested.column("id")
+    numbers = np.where(division.for_adapt, list(SETS).index(UNLABELLED), division.roles)
+    set_of = dict(zip(division.ids, numbers.tolist(), strict=True))
     write_sets(
         stored,
         ingested,
@@ -107,6 +133,10 @@ def run(
     content_of_page = overview(ingested, (division, document), Thumbnails(stored))
     write_bytes(data_report, render_data(content_of_page).encode())
     write_bytes(splits, content)
+
+
+def said(division: Division, document: JsonDict) -> dict[str, float]:
+    """Say how many images each role has and what a reader must know, and give the metrics of the step."""
     lines = Lines()
     for warning in division.warnings:
         lines.say(f"{WARNING}{warning}")
@@ -128,7 +158,9 @@ def run(
     }
 
 
-def divided(index: Index, settings: SplitSettings, images: Any, previous: Previous | None) -> tuple[Division, JsonDict]:
+def divided(
+    index: Index, settings: SplitSettings, images: Any, previous: Previous | None, trained: Trained | None = None
+) -> tuple[Division, JsonDict]:
     """Divide the images of an index.
 
     Args:
@@ -136,6 +168,7 @@ def divided(index: Index, settings: SplitSettings, images: Any, previous: Previo
         settings: What split reads of the config.
         images: The Arrow table of the images, in the order of the index.
         previous: The division that `split.previous` names.
+        trained: What a model was fitted on, which is left out.
 
     Returns:
         The division, and the content of splits.json.
@@ -150,7 +183,7 @@ def divided(index: Index, settings: SplitSettings, images: Any, previous: Previo
     def picture(row: int) -> Image.Image:
         return Image.open(io.BytesIO(jpegs[row]["bytes"].as_py()), formats=("JPEG",))
 
-    division = divide(columns, index.class_names, split, previous, picture)
+    division = divide(columns, index.class_names, split, previous, picture, trained)
     document = {
         "artifact": "splits",
         "schema_version": SCHEMA_VERSION,
@@ -165,7 +198,7 @@ def divided(index: Index, settings: SplitSettings, images: Any, previous: Previo
     return division, document
 
 
-def _open(index: str, images: str | Sequence[str]) -> tuple[Index, list[tuple[Path, JsonDict]]]:
+def open_ingested(index: str, images: str | Sequence[str]) -> tuple[Index, list[tuple[Path, JsonDict]]]:
     """The index, and the folders of its images in its order, each with the table of its files.
 
     Raises:

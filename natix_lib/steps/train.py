@@ -5,21 +5,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from natix_lib import config, logits
 from natix_lib.backbones.loading import require_whole_patches
 from natix_lib.config.step_settings import TrainSettings
 from natix_lib.contracts import BACKBONE_CONFIG, SETS, TRAIN, VAL_CALIB, VAL_SELECT, read_manifest, require_same
-from natix_lib.data.sets import RoleSet, open_set, require_one_division
+from natix_lib.data.sets import open_set, require_one_division
 from natix_lib.decisions.slices import Tags
 from natix_lib.distributed.launch import launch
 from natix_lib.errors import ConfigError
-from natix_lib.files import canonical_json, read_json, sha256_bytes, write_bytes, write_csv
+from natix_lib.files import read_json, write_bytes, write_csv
 from natix_lib.reports.doubts import render_doubts
 from natix_lib.steps import train_worker
 from natix_lib.steps.doubtful import doubtful
+from natix_lib.steps.pairs import write_pair
 from natix_lib.steps.train_worker import CLASSIFIER
 from natix_lib.training.artifact import write_classifier
 from natix_lib.training.classifier import Classifier
@@ -138,7 +136,7 @@ def run(
     for role, paths in pairs.items():
         values, images = tensors[logits.logits_name(role)].numpy(), sets[SETS[role]]
         tags = Tags.of(columns[role], len(images), *columns.values())
-        _write_pair(paths, values, images, tags, written)
+        write_pair(paths, values, images, tags, written["model_sha256"])
     if figures["prior"]:
         print(figures["prior"]["sentence"], flush=True)
     shown = doubtful(train, doubts, drop, tuned=not model_section.freeze_backbone)
@@ -155,21 +153,3 @@ def run(
         **{f"images_{images.role.lower()}": len(images) for images in sets.values()},
         "label_doubts": len(doubts.rows),
     }
-
-
-def _write_pair(
-    paths: tuple[str, str], values: NDArray[np.float32], images: RoleSet, tags: Tags, manifest: dict[str, Any]
-) -> None:
-    logits_path, labels_path = paths
-    header = {
-        "role": images.role,
-        "class_names": canonical_json(images.class_names).decode(),
-        "positive_classes": canonical_json(images.positive_classes).decode(),
-        "model_sha256": manifest["model_sha256"],
-        "splits_sha256": images.splits_sha256,
-        "dataset_fingerprint": images.dataset_fingerprint,
-        "ids_sha256": sha256_bytes("\n".join(images.ids).encode()),
-    }
-    logits.write_logits(logits_path, values, header)
-    _, groups = np.unique(images.groups, return_inverse=True)
-    logits.write_labels(labels_path, images.labels, groups.astype(np.int64), header, tags)

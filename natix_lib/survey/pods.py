@@ -77,4 +77,4 @@ def gpu_tasks() -> Iterable[str]:
 
 def opens_store(task: str) -> bool:
     """Whether a task may open an address of the config: check, sources, checkpoints, shared_root and publishing."""
-    return task in (CHECK, "export") or TASKS[task].retried
+    return task in (CHECK, "export", "renew") or TASKS[task].retried

@@ -10,16 +10,18 @@ import typer
 from typer.testing import CliRunner
 
 from natix_lib import cli
-from natix_lib.contracts import STEPS
+from natix_lib.contracts import RENEWING, STEPS
 from tests.cli.test_cli import ROOT
 
 COMMANDS = [name for group in [typer.main.get_command(cli.app)] for name in group.commands]  # type: ignore[attr-defined]
 BY_HAND = (
     "init",
     "run",
+    "recalibrate",
     "predict",
     "serve",
     "review",
+    "audit",
     "verify",
     "config",
     "doctor",
@@ -27,6 +29,7 @@ BY_HAND = (
     "backbone",
     "demo",
     *STEPS,
+    *RENEWING,
 )
 
 

@@ -11,10 +11,10 @@ import pytest
 from kfp import dsl
 
 from natix_lib import config
-from natix_lib.config.form import form
+from natix_lib.config.form import form, recalibration_form
 from natix_lib.config.hardware import Hardware, Nodes
 from natix_lib.config.step_settings import AdaptSettings, TrainSettings, step_settings
-from natix_lib.contracts import ARTIFACTS, FINGERPRINTS, STEPS, TASKS
+from natix_lib.contracts import ARTIFACTS, FINGERPRINTS, RECALIBRATION, RECALIBRATION_FINGERPRINTS, STEPS, TASKS
 from natix_lib.steps import check
 from natix_pipelines.targets import Target
 from natix_pipelines.training import outputs_of
@@ -29,6 +29,7 @@ OWN = {  # what a component takes beside its settings and the artifacts of the c
     "shard": {"data_fingerprint", "shard"},
     "split": {"previous_fingerprint", "shards"},
     "fetch": {"backbone_fingerprint", "token_secret"},
+    "obtain": {"bundle_fingerprint"},
     "adapt": {"num_gpus", "nodes"},
     "train": {"num_gpus", "nodes"},
 }
@@ -37,6 +38,7 @@ STEP_OPTIONS = {
     "shard": ("data_fingerprint", "shard"),
     "split": ("previous_fingerprint",),
     "fetch": ("backbone_fingerprint", "token_secret"),
+    "obtain": ("bundle_fingerprint",),
     "evaluate": ("classification",),
 }
 
@@ -102,7 +104,7 @@ def test_an_artifact_is_the_same_class_of_kfp_wherever_it_goes(step: str) -> Non
         assert spec.outputs[name].type == f"system.{ARTIFACTS[name].type}@0.0.1"
 
 
-@pytest.mark.parametrize("step", [*TASKS, "check"])
+@pytest.mark.parametrize("step", [*TASKS, "check", "check_recalibration"])
 def test_the_body_of_a_component_is_imports_and_calls(step: str) -> None:
     tree = ast.parse((ROOT / "components" / f"{step}.py").read_text())
     (function,) = (node for node in tree.body if isinstance(node, ast.FunctionDef))
@@ -118,7 +120,7 @@ def test_a_gpu_step_names_the_gpu_image(step: str) -> None:
 
 
 def test_nothing_is_installed_when_a_component_starts() -> None:
-    for step in (*TASKS, "check"):
+    for step in (*TASKS, "check", "check_recalibration"):
         assert "pip install" not in str(component(step).implementation.container.command)
 
 
@@ -128,16 +130,30 @@ def test_the_check_component_has_an_output_for_each_step_and_source_and_an_input
     assert set(spec.inputs) == set(form(DEFAULT)) | {"compiled", "run", "token_secret"}
 
 
+def test_the_check_of_a_recalibration_has_an_output_for_each_step_and_source_and_an_input_for_each_parameter() -> None:
+    spec = component("check_recalibration")
+    assert list(spec.outputs) == [*RECALIBRATION, *RECALIBRATION_FINGERPRINTS]
+    assert set(spec.inputs) == set(recalibration_form(DEFAULT)) | {"compiled", "rest", "run"}
+
+
+def test_a_step_of_recalibration_takes_only_what_steps_before_it_make() -> None:
+    made: set[str] = set()
+    for step in RECALIBRATION:
+        assert set(TASKS[step].inputs) <= made, step
+        made |= set(TASKS[step].outputs)
+
+
 def test_a_step_that_reads_a_source_takes_what_check_tells_of_it() -> None:
     assert {name: step.fingerprint for name, step in TASKS.items() if step.fingerprint} == {
         "ingest": "data_fingerprint",
         "shard": "data_fingerprint",
         "split": "previous_fingerprint",
         "fetch": "backbone_fingerprint",
+        "obtain": "bundle_fingerprint",
     }
 
 
-@pytest.mark.parametrize("step", [*TASKS, "check"])
+@pytest.mark.parametrize("step", [*TASKS, "check", "check_recalibration"])
 def test_everything_that_a_component_takes_and_gives_is_described(step: str) -> None:
     spec = component(step)
     assert spec.description and all(one.description for one in (*spec.inputs.values(), *spec.outputs.values()))

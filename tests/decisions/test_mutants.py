@@ -25,6 +25,7 @@ GUARANTEE, POLICY, SELECTION, SWEEP, TEMPERATURE, PROPERTIES, ARGUMENTS, DRAWS, 
     )
 )
 DEPLOYMENT = "tests/decisions/test_deployment.py"
+AUDIT = "tests/decisions/test_audit.py"
 PRIOR, JOINT = "tests/decisions/test_prior.py", "tests/decisions/test_joint.py"
 SLICES = "tests/decisions/test_slices.py"
 ORDER_STATISTIC = f"{JOINT}::test_misses_are_an_order_statistic_of_the_positives"
@@ -36,6 +37,30 @@ SHARED = f"{SELECTION}::test_rows_that_are_all_right_are_certified_from_the_numb
 WALK = f"{BAND}::test_a_chain_is_the_plain_walk_over_the_sharp_ranks"
 
 MUTANTS = {
+    "an audit that bets more than it has": Mutant(
+        "audit.log_wealth",
+        "(right + 1) * np.log1p(-alpha)",
+        "right * np.log1p(-alpha)",
+        f"{AUDIT}::test_wealth_does_not_grow_on_average_where_the_promise_holds[0.3]",
+    ),
+    "an audit that forgets what was shown": Mutant(
+        "audit.audit",
+        "wealth >= needed",
+        "(wealth >= needed) & (seen == len(seen))",
+        f"{AUDIT}::test_what_was_once_shown_stays_shown_whatever_comes_after",
+    ),
+    "an audit that counts what is right": Mutant(
+        "audit.audit",
+        "np.cumsum(flags, dtype=np.int64)",
+        "np.cumsum(~flags.astype(bool), dtype=np.int64)",
+        f"{AUDIT}::test_a_promise_that_does_not_hold_is_broken_and_the_bound_says_by_how_much",
+    ),
+    "an audit that asks for too little": Mutant(
+        "audit.audit",
+        "-np.log(level)",
+        "-np.log(level) / 8",
+        f"{AUDIT}::test_bounds_hold_at_all_times_no_less_often_than_they_say",
+    ),
     "errors from a rounded rate": Mutant(
         "curve.rank",
         "len(wrong) - np.searchsorted(wrong, levels, side='left')",

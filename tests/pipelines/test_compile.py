@@ -16,7 +16,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from natix_lib import config
 from natix_lib.config.form import FORM, form
 from natix_lib.contracts import SETS, TASKS
-from natix_pipelines.compile import compiled, compiled_component, main
+from natix_pipelines.compile import compiled, compiled_component, compiled_recalibration, main
 from natix_pipelines.targets import Target
 from natix_pipelines.training import file_stem
 from tests.short_stack import on_a_short_stack
@@ -73,6 +73,13 @@ def test_the_golden_file_is_what_compiling_gives(name: str, with_explora: bool) 
     assert text == golden(name, with_explora).read_text(), "run `make compile`"
 
 
+@pytest.mark.parametrize("target", ["kubeflow", "vertex"])
+def test_the_golden_file_of_recalibration_is_what_compiling_gives_and_asks_for_no_gpu(target: str) -> None:
+    text = on_a_short_stack(compiled_recalibration, Target(target), DEFAULT)
+    assert text == (GOLDEN / target / "recalibration.yaml").read_text(), "run `make compile`"
+    assert "accelerator" not in text and "natix-gpu" not in text
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What another process has compiled, components too, with a token in its environment."""
@@ -82,7 +89,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = {**os.environ, "HF_TOKEN": TOKEN}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == len(VARIANTS) + 2 * len(TASKS) + 1
+    # a recalibration for each of two targets, and the two components that check
+    assert len(done.stdout.splitlines()) == len(VARIANTS) + 2 + 2 * len(TASKS) + 2
     return folder
 
 
@@ -90,7 +98,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @beside_the_files
 def test_compiling_gives_the_same_bytes_in_every_process(made: Path) -> None:
     other = {path.relative_to(made): path.read_text() for path in made.rglob("*.yaml")}
-    assert len(other) == len(VARIANTS) + len(TASKS) + 1
+    assert len(other) == len(VARIANTS) + 2 + len(TASKS) + 2
     for name, with_explora in VARIANTS:
         file = golden(name, with_explora)
         assert other[file.relative_to(GOLDEN)] == file.read_text()
@@ -193,7 +201,7 @@ TYPES = {
     ),
     **dict.fromkeys(("alpha", "delta", "lr"), "NUMBER_DOUBLE"),
     "epochs": "NUMBER_INTEGER",
-    **dict.fromkeys(set(config.SECTIONS) - {"hardware"}, "STRUCT"),
+    **dict.fromkeys(set(config.SECTIONS) - {"recalibrate", "hardware"}, "STRUCT"),
 }
 
 

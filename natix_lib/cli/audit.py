@@ -1,0 +1,190 @@
+"""`natix audit`: labels of images that a policy accepted test its promise while it runs.
+
+The rows count in the order of the file, which must be the order in which the images were drawn for the audit: a file
+that grows at its end can be audited after every label, and the verdict errs no more often than it says. A file that is
+sorted by its labels shows all errors of a class in a row, which no promise survives, so it is refused; `--shuffle` puts
+the rows of a file that is whole into an order that only their names decide.
+
+Where the labels name groups, one image of each counts, as in the promise: the one that the hash of its name picks.
+Images that the policy does not accept, or that cannot be read, count for nothing.
+"""
+
+import csv
+import itertools
+import json
+from collections.abc import Iterable
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from natix_lib.cli.options import BundleFolder, path_of
+
+if TYPE_CHECKING:
+    from natix_lib.files import JsonDict
+
+BROKEN = 3  # exit code: the promise is shown broken
+SORTED_FROM = 20  # rows; fewer may stand in the order of their labels by chance
+
+
+def audit(
+    labels: Annotated[
+        Path,
+        typer.Argument(
+            metavar="LABELS",
+            show_default=False,
+            parser=path_of,
+            help="Table with the columns image and label, and group where images belong together.",
+        ),
+    ],
+    bundle: BundleFolder,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            show_default=False,
+            parser=path_of,
+            help="What natix predict has written of the images, .csv or .jsonl; else they are scored here.",
+        ),
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(metavar="RISK", show_default=False, help="Risk to test; default the promised one.")
+    ] = None,
+    level: Annotated[
+        float, typer.Option(metavar="P", help="Probability of calling a promise broken that holds.")
+    ] = 0.05,
+    shuffle: Annotated[bool, typer.Option("--shuffle", help="Take the rows by the hashes of their names.")] = False,
+) -> None:
+    """Test the promise of a bundle with labels of images that it accepted; exit code 3 where it is broken."""
+    from natix_lib.bundle.contents import read_bundle
+    from natix_lib.config import Columns
+    from natix_lib.data.rows import cell
+    from natix_lib.data.tables import as_written, read_table
+    from natix_lib.decisions.audit import audit as test
+    from natix_lib.errors import DataError
+
+    documents = read_bundle(bundle)
+    promised = promised_risk(documents.policy) if alpha is None else alpha
+    table = read_table(labels.parent, Path(labels.name), Columns())
+    columns = as_written(table.name, table.header, Columns())
+    for column in (columns.image, columns.label):
+        if column not in table.header:
+            raise DataError(f"{labels} has no column {column!r}; it has {', '.join(table.header[:12]) or 'none'}")
+    rows: list[tuple[str, str, str | None]] = []
+    for record, place in zip(table.records, table.places, strict=True):
+        image, label = cell(record.get(columns.image)), cell(record.get(columns.label))
+        if image is None or label is None:
+            raise DataError(f"{place}: {columns.label if image else columns.image} is empty")
+        if label not in documents.manifest["class_names"]:
+            raise DataError(f"{place}: label {label!r} is no class of the bundle, {documents.manifest['class_names']}")
+        rows.append((str(image), str(label), cell(record.get(columns.group))))
+    rows = ordered(rows, shuffle, labels)
+    said = of_file(predictions) if predictions else scored(bundle, [labels.parent / row[0] for row in rows])
+    names = [row[0] if predictions else str(labels.parent / row[0]) for row in rows]
+    missing = [name for name in names if name not in said]
+    if missing:
+        raise DataError(f"{predictions} says nothing of {len(missing)} of {len(rows)} images, first {missing[0]}")
+    counted = [
+        said[name]["label"] != row[1] for name, row in zip(names, rows, strict=True) if said[name].get("accepted")
+    ]
+    result = test(counted, promised, level)
+    unit = "group" if rows[0][2] is not None else "image"
+    typer.echo(sentence(result, promised, level, unit))
+    if result.broken_at is not None:
+        raise typer.Exit(BROKEN)
+
+
+def promised_risk(policy: "JsonDict") -> float:
+    """The error rate of accepted images that a policy promises.
+
+    Raises:
+        ConfigError: If it promises none.
+    """
+    from natix_lib.decisions.promise import promise
+    from natix_lib.errors import ConfigError
+
+    guarantee = policy.get("guarantee") or {}
+    kept = guarantee.get("promises") or [{**guarantee, "kind": "overall"}]
+    found = [each for each in kept if each["kind"] == "overall" and each.get("certified")]
+    if not found:
+        raise ConfigError(f"the bundle promises no error rate of what it accepts, {promise(policy)}: give --alpha")
+    return float(found[0]["alpha"])
+
+
+def ordered(rows: list[tuple[str, str, str | None]], shuffle: bool, where: Path) -> list[tuple[str, str, str | None]]:
+    """The rows of image, label and group that count, in their order: one of each group.
+
+    Raises:
+        DataError: If there is none, an image is named twice, or they are sorted by their labels.
+    """
+    from natix_lib.errors import DataError
+
+    if not rows:
+        raise DataError(f"{where} lists no image")
+    names = [row[0] for row in rows]
+    if len(set(names)) < len(names):
+        twice = next(name for number, name in enumerate(names) if name in names[:number])
+        raise DataError(f"{where} names {twice} twice: each image counts once")
+    groups: dict[str, tuple[str, str, str | None]] = {}
+    for row in rows:
+        key = f"group {row[2]}" if row[2] is not None else f"image {row[0]}"
+        groups[key] = min(groups.get(key, row), row, key=_lot)
+    kept = list(groups.values())
+    if shuffle:
+        return sorted(kept, key=_lot)
+    runs = sum(1 for _ in itertools.groupby(row[1] for row in kept))
+    if len(kept) >= SORTED_FROM and runs > 1 and runs == len({row[1] for row in kept}):
+        raise DataError(
+            f"{where} is sorted by its labels, so its order is not the one in which images were drawn: "
+            "--shuffle takes the rows by the hashes of their names"
+        )
+    return kept
+
+
+def _lot(row: tuple[str, str, str | None]) -> bytes:
+    return sha256(row[0].encode("utf-8", "surrogateescape")).digest()
+
+
+def scored(bundle: Path, images: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """What the bundle says of each image, by its path."""
+    from natix_lib.bundle.runtime import Bundle
+    from natix_lib.cli.named_images import find_images
+    from natix_lib.cli.rate import Rate
+    from natix_lib.cli.scoring import Tally, scored_rows
+
+    found = find_images(map(str, images))
+    with Rate(found.count, bar=True) as rate:
+        return {row["image"]: row for row in scored_rows(Bundle.load(bundle), found.images, Tally(), rate)}
+
+
+def of_file(path: Path) -> dict[str, dict[str, Any]]:
+    """What a file of natix predict says of each image, by its name.
+
+    Raises:
+        DataError: If it is no such file.
+    """
+    from natix_lib.errors import DataError
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix.lower() == ".csv":
+            rows: list[dict[str, Any]] = list(csv.DictReader(text.splitlines()))
+            for row in rows:
+                row["accepted"] = row["accepted"] == "true"
+        else:
+            rows = [json.loads(line) for line in text.splitlines()]
+        return {row["image"]: row for row in rows}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no .csv or .jsonl of natix predict: {error}") from error
+
+
+def sentence(result: Any, alpha: float, level: float, unit: str) -> str:
+    """What is shown, in one line; it begins with `broken` or `stands`."""
+    of_groups = ", one of each group," if unit == "group" else ""
+    counts = f"{result.errors} of {result.n} accepted images{of_groups} are wrong"
+    bounds = f"the risk is at least {result.lower:.3g} and at most {result.upper:.3g}"
+    sure = f"each with a confidence of {1 - level:.3g} at all times"
+    if result.broken_at is not None:
+        return f"broken: {counts}; {bounds}, {sure}; promised was {alpha:.3g}, shown by image {result.broken_at}"
+    return f"stands: {counts}; nothing shows a risk above {alpha:.3g}; {bounds}, {sure}"

@@ -1,0 +1,103 @@
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from natix_lib.bundle.runtime import Bundle
+from natix_lib.cli.audit import promised_risk
+from natix_lib.errors import ConfigError, NatixError
+from tests.cli.test_cli import invoke
+
+
+def labels(folder: Path, truth: list[str], groups: list[str] | None = None, names: list[str] | None = None) -> Path:
+    path = folder / "labels.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "label", *(["group"] if groups else [])])
+        for number, label in enumerate(truth):
+            name = names[number] if names else f"{number:04d}.png"
+            writer.writerow([name, label, *([groups[number]] if groups else [])])
+    return path
+
+
+def predicted(folder: Path, said: list[str], accepted: str = "true") -> Path:
+    path = folder / "said.csv"
+    rows = [f"{number:04d}.png,{label},{accepted}" for number, label in enumerate(said)]
+    path.write_text("\n".join(["image,label,accepted", *rows]) + "\n")
+    return path
+
+
+def test_labels_that_contradict_what_was_published_break_the_promise_with_an_exit_code_of_its_own(
+    tmp_path: Path, tiny_bundle: Path
+) -> None:
+    truth = ["None", "Roadwork"] * 50
+    good = invoke("audit", labels(tmp_path, truth), "--bundle", tiny_bundle, "--alpha", "0.1",
+                 "--predictions", predicted(tmp_path, truth))  # fmt: skip
+    assert good.exit_code == 0 and good.stdout.startswith("stands: 0 of 100 accepted images are wrong"), good
+    wrong = ["Roadwork" if number % 3 else label for number, label in enumerate(truth)]
+    bad = invoke("audit", labels(tmp_path, truth), "--bundle", tiny_bundle, "--alpha", "0.1",
+                "--predictions", predicted(tmp_path, wrong))  # fmt: skip
+    assert bad.exit_code == 3 and bad.stdout.startswith("broken: 33 of 100"), bad
+
+
+def test_one_image_of_each_group_counts_and_what_was_not_accepted_counts_for_nothing(
+    tmp_path: Path, tiny_bundle: Path
+) -> None:
+    truth = ["None", "Roadwork"] * 10
+    path = labels(tmp_path, truth, [f"g{number // 2 % 5}" for number in range(20)])
+    said = predicted(tmp_path, truth)
+    done = invoke("audit", path, "--bundle", tiny_bundle, "--alpha", "0.1", "--predictions", said)
+    assert "0 of 5 accepted images, one of each group, are wrong" in done.stdout, done
+    none = predicted(tmp_path, truth, accepted="false")
+    done = invoke("audit", path, "--bundle", tiny_bundle, "--alpha", "0.1", "--predictions", none)
+    assert done.exit_code == 0 and "0 of 0 accepted images" in done.stdout, done
+
+
+def test_images_are_scored_through_the_bundle_where_no_predictions_are_given(tmp_path: Path, tiny_bundle: Path) -> None:
+    names = [f"{number}.png" for number in range(4)]
+    for number, name in enumerate(names):
+        pixels = np.random.default_rng(number).integers(60, 120, (40, 56, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / name)
+    said = Bundle.load(tiny_bundle).predict([str(tmp_path / name) for name in names])
+    path = labels(tmp_path, [each.label for each in said], names=names)
+    done = invoke("audit", path, "--bundle", tiny_bundle, "--alpha", "0.1")
+    assert f"0 of {sum(each.accepted for each in said)} accepted images are wrong" in done.stdout, done
+
+
+@pytest.mark.parametrize(
+    ("truth", "names", "error"),
+    [
+        (["None"] * 15 + ["Roadwork"] * 15, None, "is sorted by its labels.*--shuffle"),
+        (["Cone", "None"], None, "label 'Cone' is no class of the bundle"),
+        (["None", "None"], ["a.png", "a.png"], "names a.png twice"),
+        (["None"], ["other.png"], "says nothing of 1 of 1 images, first other.png"),
+        ([], None, "lists no image"),
+    ],
+)
+def test_tables_that_would_mislead_are_refused(
+    tmp_path: Path, tiny_bundle: Path, truth: list[str], names: list[str] | None, error: str
+) -> None:
+    said = predicted(tmp_path, truth)
+    path = labels(tmp_path, truth, names=names)
+    done = invoke("audit", path, "--bundle", tiny_bundle, "--alpha", "0.1", "--predictions", said)
+    assert isinstance(done.exception, NatixError) and re.search(error, str(done.exception)), done.exception
+
+
+def test_shuffled_rows_of_a_sorted_table_are_taken(tmp_path: Path, tiny_bundle: Path) -> None:
+    truth = ["None"] * 15 + ["Roadwork"] * 15
+    given = ["--bundle", tiny_bundle, "--alpha", "0.1", "--predictions", predicted(tmp_path, truth)]
+    done = invoke("audit", labels(tmp_path, truth), "--shuffle", *given)
+    assert done.exit_code == 0 and "0 of 30" in done.stdout, done
+
+
+def test_a_policy_that_promises_nothing_has_nothing_to_audit(tmp_path: Path) -> None:
+
+    policy = {"method": "temperature_scaling", "positive_classes": []}
+    with pytest.raises(ConfigError, match="promises no error rate of what it accepts.*give --alpha"):
+        promised_risk({**policy, "guarantee": {"certified": False, "alpha": 0.1, "delta": 0.1, "reason": "few"}})
+    promises = [{"kind": "misses", "certified": True, "alpha": 0.3, "of_class": None},
+                {"kind": "overall", "certified": True, "alpha": 0.1, "of_class": None}]  # fmt: skip
+    assert promised_risk({**policy, "guarantee": {"certified": True, "alpha": 0.1, "promises": promises}}) == 0.1
