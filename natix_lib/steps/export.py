@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from natix_lib import config, storage
-from natix_lib.bundle.contents import GOLDEN, MODEL, SPLITS, Documents
+from natix_lib.arrays import Ints
+from natix_lib.bundle.appearance import appearance, quantiles
+from natix_lib.bundle.contents import DRIFT, GOLDEN, MODEL, SPLITS, Documents
 from natix_lib.bundle.golden import draw_golden_images
 from natix_lib.bundle.runtime import Bundle, largest_difference
 from natix_lib.bundle.session import INPUT, OUTPUT
@@ -31,6 +33,7 @@ from natix_lib.contracts import (
 from natix_lib.data.decode import open_image
 from natix_lib.data.sets import RoleSet, open_set
 from natix_lib.decisions import Policy
+from natix_lib.decisions.drift import reference_of
 from natix_lib.decisions.promise import is_certified
 from natix_lib.errors import BundleError, ContractError
 from natix_lib.files import write_json
@@ -38,6 +41,9 @@ from natix_lib.logits import LogitsFile, read_logits
 from natix_lib.progress import Lines
 from natix_lib.training.artifact import load_classifier
 from natix_lib.training.onnx_export import export_onnx
+from natix_lib.transform import at_most_shorter_side
+
+LOOKED_AT = 1_000  # images of VAL_CALIB whose looks are measured: a quantile of .05 is then one of .05 +- .014
 
 
 def run(
@@ -124,6 +130,8 @@ def run(
             "transform": manifest["transform"],
         },
     )
+    side = runtime.transform.resize_shorter_side
+    write_json(folder / DRIFT, _drift_reference(images, calib_logits, manifest["model_sha256"], side))
     parity = _parity(runtime, golden, golden_logits, images, calib_logits.values, section)
     write_manifest(folder, "bundle", {**draft, "parity": parity}, copied)
     Bundle.load(folder)  # reads what was written, the copies too, once and for all that follows
@@ -172,6 +180,25 @@ def _check_chain(
         require_same(key, manifest[key], "classifier", policy[key], name)
 
 
+def _drift_reference(images: RoleSet, calib_logits: LogitsFile, model_sha256: str, side: int) -> dict[str, Any]:
+    """What images that are scored are compared with; looks are of all groups alike, evenly spread over the ids."""
+    groups = np.unique(images.groups, return_inverse=True)[1]
+    rows = _spread(len(images), LOOKED_AT)
+    looks = [appearance(at_most_shorter_side(images.image(int(row)), side)) for row in rows]
+    return {
+        "model_sha256": model_sha256,
+        "logits_sha256": calib_logits.sha256,
+        "unit": "image" if len(set(images.groups)) == len(images) else "group",
+        **reference_of(calib_logits.values, groups),
+        "looks": {"images": len(rows), **quantiles(looks)},
+    }
+
+
+def _spread(rows: int, wanted: int) -> Ints:
+    """At most so many of the rows, evenly spread."""
+    return np.unique(np.linspace(0, rows - 1, min(wanted, rows)).round().astype(np.int64))
+
+
 def _golden_images(runtime: Bundle, names: list[str]) -> list[Any]:
     side = runtime.transform.resize_shorter_side
     return [open_image(runtime.folder / "golden" / name, side) for name in names]
@@ -192,7 +219,7 @@ def _parity(
     runtime: Bundle, golden: list[str], golden_logits: Any, images: RoleSet, calib_logits: Any, section: config.Export
 ) -> dict[str, Any]:
     """How far ONNX is from torch on the golden images, and from the policy's logits on VAL_CALIB."""
-    rows = np.unique(np.linspace(0, len(images) - 1, min(section.parity_images, len(images))).round().astype(int))
+    rows = _spread(len(images), section.parity_images)
     figures = {
         "golden": largest_difference(runtime.logits(_golden_images(runtime, golden)), golden_logits),
         "val_calib": largest_difference(runtime.logits(images.image(int(row)) for row in rows), calib_logits[rows]),
