@@ -56,9 +56,9 @@ def predict(
     """Score images with a bundle: a row for each, in the order in which they were named.
 
     A row has image, label, probabilities, score, accepted, and set if the policy has sets; of an image that cannot be
-    read it has image and error. A summary on standard error ends the call; it says when the images differ from those that
-    the policy was calibrated on. Exit code 0: every image was scored; 2: some were not, or nothing could be done; 3: all
-    were, they differ, and --fail-on-drift was given.
+    read it has image and error. A summary on standard error ends the call; it says when the images differ from those
+    that the policy was calibrated on. Exit code 0: every image was scored; 2: some were not, or nothing could be done;
+    3: all were, they differ, and --fail-on-drift was given.
     """
     from natix_lib.bundle.runtime import NOT_WATCHED, Bundle
     from natix_lib.cli.named_images import find_images
