@@ -26,7 +26,7 @@ LOCK = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 -
 	--no-emit-package torch -c requirements-torch.lock pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-long test-containers check names format compile submit docs screens manifests images image-cpu image-gpu bench bench-explora bench-decisions bench-prior bench-data bench-sets bench-fingerprints bench-predict bench-recalibrate bench-serving lock clean
+.PHONY: help install demo test test-slow test-long test-containers check names format compile submit docs screens manifests images image-cpu image-gpu bench bench-explora bench-decisions bench-prior bench-data bench-sets bench-fingerprints bench-predict bench-recalibrate bench-serving lock clean bench-drift
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -120,6 +120,10 @@ bench-explora: install ## Adaptation on corrupted CIFAR-10 over three seeds; thr
 bench-decisions: install ## Temperature, sweep and certification against sklearn, torch and MAPIE; what the accept rule could accept
 	$(BIN)/python -m benchmarks.decisions
 	$(BIN)/python -m benchmarks.power
+
+bench-drift: install ## False alarms and delays of the test for drift beside crepes and MAPIE
+	$(PIP) -e '.[bench]'
+	$(BIN)/python -m benchmarks.drift
 
 bench-prior: install ## Class weights taken back, beside a model without weights; what is published, cleared and asked with each promise
 	$(BIN)/python -m benchmarks.prior

@@ -3,7 +3,7 @@
 from typing import Any
 
 from kfp import dsl
-from kfp.dsl import Artifact, Input, Metrics, Model, Output
+from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
 
 from natix_components.images import CPU_IMAGE
 
@@ -12,6 +12,7 @@ from natix_components.images import CPU_IMAGE
 def renew(
     settings: dict[str, Any],
     old_bundle: Input[Model],
+    val_calib_set: Input[Dataset],
     splits: Input[Artifact],
     val_calib_logits: Input[Artifact],
     scrcparams: Input[Artifact],
@@ -23,6 +24,7 @@ def renew(
     Args:
         settings: What the step reads of the config, docs/components.md.
         old_bundle: The bundle whose policy is renewed.
+        val_calib_set: The new images that the policy was fitted on.
         splits: The roles of the new images.
         val_calib_logits: The logits that the policy was fitted on.
         scrcparams: The policy of calibrate.
@@ -39,6 +41,7 @@ def renew(
         renew.run(
             settings,
             old_bundle=old_bundle.path,
+            val_calib_set=val_calib_set.path,
             splits=splits.path,
             val_calib_logits=val_calib_logits.path,
             scrcparams=scrcparams.path,

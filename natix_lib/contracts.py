@@ -236,7 +236,7 @@ RENEWING = {
     "renew": Step(
         "Renew the bundle",
         "Make a new bundle: the model of the old one, the new policy and the new splits.",
-        ("old_bundle", "splits", "val_calib_logits", "scrcparams"),
+        ("old_bundle", "val_calib_set", "splits", "val_calib_logits", "scrcparams"),
         STEPS["export"].makes,
     ),
 }

@@ -51,6 +51,7 @@ SetName = Literal["TRAIN", "VAL_SELECT", "VAL_CALIB", "TEST", "UNLABELLED"]
 ClassNames = Annotated[list[Name], Field(min_length=2), AfterValidator(_distinct)]
 Names = Annotated[list[Name], AfterValidator(_distinct)]
 Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
+Quantiles = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=3, max_length=3)]
 Deviations = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
 
 
@@ -471,6 +472,35 @@ class Golden(Closed):
     transform: TransformDocument
 
 
+class Looks(Closed):
+    """How images of VAL_CALIB look: the quantiles of `bundle/appearance.py`."""
+
+    images: Positive
+    brightness: Quantiles
+    pixels: Quantiles
+    sharpness: Quantiles
+
+
+class DriftReference(Closed):
+    """drift.json: what images that are scored are compared with, of `decisions/drift.py`."""
+
+    model_sha256: Sha256
+    logits_sha256: Sha256
+    unit: Literal["image", "group"]
+    images: Positive
+    width: Annotated[float, Field(gt=0)]
+    first_level: int
+    counts: Annotated[list[Count], Field(min_length=1)]
+    classes: Annotated[list[Count], Field(min_length=2)]
+    looks: Looks
+
+    @model_validator(mode="after")
+    def _counts_are_of_the_images(self) -> "DriftReference":
+        if not sum(self.counts) == sum(self.classes) == self.images:
+            raise ValueError(f"counts and classes must sum to images, {self.images}")
+        return self
+
+
 class Evaluation(Artifact):
     """evaluation.json, as the pipeline's page shows it."""
 
@@ -495,6 +525,7 @@ MODELS: dict[str, type[Document]] = {
     "scrcparams": ScrcParams,
     "bundle": Bundle,
     "golden": Golden,
+    "drift": DriftReference,
     "evaluation": Evaluation,
 }
 

@@ -13,14 +13,16 @@ from natix_lib.files import read_json
 from tests.damage import edits
 from tests.small_run import Chain
 
-ARTIFACTS_OF_A_RUN = [name for name in MODELS if name not in ("golden", "part")]  # a part: tests/data/test_parts.py
+ARTIFACTS_OF_A_RUN = [
+    name for name in MODELS if name not in ("golden", "drift", "part")
+]  # a part: tests/data/test_parts.py
 
 
 def path_of(chain: Chain, artifact: str) -> Path:
-    path = Path(chain.paths["bundle"]) / "golden" / "golden.json"
-    if artifact != "golden":
-        path = Path(chain.paths[artifact]) / ARTIFACTS[artifact].manifest
-    return path
+    inside = {"golden": "golden/golden.json", "drift": "drift.json"}
+    if artifact in inside:
+        return Path(chain.paths["bundle"]) / inside[artifact]
+    return Path(chain.paths[artifact]) / ARTIFACTS[artifact].manifest
 
 
 def document_of(chain: Chain, artifact: str) -> dict[str, Any]:
@@ -39,7 +41,7 @@ def needed(model: Any, document: Any, path: str = "") -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("artifact", [*ARTIFACTS_OF_A_RUN, "golden"])
+@pytest.mark.parametrize("artifact", [*ARTIFACTS_OF_A_RUN, "golden", "drift"])
 def test_what_a_run_writes_has_its_shape_and_every_key_of_it_is_needed(chain: Chain, artifact: str) -> None:
     document = document_of(chain, artifact)
     check_shape(document, artifact, "x.json")

@@ -35,7 +35,7 @@ from natix_lib.documents import check_shape
 from natix_lib.errors import ContractError
 from natix_lib.files import JsonDict, read_json
 
-MODEL, GOLDEN = "model.onnx", "golden/golden.json"
+MODEL, GOLDEN, DRIFT = "model.onnx", "golden/golden.json", "drift.json"
 BUNDLE, SPLITS = ARTIFACTS["bundle"].manifest, ARTIFACTS["splits"].file
 DESKTOP_FILES = ("Thumbs.db", "desktop.ini")
 
@@ -49,12 +49,14 @@ class Documents:
         policy: The policy that it ships.
         splits: splits.json.
         sha256: Of the file bundle.json; "" where it is still to be written.
+        drift: drift.json; None in bundles of natix before it had it.
     """
 
     manifest: JsonDict
     policy: JsonDict
     splits: JsonDict
     sha256: str = ""
+    drift: JsonDict | None = None
 
 
 def read_bundle(folder: str | Path) -> Documents:
@@ -83,7 +85,7 @@ def read_bundle(folder: str | Path) -> Documents:
         require_same(key, manifest["provenance"][key], here, origin.get(key), policy_file)
     fingerprint = manifest["provenance"]["dataset_fingerprint"]
     require_same("dataset_fingerprint", fingerprint, here, splits["dataset_fingerprint"], SPLITS)
-    return Documents(manifest, policy, splits, sha256)
+    return Documents(manifest, policy, splits, sha256, _read_drift(root, manifest))
 
 
 def read_golden(folder: Path, manifest: JsonDict) -> tuple[list[Path], NDArray[np.float64]]:
@@ -105,6 +107,19 @@ def read_golden(folder: Path, manifest: JsonDict) -> tuple[list[Path], NDArray[n
     if [len(row) for row in golden["logits"]] != [classes] * rows:
         raise ContractError(f"{path}: logits must be {rows} rows, one an image, of {classes} numbers, one a class")
     return [path.parent / name for name in golden["images"]], np.asarray(golden["logits"], dtype=np.float64)
+
+
+def _read_drift(root: Path, manifest: JsonDict) -> JsonDict | None:
+    if DRIFT not in manifest["files"]:
+        return None
+    path = root / DRIFT
+    drift = read_json(path)
+    check_shape(drift, "drift", path)
+    for key in ("model_sha256", "logits_sha256"):
+        require_same(key, manifest["provenance"][key], BUNDLE, drift[key], DRIFT)
+    if len(drift["classes"]) != len(manifest["class_names"]):
+        raise ContractError(f"{path}: classes must be {len(manifest['class_names'])}, got {len(drift['classes'])}")
+    return drift
 
 
 def _require_files(root: Path, manifest: JsonDict) -> None:

@@ -20,16 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from natix_lib.bundle.contents import Documents, read_bundle, read_golden
+from natix_lib.bundle.contents import DRIFT, Documents, read_bundle, read_golden
 from natix_lib.bundle.pictures import KINDS, Opener, Picture, open_picture
 from natix_lib.bundle.session import INPUT, open_session
 from natix_lib.cpus import cpu_threads
 from natix_lib.data.ahead import ahead
 from natix_lib.decisions import Policy
+from natix_lib.decisions.drift import Drift
 from natix_lib.decisions.promise import promise
-from natix_lib.errors import BundleError, DataError
+from natix_lib.errors import BundleError, CalibrationError, ContractError, DataError
 from natix_lib.transform import Transform
 
+NOT_WATCHED = "drift is not watched: the bundle has no drift.json, which export writes"
 BATCH = 16  # images a call; larger batches gain nothing on a CPU and cost memory
 
 
@@ -44,6 +46,7 @@ class Prediction:
             classes, the probability of `label`.
         accepted: Whether the policy stands by the label; a rejected image wants a person.
         classes: The classes of the prediction set, the label among them; None when the policy has no sets.
+        log_odds: Log-odds of `label` at temperature 1, which drift is watched on.
     """
 
     label: str
@@ -51,6 +54,7 @@ class Prediction:
     score: float
     accepted: bool
     classes: list[str] | None
+    log_odds: float
 
     def document(self) -> dict[str, Any]:
         """As JSON, what `natix predict` prints and `natix serve` answers; numbers have six decimals."""
@@ -90,6 +94,20 @@ class Bundle:
     def promise(self) -> str:
         """What the policy promises of what it accepts: a sentence that begins with `certified` or `uncertified`."""
         return promise(self.documents.policy)
+
+    def drift(self) -> Drift | None:
+        """A test that begins, of whether images still look like those of VAL_CALIB; None without drift.json.
+
+        Raises:
+            ContractError: If drift.json names levels that this natix does not know.
+        """
+        document = self.documents.drift
+        if document is None:
+            return None
+        try:
+            return Drift(document, int(document["logits_sha256"], 16))
+        except CalibrationError as error:
+            raise ContractError(f"{self.folder / DRIFT}: {error}") from error
 
     @classmethod
     def load(cls, folder: str | PathLike[str], sha256: str = "") -> "Bundle":
@@ -232,6 +250,7 @@ class Bundle:
                 classes=None
                 if decisions.sets is None
                 else [name for name, held in zip(self.class_names, decisions.sets[i], strict=True) if held],
+                log_odds=float(decisions.confidence[i]),
             )
             for i in range(len(decisions.prediction))
         ]

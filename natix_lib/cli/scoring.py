@@ -1,16 +1,17 @@
 """`natix predict` and `natix serve`: a bundle at work."""
 
 import sys
+from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from natix_lib.cli.options import BundleFolder, is_utf8, path_of, place_of
-from natix_lib.errors import DataError
+from natix_lib.errors import ConfigError, DataError
 from natix_lib.stopping import stoppable
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from natix_lib.cli.named_images import NamedImage
     from natix_lib.cli.rate import Rate
 
+
+DRIFTED = 3  # exit code of predict
 
 What = Annotated[
     list[str],
@@ -46,14 +49,18 @@ def predict(
             parser=path_of,
         ),
     ] = None,
+    fail_on_drift: Annotated[
+        bool, typer.Option("--fail-on-drift", help="Exit with 3 when the images differ from those of VAL_CALIB.")
+    ] = False,
 ) -> None:
     """Score images with a bundle: a row for each, in the order in which they were named.
 
     A row has image, label, probabilities, score, accepted, and set if the policy has sets; of an image that cannot be
-    read it has image and error. A summary on standard error ends the call. Exit code 0: every image was scored; 2: some
-    were not, or nothing could be done.
+    read it has image and error. A summary on standard error ends the call; it says when the images differ from those
+    that the policy was calibrated on. Exit code 0: every image was scored; 2: some were not, or nothing could be done;
+    3: all were, they differ, and --fail-on-drift was given.
     """
-    from natix_lib.bundle.runtime import Bundle
+    from natix_lib.bundle.runtime import NOT_WATCHED, Bundle
     from natix_lib.cli.named_images import find_images
     from natix_lib.cli.predictions import json_line, require_output, write_rows
     from natix_lib.cli.rate import Rate
@@ -62,6 +69,9 @@ def predict(
         require_output(output)
     found = find_images(what)
     loaded = Bundle.load(bundle)
+    drift = loaded.drift()
+    if fail_on_drift and drift is None:
+        raise ConfigError(f"--fail-on-drift needs a bundle with drift.json, {bundle} has none: export it anew")
     with stoppable(), Rate(found.count, bar=output is not None or not sys.stdout.isatty()) as rate:
         tally = Tally()
         rows = scored_rows(loaded, found.images, tally, rate)
@@ -72,8 +82,14 @@ def predict(
                 typer.echo(json_line(row, ascii_only=not is_utf8()))
         seconds = rate.seconds
     typer.echo(f"{tally.summary(seconds)}\n{loaded.promise}", err=True)
+    if drift:
+        drift.observe_shuffled(tally.log_odds, tally.classes)
+    if drift is None or drift.alarm:
+        typer.echo(drift.sentence if drift else NOT_WATCHED, err=True)
     if tally.failed:
         raise typer.Exit(2)
+    if fail_on_drift and drift and drift.alarm:
+        raise typer.Exit(DRIFTED)
 
 
 @dataclass
@@ -84,6 +100,8 @@ class Tally:
     to_ask: int = 0
     failed: int = 0
     first_failure: str = ""
+    log_odds: "array[float]" = field(default_factory=lambda: array("d"))  # of the predictions, to look for drift
+    classes: "array[int]" = field(default_factory=lambda: array("l"))
 
     def count(self, row: dict[str, Any]) -> None:
         """Count the image of a row."""
@@ -125,6 +143,9 @@ def scored_rows(
 
     for result in bundle.scored(opened()):
         row = row_of(names.popleft(), result)
+        if not isinstance(result, DataError):
+            tally.log_odds.append(result.log_odds)
+            tally.classes.append(bundle.class_names.index(result.label))
         tally.count(row)
         rate.add()
         yield row

@@ -25,6 +25,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from natix_lib.bundle.runtime import NOT_WATCHED
 from natix_lib.errors import ConfigError
 from natix_lib.serving.connections import ACCEPTS, Connection, Sparse, most_connections
 from natix_lib.serving.opening import open_bundle
@@ -152,6 +153,8 @@ def serve(bundle: str, name: str, host: str, port: int, drain: int, sha256: str 
             address, taken = listener.getsockname()[:2]
             log.info("Serving %s from %s on %s port %d", name, bundle, address, taken)
             log.info("The policy of %s is %s", name, loaded.promise)
+            if loaded.documents.drift is None:
+                log.info(NOT_WATCHED)
             server.run(sockets=[listener])
 
 

@@ -4,7 +4,7 @@
     GET  /v1/models/NAME           {"name": NAME, "ready": true, "promise": "certified: ..." or "uncertified: ..."}
     POST /v1/models/NAME:predict   {"instances": [{"image": {"b64": "..."}}, ...]} -> {"predictions": [...]}
     GET  /healthz                  {"status": "alive"}
-    GET  /metrics                  counters, as Prometheus reads them
+    GET  /metrics                  counters, and drift where the bundle can watch it, as Prometheus reads them
 
 The port opens when the bundle is loaded and has repeated its golden images, so whoever is answered is answered by what
 was exported. A prediction is what `natix predict` prints of the image, without the file's name. V1 was chosen because
@@ -18,12 +18,16 @@ and not for all their images. Memory is bounded by the bodies and one decoded im
 no turn, gets 503 and may go to another replica. Limits are checked between images, because nothing can end a decoder
 from outside; when one does not come back, the service says that it is not ready until it does, and in the end that it
 is not alive, so that Kubernetes starts another. It is not ready either from when it stops.
+Images that were answered are observed by `decisions.drift` in the order of their answers, which depends on no image,
+and by the one thread of the event loop. Once its alarm is on, until the process ends, the log says so, and so does the
+model's page, under `drift`. Each process watches what it answers itself: of several replicas each has its own level.
 The kserve SDK was rejected: it brings FastAPI, gRPC, pandas and a Kubernetes client for the routes above.
 """
 
 import logging
 import reprlib
 import time
+from collections import deque
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
@@ -38,7 +42,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from natix_lib.bundle.runtime import Bundle
+from natix_lib.bundle.appearance import APPEARANCE, QUANTILES, Appearance, appearance, quantiles
+from natix_lib.bundle.runtime import Bundle, Prediction
 from natix_lib.data.decode import decode, sides
 from natix_lib.errors import DataError, NatixError
 from natix_lib.serving.bodies import Bodies, read_instances
@@ -65,10 +70,19 @@ CONNECTIONS = {  # counted where they happen, in what uvicorn calls the state
     "natix_connections_timed_out_total": "Connections closed because headers did not come or answers were not read.",
 }
 
+DRIFT = {
+    "natix_drift_images": "Images observed by the test for drift.",
+    "natix_drift_capital": "Evidence that images differ from those of VAL_CALIB.",
+    "natix_drift_capital_of_alarm": "The capital from which on the alarm is on.",
+    "natix_drift_alarm": "1 once images differ and the policy's promise no longer applies.",
+}
+RECENT = 1_000  # images whose looks are shown
+
 log = logging.getLogger("uvicorn.error")
 
 
-_Slice = tuple[list[dict[str, Any]], bool]
+_Scored = tuple[Prediction, dict[str, Any], Appearance]  # the document is made in the thread that scores
+_Slice = tuple[list[_Scored], bool]
 
 
 class ModelName(StringConvertor):
@@ -87,6 +101,8 @@ class Service:
         """Serve `bundle` as `name`."""
         self._bundle, self._name = bundle, name
         self._counts: dict[str, float] = dict.fromkeys(COUNTERS, 0)
+        self._drift = bundle.drift()
+        self._looks: deque[Appearance] = deque(maxlen=RECENT)
         self._bodies = Bodies()
         self._places = 0
         self._turn = anyio.Lock()
@@ -100,7 +116,9 @@ class Service:
         """Whether the named model is ready, as it is until the service stops unless scoring stalls, and its promise."""
         self._require_name(request)
         ready = self._seconds_of_turn() <= STALL_SECONDS and not request.app.state.stopping
-        answer = {"name": self._name, "ready": ready, "promise": self._bundle.promise}
+        answer: dict[str, Any] = {"name": self._name, "ready": ready, "promise": self._bundle.promise}
+        if self._drift and self._drift.alarm:
+            answer["drift"] = self._drift.sentence
         return JSONResponse(answer, 200 if ready else 503)
 
     async def health(self, request: Request) -> Response:
@@ -115,7 +133,31 @@ class Service:
             f"# HELP {name} {meaning}\n# TYPE {name} counter\n{name} {counts[name]}\n"
             for name, meaning in {**COUNTERS, **CONNECTIONS}.items()
         ]
-        return PlainTextResponse("".join(lines), media_type="text/plain; version=0.0.4")
+        return PlainTextResponse("".join([*lines, *self._drift_lines()]), media_type="text/plain; version=0.0.4")
+
+    def _drift_lines(self) -> Iterator[str]:
+        drift, reference = self._drift, self._bundle.documents.drift
+        if drift is None or reference is None:
+            return
+        values = (drift.images, drift.capital, 1 / drift.level, int(drift.alarm))
+        for (name, meaning), value in zip(DRIFT.items(), values, strict=True):
+            yield f"# HELP {name} {meaning}\n# TYPE {name} gauge\n{name} {value}\n"
+        looks = {"val_calib": reference["looks"], **({"recent": quantiles(self._looks)} if self._looks else {})}
+        for name, meaning in APPEARANCE.items():
+            yield f"# HELP natix_drift_{name} Quantiles: {meaning}.\n# TYPE natix_drift_{name} gauge\n"
+            for of, values_of in looks.items():
+                for quantile, value in zip(QUANTILES, values_of[name], strict=True):
+                    yield f'natix_drift_{name}{{of="{of}",quantile="{quantile}"}} {value}\n'
+
+    def _observe(self, scored: list[_Scored]) -> None:
+        if self._drift is None:
+            return
+        was_on = self._drift.alarm
+        for prediction, _, looks in scored:
+            self._drift.observe(prediction.log_odds, self._bundle.class_names.index(prediction.label))
+            self._looks.append(looks)
+        if self._drift.alarm and not was_on:
+            log.warning("%s", self._drift.sentence)
 
     async def predict(self, request: Request) -> Response:
         """Predictions of the instances, in order.
@@ -130,28 +172,29 @@ class Service:
         try:
             self._require_name(request)
             async with self._bodies.read(request) as body:
-                predictions = await self._scored(request, body)
+                scored = await self._scored(request, body)
         except Exception:
             self._count(errors=1)
             raise
         finally:
             self._counts["natix_predict_seconds_total"] += time.perf_counter() - started
-        self._counts["natix_images_total"] += len(predictions)
-        self._counts["natix_accepted_images_total"] += sum(prediction["accepted"] for prediction in predictions)
-        return JSONResponse({"predictions": predictions})
+        self._counts["natix_images_total"] += len(scored)
+        self._counts["natix_accepted_images_total"] += sum(prediction.accepted for prediction, _, _ in scored)
+        self._observe(scored)
+        return JSONResponse({"predictions": [document for _, document, _ in scored]})
 
-    async def _scored(self, request: Request, body: bytearray) -> list[dict[str, Any]]:
+    async def _scored(self, request: Request, body: bytearray) -> list[_Scored]:
         if self._places >= MAX_REQUESTS:
             raise HTTPException(503, f"at most {MAX_REQUESTS} requests may wait: try again", {"Retry-After": "1"})
         self._places += 1
         try:
-            predictions: list[dict[str, Any]] = []
+            scored: list[_Scored] = []
             slices = self._slices(body)
             last = False
             while not last:
                 part, last = await self._in_turn(request, slices)
-                predictions += part
-            return predictions
+                scored += part
+            return scored
         finally:
             self._places -= 1
 
@@ -187,7 +230,8 @@ class Service:
                     detail = f"the images must have at most {MAX_REQUEST_PIXELS} pixels together, got {pixels} in"
                     raise HTTPException(413, f"{detail} instances[0] to [{i}]")
                 images.append(image)
-            part = [prediction.document() for prediction in self._bundle.predict(images)]
+            predictions = self._bundle.predict(images)
+            part = [(each, each.document(), appearance(image)) for each, image in zip(predictions, images, strict=True)]
             seconds += time.monotonic() - began
             yield part, start + SLICE >= len(files)
 

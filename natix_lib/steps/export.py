@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from natix_lib import config
-from natix_lib.bundle.contents import GOLDEN, MODEL, SPLITS, Documents
+from natix_lib.bundle.contents import DRIFT, GOLDEN, MODEL, SPLITS, Documents
 from natix_lib.bundle.golden import draw_golden_images
 from natix_lib.bundle.runtime import Bundle, largest_difference
 from natix_lib.bundle.session import INPUT, OUTPUT
@@ -35,7 +35,7 @@ from natix_lib.decisions.promise import is_certified
 from natix_lib.errors import BundleError, ContractError
 from natix_lib.files import write_json
 from natix_lib.logits import LogitsFile, read_logits
-from natix_lib.steps.published import publish
+from natix_lib.steps.published import drift_reference, publish, spread
 from natix_lib.training.artifact import load_classifier
 from natix_lib.training.onnx_export import export_onnx
 
@@ -124,6 +124,9 @@ def run(
             "transform": manifest["transform"],
         },
     )
+    write_json(
+        folder / DRIFT, drift_reference(images, calib_logits, document, manifest["model_sha256"], runtime.transform)
+    )
     parity = _parity(runtime, golden, golden_logits, images, calib_logits.values, section)
     write_manifest(folder, "bundle", {**draft, "parity": parity}, copied)
     Bundle.load(folder)  # reads what was written, the copies too, once and for all that follows
@@ -190,7 +193,7 @@ def _parity(
     runtime: Bundle, golden: list[str], golden_logits: Any, images: RoleSet, calib_logits: Any, section: config.Export
 ) -> dict[str, Any]:
     """How far ONNX is from torch on the golden images, and from the policy's logits on VAL_CALIB."""
-    rows = np.unique(np.linspace(0, len(images) - 1, min(section.parity_images, len(images))).round().astype(int))
+    rows = spread(len(images), section.parity_images)
     figures = {
         "golden": largest_difference(runtime.logits(_golden_images(runtime, golden)), golden_logits),
         "val_calib": largest_difference(runtime.logits(images.image(int(row)) for row in rows), calib_logits[rows]),

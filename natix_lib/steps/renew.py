@@ -1,9 +1,10 @@
 """renew: a bundle, a new policy and new splits -> a new bundle with the same model.
 
-The chain is checked as in export: the policy was fitted on logits of this model and these splits. The files of the
-model, its golden images and its licences are the old bundle's, byte for byte, and so are the figures of parity, because
-they say how far the ONNX file is from the trained weights and neither has changed. A new bundle is published only after
-it has been loaded back and has repeated its golden images. It names the one whose policy it renews (`renewed_from`).
+The chain is checked as in export: the policy was fitted on logits of this model and these splits. What drift is told by
+is measured on the new VAL_CALIB. The files of the model, its golden images and its licences are the old bundle's, byte
+for byte, and so are the figures of parity, because they say how far the ONNX file is from the trained weights and
+neither has changed. A new bundle is published only after it has been loaded back and has repeated its golden images. It
+names the one whose policy it renews (`renewed_from`).
 """
 
 import shutil
@@ -12,29 +13,39 @@ from pathlib import Path
 from typing import Any
 
 from natix_lib import config
-from natix_lib.bundle.contents import SPLITS, read_bundle
+from natix_lib.bundle.contents import DRIFT, SPLITS, read_bundle
 from natix_lib.bundle.runtime import Bundle
 from natix_lib.config.step_settings import RenewSettings
-from natix_lib.contracts import ARTIFACTS, read_hashed_document, require_same, write_manifest
+from natix_lib.contracts import ARTIFACTS, VAL_CALIB, read_hashed_document, require_same, write_manifest
+from natix_lib.data.sets import open_set
 from natix_lib.decisions import Policy
 from natix_lib.decisions.promise import is_certified
 from natix_lib.errors import ContractError
-from natix_lib.files import JsonDict
+from natix_lib.files import JsonDict, write_json
 from natix_lib.logits import read_logits
-from natix_lib.steps.published import publish
+from natix_lib.steps.published import drift_reference, publish
+from natix_lib.transform import Transform
 
 POLICY = "scrcparams"
 
 
 def run(
-    settings: Mapping[str, Any], *, old_bundle: str, splits: str, val_calib_logits: str, scrcparams: str, bundle: str
+    settings: Mapping[str, Any],
+    *,
+    old_bundle: str,
+    val_calib_set: str,
+    splits: str,
+    val_calib_logits: str,
+    scrcparams: str,
+    bundle: str,
 ) -> dict[str, float]:
     """Write a bundle with the model of another, and publish it when `publish_uri` says where.
 
     Args:
         settings: What renew reads of the config: the keys of `RenewSettings`.
         old_bundle: Folder of the bundle whose policy is renewed.
-        splits: Path of splits.json, of the new images.
+        val_calib_set: Folder with the set of VAL_CALIB, of the new images.
+        splits: Path of splits.json, of the same.
         val_calib_logits: File with the logits that the new policy was fitted on.
         scrcparams: Path of scrcparams.json, the new policy.
         bundle: Folder to write the new bundle to.
@@ -53,11 +64,13 @@ def run(
     policy, policy_sha256 = read_hashed_document(scrcparams, POLICY)
     division, splits_sha256 = read_hashed_document(splits, "splits")
     Policy.from_document(policy, Path(scrcparams))
+    images = open_set(val_calib_set, VAL_CALIB)
+    require_same("splits_sha256", images.splits_sha256, "val_calib_set", splits_sha256, SPLITS)
     _check_chain(old.manifest, logits.header, policy, {"splits_sha256": splits_sha256, "logits_sha256": logits.sha256})
 
     folder, source = Path(bundle), Path(old_bundle)
     policy_file = ARTIFACTS[POLICY].file
-    replaced = {old.manifest["policy"]["file"], policy_file, SPLITS}
+    replaced = {old.manifest["policy"]["file"], policy_file, SPLITS, DRIFT}
     files = {name: entry for name, entry in old.manifest["files"].items() if name not in replaced}
     new = {policy_file: (Path(scrcparams), policy_sha256), SPLITS: (Path(splits), splits_sha256)}
     for name, path in {
@@ -78,6 +91,8 @@ def run(
         "logits_sha256": logits.sha256,
         "renewed_from": old.sha256,
     }
+    model_sha256, transform = old.manifest["model"]["sha256"], Transform.from_document(old.manifest["transform"])
+    write_json(folder / DRIFT, drift_reference(images, logits, policy, model_sha256, transform))
     write_manifest(folder, "bundle", body, files)
     Bundle.load(folder)
     publish(folder, publish_uri)

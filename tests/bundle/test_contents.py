@@ -436,3 +436,18 @@ def test_a_golden_image_that_cannot_be_decoded_is_the_bundles_fault(tiny_bundle:
     seal(copy, read_json(copy / "bundle.json"))
     with pytest.raises(BundleError, match=r"bundle .*: golden images\[\d\] .*tiny.png: no image format is known"):
         Bundle.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"logits_sha256": "0" * 64}, r"logits_sha256 differs: bundle.json has .*, drift.json has '0000"),
+        ({"images": 1, "counts": [1], "classes": [1, 0, 0]}, r"drift.json: classes must be 2, got 3"),
+        ({"counts": [1]}, r"drift.json: counts and classes must sum to images"),
+    ],
+)
+def test_a_reference_of_drift_that_belongs_elsewhere_is_refused(
+    tiny_bundle: Path, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ContractError, match=message):
+        Bundle.load(changed_bundle(tiny_bundle, tmp_path / "b", "drift.json", **changes))

@@ -29,7 +29,7 @@ from natix_lib.files import read_json
 from tests import terminal
 from tests.bundle.test_pictures import BEYOND_BASE, HIDE
 from tests.cloud_storage import BUCKET, Cloud
-from tests.damage import changed_bundle
+from tests.damage import changed_bundle, seal
 from tests.storage.places import CloudStorage, Memory, Place
 
 ROOT = Path(__file__).parents[2]
@@ -490,3 +490,29 @@ def test_memory_does_not_grow_with_the_images(tiny_bundle: Path, tmp_path: Path)
         many = peak([*words, str(tmp_path / f"many.{ending}")], iter([line] * 10_000))
         assert many - few < 20_000, f"{many - few} kB more for 9,800 images"  # decoded they are 3.5 GB
         assert len((tmp_path / f"many.{ending}").read_text().splitlines()) >= 10_000
+
+
+def test_images_unlike_those_of_val_calib_end_with_a_line_and_with_a_code_of_their_own_where_asked(
+    predict: Predict, photos: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    reference = {"images": 2_000, "first_level": -16, "counts": [2_000], "classes": [1_000, 1_000], "unit": "image"}
+    unlike = changed_bundle(tiny_bundle, tmp_path / "unlike", "drift.json", **reference)
+    images = [photos / "a.png"] * 60
+    told = predict(*images, bundle=unlike)
+    assert told.exit_code == 0 and "what it promises no longer applies" in told.stderr.splitlines()[-1]
+    assert predict("--fail-on-drift", *images, bundle=unlike).exit_code == 3
+    assert predict("--fail-on-drift", *images, "gone.jpg", bundle=unlike).exit_code == 2
+    alike = predict("--fail-on-drift", photos)
+    assert alike.exit_code == 0 and "drift" not in alike.stderr
+
+
+def test_a_bundle_without_a_reference_says_that_drift_is_not_watched(
+    predict: Predict, photos: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    old = changed_bundle(tiny_bundle, tmp_path / "old", "drift.json")
+    (old / "drift.json").unlink()
+    seal(old, read_json(old / "bundle.json"))
+    told = predict(photos, bundle=old)
+    assert told.exit_code == 0 and told.stderr.splitlines()[-1].startswith("drift is not watched: the bundle has no")
+    refused = predict("--fail-on-drift", photos, bundle=old)
+    assert isinstance(refused.exception, ConfigError) and "needs a bundle with drift.json" in str(refused.exception)

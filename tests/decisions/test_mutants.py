@@ -28,6 +28,9 @@ DEPLOYMENT = "tests/decisions/test_deployment.py"
 AUDIT = "tests/decisions/test_audit.py"
 PRIOR, JOINT = "tests/decisions/test_prior.py", "tests/decisions/test_joint.py"
 SLICES = "tests/decisions/test_slices.py"
+DRIFT = "tests/decisions/test_drift.py"
+UNIFORM = f"{DRIFT}::test_p_values_are_uniform_and_independent_however_small_the_reference_is"
+FAIR = f"{DRIFT}::test_the_capital_is_fair_and_all_of_it_is_there_at_the_start"
 ORDER_STATISTIC = f"{JOINT}::test_misses_are_an_order_statistic_of_the_positives"
 COUNT_BY_HAND = f"{GUARANTEE}::test_the_sets_of_a_few_rows_are_those_of_a_count_by_hand"
 COUNTS = f"{SELECTION}::test_the_certificate_counts_what_the_runtime_will_accept"
@@ -431,6 +434,28 @@ MUTANTS = {
         "asked.kind == MISSES and self.positives is not None",
         "False",
         f"{DEPLOYMENT}::test_misses_count_all_positives_and_the_rest_the_rows_at_the_prior",
+    ),
+    "the image is not among those that it is ranked among": Mutant(
+        "drift.Drift.p_values", "self._counts[level] += 1", "self._counts[level] += 0", UNIFORM
+    ),
+    "p-values without ties": Mutant("drift.Drift.p_values", "self._random.random()", "0.5", UNIFORM),
+    "a block begins with more than waits": Mutant(
+        "drift.Drift._bet", "(_waiting(block) - _waiting(block + 1)) / len(SLOPES)", "1 / len(SLOPES)", FAIR
+    ),
+    "bets that are not fair": Mutant(
+        "drift.Drift._bet", "p_values[:, np.newaxis] - 0.5", "p_values[:, np.newaxis]", FAIR
+    ),
+    "the whole level for each game": Mutant(
+        "drift.Drift.__init__",
+        "np.array([0.5, *[0.5 / games] * games])",
+        "np.ones(1 + games)",
+        f"{DRIFT}::test_parts_of_the_level_sum_to_one_whatever_the_classes",
+    ),
+    "frames of one group in the reference": Mutant(
+        "drift.reference_of",
+        "predictions_and_log_odds(values[rows])",
+        "predictions_and_log_odds(values)",
+        f"{DRIFT}::test_a_reference_takes_one_image_of_each_group_in_whatever_order_they_stand",
     ),
 }
 

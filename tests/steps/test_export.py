@@ -1,11 +1,15 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from natix_lib.bundle.runtime import Bundle
 from natix_lib.contracts import read_manifest
+from natix_lib.data.sets import open_set
+from natix_lib.decisions.score import predictions_and_log_odds
 from natix_lib.errors import BundleError, ConfigError, ContractError, StorageError
 from natix_lib.files import read_json, write_json
+from natix_lib.logits import read_logits
 from natix_lib.steps import export
 from tests.cloud_storage import BUCKET, Cloud
 from tests.small_run import Chain
@@ -91,3 +95,16 @@ def test_a_bundle_is_published_once(chain: Chain, tmp_path: Path, cloud: Cloud) 
     assert cloud.holds("models/v1/bundle.json") and cloud.holds("models/v1/golden/golden.json")
     with pytest.raises(StorageError, match=r"already holds bundle.json, name another place"):
         chain.export(tmp_path / "b", place)
+
+
+def test_the_reference_of_drift_is_of_one_image_a_group_of_val_calib(chain: Chain) -> None:
+    drift = read_json(Path(chain.paths["bundle"]) / "drift.json")
+    images = open_set(chain.paths["val_calib_set"], "VAL_CALIB")
+    groups = len(set(images.groups))
+    assert drift["unit"] == "group" and drift["images"] == groups < len(images)
+    log_odds = predictions_and_log_odds(read_logits(chain.paths["val_calib_logits"]).values)[1]
+    first, last = drift["first_level"], drift["first_level"] + len(drift["counts"])
+    assert log_odds.min() - drift["width"] < first * drift["width"] and last * drift["width"] <= log_odds.max() + 0.125
+    sizes = [image.width * image.height for image in map(images.image, range(len(images)))]
+    assert drift["looks"]["images"] == len(images)
+    assert drift["looks"]["pixels"] == np.quantile(sizes, [0.05, 0.5, 0.95]).round(3).tolist()
