@@ -3,20 +3,25 @@
 10,000 new images against a bundle whose model was fitted on 60,000: the new images are known again or not and divided
 (2,000, 5,000 and 3,000), the accept rule is calibrated on 5,000 with a start from 2,000, and the new bundle is written
 and opened with all its checks. Hashes and logits are drawn; nothing of the time depends on what they show, but for
-near-duplicates among the new images themselves, which are looked at and of which there are none here.
+near-duplicates among the new images themselves, which are looked at and of which there are none here, and of 1,000
+images of VAL_CALIB whose looks are measured for drift, here copies of one JPEG of 320 x 240.
 """
 
 import argparse
+import io
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from PIL import Image
 
 from natix_lib import config
 from natix_lib.bundle.contents import read_bundle
-from natix_lib.contracts import SCHEMA_VERSION
+from natix_lib.contracts import SCHEMA_VERSION, SETS, VAL_CALIB, write_manifest
+from natix_lib.data.arrow import ShardWriter, set_schema
 from natix_lib.data.division import divide
 from natix_lib.data.trained import Trained
 from natix_lib.data.windows import WINDOWS
@@ -37,6 +42,24 @@ def columns(n: int, generator: np.random.Generator) -> dict[str, list[Any]]:
         "hashes": [row.tobytes() for row in hashes],
         "is_synthetic": [False] * n,
     }
+
+
+def write_set(folder: Path, names: list[str], positive: list[str], rows: int, splits_sha256: str) -> None:
+    """A set of VAL_CALIB of one picture, 320 x 240, which the looks that drift is told by are measured on."""
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(buffer, "JPEG")
+    ids = [f"{row:06}.jpg" for row in range(rows)]
+    images = [{"bytes": buffer.getvalue(), "path": None}] * rows
+    columns = {"id": ids, "image": images, "label": [row % 2 for row in range(rows)], "group": ids}
+    folder.mkdir()
+    schema = set_schema(names, [])
+    writer = ShardWriter(folder, schema)
+    for batch in pa.Table.from_pydict(columns, schema).to_batches():
+        writer.add(batch)
+    about = {"role": VAL_CALIB, "class_names": names, "positive_classes": positive, "tag_names": [], "rows": rows}
+    origin = {"dataset_fingerprint": "0" * 64, "splits_sha256": splits_sha256}
+    write_manifest(folder, SETS[VAL_CALIB], {**about, **origin, "resize_shorter_side": 256}, writer.close())
 
 
 def main() -> None:
@@ -83,6 +106,7 @@ def main() -> None:
                 paths[f"{role.lower()}_{kind}"] = str(folder / f"{role}-{kind}")
             write_logits(paths[f"{role.lower()}_logits"], logits, {**header, "role": role})
             write_labels(paths[f"{role.lower()}_labels"], labels, np.arange(rows), {**header, "role": role})
+        write_set(folder / "val_calib_set", names, positive, rows, header["splits_sha256"])
         outputs = {name: str(folder / name) for name in ("scrcparams", "scrc_curve", "calibration_report")}
         started = time.perf_counter()
         calibrate.run({"scrc": {}}, **paths, **outputs)
@@ -91,6 +115,7 @@ def main() -> None:
         renew.run(
             {},
             old_bundle=str(given.bundle),
+            val_calib_set=str(folder / "val_calib_set"),
             splits=str(folder / "splits"),
             val_calib_logits=paths["val_calib_logits"],
             scrcparams=outputs["scrcparams"],
