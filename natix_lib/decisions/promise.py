@@ -1,5 +1,7 @@
 """What a policy promises of the images that it accepts, in one sentence: the same wherever a person reads of it."""
 
+from collections.abc import Iterator
+
 from natix_lib.decisions.joint import FALSE_ALARMS, MISSES, OF_SLICE, OVERALL
 from natix_lib.decisions.policy import SWEEP_METHOD
 from natix_lib.files import JsonDict
@@ -27,15 +29,24 @@ def promise(policy: JsonDict) -> str:
     if policy["method"] == SWEEP_METHOD:
         return "uncertified: a threshold of sweep promises no error rate"
     if len(promises) > 1:
-        failing = "; ".join(
-            f"it is not promised that {clause(each, positive)}: {each['reason']}"
-            for each in promises
-            if not each["certified"]
-        )
+        failing = "; ".join(_failing([each for each in promises if not each["certified"]], positive))
         confidence = f"with a confidence of {1 - guarantee['delta']:.3g}{at_prior(policy)}"
         rest = f"; {holding}, {confidence}" if holding else ""
         return f"uncertified: {failing}{rest}"
     return f"uncertified: the accept rule carries no guarantee: {guarantee.get('reason') or 'its file has none'}"
+
+
+def _failing(failed: list[JsonDict], positive_classes: list[str]) -> Iterator[str]:
+    """What is not promised and why; of several slices or classes the first says it and the others are named."""
+    for kind in dict.fromkeys(each["kind"] for each in failed):
+        first, *others = (each for each in failed if each["kind"] == kind)
+        nor = f", nor of {', '.join(map(_name, others))} (each reason stands in scrcparams.json)" if others else ""
+        yield f"it is not promised that {clause(first, positive_classes)}: {first['reason']}{nor}"
+
+
+def _name(promised: JsonDict) -> str:
+    """Of a class or a slice."""
+    return "{tag}={value}".format_map(promised["of_slice"]) if promised["kind"] == OF_SLICE else promised["of_class"]
 
 
 def at_prior(policy: JsonDict) -> str:
@@ -57,6 +68,5 @@ def clause(promised: JsonDict, positive_classes: list[str]) -> str:
     if promised["kind"] == OVERALL:
         return f"of the accepted {share} are wrong"
     if promised["kind"] == OF_SLICE:
-        name = "{tag}={value}".format_map(promised["of_slice"])
-        return f"of the accepted with {name}, known to be so or not, {share} are wrong"
+        return f"of the accepted with {_name(promised)}, known to be so or not, {share} are wrong"
     return f"of those accepted as {promised['of_class']} {share} are wrong"

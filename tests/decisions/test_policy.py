@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from natix_lib.contracts import SCHEMA_VERSION
 from natix_lib.decisions import Policy
 from natix_lib.decisions.score import softmax
 from natix_lib.errors import CalibrationError, ContractError
+from natix_lib.files import read_json, write_json
 
 LOGITS = np.array([[2.0, 0.0], [0.0, 0.5], [0.0, 4.0], [1.0, 1.0]])
 SWEPT = {
@@ -194,3 +196,10 @@ def test_logits_of_other_classes_are_refused() -> None:
 def test_logits_that_are_not_finite_are_refused() -> None:
     with pytest.raises(CalibrationError, match="1 of 2 rows are not: 1"):
         Policy.from_document(SWEPT).apply([[0.0, 1], [np.nan, 0]])
+
+
+def test_thresholds_of_classes_that_are_in_no_order_are_read_from_a_file(tmp_path: Path) -> None:
+    """A file has its keys in the order of the alphabet."""
+    policy = Policy(("b", "c", "a"), mode="class_thresholds", class_thresholds=(1.0, 2.0, 3.0), bias=(0.5, 0.0, -0.5))
+    write_json(tmp_path / "policy.json", policy.to_document())
+    assert Policy.from_document(read_json(tmp_path / "policy.json")) == policy
