@@ -38,8 +38,8 @@ def test_of_slices_that_fail_the_first_says_why_and_the_others_are_named() -> No
     overall = {"kind": "overall", "alpha": 0.2, "certified": False, "reason": "too few"}
     guarantee = {**GUARANTEE, "promises": [overall, *slices]}
     assert promise({"method": "temperature_scaling", "guarantee": guarantee}) == (
-        "uncertified: it is not promised that of the accepted at most 0.2 are wrong: too few; it is not promised that of "
-        "the accepted with w=fog, known to be so or not, at most 0.1 are wrong: no fog, nor of w=rain, w=snow (each "
+        "uncertified: it is not promised that of the accepted at most 0.2 are wrong: too few; it is not promised that "
+        "of the accepted with w=fog, known to be so or not, at most 0.1 are wrong: no fog, nor of w=rain, w=snow (each "
         "reason stands in scrcparams.json); of the accepted with w=sun, known to be so or not, at most 0.1 are wrong, "
         "with a confidence of 0.9"
     )
