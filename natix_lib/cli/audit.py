@@ -5,8 +5,9 @@ that grows at its end can be audited after every label, and the verdict errs no 
 sorted by its labels shows all errors of a class in a row, which no promise survives, so it is refused; `--shuffle` puts
 the rows of a file that is whole into an order that only their names decide.
 
-Where the labels name groups, one image of each counts, as in the promise: the one that the hash of its name picks.
-Images that the policy does not accept, or that cannot be read, count for nothing.
+Where the labels name groups, one image of each counts, as in the promise: the one that the hash of its name picks,
+so a group should be whole when it is audited. Images that the policy does not accept count for nothing, nor do those
+that cannot be read, which are told.
 """
 
 import csv
@@ -56,13 +57,16 @@ def audit(
     ] = 0.05,
     shuffle: Annotated[bool, typer.Option("--shuffle", help="Take the rows by the hashes of their names.")] = False,
 ) -> None:
-    """Test the promise of a bundle with labels of images that it accepted; exit code 3 where it is broken."""
+    """Test the promise of a bundle with labels of images that it accepted.
+
+    Exit code 0: it stands; 2: it stands but some images could not be read, or nothing could be done; 3: it is broken.
+    """
     from natix_lib.bundle.contents import read_bundle
     from natix_lib.config import Columns
     from natix_lib.data.rows import cell
     from natix_lib.data.tables import as_written, read_table
     from natix_lib.decisions.audit import audit as test
-    from natix_lib.errors import DataError
+    from natix_lib.errors import DataError, printable
 
     documents = read_bundle(bundle)
     promised = promised_risk(documents.policy) if alpha is None else alpha
@@ -77,7 +81,9 @@ def audit(
         if image is None or label is None:
             raise DataError(f"{place}: {columns.label if image else columns.image} is empty")
         if label not in documents.manifest["class_names"]:
-            raise DataError(f"{place}: label {label!r} is no class of the bundle, {documents.manifest['class_names']}")
+            raise DataError(
+                f"{place}: label {label!r} is no class of the bundle, {', '.join(documents.manifest['class_names'])}"
+            )
         rows.append((str(image), str(label), cell(record.get(columns.group))))
     rows = ordered(rows, shuffle, labels)
     said = of_file(predictions) if predictions else scored(bundle, [labels.parent / row[0] for row in rows])
@@ -91,8 +97,14 @@ def audit(
     result = test(counted, promised, level)
     unit = "group" if rows[0][2] is not None else "image"
     typer.echo(sentence(result, promised, level, unit))
-    if result.broken_at is not None:
-        raise typer.Exit(BROKEN)
+    unread = [name for name in names if said[name].get("error")]
+    if unread:
+        first = printable(f"{unread[0]}: {said[unread[0]]['error']}")
+        typer.echo(
+            f"{len(unread)} of {len(rows)} images could not be read and count for nothing, first {first}", err=True
+        )
+    if result.broken_at is not None or unread:
+        raise typer.Exit(2 if result.broken_at is None else BROKEN)
 
 
 def promised_risk(policy: "JsonDict") -> float:

@@ -46,10 +46,9 @@ NEEDS = {  # command to the modules that it imports; a step that is not here nee
     "export": (*BACKBONE, "pyarrow", "onnx", "onnxscript"),
     "evaluate": PAGE,
     "recalibrate": ("datasets", "kfp", "safetensors", *PAGE),
-    "obtain": (),
     "divide": ("datasets", *PAGE),
     "score": ("safetensors", "pyarrow"),
-    "renew": ("safetensors",),
+    "renew": ("safetensors", "pyarrow"),
 }
 
 

@@ -65,6 +65,10 @@ def test_images_are_scored_through_the_bundle_where_no_predictions_are_given(tmp
     path = labels(tmp_path, [each.label for each in said], names=names)
     done = invoke("audit", path, "--bundle", tiny_bundle, "--alpha", "0.1")
     assert f"0 of {sum(each.accepted for each in said)} accepted images are wrong" in done.stdout, done
+    (tmp_path / names[3]).unlink()
+    done = invoke("audit", path, "--bundle", tiny_bundle, "--alpha", "0.1")
+    assert done.exit_code == 2 and "stands: 0 of" in done.stdout
+    assert "1 of 4 images could not be read and count for nothing, first" in done.stderr and "3.png: no" in done.stderr
 
 
 @pytest.mark.parametrize(

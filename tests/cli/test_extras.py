@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from natix_lib.cli.extras import EXTRAS, NEEDS, is_here, missing
-from natix_lib.contracts import STEPS
+from natix_lib.contracts import STEPS, TASKS
 from tests.cli.test_cli import ROOT, write_config
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -91,9 +91,10 @@ def test_scoring_and_configs_work_in_the_base_install(tmp_path: Path, tiny_bundl
 @pytest.mark.parametrize("command", NEEDS)
 def test_without_its_extra_a_command_is_one_line_before_it_reads_or_writes(tmp_path: Path, command: str) -> None:
     absent, new = tmp_path / "absent", tmp_path / "new"
-    inputs = [f"--{name.replace('_', '-')}={absent}" for name in STEPS[command].inputs] if command in STEPS else []
-    config = [f"-c{absent}"] if command in (*STEPS, "run") else []
-    target = [f"--bundle={absent}"] if command == "serve" else [f"-o{new}"]
+    inputs = [f"--{name.replace('_', '-')}={absent}" for name in TASKS[command].inputs] if command in TASKS else []
+    config = [f"-c{absent}"] if command in (*TASKS, "run", "recalibrate") else []
+    target = [f"--bundle={absent}"] if command in ("serve", "recalibrate") else []
+    target += [f"-o{new}"] if command != "serve" else []
     place = [absent] if command == "data check" else []
     done = natix(*command.split(), *config, *inputs, *target, *place)
     extra = "serve" if command == "serve" else "train"
