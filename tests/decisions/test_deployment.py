@@ -102,6 +102,12 @@ def test_what_is_certified_holds_in_use(shares: tuple[float, float], terms: Term
     assert violations(shares, terms, frames, 200) <= binom.ppf(0.9999, 200, DELTA)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("terms", [ALONE, JOINT], ids=["alone", "joint"])
+def test_what_is_certified_holds_in_use_in_2000_trials(terms: Terms) -> None:
+    assert violations(UP, terms, 1, 2000) <= binom.ppf(0.9999, 2000, DELTA)
+
+
 @pytest.mark.parametrize("terms", [ALONE, JOINT], ids=["alone", "joint"])
 def test_what_is_certified_of_the_data_as_they_are_does_not_hold_in_use(terms: Terms) -> None:
     assert violations(UP, terms, 1, 20, shifted=False) >= 18
