@@ -33,9 +33,9 @@ UNIFORM = f"{DRIFT}::test_p_values_are_uniform_and_independent_however_small_the
 FAIR = f"{DRIFT}::test_the_capital_is_fair_and_all_of_it_is_there_at_the_start"
 ORDER_STATISTIC = f"{JOINT}::test_misses_are_an_order_statistic_of_the_positives"
 COUNT_BY_HAND = f"{GUARANTEE}::test_the_sets_of_a_few_rows_are_those_of_a_count_by_hand"
+MOST = "tests/decisions/test_oracles.py::test_the_most_errors_are_those_of_brute_force_and_never_fall[0.1-0.05]"
 COUNTS = f"{SELECTION}::test_the_certificate_counts_what_the_runtime_will_accept"
 CURVE = f"{SWEEP}::test_every_point_of_the_curve_is_what_counting_gives"
-EXACT_TEST = f"{SELECTION}::test_what_is_certified_passes_the_exact_test_at_the_delta_spent"
 SHARED = f"{SELECTION}::test_rows_that_are_all_right_are_certified_from_the_number_on_that_a_test_lets_pass"
 WALK = f"{BAND}::test_a_chain_is_the_plain_walk_over_the_sharp_ranks"
 
@@ -92,9 +92,7 @@ MUTANTS = {
     "the threshold of the sweep is the last accepted score": Mutant(
         "sweep._curve", "np.append(levels[1:], -np.inf)", "levels", CURVE
     ),
-    "one error more than the test allows": Mutant(
-        "binomial.most_errors", "return low", "return low + 1", f"{EXACT_TEST}[0.4]"
-    ),
+    "one error more than the test allows": Mutant("binomial.most_errors", "return low", "return low + 1", MOST),
     "one error fewer than the test allows": Mutant(
         "binomial.most_errors", "return low", "return low - 1", f"{SHARED}[None-22]"
     ),
