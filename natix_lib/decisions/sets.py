@@ -23,6 +23,7 @@ from natix_lib.decisions.draws import independent_rows
 from natix_lib.decisions.score import check_labels, check_mask, check_probabilities
 from natix_lib.errors import CalibrationError
 
+DIGITS = 9  # of probabilities that draw lots: the last ones differ with the order in which a temperature was summed
 PAC, SCRC_I = SETS = ("pac", "scrc_i")
 PROMISES = {
     PAC: "of the accepted, the share of sets that miss the label is at most alpha, with confidence 1 - delta",
@@ -97,7 +98,7 @@ def fit_prediction_sets(
     p = check_probabilities(probabilities)
     y = check_labels(labels, *p.shape)
     stands = check_mask("accepted", accepted, len(y))
-    rows, unit = independent_rows(groups, p, y, stands)
+    rows, unit = independent_rows(groups, p.round(DIGITS), y, stands)
     chosen = np.arange(len(y))[rows]
     chosen = chosen[stands[chosen]]
     label_scores = np.sort(lac_scores(p)[chosen, y[chosen]])
