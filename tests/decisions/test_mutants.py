@@ -231,7 +231,7 @@ MUTANTS = {
     ),
     "rows are taken for sets, not groups": Mutant(
         "sets.fit_prediction_sets",
-        "independent_rows(groups, p, y, stands)",
+        "independent_rows(groups, p.round(DIGITS), y, stands)",
         "(slice(None), 'group')",
         f"{GUARANTEE}::test_near_duplicates_void_the_promise_of_the_sets_unless_groups_are_told",
     ),
