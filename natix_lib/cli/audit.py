@@ -118,10 +118,10 @@ def promised_risk(policy: "JsonDict") -> float:
 
     guarantee = policy.get("guarantee") or {}
     kept = guarantee.get("promises") or [{**guarantee, "kind": "overall"}]
-    found = [each for each in kept if each["kind"] == "overall" and each.get("certified")]
-    if not found:
+    certified = [each for each in kept if each["kind"] == "overall" and each.get("certified")]
+    if not certified:
         raise ConfigError(f"the bundle promises no error rate of what it accepts, {promise(policy)}: give --alpha")
-    return float(found[0]["alpha"])
+    return float(certified[0]["alpha"])
 
 
 def ordered(rows: list[tuple[str, str, str | None]], shuffle: bool, where: Path) -> list[tuple[str, str, str | None]]:
@@ -165,9 +165,9 @@ def scored(bundle: Path, images: Iterable[Path]) -> dict[str, dict[str, Any]]:
     from natix_lib.cli.rate import Rate
     from natix_lib.cli.scoring import Tally, scored_rows
 
-    found = find_images(map(str, images))
-    with Rate(found.count, bar=True) as rate:
-        return {row["image"]: row for row in scored_rows(Bundle.load(bundle), found.images, Tally(), rate)}
+    named = find_images(map(str, images))
+    with Rate(named.count, bar=True) as rate:
+        return {row["image"]: row for row in scored_rows(Bundle.load(bundle), named.images, Tally(), rate)}
 
 
 def of_file(path: Path) -> dict[str, dict[str, Any]]:

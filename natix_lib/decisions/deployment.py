@@ -123,7 +123,7 @@ def drawn_at_prior(rows: Rows, names: Sequence[str], deployment: Deployment, rol
     """
     values = check_logits(rows.logits)
     truth = check_labels(rows.labels, *values.shape)
-    return _drawn(values, truth, rows.groups, deployment.prior, (names, role))
+    return independent_at_prior(values, truth, rows.groups, deployment.prior, (names, role))
 
 
 def with_positives(drawn: Rows, rows: Rows, positive: Bools, deployment: Deployment) -> Rows:
@@ -142,7 +142,7 @@ def with_positives(drawn: Rows, rows: Rows, positive: Bools, deployment: Deploym
     groups = None if rows.groups is None else np.asarray(rows.groups)[places]
     among = np.where(positive, deployment.prior, 0.0)
     logits = check_logits(rows.logits)
-    chosen = places[_drawn(logits[places], truth[places], groups, among / among.sum(), None)]
+    chosen = places[independent_at_prior(logits[places], truth[places], groups, among / among.sum())]
     return replace(drawn, positives=take(rows, chosen))
 
 
@@ -158,9 +158,25 @@ def terms_at_prior(terms: Terms) -> Terms:
     return replace(terms, delta=(1 - MISFIT) * terms.delta)
 
 
-def _drawn(
-    values: Logits, truth: Ints, groups: ArrayLike | None, prior: Floats, said: tuple[Sequence[str], str] | None
+def independent_at_prior(
+    values: Logits,
+    truth: Ints,
+    groups: ArrayLike | None,
+    prior: Floats,
+    said: tuple[Sequence[str], str] | None = None,
 ) -> Ints:
+    """Rows, rising, that are as frequent as a prior says, one of each group where there are groups.
+
+    Args:
+        values: Logits, (n, C).
+        truth: Class number of each row, in 0..C-1, (n,).
+        groups: Group of each row, (n,); None takes rows as independent.
+        prior: Share of each class, (C,).
+        said: Names of the classes and the role of the rows, for an error; then every class must have a row.
+
+    Raises:
+        CalibrationError: If a class has no row to draw.
+    """
     group = None if groups is None else check_groups(groups, len(truth))
     alone = np.arange(len(truth))[independent_rows(group, values, truth)[0]]
     if said is not None:

@@ -11,7 +11,7 @@ from natix_lib.bundle.appearance import appearance, quantiles
 from natix_lib.contracts import ARTIFACTS
 from natix_lib.data.sets import RoleSet
 from natix_lib.decisions import Policy
-from natix_lib.decisions.draws import independent_rows, rows_at_prior
+from natix_lib.decisions.deployment import independent_at_prior
 from natix_lib.decisions.drift import reference_of
 from natix_lib.files import JsonDict
 from natix_lib.logits import LogitsFile
@@ -37,11 +37,10 @@ def drift_reference(
         transform: How the bundle prepares images.
     """
     groups = np.unique(images.groups, return_inverse=True)[1]
-    values, rows = logits.values.astype(np.float64), np.arange(len(images))
+    rows = np.arange(len(images))
     if "prior" in policy:
         shares = np.array([policy["prior"]["shares"][name] for name in images.class_names])
-        rows = rows[independent_rows(groups, *values.T)[0]]
-        rows = rows[rows_at_prior(images.labels[rows], shares, values[rows])]
+        rows = independent_at_prior(logits.values, images.labels, groups, shares)
     looked_at = spread(len(images), LOOKED_AT)
     side = transform.resize_shorter_side
     looks = [appearance(at_most_shorter_side(images.image(int(row)), side)) for row in looked_at]

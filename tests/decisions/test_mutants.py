@@ -422,7 +422,7 @@ MUTANTS = {
         f"{DEPLOYMENT}::test_the_drawn_rows_are_an_iid_sample_at_the_prior",
     ),
     "frames of a group at a prior": Mutant(
-        "deployment._drawn",
+        "deployment.independent_at_prior",
         "independent_rows(group, values, truth)",
         "independent_rows(None, values, truth)",
         f"{DEPLOYMENT}::test_one_row_of_each_group_is_drawn_and_none_twice",
