@@ -50,6 +50,7 @@ PREFIXES = " or ".join(f"{scheme}://" for scheme in SCHEMES)  # for messages
 # huggingface_hub.utils.validate_repo_id, with the owner that every backbone has.
 HUB_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 HUB_ID = re.compile(rf"(?=[^/]+/.{{1,96}}$)(?!.*(?:--|\.\.))(?!.*\.git$){HUB_PART}/{HUB_PART}")
+PATCHES = "patches"  # a backbone that is learnt from TRAIN; a folder of that name is ./patches
 
 # distribution/reference: [host[:port]/]path[:tag][@digest], the path in lower case.
 IMAGE_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -201,13 +202,15 @@ def place(text: str) -> str:
 
 
 def backbone_source(text: str) -> str:
-    """A hub id, a local folder or a bucket's address."""
+    """A hub id, a local folder, a bucket's address or `patches`."""
     if match := re.match(r"(?:https?://)?(?:huggingface\.co|hf\.co)/(\w[\w.-]*/\w[\w.-]*)", text):
         raise ValueError(f"must be the hub's id alone: {match[1]}")
     if ADDRESS.fullmatch(text):
         return place(text)
     if not text.startswith((".", "/", "~")) and not re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", text):
-        raise ValueError(f"must be a hub id (owner/name), {_shapes(SCHEMES)} or a folder: write other names as ./NAME")
+        raise ValueError(
+            f"must be a hub id (owner/name), {PATCHES}, {_shapes(SCHEMES)} or a folder: write other names as ./NAME"
+        )
     return local_path(text)
 
 

@@ -31,6 +31,7 @@ from natix_lib.backbones.sources import is_folder, is_hub_id
 from natix_lib.config import Config
 from natix_lib.data.listing import IMAGE_SUFFIXES
 from natix_lib.files import JsonDict
+from natix_lib.grammar import PATCHES
 from natix_lib.progress import duration
 from natix_lib.survey.machine import this_machine
 from natix_pipelines import loop
@@ -242,6 +243,8 @@ def _estimate(step: str, before: list[run_cache.Kept], work: JsonDict, images: i
 def _backbone(uri: str) -> str:
     if is_folder(uri):
         return _content(storage.sizes(uri))
+    if uri == PATCHES:
+        return "learnt from TRAIN in train, nothing is fetched"
     return "from the Hugging Face hub" if is_hub_id(uri) else "no folder and no hub id: fetch will refuse it"
 
 

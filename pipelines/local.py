@@ -30,6 +30,7 @@ from kfp.local import cache as kfp_cache
 from kfp.local import subprocess_task_handler
 
 from natix_lib import run_cache, storage
+from natix_lib.backbones.sources import is_folder
 from natix_lib.config import Config
 from natix_lib.config.step_settings import step_settings
 from natix_lib.contracts import RECALIBRATION, STEPS, TASKS
@@ -153,7 +154,7 @@ def _absolute(config: Config) -> Config:
     ):
         section = getattr(config, name)
         path = getattr(section, key)
-        if path and not storage.is_remote(path) and (key != "backbone_id" or Path(path).is_dir()):
+        if path and not storage.is_remote(path) and (key != "backbone_id" or is_folder(path)):
             sections[name] = section.model_copy(update={key: str(Path(path).resolve())})
     return config.model_copy(update=sections)
 

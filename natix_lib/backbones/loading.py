@@ -2,7 +2,7 @@
 
 `from_pretrained` only warns about a missing key and then trains on random numbers; here any missing, unexpected or
 mismatched key is an error. Three model types are known because the position of the patch tokens and the licence
-differ between them; any other is refused rather than guessed.
+differ between them, beside natix's own (`backbones/patches.py`); any other is refused rather than guessed.
 """
 
 from pathlib import Path
@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import nn
 
+from natix_lib.backbones import patches
 from natix_lib.config.section import shown
 from natix_lib.errors import ConfigError, ContractError
 from natix_lib.files import JsonDict, canonical_json, read_json, sha256_bytes
@@ -41,8 +43,9 @@ def model_type(config: dict[str, Any], where: str | Path) -> str:
         ContractError: If it is not one of `MODEL_TYPES`, or a size is none that a model can have.
     """
     name = config.get("model_type")
-    if not isinstance(name, str) or name not in MODEL_TYPES:
-        raise ContractError(f"{where}: model_type must be one of {', '.join(MODEL_TYPES)}, got {shown(name)}")
+    known = (*MODEL_TYPES, patches.MODEL_TYPE)
+    if not isinstance(name, str) or name not in known:
+        raise ContractError(f"{where}: model_type must be one of {', '.join(known)}, got {shown(name)}")
     for key, (least, most) in SIZES.items():
         size = config.get(key, least)
         if type(size) is not int or not least <= size <= most:
@@ -72,6 +75,8 @@ def load_backbone(folder: str | Path, description: JsonDict | None = None) -> nn
         raise ContractError(f"backbone {folder} has no .safetensors file")
     for path in files:
         _check_dtypes(path)
+    if type_name == patches.MODEL_TYPE:
+        return _load_patches(folder, description, files)
     cls = getattr(transformers, MODEL_TYPES[type_name])
     try:
         with quiet_transformers():
@@ -90,10 +95,24 @@ def load_backbone(folder: str | Path, description: JsonDict | None = None) -> nn
         keys = sorted(key if isinstance(key, str) else str(key[0]) for key in info[fault])
         if keys:
             raise ContractError(f"backbone {folder} has {len(keys)} {fault.replace('_', ' ')}: {', '.join(keys[:3])}")
+    _require_finite(folder, model)
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def _load_patches(folder: Path, description: JsonDict, files: list[Path]) -> nn.Module:
+    model = build_backbone(description)
+    try:
+        model.load_state_dict({name: value for path in files for name, value in load_file(path).items()}, strict=True)
+    except RuntimeError as error:
+        raise ContractError(f"backbone {folder} does not fit its config.json: {error}") from error
+    _require_finite(folder, model)
+    return model
+
+
+def _require_finite(folder: Path, model: nn.Module) -> None:
     for name, values in model.named_parameters():
         if not torch.isfinite(values).all():
             raise ContractError(f"backbone {folder} holds numbers that are not finite: {name}")
-    return model.eval()  # type: ignore[no-any-return]
 
 
 def _check_dtypes(path: Path) -> None:
@@ -116,7 +135,10 @@ def build_backbone(config: dict[str, Any]) -> nn.Module:
     """
     import transformers
 
-    cls = getattr(transformers, MODEL_TYPES[model_type(config, "backbone config")])
+    type_name = model_type(config, "backbone config")
+    if type_name == patches.MODEL_TYPE:
+        return patches.Patches(patches.PatchesConfig.from_dict(config)).eval()
+    cls = getattr(transformers, MODEL_TYPES[type_name])
     try:
         model: nn.Module = cls(cls.config_class.from_dict(config))
     except Exception as error:  # as above

@@ -1,4 +1,4 @@
-"""Where backbones come from: a hub id, a local folder, or a folder in a bucket.
+"""Where backbones come from: a hub id, a local folder, a folder in a bucket, or nowhere: `patches` is learnt in train.
 
 Files are taken as they are, not saved again, so their hashes are the publisher's. Only config, safetensors, the
 preprocessor's config and licence files are taken: no pickle ever reaches the disk. A token is used here and nowhere
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from natix_lib import grammar, secrets, storage
+from natix_lib.backbones import patches
 from natix_lib.config.section import shown
 from natix_lib.errors import ConfigError, ContractError, StorageError
-from natix_lib.files import read_json
+from natix_lib.files import read_json, write_bytes, write_json
 from natix_lib.repeats import PASSING, Away, repeated, trusted
 
 PATTERNS = (
@@ -48,7 +49,7 @@ def copy_backbone(source: str, revision: str, folder: Path, scratch: Path, token
     """Put a backbone's files into `folder`.
 
     Args:
-        source: Hub id, local folder or `gs://` folder.
+        source: Hub id, local folder, `gs://` folder, or `patches`, which is written without filters.
         revision: Branch, tag or commit of a hub id.
         folder: Folder that the files are put into; it is created.
         scratch: Folder that downloads are put into.
@@ -59,6 +60,9 @@ def copy_backbone(source: str, revision: str, folder: Path, scratch: Path, token
         StorageError: If the hub or the bucket does not give it, or the secret cannot be read.
         ContractError: If it has no safetensors.
     """
+    if source == grammar.PATCHES:
+        _write_patches(folder)
+        return
     if storage.is_remote(source):
         origin = storage.fetch_folder(source, scratch / "bucket")
     elif Path(source).is_dir():
@@ -76,6 +80,16 @@ def copy_backbone(source: str, revision: str, folder: Path, scratch: Path, token
         raise ContractError(
             f"model.backbone_id {source} needs config.json and model.safetensors; it has {_names(origin)}"
         )
+
+
+def _write_patches(folder: Path) -> None:
+    """`patches` as a backbone's files, its filters yet to be learnt; its pixels are in [0, 1]."""
+    from safetensors.torch import save
+
+    config = patches.PatchesConfig()
+    write_json(folder / "config.json", config.to_dict())
+    write_json(folder / "preprocessor_config.json", {"image_mean": [0.0] * 3, "image_std": [1.0] * 3})
+    write_bytes(folder / "model.safetensors", save(patches.Patches(config).state_dict()))
 
 
 def _names(folder: Path) -> str:
@@ -184,8 +198,8 @@ def _asked(repository: str, revision: str, token_secret: str, ask: Callable[[str
 
 
 def is_folder(source: str) -> bool:
-    """Whether a backbone is a folder, here or in a bucket, and not an id of the hub."""
-    return storage.is_remote(source) or Path(source).is_dir()
+    """Whether a backbone is a folder, here or in a bucket, and neither an id of the hub nor `patches`."""
+    return source != grammar.PATCHES and (storage.is_remote(source) or Path(source).is_dir())
 
 
 def _passes(error: BaseException | None) -> bool:
@@ -231,6 +245,12 @@ def normalisation(folder: Path) -> tuple[list[float], list[float]]:
 
 def licence(source: str, folder: Path) -> dict[str, Any]:
     """Name, note and files of a backbone's licence; a folder's own licence file wins over its family's."""
+    if source == grammar.PATCHES:
+        return {
+            "name": "yours",
+            "note": "Its filters are learnt from your images; natix is under Apache-2.0.",
+            "files": [],
+        }
     files = sorted(path.name for pattern in ("LICENSE*", "NOTICE*") for path in folder.glob(pattern))
     family = next((key for key in LICENCES if f"/{key}-" in source), "")
     name, note = LICENCES.get(family, ("see files", "") if files else ("unknown", "The source states no licence."))

@@ -1,16 +1,17 @@
 """The config section `model`: the backbone and the head."""
 
 import difflib
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, PositiveInt, field_validator
+from pydantic import BeforeValidator, Field, PositiveInt, field_validator, model_validator
 
 from natix_lib.config.key import default
 from natix_lib.config.section import Section
 from natix_lib.documents import HeadType
-from natix_lib.grammar import BackboneSource
+from natix_lib.grammar import PATCHES, BackboneSource
 
 DINOV3_HUB_NAMES = ("vits16", "vits16plus", "vitb16", "vitl16", "vith16plus", "vit7b16")
+PATCHES_LEAST = 16  # pixels a side: a few positions in each quarter
 
 
 def _whole(value: object) -> object:
@@ -22,7 +23,8 @@ class Model(Section):
     """The backbone and the head."""
 
     backbone_id: BackboneSource = Field(
-        description="Backbone: an id on the Hugging Face hub, a local folder, or a gs:// or s3:// folder."
+        description="Backbone: an id on the Hugging Face hub, a local folder, a gs:// or s3:// folder, or patches, "
+        "which train learns from the images of TRAIN without a download; 64 is its image_size."
     )
     backbone_revision: str = default(
         "main",
@@ -91,6 +93,23 @@ class Model(Section):
             near = (longer or difflib.get_close_matches(name, DINOV3_HUB_NAMES, n=1, cutoff=0.0))[0]
             raise ValueError(f"model.backbone_id {value} does not exist on the hub: use {prefix}{near}{suffix}")
         return value
+
+    @model_validator(mode="after")
+    def _check_patches(self) -> Self:
+        if self.backbone_id != PATCHES:
+            return self
+        if not self.freeze_backbone:
+            raise ValueError(f"model.freeze_backbone must be true with model.backbone_id: {PATCHES}")
+        if self.init_from_explora:
+            raise ValueError(
+                f"model.init_from_explora must be false with model.backbone_id: {PATCHES}: adapt needs a ViT"
+            )
+        if self.image_size < PATCHES_LEAST:
+            raise ValueError(
+                f"model.image_size must be at least {PATCHES_LEAST} with model.backbone_id: {PATCHES}, "
+                f"got {self.image_size}"
+            )
+        return self
 
     @field_validator("num_classes")
     @classmethod

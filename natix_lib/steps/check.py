@@ -15,6 +15,7 @@ from natix_lib.config.step_settings import step_settings
 from natix_lib.contracts import STEPS
 from natix_lib.errors import ConfigError
 from natix_lib.files import JsonDict
+from natix_lib.grammar import PATCHES
 from natix_lib.progress import Lines
 from natix_lib.steps import pod
 from natix_lib.steps.fingerprints import NONE, fingerprints
@@ -49,7 +50,7 @@ def run(
         lines.say(f"this run has {change}")
     settings, model = step_settings(parsed), parsed.model
     commit = NONE
-    if not is_folder(model.backbone_id):
+    if model.backbone_id != PATCHES and not is_folder(model.backbone_id):
         commit = commit_of(model.backbone_id, model.backbone_revision, token_secret)
         settings["fetch"]["backbone_revision"] = commit
     told = fingerprints(parsed, commit)

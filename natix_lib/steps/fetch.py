@@ -1,4 +1,4 @@
-"""fetch: hub id, folder, gs:// or s3:// -> backbone, loaded once to prove that it loads strictly."""
+"""fetch: hub id, folder, gs://, s3:// or `patches` -> backbone, loaded once to prove that it loads strictly."""
 
 import tempfile
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ def run(
         folder,
         "backbone",
         {
-            "source": Path(source).name if Path(source).is_dir() else source,
+            "source": Path(source).name if is_folder(source) and Path(source).is_dir() else source,
             "revision": fetch_settings.backbone_revision,
             "model_type": model_config.model_type,
             "hidden_size": int(model_config.hidden_size),

@@ -76,7 +76,7 @@ def _path_rows(config: Config) -> Iterator[Row]:
         "export.publish_uri": config.export.publish_uri,
     }
     for key, path in paths.items():
-        on_hub = key == "model.backbone_id" and grammar.is_hub_id(path)
+        on_hub = key == "model.backbone_id" and (path == grammar.PATCHES or grammar.is_hub_id(path))
         is_path = bool(path) and grammar.scheme(path) is None and not on_hub
         if is_path and not any(volume.holds(path) for volume in config.hardware.volumes):
             yield Row(key, PARTLY, f"{path} is a path that no volume holds", "hardware.volumes, or an address")

@@ -1,6 +1,7 @@
 """From opened splits and a backbone to a trained classifier and its VAL_SELECT and VAL_CALIB logits.
 
-Frozen backbone: features of all views once, then head training on them. Tuned backbone (or `feature_cache: false`):
+A backbone without filters gets them first (`training/filters.py`). Frozen backbone: features of all views once, then
+head training on them. Tuned backbone (or `feature_cache: false`):
 the same loop on pixels. Either way the head's standardisation comes from the clean TRAIN features of the backbone
 as it was loaded, which tell whose labels are doubtful as well; the kept weights are those that scored best on
 VAL_SELECT, and the logits that are given come from float32 passes through exactly those weights.
@@ -30,6 +31,7 @@ from natix_lib.errors import TrainingError
 from natix_lib.training.classifier import Classifier, Head
 from natix_lib.training.doubts import Doubts, label_doubts
 from natix_lib.training.features import FeatureCache, Progress, cache_key, extract, silent
+from natix_lib.training.filters import learn_filters
 from natix_lib.training.fit import Epoch, Objective, class_weights, fit, mean_loss_and_accuracy
 from natix_lib.training.passes import Passes
 from natix_lib.training.views import Images, Views
@@ -145,6 +147,10 @@ def train_classifier(
     classifier = Classifier(backbone, sets.classes, model.head_type, model.dropout_rate).to(device).eval()
     classifier.backbone.requires_grad_(False)
     cache = FeatureCache(training.feature_cache_dir)
+    look = Views(sets.train, recipe.transform, training.seed)
+    backbone_sha256 = (
+        learn_filters(classifier.backbone, look, recipe.dataloader, reports.progress, world) or backbone_sha256
+    )
     passes = Passes(recipe.transform, training.seed, recipe.dataloader, world)
 
     def features(images: Images, numbers: tuple[int, ...], what: str) -> Tensor:
