@@ -115,7 +115,9 @@ def test_without_class_weights_nothing_is_taken_back(tmp_path: Path, tiny_backbo
 
 def test_the_curve_has_a_row_for_each_epoch(chain: Chain) -> None:
     header, *rows = Path(chain.paths["training_curve"]).read_text().splitlines()
-    assert header == "epoch,step,lr,train/loss,train/acc,val_select/loss,val_select/acc"
+    assert header == (
+        "epoch,step,lr,train/loss,train/acc,val_select/loss,val_select/acc,val_select/macro_f1,val_select/mcc"
+    )
     assert len(rows) == read_manifest(chain.paths["classifier"], "classifier")["trained"]["epochs"]
 
 
