@@ -52,8 +52,8 @@ def single_image_warning(classes: Sequence[str]) -> str:
     return f"TRAIN holds one image only of class {_some(classes)}: what is learnt of it is that one picture"
 
 
-def require_finite_features(features: Tensor, ids: Sequence[str], what: str, autocast: torch.dtype | None) -> None:
-    """Refuse features (n, ...) of images `ids` (n) of which one is NaN or infinite.
+def finite_features(features: Tensor, ids: Sequence[str], what: str, autocast: torch.dtype | None) -> Tensor:
+    """The features (n, ...) of images `ids` (n), refused where one is NaN or infinite.
 
     Args:
         features: Features of n images.
@@ -66,7 +66,7 @@ def require_finite_features(features: Tensor, ids: Sequence[str], what: str, aut
     """
     bad = (~torch.isfinite(features.flatten(1)).all(dim=1)).nonzero().flatten().tolist() if len(features) else []
     if not bad:
-        return
+        return features
     cure = (
         "float16 ends at 65504: set training.mixed_precision.dtype to bfloat16"
         if autocast is torch.float16

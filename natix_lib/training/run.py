@@ -14,6 +14,7 @@ make the epochs differ by how well they know rare classes, where accuracy after 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -27,7 +28,7 @@ from natix_lib.contracts import VAL_CALIB, VAL_SELECT
 from natix_lib.decisions.prior import NONE, PriorShift, fit_prior_shift
 from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import TrainingError
-from natix_lib.training.checks import explained, require_finite_features
+from natix_lib.training.checks import explained, finite_features
 from natix_lib.training.classifier import Classifier, Head
 from natix_lib.training.doubts import Doubts, label_doubts
 from natix_lib.training.features import FeatureCache, Progress, cache_key, extract, silent
@@ -154,13 +155,11 @@ def train_classifier(
         views = Views(images, recipe.transform, training.seed, numbers)
         rows = world.share(len(images))
         ids = images.ids[rows.start : rows.stop]
-
-        def finite() -> Tensor:
-            made = extract(classifier.backbone, views, recipe.dataloader, autocast, reports.progress, what, rows)
-            require_finite_features(made, ids, what, autocast)
-            return made
-
-        part = cache.get_or_extract(cache_key(backbone_sha256, sets.fingerprint, views, ids, str(autocast)), finite)
+        passed = partial(extract, classifier.backbone, views, recipe.dataloader, autocast, reports.progress, what, rows)
+        part = cache.get_or_extract(
+            cache_key(backbone_sha256, sets.fingerprint, views, ids, str(autocast)),
+            lambda: finite_features(passed(), ids, what, autocast),
+        )
         return world.gathered(part, len(images))
 
     select_labels = torch.from_numpy(np.array(sets.val_select.labels)).to(device)
