@@ -60,15 +60,15 @@ class EarlyStopping(Section):
     )
 
     @property
-    def direction(self) -> Literal["max", "min"]:
+    def fitting_mode(self) -> Literal["max", "min"]:
         """The direction in which the monitored figure improves."""
         return "min" if self.monitor == "val_select/loss" else "max"
 
     @model_validator(mode="after")
     def _check(self) -> "EarlyStopping":
-        if self.mode not in ("auto", self.direction):
+        if self.mode not in ("auto", self.fitting_mode):
             raise ValueError(
-                f"training.early_stopping.mode must be {self.direction} or auto for the monitor {self.monitor}, "
+                f"training.early_stopping.mode must be {self.fitting_mode} or auto for the monitor {self.monitor}, "
                 f"got {self.mode}"
             )
         return self

@@ -71,7 +71,8 @@ def monitored(row: Watched, stopping: EarlyStopping) -> float:
 def ranked(row: Watched, stopping: EarlyStopping) -> tuple[float, float]:
     """What rises as rows get better: the monitored figure, negated where less is better, then the loss, negated."""
     value = monitored(row, stopping)
-    return (value if stopping.direction == "max" else -value), -row.val_select_loss
+    mode = stopping.fitting_mode if stopping.mode == "auto" else stopping.mode
+    return (value if mode == "max" else -value), -row.val_select_loss
 
 
 def best_epoch(history: Iterable[Row], stopping: EarlyStopping) -> Row:

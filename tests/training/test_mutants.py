@@ -25,8 +25,8 @@ MUTANTS = {
     ),
     "a loss that is watched upside down": Mutant(
         "watch.ranked",
-        "stopping.direction == 'max'",
-        "stopping.direction != ''",
+        "mode == 'max'",
+        "mode != ''",
         f"{WATCH}::test_the_monitor_chooses_the_epoch_whose_weights_are_kept[val_select/loss-4]",
     ),
     "a tie that counts as progress": Mutant(

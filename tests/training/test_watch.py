@@ -12,7 +12,7 @@ from natix_lib.config import EarlyStopping, Optimizer, Training, parse
 from natix_lib.errors import ConfigError
 from natix_lib.training.classifier import Head
 from natix_lib.training.fit import Epoch, Objective, class_weights, fit
-from natix_lib.training.watch import Figures, best_epoch, figures, monitored
+from natix_lib.training.watch import Figures, best_epoch, figures, monitored, ranked
 
 MONITORS = ("val_select/acc", "val_select/macro_f1", "val_select/mcc", "val_select/loss")
 ROW = Epoch(0, 10, 0.1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5)
@@ -96,7 +96,14 @@ def test_a_direction_that_does_not_fit_the_monitor_is_refused(monitor: str) -> N
     ):
         parse(Training, section)
     for mode in (right, "auto"):
-        assert parse(EarlyStopping, {"monitor": monitor, "mode": mode}).direction == right
+        ranks = [
+            ranked(
+                replace(ROW, **{monitor.replace("/", "_"): value}),
+                parse(EarlyStopping, {"monitor": monitor, "mode": mode}),
+            )
+            for value in (0.2, 0.3)
+        ]
+        assert (ranks[0] < ranks[1]) == (right == "max")
 
 
 def test_a_figure_that_is_not_logged_cannot_be_watched() -> None:
