@@ -20,8 +20,8 @@ from natix_lib import config
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.demo.backbone import write_untrained_backbone
 from natix_lib.demo.dataset import draw_dataset
-from natix_lib.training.fit import best_epoch
 from natix_lib.training.run import Recipe, Sets, train_classifier
+from natix_lib.training.watch import best_epoch
 from natix_lib.transform import Transform
 
 SIZE, LAYERS = 96, 6
@@ -86,7 +86,7 @@ def compare(folder: Path, epochs: int, images: int) -> None:
             "feature cache" if cached else "backbone every epoch",
             f"{timings[cached]:.1f}",
             f"{timings[cached] / timings[True]:.1f}x",
-            f"{best_epoch(trained.history).val_select_acc:.3f}",
+            f"{best_epoch(trained.history, recipe.training.early_stopping).val_select_acc:.3f}",
             f"{held_out:.3f} +- {error:.3f}",
         )
     Console().print(table)

@@ -39,7 +39,8 @@ from natix_lib.decisions.metrics import classwise_ece
 from natix_lib.decisions.prior import fit_prior_shift
 from natix_lib.decisions.score import predictions_and_log_odds, softmax
 from natix_lib.training.classifier import Head
-from natix_lib.training.fit import Objective, class_weights, fit, mean_loss_and_accuracy
+from natix_lib.training.fit import Objective, class_weights, fit
+from natix_lib.training.watch import Figures, figures
 
 DATA = Path(os.environ.get("NATIX_TEST_DATA", "../shared/data"))
 SELECT, CALIB = (300, 2_000), 3_000
@@ -165,9 +166,9 @@ def trained(features: torch.Tensor, labels: torch.Tensor, rule: str) -> Values:
         order = torch.randperm(TRAIN, generator=torch.Generator().manual_seed(epoch))
         return ((features[rows], labels[rows]) for rows in torch.split(order, 64))
 
-    def score() -> tuple[float, float]:
+    def score() -> Figures:
         with torch.no_grad():
-            return mean_loss_and_accuracy(head(features[choice]), labels[choice])
+            return figures(head(features[choice]), labels[choice])
 
     objective = Objective(batches, -(-TRAIN // 64), class_weights(labels[:TRAIN], 2, rule), score)
     fit(head, objective, Training(epochs=20), 0.999)

@@ -26,7 +26,7 @@ def train(
     label_doubts: Output[HTML],
     metrics: Output[Metrics],
 ) -> None:
-    """Train the classifier, keep the epoch with the best val_select/acc, and give logits.
+    """Train the classifier, keep the epoch that training.early_stopping.monitor likes best, and give logits.
 
     Args:
         settings: What the step reads of the config, docs/components.md.

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from natix_lib.config.key import default
 from natix_lib.config.section import Section
@@ -40,13 +40,17 @@ class MixedPrecision(Section):
 class EarlyStopping(Section):
     """When training stops before its last epoch."""
 
-    monitor: Literal["val_select/acc"] = default(
+    monitor: Literal["val_select/acc", "val_select/macro_f1", "val_select/mcc", "val_select/loss"] = default(
         "val_select/acc",
-        "Figure that chooses the epoch, the accuracy on VAL_SELECT.",
-        source="choice: no other figure chooses, so another value is refused",
+        "Figure of VAL_SELECT that chooses the epoch and that patience counts: accuracy; macro-F1 or Matthews' "
+        "correlation, which see a rare class; or cross-entropy. The lower loss breaks ties.",
+        source="choice: what most people compare classifiers by",
     )
-    mode: Literal["max"] = default(
-        "max", "Direction in which the figure improves.", source="choice: accuracy is better when it is higher"
+    mode: Literal["auto", "max", "min"] = default(
+        "auto",
+        "Direction in which the figure improves; auto is the one that fits, min for the loss, max for the others, and "
+        "another one is refused.",
+        source="choice: a figure has one direction",
     )
     patience: PositiveInt = default(
         10,
@@ -54,6 +58,20 @@ class EarlyStopping(Section):
         unit="epochs",
         source="choice: a fifth of the default epochs",
     )
+
+    @property
+    def fitting_mode(self) -> Literal["max", "min"]:
+        """The direction in which the monitored figure improves."""
+        return "min" if self.monitor == "val_select/loss" else "max"
+
+    @model_validator(mode="after")
+    def _check(self) -> "EarlyStopping":
+        if self.mode not in ("auto", self.fitting_mode):
+            raise ValueError(
+                f"training.early_stopping.mode must be {self.fitting_mode} or auto for the monitor {self.monitor}, "
+                f"got {self.mode}"
+            )
+        return self
 
 
 class Training(Section):

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,18 @@ from natix_lib.decisions.slices import Tags
 from natix_lib.distributed.launch import launch
 from natix_lib.errors import ConfigError
 from natix_lib.files import read_json, write_bytes, write_csv
+from natix_lib.progress import WARNING, Lines
 from natix_lib.reports.doubts import render_doubts
 from natix_lib.steps import train_worker
 from natix_lib.steps.doubtful import doubtful
 from natix_lib.steps.pairs import write_pair
 from natix_lib.steps.train_worker import CLASSIFIER
 from natix_lib.training.artifact import write_classifier
+from natix_lib.training.checks import require_each_class, single_image_warning
 from natix_lib.training.classifier import Classifier
 from natix_lib.training.doubts import Doubts
-from natix_lib.training.fit import Epoch, best_epoch, metrics_rows
+from natix_lib.training.fit import Epoch, metrics_rows
+from natix_lib.training.watch import best_epoch
 
 
 def run(
@@ -57,7 +61,7 @@ def run(
         label_doubts: Path to write the page of labels that are likely wrong to, as HTML.
 
     Returns:
-        Best epoch, its val_select accuracy and loss, the images of each role, and the doubtful labels of TRAIN.
+        Best epoch, its figures on VAL_SELECT, the images of each role, and the doubtful labels of TRAIN.
 
     Raises:
         NatixError: If an input breaks its contract, or a loss is not finite.
@@ -77,6 +81,8 @@ def run(
     sets = {SETS[role]: open_set(folders[SETS[role]], role) for role in (TRAIN, VAL_SELECT, VAL_CALIB)}
     require_one_division(sets)
     train = sets["train_set"]
+    if warning := single_image_warning(require_each_class(train.labels, train.class_names)):
+        Lines().say(f"{WARNING}{warning}")
     if adaptation := manifest.get("adaptation"):  # it has seen the TRAIN of its division, which may be TEST of another
         require_same("splits_sha256", adaptation["splits_sha256"], "backbone", train.splits_sha256, "train_set")
     inputs = train_worker.Inputs(train, sets["val_select_set"], sets["val_calib_set"], backbone, description, manifest)
@@ -97,7 +103,8 @@ def run(
     history = [Epoch(**row) for row in figures["history"]]
     doubts = Doubts(**figures["doubts"])
     drop = train_settings.training.label_doubts == "drop"
-    best = best_epoch(history)
+    best = best_epoch(history, train_settings.training.early_stopping)
+    chosen = {name: value for name, value in asdict(best).items() if name.startswith(VAL_SELECT.lower())}
     provenance = {
         "dataset_fingerprint": train.dataset_fingerprint,
         "splits_sha256": train.splits_sha256,
@@ -119,8 +126,8 @@ def run(
             "trained": {
                 "epochs": len(history),
                 "best_epoch": best.epoch,
-                "val_select_acc": best.val_select_acc,
-                "val_select_loss": best.val_select_loss,
+                "monitor": train_settings.training.early_stopping.monitor,
+                **chosen,
                 "freeze_backbone": model_section.freeze_backbone,
                 "ema": model_section.use_ema,
                 **({"label_doubts_dropped": len(doubts.rows)} if drop else {}),
@@ -148,8 +155,7 @@ def run(
         )
     return {
         "best_epoch": best.epoch,
-        "val_select_acc": best.val_select_acc,
-        "val_select_loss": best.val_select_loss,
+        **chosen,
         **{f"images_{images.role.lower()}": len(images) for images in sets.values()},
         "label_doubts": len(doubts.rows),
     }

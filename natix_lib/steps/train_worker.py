@@ -18,8 +18,10 @@ from natix_lib.distributed.world import World
 from natix_lib.files import JsonDict, read_json
 from natix_lib.logits import logits_name
 from natix_lib.progress import Lines
+from natix_lib.training.checks import explained
 from natix_lib.training.fit import Epoch
 from natix_lib.training.run import SILENT, Recipe, Reports, Sets, train_classifier
+from natix_lib.training.watch import monitored
 from natix_lib.transform import Transform
 
 CLASSIFIER = "classifier."  # before the name of each of its weights in an answer
@@ -59,7 +61,7 @@ def compute(settings: TrainSettings, inputs: Inputs) -> Answer:
         the `prior` was put back.
 
     Raises:
-        NatixError: If an input breaks its contract, or a loss is not finite.
+        NatixError: If an input breaks its contract, a loss is not finite, memory runs out or a loader's process ends.
     """
     train, manifest = inputs.train, inputs.manifest
     sets = Sets(train, inputs.val_select, inputs.val_calib, len(train.class_names), train.dataset_fingerprint)
@@ -71,12 +73,13 @@ def compute(settings: TrainSettings, inputs: Inputs) -> Answer:
         image_std=tuple(manifest["image_std"]),
     )
     world, lines, epochs = World.from_environment(), Lines(), Lines(0)
+    stopping, loader = settings.training.early_stopping, settings.dataloader
 
     def say(row: Epoch) -> None:
-        losses = f"train/loss {row.train_loss:.4f} val_select/acc {row.val_select_acc:.4f}"
+        losses = f"train/loss {row.train_loss:.4f} {stopping.monitor} {monitored(row, stopping):.4f}"
         epochs.progress("epochs", row.epoch + 1, settings.training.epochs, losses)
 
-    with world.joined():
+    with world.joined(), explained("data.dataloader.batch_size", loader.batch_size, loader.num_workers):
         trained = train_classifier(
             load_backbone(inputs.backbone, inputs.description),
             manifest["weights_sha256"],

@@ -7,7 +7,7 @@ fraction of a millisecond, less than a Lightning step's overhead, and one plain 
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 
@@ -18,11 +18,15 @@ from torch.nn.functional import cross_entropy
 from natix_lib.config import Training
 from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import TrainingError
+from natix_lib.training.checks import lower_lr, lr_overflow_named, require_finite_weights
+from natix_lib.training.watch import Figures, ranked
+
+CHECKED_STEPS = 100  # between two looks whether losses are finite: each waits for the GPU
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """A row of metrics.csv; losses in nats, accuracies in [0, 1]."""
+    """A row of metrics.csv; losses in nats, accuracies and macro-F1 in [0, 1], Matthews' correlation in [-1, 1]."""
 
     epoch: int
     step: int
@@ -31,11 +35,14 @@ class Epoch:
     train_acc: float
     val_select_loss: float
     val_select_acc: float
+    val_select_macro_f1: float
+    val_select_mcc: float
 
 
 def metrics_rows(history: Iterable[Epoch]) -> list[tuple[object, ...]]:
     """The rows of metrics.csv: the fields' names (`val_select/acc`), then one row an epoch."""
-    names = ("epoch", "step", "lr", "train/loss", "train/acc", "val_select/loss", "val_select/acc")
+    select = [f"val_select/{name}" for name in Figures._fields]
+    names = ("epoch", "step", "lr", "train/loss", "train/acc", *select)
     return [names, *(astuple(epoch) for epoch in history)]
 
 
@@ -105,13 +112,13 @@ class Objective:
             one's share of the batches, which may be empty.
         steps_an_epoch: How many batches it gives.
         weights: Weight of each class in the loss, (C,); None weighs all alike.
-        score: VAL_SELECT loss and accuracy of the model as it stands.
+        score: The figures of VAL_SELECT of the model as it stands.
     """
 
     batches: Callable[[int], Iterable[tuple[Tensor, Tensor]]]
     steps_an_epoch: int
     weights: Tensor | None
-    score: Callable[[], tuple[float, float]]
+    score: Callable[[], Figures]
 
 
 def fit(
@@ -135,10 +142,10 @@ def fit(
         world: The processes that train together, with the same start, labels and seed.
 
     Returns:
-        One row an epoch. The best is the one with the highest val_select/acc, the lower loss breaking ties.
+        One row an epoch. The best is the one with the best `early_stopping.monitor`, the lower loss breaking ties.
 
     Raises:
-        TrainingError: If the loss is not finite, naming the epoch and the step.
+        TrainingError: If a loss or weight is not finite, naming the epoch, the step and the learning rate.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     device = parameters[0].device
@@ -151,10 +158,12 @@ def fit(
     best: Epoch | None = None
     best_state: dict[str, Tensor] = {}
     stale = step = 0
+    cure = lower_lr(training.optimizer.lr)
     for epoch in range(training.epochs):
         lr = float(schedule.get_last_lr()[0])
         loss_sum = torch.zeros((), device=device)
         correct = torch.zeros((), device=device, dtype=torch.long)
+        losses: list[Tensor] = []
         seen = 0
         for inputs, labels in objective.batches(epoch):
             with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
@@ -162,28 +171,34 @@ def fit(
             loss, count = _loss(logits.float(), labels, objective.weights, world)
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             world.sum_gradients(parameters)
-            scaler.step(optimizer)
+            with lr_overflow_named(f"in epoch {epoch} (step {step + 1}): {cure}"):
+                scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
             schedule.step()
             step += 1
             if ema:
                 ema.update(model)
-            loss_sum += loss.detach() * count
+            losses.append(loss.detach())
+            loss_sum += losses[-1] * count
             correct += (logits.detach().argmax(1) == labels).sum()
             seen += count
+            if len(losses) == CHECKED_STEPS:
+                _require_finite(losses, epoch, step, cure, world)
+                losses.clear()
+        _require_finite(losses, epoch, step, cure, world)
         train_loss = float(world.summed(loss_sum)) / seen
         if not math.isfinite(train_loss):
-            raise TrainingError(
-                f"training loss is {train_loss} in epoch {epoch} (step {step}): lower training.optimizer.lr"
-            )
+            raise TrainingError(f"training loss is {train_loss} in epoch {epoch} (step {step}): {cure}")
+        require_finite_weights(parameters, f"after epoch {epoch} (step {step}): {cure}")
         with holding(model, ema.values if ema else None):
-            val_loss, val_acc = world.of_first(objective.score())
-            if not math.isfinite(val_loss):
-                raise TrainingError(f"val_select loss is {val_loss} in epoch {epoch}: lower training.optimizer.lr")
-            row = Epoch(epoch, step, lr, train_loss, int(world.summed(correct)) / seen, val_loss, val_acc)
-            if best is None or (val_acc, -val_loss) > (best.val_select_acc, -best.val_select_loss):
-                stale = 0 if best is None or val_acc > best.val_select_acc else stale + 1
+            select = Figures(*world.of_first(objective.score()))
+            if not math.isfinite(select.loss):
+                raise TrainingError(f"val_select loss is {select.loss} in epoch {epoch} (step {step}): {cure}")
+            row = Epoch(epoch, step, lr, train_loss, int(world.summed(correct)) / seen, *select)
+            rank = ranked(row, training.early_stopping)
+            if best is None or rank > ranked(best, training.early_stopping):
+                stale = 0 if best is None or rank[0] > ranked(best, training.early_stopping)[0] else stale + 1
                 best, best_state = row, trainable_state(model)
             else:
                 stale += 1
@@ -195,6 +210,15 @@ def fit(
     return history
 
 
+def _require_finite(losses: Sequence[Tensor], epoch: int, step: int, cure: str, world: World) -> None:
+    """Refuse the losses of the last steps, up to number `step` from 1, if one is NaN or infinite in any process."""
+    values = world.summed(torch.stack([*losses])).tolist() if losses else []
+    first = next((row for row, value in enumerate(values) if not math.isfinite(value)), None)
+    if first is not None:
+        number = step - len(values) + first + 1
+        raise TrainingError(f"training loss is {values[first]} in epoch {epoch} (step {number}): {cure}")
+
+
 def _loss(logits: Tensor, labels: Tensor, weights: Tensor | None, world: World) -> tuple[Tensor, int]:
     """A process's part of the whole batch's weighted mean cross-entropy, and how many images the whole batch has."""
     if world.size == 1:
@@ -202,13 +226,3 @@ def _loss(logits: Tensor, labels: Tensor, weights: Tensor | None, world: World) 
     each = torch.ones_like(labels, dtype=torch.float32) if weights is None else weights[labels]
     weight, count = world.summed(torch.stack([each.sum(), torch.ones_like(each).sum()]))
     return cross_entropy(logits, labels, weight=weights, reduction="sum") / weight, int(count)
-
-
-def best_epoch(history: list[Epoch]) -> Epoch:
-    """The epoch whose weights `fit` keeps."""
-    return max(history, key=lambda row: (row.val_select_acc, -row.val_select_loss))
-
-
-def mean_loss_and_accuracy(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Mean cross-entropy (nats, unweighted) and accuracy of logits (n, C)."""
-    return float(cross_entropy(logits.detach().double(), labels)), float((logits.argmax(1) == labels).double().mean())

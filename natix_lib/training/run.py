@@ -8,13 +8,14 @@ VAL_SELECT, and the logits that are given come from float32 passes through exact
 
 Class weights shift what is learnt (`decisions/prior.py`). The shift is taken back in the bias of the head's last layer,
 once, in the weights that are kept: everything after it, argmax, scores, accept rule and probabilities, sees corrected
-logits. `val_select/acc` and `val_select/loss` of an epoch are those before the correction: it is fitted on the same
+logits. The `val_select/` figures of an epoch are those before the correction: it is fitted on the same
 images, so fitted anew in each epoch it would be one more thing that the choice among epochs is too good by, and weights
 make the epochs differ by how well they know rare classes, where accuracy after it moves with the commonest one.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -28,13 +29,15 @@ from natix_lib.contracts import VAL_CALIB, VAL_SELECT
 from natix_lib.decisions.prior import NONE, PriorShift, fit_prior_shift
 from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import TrainingError
+from natix_lib.training.checks import explained, finite_features
 from natix_lib.training.classifier import Classifier, Head
 from natix_lib.training.doubts import Doubts, label_doubts
 from natix_lib.training.features import FeatureCache, Progress, cache_key, extract, silent
 from natix_lib.training.filters import learn_filters
-from natix_lib.training.fit import Epoch, Objective, class_weights, fit, mean_loss_and_accuracy
+from natix_lib.training.fit import Epoch, Objective, class_weights, fit
 from natix_lib.training.passes import Passes
 from natix_lib.training.views import Images, Views
+from natix_lib.training.watch import Figures, figures
 from natix_lib.transform import Transform
 
 
@@ -136,7 +139,8 @@ def train_classifier(
         The classifier, on the CPU.
 
     Raises:
-        TrainingError: If a loss or logit is not finite, or dropping doubtful labels would leave a class without images.
+        TrainingError: If a feature, loss, weight or logit is not finite, or dropping doubtful labels would leave a
+            class without images.
     """
     model, training = recipe.model, recipe.training
     device = world.device
@@ -157,9 +161,10 @@ def train_classifier(
         views = Views(images, recipe.transform, training.seed, numbers)
         rows = world.share(len(images))
         ids = images.ids[rows.start : rows.stop]
+        passed = partial(extract, classifier.backbone, views, recipe.dataloader, autocast, reports.progress, what, rows)
         part = cache.get_or_extract(
             cache_key(backbone_sha256, sets.fingerprint, views, ids, str(autocast)),
-            lambda: extract(classifier.backbone, views, recipe.dataloader, autocast, reports.progress, what, rows),
+            lambda: finite_features(passed(), ids, what, autocast),
         )
         return world.gathered(part, len(images))
 
@@ -182,7 +187,8 @@ def train_classifier(
         if training.views > 1:
             numbers = tuple(range(1, training.views))
             bank = torch.cat([bank, features(train, numbers, "augmented features of TRAIN")], dim=1)
-        bank = bank.to(device)
+        with explained("training.views", training.views, recipe.dataloader.num_workers):
+            bank = bank.to(device)
         select = known = features(sets.val_select, (), "features of VAL_SELECT").to(device)
         objective = Objective(
             lambda epoch: passes.feature_batches(bank, train_labels, epoch),
@@ -299,9 +305,9 @@ class _TrainMode(nn.Module):
         return logits
 
 
-def _score(module: nn.Module, logits: Callable[[], Tensor], labels: Tensor) -> tuple[float, float]:
+def _score(module: nn.Module, logits: Callable[[], Tensor], labels: Tensor) -> Figures:
     module.eval()
     with torch.no_grad():
-        result = mean_loss_and_accuracy(logits(), labels)
+        result = figures(logits(), labels)
     module.train()
     return result

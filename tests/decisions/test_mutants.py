@@ -458,11 +458,11 @@ MUTANTS = {
 }
 
 
-def copied(folder: Path) -> Path:
-    """The package and its tests, alone in a folder."""
+def copied(folder: Path, room: str = "decisions") -> Path:
+    """The package and the tests of a room of it, alone in a folder."""
     bare = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "natix_lib", folder / "natix_lib", ignore=bare)
-    shutil.copytree(ROOT / "tests" / "decisions", folder / "tests" / "decisions", ignore=bare)
+    shutil.copytree(ROOT / "tests" / room, folder / "tests" / room, ignore=bare)
     shutil.copy(ROOT / "tests" / "__init__.py", folder / "tests")
     return folder
 

@@ -10,12 +10,13 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from natix_lib.bundle.runtime import Bundle
 from natix_lib.contracts import read_manifest
-from natix_lib.data.sets import open_set
+from natix_lib.data.sets import RoleSet, open_set
 from natix_lib.decisions.score import softmax
 from natix_lib.decisions.slices import Slice
-from natix_lib.errors import ConfigError, TrainingError
+from natix_lib.errors import ConfigError, DataError, TrainingError
 from natix_lib.files import sha256_file
 from natix_lib.logits import labels_name, logits_name, read_labels, read_logits, read_pair
+from natix_lib.steps import train as train_step
 from natix_lib.training.artifact import load_classifier
 from natix_lib.transform import Transform
 from tests.small_run import SETTINGS, TRAIN, Chain
@@ -115,8 +116,54 @@ def test_without_class_weights_nothing_is_taken_back(tmp_path: Path, tiny_backbo
 
 def test_the_curve_has_a_row_for_each_epoch(chain: Chain) -> None:
     header, *rows = Path(chain.paths["training_curve"]).read_text().splitlines()
-    assert header == "epoch,step,lr,train/loss,train/acc,val_select/loss,val_select/acc"
+    assert header == (
+        "epoch,step,lr,train/loss,train/acc,val_select/loss,val_select/acc,val_select/macro_f1,val_select/mcc"
+    )
     assert len(rows) == read_manifest(chain.paths["classifier"], "classifier")["trained"]["epochs"]
+
+
+def test_the_monitor_chooses_the_epoch_and_is_told_everywhere(
+    chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopping = {"monitor": "val_select/loss", "patience": 50}
+    optimizer = {"lr": 0.3}  # high enough that the loss goes up and down
+    settings = {**TRAIN, "training": {**TRAIN["training"], "optimizer": optimizer, "early_stopping": stopping}}
+    paths, metrics = run_step("train", settings, tmp_path, chain.paths)
+    header, *rows = (line.split(",") for line in Path(paths["training_curve"]).read_text().splitlines())
+    epochs = [dict(zip(header, map(float, row), strict=True)) for row in rows]
+    best = min(epochs, key=lambda epoch: epoch["val_select/loss"])
+    trained = read_manifest(paths["classifier"], "classifier")["trained"]
+    assert trained["monitor"] == "val_select/loss" and trained["best_epoch"] == metrics["best_epoch"] == best["epoch"]
+    for name in ("loss", "acc", "macro_f1", "mcc"):
+        assert trained[f"val_select_{name}"] == metrics[f"val_select_{name}"] == best[f"val_select/{name}"]
+    last = epochs[-1]
+    assert (
+        f"train/loss {last['train/loss']:.4f} val_select/loss {last['val_select/loss']:.4f}" in capsys.readouterr().out
+    )
+
+
+def test_a_train_set_without_a_class_is_refused_and_one_image_of_a_class_warned_of(
+    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def without(left: int) -> None:
+        """TRAIN with `left` images of the last class, the others said to be of the first."""
+
+        def opened(folder: str, role: str) -> RoleSet:
+            images = open_set(folder, role)
+            if role == "TRAIN":
+                last = len(images.class_names) - 1
+                images.labels[np.flatnonzero(images.labels == last)[left:]] = 0
+            return images
+
+        monkeypatch.setattr(train_step, "open_set", opened)
+
+    names = open_set(chain.paths["train_set"], "TRAIN").class_names
+    without(0)
+    with pytest.raises(DataError, match=f"^TRAIN holds no image of class {names[-1]}: nothing can be learnt of it"):
+        run_step("train", TRAIN, tmp_path / "none", chain.paths)
+    without(1)
+    run_step("train", TRAIN, tmp_path / "one", chain.paths)
+    assert f"warning: TRAIN holds one image only of class {names[-1]}: what" in capsys.readouterr().out
 
 
 def test_a_loss_that_is_not_finite_stops_training_and_leaves_no_classifier(chain: Chain, tmp_path: Path) -> None:

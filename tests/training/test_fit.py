@@ -9,7 +9,8 @@ from torch import nn
 from natix_lib.config import EarlyStopping, Optimizer, Training
 from natix_lib.errors import TrainingError
 from natix_lib.training.classifier import Head
-from natix_lib.training.fit import Ema, Objective, best_epoch, class_weights, fit, mean_loss_and_accuracy, metrics_rows
+from natix_lib.training.fit import CHECKED_STEPS, Ema, Objective, class_weights, fit, metrics_rows
+from natix_lib.training.watch import Figures, best_epoch, figures
 
 
 def blobs(images: int = 200, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -22,9 +23,9 @@ def train(head: nn.Module, training: Training, lr_scale: float = 1.0, val=None, 
     features, labels = blobs()
     val_features, val_labels = val or blobs(seed=1)
 
-    def score() -> tuple[float, float]:
+    def score() -> Figures:
         with torch.no_grad():
-            return mean_loss_and_accuracy(head(val_features), val_labels)
+            return figures(head(val_features), val_labels)
 
     def epoch_batches(epoch: int):
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(epoch))
@@ -39,7 +40,8 @@ def test_a_separable_problem_is_learnt_and_the_curve_tells() -> None:
     history = train(head, Training(epochs=20, optimizer=Optimizer(lr=0.05)))
     assert history[-1].val_select_acc > 0.95
     names, *epochs = metrics_rows(history)
-    assert names == ("epoch", "step", "lr", "train/loss", "train/acc", "val_select/loss", "val_select/acc")
+    select = ("val_select/loss", "val_select/acc", "val_select/macro_f1", "val_select/mcc")
+    assert names == ("epoch", "step", "lr", "train/loss", "train/acc", *select)
     assert [row[0] for row in epochs] == [epoch.epoch for epoch in history]
 
 
@@ -49,10 +51,10 @@ def test_the_kept_weights_are_those_that_were_scored_best(ema_decay: float | Non
     head = Head(4, 2, "linear", 0.0)
     history = train(head, Training(epochs=15, optimizer=Optimizer(lr=0.3)), ema_decay=ema_decay)
     features, labels = blobs(seed=1)
-    loss, accuracy = mean_loss_and_accuracy(head(features), labels)
-    best = best_epoch(history)
-    assert accuracy == best.val_select_acc
-    assert loss == pytest.approx(best.val_select_loss, rel=1e-6)
+    kept = figures(head(features), labels)
+    best = best_epoch(history, EarlyStopping())
+    assert kept.acc == best.val_select_acc
+    assert kept.loss == pytest.approx(best.val_select_loss, rel=1e-6)
 
 
 def test_training_stops_when_accuracy_no_longer_rises() -> None:
@@ -67,8 +69,49 @@ def test_training_stops_when_accuracy_no_longer_rises() -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_epoch_and_the_step() -> None:
-    with pytest.raises(TrainingError, match=r"training loss is (nan|inf) in epoch 0 \(step 10\)"):
+    cure = r"lower training.optimizer.lr, it is 0.001: try 0.0001"
+    with pytest.raises(TrainingError, match=rf"training loss is (nan|inf) in epoch 0 \(step 1\): {cure}"):
         train(Head(4, 2, "linear", 0.0), Training(epochs=2), lr_scale=math.inf)
+
+
+def test_a_long_epoch_is_stopped_soon_after_the_step_that_overflows() -> None:
+    overflowing, seen = CHECKED_STEPS + 7, []
+
+    def epoch_batches(epoch: int):
+        for step in range(1, 5 * CHECKED_STEPS):
+            seen.append(step)
+            yield torch.full((2, 4), math.inf if step == overflowing else 1.0), torch.tensor([0, 1])
+
+    objective = Objective(epoch_batches, 5 * CHECKED_STEPS, None, lambda: Figures(0, 0, 0, 0))
+    with pytest.raises(TrainingError, match=rf"loss is nan in epoch 0 \(step {overflowing}\)"):
+        fit(Head(4, 2, "linear", 0.0), objective, Training(epochs=1), None)
+    assert seen[-1] == 2 * CHECKED_STEPS
+
+
+class Root(nn.Module):
+    """Logits with a finite value whose gradient is NaN, as that of a norm is at 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return (self.weight**2).sqrt() + inputs
+
+
+def test_weights_that_are_not_finite_after_the_last_step_of_an_epoch_stop_it_before_they_are_scored() -> None:
+    def score() -> Figures:
+        raise AssertionError("scored")
+
+    objective = Objective(lambda epoch: [(torch.zeros(1, 2), torch.tensor([0]))], 1, None, score)
+    with pytest.raises(TrainingError, match=r"weights are NaN or infinite after epoch 0 \(step 1\): lower .*lr, it is"):
+        fit(Root(), objective, Training(epochs=2), None)
+
+
+def test_a_learning_rate_that_no_float_holds_is_named_with_the_step() -> None:
+    match = r"learning rate overflows in epoch 0 \(step 1\): lower training.optimizer.lr, it is 1e\+39: try 1e\+38"
+    with pytest.raises(TrainingError, match=match):
+        train(Head(4, 2, "linear", 0.0), Training(epochs=2, optimizer=Optimizer(lr=1e39)))
 
 
 def test_balanced_weights_are_those_of_scikit_learn() -> None:

@@ -14,7 +14,8 @@ from natix_lib.errors import ContractError, TrainingError
 from natix_lib.training.artifact import load_classifier, write_classifier
 from natix_lib.training.doubts import Doubts
 from natix_lib.training.features import FeatureCache, extract
-from natix_lib.training.run import Recipe, Sets, Trained, train_classifier
+from natix_lib.training.fit import Epoch
+from natix_lib.training.run import Recipe, Reports, Sets, Trained, train_classifier
 from natix_lib.training.views import Views, batches
 from natix_lib.transform import Transform
 
@@ -300,3 +301,27 @@ def test_a_share_of_no_images_has_no_features(tiny_backbone: Path) -> None:
     views = Views(Squares(4, 1), TRANSFORM, 0, (1, 2))
     features = extract(backbone, views, config.Dataloader(batch_size=2, num_workers=0), rows=range(0))
     assert features.shape == (0, 2, feature_width(backbone)) == (0, 2, 128)
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_features_that_are_not_finite_stop_a_run_before_its_first_epoch_and_are_not_kept(
+    tiny_backbone: Path, tmp_path: Path, tuned: bool
+) -> None:
+    sets = Sets(Squares(96, 1), Squares(32, 2), Squares(40, 3), 2, "data")
+    backbone = load_backbone(tiny_backbone)
+    layer = [norm for norm in backbone.modules() if isinstance(norm, torch.nn.LayerNorm)][-1]
+
+    def broken_third(module: torch.nn.Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
+        """Break the third image of the batch."""
+        broken = output.clone()
+        broken[2] = float("nan")
+        return broken
+
+    layer.register_forward_hook(broken_third)
+    training = {"feature_cache_dir": str(tmp_path)}
+    how = recipe(TRANSFORM, training=training, model={"freeze_backbone": not tuned})
+    match = r"^features of TRAIN are NaN or infinite for 6 of 96 images \(1-2, 1-18, 1-34, 1-50, 1-66 and 1 more\)"
+    epochs: list[Epoch] = []
+    with pytest.raises(TrainingError, match=match):
+        train_classifier(backbone, "weights", sets, how, Reports(on_epoch=epochs.append))
+    assert not epochs and not list(tmp_path.iterdir())
