@@ -122,6 +122,7 @@ def run(
                 "val_select_acc": best.val_select_acc,
                 "val_select_loss": best.val_select_loss,
                 "freeze_backbone": model_section.freeze_backbone,
+                **({} if model_section.freeze_backbone else {"fine_tune": train_settings.training.fine_tune.method}),
                 "ema": model_section.use_ema,
                 **({"label_doubts_dropped": len(doubts.rows)} if drop else {}),
             },
