@@ -30,7 +30,8 @@ def begin_tuning(backbone: nn.Module, fine_tune: FineTune, seed: int) -> None:
         seed: Decides LoRA's first matrices, alike on every process; torch's generator is left as it was.
 
     Raises:
-        ConfigError: If the backbone has fewer blocks than shall be tuned, no q and v for LoRA, or must keep activations.
+        ConfigError: If the backbone has fewer blocks than shall be tuned, no q and v for LoRA, or cannot
+            compute activations twice.
     """
     depth = depth_of(backbone)
     backbone.requires_grad_(fine_tune.method == "all")
