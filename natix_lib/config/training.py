@@ -15,7 +15,7 @@ class Optimizer(Section):
 
     lr: PositiveFloat = default(
         1e-3,
-        "Highest learning rate; where the backbone is tuned too, 1e-5 to 5e-5.",
+        "Highest learning rate; where all of the backbone is tuned too, 1e-5 to 5e-5.",
         unit="none",
         source="convention: linear probes of frozen ViT features; it is PyTorch's default of AdamW as well",
     )

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from natix_lib.config import Dataloader, FineTune, Model, Training
+from natix_lib.config import Dataloader, Model, Training
 from natix_lib.contracts import VAL_CALIB, VAL_SELECT
 from natix_lib.decisions.prior import NONE, PriorShift, fit_prior_shift
 from natix_lib.distributed.world import ALONE, World
@@ -191,9 +191,8 @@ def train_classifier(
         )
         history = fit(classifier.head.train(), objective, training, ema_decay, reports.on_epoch)
     else:
-        fine_tune = FineTune() if model.freeze_backbone else training.fine_tune
         if not model.freeze_backbone:
-            begin_tuning(classifier.backbone, fine_tune, training.seed)
+            begin_tuning(classifier.backbone, training.fine_tune, training.seed)
         if world.size > 1:
             torch.manual_seed(training.seed + world.rank)  # another dropout for each share
         objective = Objective(
@@ -201,8 +200,8 @@ def train_classifier(
             steps_an_epoch,
             in_loss,
             lambda: _score(classifier, lambda: passes.logits(classifier, sets.val_select, autocast), select_labels),
-            fine_tune.layer_decay,
-            fine_tune.device_batch_size,
+            training.fine_tune.layer_decay,
+            training.fine_tune.device_batch_size,
         )
         whole = _TrainMode(classifier, tune=not model.freeze_backbone)
         history = fit(whole, objective, training, ema_decay, reports.on_epoch, autocast, world)
