@@ -124,7 +124,13 @@ def work_of(config: Config) -> JsonDict:
     return {
         "model": [
             *(model.backbone_id, model.image_size, model.use_multiview, model.freeze_backbone),
-            *(training.views, training.feature_cache, config.hardware.num_gpus),
+            *(
+                training.fine_tune.method,
+                training.fine_tune.gradient_checkpointing,
+                training.views,
+                training.feature_cache,
+                config.hardware.num_gpus,
+            ),
             *(config.data.dataloader.batch_size, config.data.dataloader.num_workers),
         ],
         "epochs": training.epochs,

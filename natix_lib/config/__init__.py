@@ -10,6 +10,7 @@ the wrong type is refused.
 from natix_lib.config.data import Columns, Data, Dataloader, DataSource
 from natix_lib.config.delivery import Evaluate, Export
 from natix_lib.config.explora import Explora
+from natix_lib.config.fine_tuning import FineTune
 from natix_lib.config.hardware import Hardware
 from natix_lib.config.load import load
 from natix_lib.config.model import DINOV3_HUB_NAMES, Model
@@ -33,6 +34,7 @@ __all__ = [
     "Evaluate",
     "Explora",
     "Export",
+    "FineTune",
     "Hardware",
     "MixedPrecision",
     "Model",

@@ -1,10 +1,11 @@
 """The config section `training`: how the classifier is trained."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from natix_lib.config.key import default
+from natix_lib.config.fine_tuning import FineTune
+from natix_lib.config.key import Fraction, default
 from natix_lib.config.section import Section
 from natix_lib.grammar import LocalPath
 
@@ -14,7 +15,7 @@ class Optimizer(Section):
 
     lr: PositiveFloat = default(
         1e-3,
-        "Highest learning rate; where the backbone is tuned too, 1e-5 to 5e-5.",
+        "Highest learning rate; where all of the backbone is tuned too, 1e-5 to 5e-5.",
         unit="none",
         source="convention: linear probes of frozen ViT features; it is PyTorch's default of AdamW as well",
     )
@@ -23,6 +24,23 @@ class Optimizer(Section):
         "Weight decay.",
         unit="none",
         source="choice: a hundredth of PyTorch's default, a head alone has little to forget",
+    )
+    decayed: Literal["all", "matrices"] = default(
+        "all",
+        "Which weights decay: all that are trained, or matrices alone, without norms, biases, layer scales and tokens.",
+        source="library: PyTorch's AdamW; the fine-tuning of MAE, arXiv 2111.06377, decays matrices alone",
+    )
+    warmup: Fraction = default(
+        0.0,
+        "Share of the steps in which the learning rate rises from 0, before it falls as a cosine.",
+        unit="share of steps",
+        source="choice: a head alone needs none; the fine-tuning of MAE, arXiv 2111.06377, has 0.05 to 0.1",
+    )
+    clip: NonNegativeFloat = default(
+        0.0,
+        "Largest norm of all gradients together; 0 clips nothing.",
+        unit="none",
+        source="choice: a head alone needs none; ExPLoRA's DINOv2 clips at 3",
     )
 
 
@@ -86,12 +104,25 @@ class Training(Section):
     optimizer: Optimizer = Optimizer()
     mixed_precision: MixedPrecision = MixedPrecision()
     early_stopping: EarlyStopping = EarlyStopping()
-    class_weights: Literal["none", "balanced"] = default(
+    class_weights: Literal["none", "balanced", "sampled"] = default(
         "balanced",
-        "Weights of the classes in the loss; balanced weighs a class by images / (classes x its images). What "
-        "they do to logits is taken back in the exported head.",
+        "How rare classes count more; balanced weighs a class in the loss by images / (classes x its images), sampled "
+        "draws all classes equally often. What either does to logits is taken back in the exported head.",
         source="library: scikit-learn's rule for class_weight balanced; roadwork is rare",
     )
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = default(
+        0.0,
+        "Share of a label that is spread over all classes in the training loss.",
+        unit="share of label",
+        source="choice: none, probabilities are wanted; the fine-tuning of MAE, arXiv 2111.06377, has 0.1",
+    )
+    mixup: NonNegativeFloat = default(
+        0.0,
+        "Alpha of mixup, which blends images and labels of a batch in pairs, where training sees pixels; 0 is none.",
+        unit="none",
+        source="choice: none; mixup, arXiv 1710.09412, has 0.1 to 0.4, the fine-tuning of MAE 0.8",
+    )
+    fine_tune: FineTune = FineTune()
     views: PositiveInt = default(
         4,
         "Cached views of a TRAIN image: the clean one and views - 1 augmented ones.",

@@ -8,6 +8,7 @@ from pydantic import model_validator
 from natix_lib.config.data import Data
 from natix_lib.config.delivery import Evaluate, Export
 from natix_lib.config.explora import Explora
+from natix_lib.config.fine_tuning import FineTune
 from natix_lib.config.hardware import Hardware
 from natix_lib.config.model import Model
 from natix_lib.config.policies import Scrc, Sweep
@@ -45,6 +46,12 @@ class Config(Section):
             raise ValueError(f"model.num_classes is {count} but data.class_names names {len(names)} classes: {names}")
         if self.model.freeze_backbone is False and self.training.feature_cache_dir:
             raise ValueError("training.feature_cache_dir needs model.freeze_backbone: true")
+        if self.model.freeze_backbone and self.training.fine_tune != FineTune():
+            raise ValueError("training.fine_tune needs model.freeze_backbone: false, a frozen backbone is not tuned")
+        if self.training.mixup and self.model.freeze_backbone and self.training.feature_cache:
+            raise ValueError(
+                "training.mixup blends pixels: it needs model.freeze_backbone: false or training.feature_cache: false"
+            )
         if self.data.unlabelled == "adapt" and not self.model.init_from_explora:
             raise ValueError(
                 "data.unlabelled: adapt needs model.init_from_explora: true, as no other step reads images without a "

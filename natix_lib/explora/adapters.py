@@ -1,23 +1,18 @@
 """Which parameters ExPLoRA trains: LoRA on q and v of most blocks, a few whole blocks, norms, CLS and mask token.
 
-Khanna et al., ExPLoRA (arXiv 2406.10973). LoRA matrices are put into the loaded model by peft; merging gives back a
-model of the original structure and key names. LoRA's scale is alpha / r, as in the authors' code (1/64 by default);
-alpha / sqrt(r) was rejected because it would change what their learning rate means.
+Khanna et al., ExPLoRA (arXiv 2406.10973). LoRA is that of `backbones/lora.py`. Its scale is alpha / r, as in the
+authors' code (1/64 by default); alpha / sqrt(r) was rejected because it would change what their learning rate means.
 """
 
 import copy
-import re
 from typing import Any, TypeVar
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
-from torch import Tensor, nn
+from torch import nn
 
+from natix_lib.backbones.lora import block_of, depth_of, inject_lora
 from natix_lib.errors import ConfigError
 
-BLOCK = re.compile(r"(?:^|\.)layer\.(\d+)\.")  # suffix patterns: the prefix differs between versions and families
-TARGETS = ("q_proj", "v_proj")
 TOKENS = ("cls_token", "mask_token")
 
 
@@ -36,27 +31,12 @@ def add_adapters(backbone: nn.Module, rank: int, alpha: float, unfrozen_blocks: 
     Raises:
         ConfigError: If no module matches a LoRA target, or there are not so many blocks.
     """
-    depth = 1 + max((int(match[1]) for name, _ in backbone.named_modules() if (match := _block(name))), default=-1)
+    depth = depth_of(backbone)
     if not 0 <= unfrozen_blocks <= depth or depth == 0:
         raise ConfigError(
             f"explora.unfrozen_blocks must be in 0..{depth}, the backbone's blocks, got {unfrozen_blocks}"
         )
-    adapted = [
-        name
-        for name, module in backbone.named_modules()
-        if isinstance(module, nn.Linear)
-        and name.rsplit(".", 1)[-1] in TARGETS
-        and (match := _block(name))
-        and int(match[1]) < depth - unfrozen_blocks
-    ]
-    if len(adapted) != len(TARGETS) * (depth - unfrozen_blocks):
-        raise ConfigError(
-            f"the backbone's modules match no LoRA target: {', '.join(TARGETS)} must be in each of "
-            f"{depth - unfrozen_blocks} blocks, {len(adapted)} were found"
-        )
-    if adapted:
-        adapters = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=adapted)
-        inject_adapter_in_model(adapters, backbone)
+    inject_lora(backbone, rank, alpha, depth - unfrozen_blocks)
     norms = {
         f"{name}.{parameter}"
         for name, module in backbone.named_modules()
@@ -64,18 +44,14 @@ def add_adapters(backbone: nn.Module, rank: int, alpha: float, unfrozen_blocks: 
         for parameter, _ in module.named_parameters(recurse=False)
     }
     for name, parameter in backbone.named_parameters():
-        match = _block(name)
+        block = block_of(name)
         parameter.requires_grad_(
             ".lora_" in name
             or name in norms
             or name.endswith(TOKENS)
-            or (match is not None and int(match[1]) >= depth - unfrozen_blocks)
+            or (block is not None and block >= depth - unfrozen_blocks)
         )
     return trainable_names(backbone)
-
-
-def _block(name: str) -> re.Match[str] | None:
-    return BLOCK.search(f"{name}.")
 
 
 def trainable_names(module: nn.Module) -> list[str]:
@@ -106,21 +82,3 @@ def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> N
     names = trainable_names(student)
     params = dict(student.named_parameters())
     torch._foreach_lerp_([teacher_parameters[n] for n in names], [params[n] for n in names], 1.0 - momentum)
-
-
-@torch.no_grad()
-def merged_state(backbone: nn.Module) -> dict[str, Tensor]:
-    """The state of the backbone with LoRA added into its weights: the keys and shapes that it had before LoRA."""
-    state: dict[str, Tensor] = {}
-    layers: dict[str, Any] = {name: m for name, m in backbone.named_modules() if isinstance(m, LoraLayer)}
-    for name, value in backbone.state_dict().items():
-        if ".lora_" in name:
-            continue
-        owner = name.rsplit(".base_layer.", 1)
-        if len(owner) == 1:
-            state[name] = value
-        elif owner[1] == "weight":
-            state[".".join(owner)] = value + layers[owner[0]].get_delta_weight("default").to(value)
-        else:
-            state[".".join(owner)] = value
-    return state

@@ -18,10 +18,11 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
 from natix_lib.backbones.loading import prefix_tokens, require_whole_patches
+from natix_lib.backbones.lora import merged_state
 from natix_lib.config import Explora
 from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import ConfigError, StorageError, TrainingError
-from natix_lib.explora.adapters import add_adapters, merged_state
+from natix_lib.explora.adapters import add_adapters
 from natix_lib.explora.checkpoint import Checkpoints, restore
 from natix_lib.explora.learner import Learner, Sizes
 from natix_lib.explora.stop import Stop

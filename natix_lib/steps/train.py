@@ -129,6 +129,7 @@ def run(
                 "monitor": train_settings.training.early_stopping.monitor,
                 **chosen,
                 "freeze_backbone": model_section.freeze_backbone,
+                **({} if model_section.freeze_backbone else {"fine_tune": train_settings.training.fine_tune.method}),
                 "ema": model_section.use_ema,
                 **({"label_doubts_dropped": len(doubts.rows)} if drop else {}),
             },

@@ -1,9 +1,9 @@
 """One training loop for a head on cached features and for a whole network on pixels.
 
-The loop sees batches and a model; whether a batch holds features or pixels is the caller's affair. AdamW with a
-cosine to zero; an EMA of the trainable parameters by name; the weights of the best epoch are kept, and they are the
-weights that were scored: with the EMA on, the EMA's. Lightning was rejected here: a step of head training takes a
-fraction of a millisecond, less than a Lightning step's overhead, and one plain loop serves both cases.
+The loop sees batches and a model; whether a batch holds features or pixels is the caller's affair. AdamW
+as `training/tuning.py` makes it; an EMA of the trainable parameters by name; the weights of the best epoch are kept,
+and they are the weights that were scored: with the EMA on, the EMA's. Lightning was rejected here: a step of head
+training takes a fraction of a millisecond, less than a Lightning step's overhead, and one plain loop serves both cases.
 """
 
 import math
@@ -13,12 +13,13 @@ from dataclasses import astuple, dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from natix_lib.config import Training
 from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import TrainingError
 from natix_lib.training.checks import lower_lr, lr_overflow_named, require_finite_weights
+from natix_lib.training.loss import BatchLoss, likeliest
+from natix_lib.training.tuning import adamw, rate
 from natix_lib.training.watch import Figures, ranked
 
 CHECKED_STEPS = 100  # between two looks whether losses are finite: each waits for the GPU
@@ -63,9 +64,12 @@ class Ema:
         """Take in the current parameters."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for name, parameter in module.named_parameters():
-            if parameter.requires_grad:
-                self.values[name].lerp_(parameter, 1 - decay)
+        trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        if any(parameter.is_cuda for parameter in trained.values()):  # one launch for all
+            torch._foreach_lerp_([self.values[name] for name in trained], list(trained.values()), 1 - decay)
+            return
+        for name, parameter in trained.items():
+            self.values[name].lerp_(parameter, 1 - decay)
 
 
 def trainable_state(module: nn.Module) -> dict[str, Tensor]:
@@ -96,7 +100,10 @@ def holding(module: nn.Module, state: dict[str, Tensor] | None) -> Iterator[None
 
 
 def class_weights(labels: Tensor, classes: int, rule: str) -> Tensor | None:
-    """`balanced`: n / (C n_c), scikit-learn's rule, float32 (C,); `none`: None."""
+    """How much more a class counts: n / (C n_c), scikit-learn's rule, float32 (C,); None by the rule `none`.
+
+    So it is in the loss by the rule `balanced`, and on average by `sampled`, which draws all classes equally often.
+    """
     if rule == "none":
         return None
     counts = torch.bincount(labels, minlength=classes).clamp_min(1)
@@ -108,17 +115,21 @@ class Objective:
     """What a model is fitted to, and what its epochs are compared by.
 
     Attributes:
-        batches: Epoch number to batches of inputs and labels, on the model's device; with several processes each
-            one's share of the batches, which may be empty.
+        batches: Epoch number to batches of inputs and targets, on the model's device; with several processes each
+            one's share of the batches, which may be empty. Targets are class numbers (b,) or probabilities (b, C).
         steps_an_epoch: How many batches it gives.
         weights: Weight of each class in the loss, (C,); None weighs all alike.
         score: The figures of VAL_SELECT of the model as it stands.
+        layer_decay: Learning rate of a block as a share of the next one's.
+        at_once: Images that a device computes at once, gradients are accumulated over a batch; 0 takes all.
     """
 
     batches: Callable[[int], Iterable[tuple[Tensor, Tensor]]]
     steps_an_epoch: int
     weights: Tensor | None
     score: Callable[[], Figures]
+    layer_decay: float = 1.0
+    at_once: int = 0
 
 
 def fit(
@@ -149,9 +160,11 @@ def fit(
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     device = parameters[0].device
-    optimizer = torch.optim.AdamW(parameters, lr=training.optimizer.lr, weight_decay=training.optimizer.weight_decay)
+    optimizer = adamw(model, training.optimizer, objective.layer_decay)
     total = training.epochs * objective.steps_an_epoch
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / total)))
+    warmup = training.optimizer.warmup
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, total, warmup))
+    loss_of = BatchLoss(objective.weights, training.label_smoothing, objective.at_once, world)
     scaler = torch.amp.GradScaler(device.type, enabled=autocast is torch.float16)
     ema = Ema(model, ema_decay) if ema_decay is not None else None
     history: list[Epoch] = []
@@ -160,17 +173,27 @@ def fit(
     stale = step = 0
     cure = lower_lr(training.optimizer.lr)
     for epoch in range(training.epochs):
-        lr = float(schedule.get_last_lr()[0])
+        lr = float(max(schedule.get_last_lr()))
         loss_sum = torch.zeros((), device=device)
         correct = torch.zeros((), device=device, dtype=torch.long)
         losses: list[Tensor] = []
         seen = 0
-        for inputs, labels in objective.batches(epoch):
-            with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
-                logits = model(inputs)
-            loss, count = _loss(logits.float(), labels, objective.weights, world)
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        for inputs, targets in objective.batches(epoch):
+            weight, count = loss_of.whole(targets)
+            batch_loss = torch.zeros((), device=device)
+            for part, part_targets in loss_of.parts(inputs, targets):
+                with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
+                    logits = model(part)
+                loss = loss_of.of_part(logits.float(), part_targets, weight)
+                scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                batch_loss += loss.detach()
+                correct += (logits.detach().argmax(1) == likeliest(part_targets)).sum()
+            loss_sum += batch_loss * count
+            seen += count
             world.sum_gradients(parameters)
+            if training.optimizer.clip:
+                scaler.unscale_(optimizer)
+                torch.nn.utils.clip_grad_norm_(parameters, training.optimizer.clip)
             with lr_overflow_named(f"in epoch {epoch} (step {step + 1}): {cure}"):
                 scaler.step(optimizer)
             scaler.update()
@@ -179,10 +202,7 @@ def fit(
             step += 1
             if ema:
                 ema.update(model)
-            losses.append(loss.detach())
-            loss_sum += losses[-1] * count
-            correct += (logits.detach().argmax(1) == labels).sum()
-            seen += count
+            losses.append(batch_loss)
             if len(losses) == CHECKED_STEPS:
                 _require_finite(losses, epoch, step, cure, world)
                 losses.clear()
@@ -217,12 +237,3 @@ def _require_finite(losses: Sequence[Tensor], epoch: int, step: int, cure: str, 
     if first is not None:
         number = step - len(values) + first + 1
         raise TrainingError(f"training loss is {values[first]} in epoch {epoch} (step {number}): {cure}")
-
-
-def _loss(logits: Tensor, labels: Tensor, weights: Tensor | None, world: World) -> tuple[Tensor, int]:
-    """A process's part of the whole batch's weighted mean cross-entropy, and how many images the whole batch has."""
-    if world.size == 1:
-        return cross_entropy(logits, labels, weight=weights), len(labels)
-    each = torch.ones_like(labels, dtype=torch.float32) if weights is None else weights[labels]
-    weight, count = world.summed(torch.stack([each.sum(), torch.ones_like(each).sum()]))
-    return cross_entropy(logits, labels, weight=weights, reduction="sum") / weight, int(count)

@@ -14,6 +14,8 @@ from natix_lib.config import Dataloader
 from natix_lib.distributed.world import World
 from natix_lib.training.classifier import Classifier
 from natix_lib.training.features import Progress, extract, silent
+from natix_lib.training.mixing import Mixup
+from natix_lib.training.order import balanced, shuffled
 from natix_lib.training.views import Images, Views, chosen_batches
 from natix_lib.transform import Transform
 
@@ -27,12 +29,16 @@ class Passes:
         seed: Decides orders and augmented views.
         dataloader: Images of a batch, over all processes, and decoding processes.
         world: The processes that divide each pass.
+        balanced: Whether an epoch draws all classes equally often.
+        mixup: How the pixels of a batch are blended; None blends none.
     """
 
     transform: Transform
     seed: int
     dataloader: Dataloader
     world: World
+    balanced: bool = False
+    mixup: Mixup | None = None
 
     def steps_an_epoch(self, images: int) -> int:
         """Batches of an epoch of `images` images."""
@@ -76,7 +82,7 @@ class Passes:
         Yields:
             Features (b, F) and labels (b,) of a batch; every process gets all of it.
         """
-        order = self._order(len(bank), epoch).to(bank.device)
+        order = self._order(labels, epoch).to(bank.device)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch + 500_009)
         view = torch.randint(bank.shape[1], (len(bank),), generator=generator).to(bank.device)
         size = self.dataloader.batch_size
@@ -95,17 +101,23 @@ class Passes:
             progress: Called with the epoch, images done over all processes, and images in all.
 
         Yields:
-            This process's share of a batch, which may be empty: pixels (b, 3, S, S) and labels (b,).
+            This process's share of a batch, which may be empty: pixels (b, 3, S, S) and labels (b,), or, blended,
+            class probabilities (b, C).
         """
         views = Views(images, self.transform, self.seed, (epoch + 1,))
-        batches = torch.split(self._order(len(images), epoch), self.dataloader.batch_size)
+        batches = torch.split(self._order(labels, epoch), self.dataloader.batch_size)
         shares = [rows[list(self.world.share(len(rows)))] for rows in batches]
         done = 0
         pixels_of = chosen_batches(views, self.dataloader, [rows.tolist() for rows in shares])
-        for batch, rows, pixels in zip(batches, shares, pixels_of, strict=True):
+        for step, (batch, rows, pixels) in enumerate(zip(batches, shares, pixels_of, strict=True)):
             done += len(batch)
             progress(f"epoch {epoch}", done, len(images))
-            yield pixels[:, 0].to(labels.device), labels[rows.to(labels.device)]
+            here = pixels[:, 0].to(labels.device)
+            if self.mixup:
+                yield self.mixup.blended(here, labels[batch.to(labels.device)], epoch, step, self.world)
+            else:
+                yield here, labels[rows.to(labels.device)]
 
-    def _order(self, images: int, epoch: int) -> Tensor:
-        return torch.randperm(images, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
+    def _order(self, labels: Tensor, epoch: int) -> Tensor:
+        order = balanced if self.balanced else shuffled
+        return order(labels, self.seed, epoch)

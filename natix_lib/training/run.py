@@ -4,7 +4,7 @@ A backbone without filters gets them first (`training/filters.py`). Frozen backb
 head training on them. Tuned backbone (or `feature_cache: false`):
 the same loop on pixels. Either way the head's standardisation comes from the clean TRAIN features of the backbone
 as it was loaded, which tell whose labels are doubtful as well; the kept weights are those that scored best on
-VAL_SELECT, and the logits that are given come from float32 passes through exactly those weights.
+VAL_SELECT, LoRA is added into them, and the logits that are given come from float32 passes through exactly the sums.
 
 Class weights shift what is learnt (`decisions/prior.py`). The shift is taken back in the bias of the head's last layer,
 once, in the weights that are kept: everything after it, argmax, scores, accept rule and probabilities, sees corrected
@@ -35,7 +35,9 @@ from natix_lib.training.doubts import Doubts, label_doubts
 from natix_lib.training.features import FeatureCache, Progress, cache_key, extract, silent
 from natix_lib.training.filters import learn_filters
 from natix_lib.training.fit import Epoch, Objective, class_weights, fit
+from natix_lib.training.mixing import Mixup
 from natix_lib.training.passes import Passes
+from natix_lib.training.tuning import begin_tuning, end_tuning
 from natix_lib.training.views import Images, Views
 from natix_lib.training.watch import Figures, figures
 from natix_lib.transform import Transform
@@ -155,7 +157,9 @@ def train_classifier(
     backbone_sha256 = (
         learn_filters(classifier.backbone, look, recipe.dataloader, reports.progress, world) or backbone_sha256
     )
-    passes = Passes(recipe.transform, training.seed, recipe.dataloader, world)
+    sampled = training.class_weights == "sampled"
+    mixup = Mixup(training.mixup, sets.classes, training.seed) if training.mixup else None
+    passes = Passes(recipe.transform, training.seed, recipe.dataloader, world, sampled, mixup)
 
     def features(images: Images, numbers: tuple[int, ...], what: str) -> Tensor:
         views = Views(images, recipe.transform, training.seed, numbers)
@@ -179,6 +183,7 @@ def train_classifier(
         train, clean = _Some(sets.train, rows), clean[rows]
     train_labels = torch.from_numpy(np.array(train.labels)).to(device)
     weights = class_weights(train_labels, sets.classes, training.class_weights)
+    in_loss = None if sampled else weights
     steps_an_epoch = passes.steps_an_epoch(len(train))
 
     select: Tensor | None = None
@@ -193,22 +198,26 @@ def train_classifier(
         objective = Objective(
             lambda epoch: passes.feature_batches(bank, train_labels, epoch),
             steps_an_epoch,
-            weights,
+            in_loss,
             lambda: _score(classifier.head, lambda: classifier.head(known).mean(dim=1), select_labels),
         )
         history = fit(classifier.head.train(), objective, training, ema_decay, reports.on_epoch)
     else:
-        classifier.backbone.requires_grad_(not model.freeze_backbone)
+        if not model.freeze_backbone:
+            begin_tuning(classifier.backbone, training.fine_tune, training.seed)
         if world.size > 1:
             torch.manual_seed(training.seed + world.rank)  # another dropout for each share
         objective = Objective(
             lambda epoch: passes.pixel_batches(train, train_labels, epoch, reports.progress),
             steps_an_epoch,
-            weights,
+            in_loss,
             lambda: _score(classifier, lambda: passes.logits(classifier, sets.val_select, autocast), select_labels),
+            training.fine_tune.layer_decay,
+            training.fine_tune.device_batch_size,
         )
         whole = _TrainMode(classifier, tune=not model.freeze_backbone)
         history = fit(whole, objective, training, ema_decay, reports.on_epoch, autocast, world)
+        end_tuning(classifier.backbone)
     classifier.eval()
     world.copy_first(classifier)  # a head on cached features was trained by each process for itself
     if select is not None and autocast is None:  # what a float32 pass would give

@@ -233,6 +233,15 @@ def test_the_text_that_the_random_ones_damage_is_valid(tmp_path: Path) -> None:
         ({"export": {"policy": "sweep", "publish_uri": "gs://Bucket/x"}}, "export.publish_uri must name a bucket"),
         ({"explora": {"checkpoint_root": "gs://bucket"}}, "explora.checkpoint_root must read gs://bucket/path"),
         ({"training": {"feature_cache_dir": "gs://bucket/x"}}, "training.feature_cache_dir must be a local path"),
+        (
+            {"training": {"fine_tune": {"method": "lora"}}},
+            "training.fine_tune needs model.freeze_backbone: false, a frozen backbone is not tuned",
+        ),
+        (
+            {"training": {"mixup": 0.2}},
+            "training.mixup blends pixels: it needs model.freeze_backbone: false or training.feature_cache: false",
+        ),
+        ({"training": {"fine_tune": {"layer_decay": 0}}}, "training.fine_tune.layer_decay: input should be greater"),
     ],
 )
 def test_what_is_of_another_type_or_breaks_a_grammar_is_one_short_line(sections: dict, message: str) -> None:

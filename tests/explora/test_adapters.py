@@ -6,8 +6,9 @@ from torch import nn
 from transformers import Dinov2Config, Dinov2Model, DINOv3ViTConfig, DINOv3ViTModel
 
 from natix_lib.backbones.loading import load_backbone
+from natix_lib.backbones.lora import merged_state
 from natix_lib.errors import ConfigError
-from natix_lib.explora.adapters import add_adapters, merged_state, teacher_of, trainable_names, update_teacher
+from natix_lib.explora.adapters import add_adapters, teacher_of, trainable_names, update_teacher
 
 FAMILY = {
     "ViT-B": (9_288_192, 768, 12, 12, 3072, False),

@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -5,15 +7,16 @@ import pytest
 import torch
 
 from natix_lib.backbones.loading import load_backbone
-from natix_lib.contracts import STEPS
+from natix_lib.contracts import ARTIFACTS, BACKBONE_CONFIG, STEPS, write_manifest
 from natix_lib.data.sets import open_set
 from natix_lib.distributed.exchange import Answer
 from natix_lib.distributed.processes import compute_in_processes
+from natix_lib.files import read_json
 from natix_lib.steps.train_worker import CLASSIFIER, compute_from_paths
 from tests.small_run import TRAIN, Chain
 
 
-def run(chain: Chain, folder: Path, processes: int, **changes: dict[str, Any]) -> Answer:
+def run(chain: Chain, folder: Path, processes: int, backbone: Path | None = None, **changes: dict[str, Any]) -> Answer:
     settings = {
         **TRAIN,
         "dataloader": {"batch_size": changes.get("batch", {}).get("size", 16), "num_workers": 0},
@@ -21,6 +24,8 @@ def run(chain: Chain, folder: Path, processes: int, **changes: dict[str, Any]) -
         "training": {**TRAIN["training"], "epochs": 2, **changes.get("training", {})},
     }
     inputs = {name: chain.paths[name] for name in STEPS["train"].inputs}
+    if backbone:
+        inputs["backbone"] = str(backbone)
     if processes == 1:
         return compute_from_paths(settings, inputs)
     folder.mkdir()
@@ -65,6 +70,39 @@ def test_two_processes_tune_a_backbone(chain: Chain, tmp_path: Path) -> None:
     assert _norm(apart) < 0.8 * _norm(moved)
     for mine, theirs in zip(figures["history"], others["history"], strict=True):
         assert theirs["train_loss"] == pytest.approx(mine["train_loss"], rel=0.05) and theirs["step"] == mine["step"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["all", "blocks", "lora"])
+def test_two_processes_tune_what_one_tunes_where_nothing_is_drawn_in_training(
+    chain: Chain, tmp_path: Path, method: str
+) -> None:
+    """Without the jitter of positions both are one training: orders, blends, parts and LoRA's start are the same."""
+    still = tmp_path / "backbone"
+    shutil.copytree(chain.paths["backbone"], still)
+    description = read_json(still / BACKBONE_CONFIG)
+    (still / BACKBONE_CONFIG).write_text(json.dumps({**description, "pos_embed_rescale": None}), encoding="utf-8")
+    write_manifest(still, "backbone", read_json(still / ARTIFACTS["backbone"].manifest))
+    changes: dict[str, Any] = {
+        "model": {"freeze_backbone": False},
+        "training": {
+            "epochs": 2,
+            "optimizer": {"lr": 1e-3, "warmup": 0.2, "clip": 0.5, "decayed": "matrices"},
+            "class_weights": "sampled",
+            "label_smoothing": 0.1,
+            "mixup": 0.4,
+            "fine_tune": {"method": method, "layer_decay": 0.7, "device_batch_size": 3, "gradient_checkpointing": True},
+        },
+        "batch": {"size": last_batch_of_one(chain)},
+    }
+    alone, figures = run(chain, tmp_path / "one", 1, still, **changes)
+    together, others = run(chain, tmp_path / "two", 2, still, **changes)
+    start = load_backbone(still).state_dict()
+    moved = {name: value - start[name] for name, value in _backbone(alone).items()}
+    apart = {name: value - _backbone(alone)[name] for name, value in _backbone(together).items()}
+    assert _norm(moved) > 0.01 and _norm(apart) < 0.02 * _norm(moved)
+    for mine, theirs in zip(figures["history"], others["history"], strict=True):
+        assert theirs == pytest.approx(mine, rel=1e-3)
 
 
 def _backbone(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -19,7 +19,7 @@ def blobs(images: int = 200, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]
     return torch.randn(images, 4, generator=generator) + 2 * labels[:, None], labels
 
 
-def train(head: nn.Module, training: Training, lr_scale: float = 1.0, val=None, **options) -> list:
+def train(head: nn.Module, training: Training, lr_scale: float = 1.0, val=None, at_once: int = 0, **options) -> list:
     features, labels = blobs()
     val_features, val_labels = val or blobs(seed=1)
 
@@ -31,7 +31,9 @@ def train(head: nn.Module, training: Training, lr_scale: float = 1.0, val=None, 
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(epoch))
         return [(features[rows] * lr_scale, labels[rows]) for rows in order.split(20)]
 
-    return fit(head, Objective(epoch_batches, 10, None, score), training, **{"ema_decay": 0.9, **options})
+    return fit(
+        head, Objective(epoch_batches, 10, None, score, at_once=at_once), training, **{"ema_decay": 0.9, **options}
+    )
 
 
 def test_a_separable_problem_is_learnt_and_the_curve_tells() -> None:
@@ -112,6 +114,46 @@ def test_a_learning_rate_that_no_float_holds_is_named_with_the_step() -> None:
     match = r"learning rate overflows in epoch 0 \(step 1\): lower training.optimizer.lr, it is 1e\+39: try 1e\+38"
     with pytest.raises(TrainingError, match=match):
         train(Head(4, 2, "linear", 0.0), Training(epochs=2, optimizer=Optimizer(lr=1e39)))
+@pytest.mark.parametrize("at_once", [1, 7, 20])
+def test_gradients_that_are_accumulated_over_parts_are_those_of_the_batch(at_once: int) -> None:
+    heads, curves = [], []
+    for size in (0, at_once):
+        torch.manual_seed(0)
+        heads.append(Head(4, 2, "mlp", 0.0))
+        training = Training(epochs=3, optimizer=Optimizer(lr=0.01, clip=0.5), label_smoothing=0.1)
+        curves.append(metrics_rows(train(heads[-1], training, at_once=size)))
+    for (name, one), other in zip(heads[0].state_dict().items(), heads[1].state_dict().values(), strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5, msg=name)
+    for one, other in zip(*curves, strict=True):
+        assert other == pytest.approx(one, rel=1e-4) if one[0] != "epoch" else other == one
+
+
+@pytest.mark.parametrize(("clip", "moves"), [(0.0, True), (100.0, True), (1e-13, False)])
+def test_gradients_are_clipped_by_their_norm(clip: float, moves: bool) -> None:
+    torch.manual_seed(0)
+    head = Head(4, 2, "linear", 0.0)
+    before = head.linear.weight.detach().clone()
+    train(head, Training(epochs=1, optimizer=Optimizer(lr=0.1, weight_decay=0.0, clip=clip)), ema_decay=None)
+    # Adam divides a gradient by its own size and 1e-8: what is far below that moves nothing
+    assert (float((head.linear.weight.detach() - before).abs().max()) > 1e-3) == moves
+
+
+def test_the_rate_of_an_epoch_is_the_highest_of_all_groups_and_rises_first() -> None:
+    training = Training(epochs=10, optimizer=Optimizer(lr=0.1, warmup=0.2, decayed="matrices"))
+    history = train(Head(4, 2, "linear", 0.0), training)
+    rates = [epoch.lr for epoch in history]
+    assert rates[0] == pytest.approx(0.1 / 20) and rates[2] == pytest.approx(0.1) and rates[1] < rates[2] > rates[3]
+
+
+def test_smoothed_labels_keep_a_classifier_from_being_sure() -> None:
+    features, _ = blobs()
+    sure = []
+    for smoothing in (0.0, 0.3):
+        torch.manual_seed(0)
+        head = Head(4, 2, "linear", 0.0)
+        train(head, Training(epochs=20, optimizer=Optimizer(lr=0.1), label_smoothing=smoothing))
+        sure.append(float(head(features).detach().softmax(1).max(1).values.mean()))
+    assert sure[0] > 0.95 and sure[1] < 0.88  # the best that a smoothed loss knows is 0.85
 
 
 def test_balanced_weights_are_those_of_scikit_learn() -> None:

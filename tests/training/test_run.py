@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -15,6 +16,7 @@ from natix_lib.training.artifact import load_classifier, write_classifier
 from natix_lib.training.doubts import Doubts
 from natix_lib.training.features import FeatureCache, extract
 from natix_lib.training.fit import Epoch
+from natix_lib.training.onnx_export import export_onnx
 from natix_lib.training.run import Recipe, Reports, Sets, Trained, train_classifier
 from natix_lib.training.views import Views, batches
 from natix_lib.transform import Transform
@@ -107,6 +109,64 @@ def test_val_calib_logits_come_from_exactly_the_exported_weights(
         assert np.allclose(loaded(pixels).numpy(), trained.val_calib_logits, atol=1e-4)
 
 
+TUNED = {
+    "all": {"layer_decay": 0.7},
+    "blocks": {"method": "blocks", "device_batch_size": 5},
+    "lora": {"method": "lora", "lora_rank": 4, "gradient_checkpointing": True},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", TUNED)
+@pytest.mark.parametrize("head_type", ["linear", "mlp"])
+@pytest.mark.parametrize("ema", [True, False], ids=["ema", "no ema"])
+@pytest.mark.parametrize("multiview", [False, True], ids=["one view", "three views"])
+def test_logits_of_a_tuned_backbone_come_from_exactly_the_weights_that_are_exported(
+    tiny_backbone: Path, tmp_path: Path, method: str, head_type: str, ema: bool, multiview: bool
+) -> None:
+    transform = Transform(32, 64, multiview, TRANSFORM.image_mean, TRANSFORM.image_std)
+    model = {"freeze_backbone": False, "head_type": head_type, "use_ema": ema, "use_multiview": multiview}
+    optimizer = {"lr": 3e-3, "warmup": 0.2, "clip": 1.0, "decayed": "matrices"}
+    settings = {"epochs": 2, "optimizer": optimizer, "fine_tune": TUNED[method], "label_smoothing": 0.1, "mixup": 0.4}
+    trained = train(tiny_backbone, transform, model=model, training=settings)
+    write_classifier(tmp_path, trained.classifier, DESCRIPTION)
+    loaded, _ = load_classifier(tmp_path)
+    assert loaded.backbone.state_dict().keys() == load_backbone(tiny_backbone).state_dict().keys()
+    export_onnx(loaded, 32, tmp_path / "model.onnx", "pixels", "logits")
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    for images, logits in ((Squares(32, 2), trained.val_select_logits), (Squares(40, 3), trained.val_calib_logits)):
+        views = torch.stack([torch.from_numpy(transform(images.image(i))) for i in range(len(images))])
+        pixels = views.flatten(0, 1)
+        with torch.no_grad():
+            of_torch = torch.cat([loaded(part) for part in pixels.split(16 * views.shape[1])]).numpy()
+        of_onnx = session.run(["logits"], {"pixels": pixels.numpy()})[0]
+        for values, tolerance in ((of_torch, 1e-6), (of_onnx, 1e-4)):
+            mean = values.reshape(len(images), views.shape[1], -1).mean(1)
+            assert np.allclose(mean, logits, rtol=0, atol=tolerance), np.abs(mean - logits).max()
+
+
+def test_lora_changes_q_and_v_of_the_exported_classifier_and_nothing_else(tiny_backbone: Path, tmp_path: Path) -> None:
+    settings = {"epochs": 1, "optimizer": {"lr": 1e-2}, "fine_tune": TUNED["lora"]}
+    trained = train(tiny_backbone, model={"freeze_backbone": False}, training=settings)
+    write_classifier(tmp_path, trained.classifier, DESCRIPTION)
+    before, after = load_backbone(tiny_backbone).state_dict(), load_classifier(tmp_path)[0].backbone.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if name.endswith(("q_proj.weight", "v_proj.weight"))}
+
+
+def test_a_signal_is_learnt_by_lora_with_everything_switched_on(tiny_backbone: Path) -> None:
+    optimizer = {"lr": 1e-2, "warmup": 0.1, "clip": 1.0, "decayed": "matrices"}
+    settings = {
+        "epochs": 6,
+        "optimizer": optimizer,
+        "class_weights": "sampled",
+        "label_smoothing": 0.05,
+        "mixup": 0.2,
+        "fine_tune": {"method": "lora", "layer_decay": 0.75, "device_batch_size": 7},
+    }
+    assert accuracy(train(tiny_backbone, model={"freeze_backbone": False}, training=settings)) > 0.85
+
+
 class Rare(Squares):
     """One label in eight is 1, and these alone have the square but for one image in eight."""
 
@@ -123,8 +183,14 @@ class Rare(Squares):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"model": {"head_type": "mlp"}}, {"training": {"feature_cache": False, "epochs": 2}}],
-    ids=["linear", "mlp", "no cache"],
+    [
+        {},
+        {"model": {"head_type": "mlp"}},
+        {"training": {"feature_cache": False, "epochs": 2}},
+        {"training": {"class_weights": "sampled"}},
+        {"training": {"feature_cache": False, "epochs": 2, "class_weights": "sampled"}},
+    ],
+    ids=["linear", "mlp", "no cache", "sampled", "sampled, no cache"],
 )
 def test_class_weights_are_taken_back_in_the_bias_that_is_exported(
     tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict
