@@ -18,7 +18,7 @@ from natix_lib.config.policies import Scrc, Sweep
 from natix_lib.config.recalibration import Recalibrate
 from natix_lib.config.section import parse
 from natix_lib.config.split import ROLE_RATIO_NAMES, Ratios, Split
-from natix_lib.config.training import EarlyStopping, MixedPrecision, Optimizer, Training
+from natix_lib.config.training import EarlyStopping, Grid, MixedPrecision, Optimizer, Training
 from natix_lib.config.whole import SECTIONS, Config
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Evaluate",
     "Explora",
     "Export",
+    "Grid",
     "FineTune",
     "Hardware",
     "MixedPrecision",

@@ -1,13 +1,26 @@
 """The config section `training`: how the classifier is trained."""
 
-from typing import Annotated, Literal
+import math
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from natix_lib.config.fine_tuning import FineTune
 from natix_lib.config.key import Fraction, default
 from natix_lib.config.section import Section
 from natix_lib.grammar import LocalPath
+
+
+MOST_HEADS = 100
 
 
 class Optimizer(Section):
@@ -92,6 +105,43 @@ class EarlyStopping(Section):
         return self
 
 
+class Grid(Section):
+    """Heads that are trained at once on cached features, one for each combination; VAL_SELECT says which is kept."""
+
+    lr: list[PositiveFloat] = default(
+        [],
+        "Highest learning rates to try; none is training.optimizer.lr alone.",
+        unit="none",
+        source="choice: one head; which rate fits depends on the backbone, DINOv2, arXiv 2304.07193, tries 13",
+    )
+    weight_decay: list[NonNegativeFloat] = default(
+        [],
+        "Weight decays to try; none is training.optimizer.weight_decay alone.",
+        unit="none",
+        source="choice: as lr",
+    )
+    dropout_rate: list[Annotated[float, Field(ge=0.0, lt=1.0)]] = default(
+        [],
+        "Shares of features hidden by dropout to try; none is model.dropout_rate alone.",
+        unit="share of features",
+        source="choice: as lr",
+    )
+
+    @field_validator("lr", "weight_decay", "dropout_rate")
+    @classmethod
+    def _check_repeats(cls, values: list[float], info: ValidationInfo) -> list[float]:
+        if len(set(values)) < len(values):
+            raise ValueError(f"training.grid.{info.field_name} must name each value once, got {values}")
+        return values
+
+    @model_validator(mode="after")
+    def _check_size(self) -> Self:
+        size = math.prod(max(1, len(values)) for values in (self.lr, self.weight_decay, self.dropout_rate))
+        if size > MOST_HEADS:
+            raise ValueError(f"training.grid may have at most {MOST_HEADS} combinations, got {size}")
+        return self
+
+
 class Training(Section):
     """How the classifier is trained."""
 
@@ -104,6 +154,7 @@ class Training(Section):
     optimizer: Optimizer = Optimizer()
     mixed_precision: MixedPrecision = MixedPrecision()
     early_stopping: EarlyStopping = EarlyStopping()
+    grid: Grid = Grid()
     class_weights: Literal["none", "balanced", "sampled"] = default(
         "balanced",
         "How rare classes count more; balanced weighs a class in the loss by images / (classes x its images), sampled "
@@ -125,7 +176,7 @@ class Training(Section):
     fine_tune: FineTune = FineTune()
     views: PositiveInt = default(
         4,
-        "Cached views of a TRAIN image: the clean one and views - 1 augmented ones.",
+        "Cached views of a TRAIN image: the clean one, or the three of model.use_multiview, and views - 1 augmented ones.",
         unit="views",
         source="choice: four forward passes an image in all, instead of one an epoch",
     )

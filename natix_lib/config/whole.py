@@ -15,7 +15,7 @@ from natix_lib.config.policies import Scrc, Sweep
 from natix_lib.config.recalibration import Recalibrate
 from natix_lib.config.section import Section
 from natix_lib.config.split import Split
-from natix_lib.config.training import Training
+from natix_lib.config.training import Grid, Training
 
 
 class Config(Section):
@@ -51,6 +51,11 @@ class Config(Section):
         if self.training.mixup and self.model.freeze_backbone and self.training.feature_cache:
             raise ValueError(
                 "training.mixup blends pixels: it needs model.freeze_backbone: false or training.feature_cache: false"
+            )
+        if self.training.grid != Grid() and not (self.model.freeze_backbone and self.training.feature_cache):
+            raise ValueError(
+                "training.grid tries heads on cached features: it needs model.freeze_backbone: true and "
+                "training.feature_cache: true"
             )
         if self.data.unlabelled == "adapt" and not self.model.init_from_explora:
             raise ValueError(

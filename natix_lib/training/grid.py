@@ -244,13 +244,13 @@ def fit_grid(
     row_number = chosen(best, right, bank.select_groups, training)
     set_trainable_state(head, {name: value[row_number] for name, value in kept.items()})
     head.dropout.p = of[row_number].dropout_rate
-    table = [_described(point, row, number == row_number) for number, (point, row) in enumerate(zip(of, best, strict=True))]
+    table = [
+        _described(point, row, number == row_number) for number, (point, row) in enumerate(zip(of, best, strict=True))
+    ]
     return Chosen(histories[row_number], table, row_number)
 
 
-def chosen(
-    best: Sequence[Epoch | None], right: NDArray[np.bool_], groups: Sequence[str], training: Training
-) -> int:
+def chosen(best: Sequence[Epoch | None], right: NDArray[np.bool_], groups: Sequence[str], training: Training) -> int:
     """Which head is kept, by the rule of the module's docstring.
 
     Args:

@@ -35,6 +35,7 @@ from natix_lib.training.doubts import Doubts, label_doubts
 from natix_lib.training.features import FeatureCache, Progress, cache_key, extract, silent
 from natix_lib.training.filters import learn_filters
 from natix_lib.training.fit import Epoch, Objective, class_weights, fit
+from natix_lib.training.grid import Bank, Chosen, fit_grid, points
 from natix_lib.training.mixing import Mixup
 from natix_lib.training.passes import Passes
 from natix_lib.training.tuning import begin_tuning, end_tuning
@@ -105,7 +106,8 @@ SILENT = Reports()
 @dataclass(frozen=True)
 class Trained:
     """A trained classifier, its curve, float32 logits (n, C) from exactly its weights, doubtful labels of TRAIN, and
-    how class weights were taken back, None where there were none.
+    how class weights were taken back, None where there were none; `grid` is the table of heads that were tried, None
+    where it was one.
     """
 
     classifier: Classifier
@@ -114,6 +116,7 @@ class Trained:
     val_calib_logits: NDArray[np.float32]
     doubts: Doubts
     prior: PriorShift | None
+    grid: list[dict[str, float]] | None = None
 
 
 def train_classifier(
@@ -187,21 +190,28 @@ def train_classifier(
     steps_an_epoch = passes.steps_an_epoch(len(train))
 
     select: Tensor | None = None
+    grid: Chosen | None = None
     if model.freeze_backbone and training.feature_cache:
-        bank = clean[:, clean.shape[1] // 2][:, None]  # the centre view, as the augmented ones see one square each
+        bank = clean
         if training.views > 1:
             numbers = tuple(range(1, training.views))
             bank = torch.cat([bank, features(train, numbers, "augmented features of TRAIN")], dim=1)
         with explained("training.views", training.views, recipe.dataloader.num_workers):
             bank = bank.to(device)
         select = known = features(sets.val_select, (), "features of VAL_SELECT").to(device)
-        objective = Objective(
-            lambda epoch: passes.feature_batches(bank, train_labels, epoch),
-            steps_an_epoch,
-            in_loss,
-            lambda: _score(classifier.head, lambda: classifier.head(known).mean(dim=1), select_labels),
-        )
-        history = fit(classifier.head.train(), objective, training, ema_decay, reports.on_epoch)
+        batches = partial(passes.feature_batches, bank, train_labels)
+        if len(tried := points(training, model.dropout_rate)) > 1:
+            compared = Bank(batches, steps_an_epoch, known, select_labels, sets.val_select.groups, in_loss)
+            grid = fit_grid(classifier.head, tried, compared, training, ema_decay, reports.on_epoch)
+            history = grid.history
+        else:
+            objective = Objective(
+                batches,
+                steps_an_epoch,
+                in_loss,
+                lambda: _score(classifier.head, lambda: classifier.head(known).mean(dim=1), select_labels),
+            )
+            history = fit(classifier.head.train(), objective, training, ema_decay, reports.on_epoch)
     else:
         if not model.freeze_backbone:
             begin_tuning(classifier.backbone, training.fine_tune, training.seed)
@@ -232,7 +242,15 @@ def train_classifier(
         world.copy_first(classifier.head)  # each process has fitted it for itself
     of_calib = passes.logits(classifier, sets.val_calib, None, reports.progress, f"logits of {VAL_CALIB}")
     calib_logits = _finite(of_calib, VAL_CALIB)
-    return Trained(classifier.cpu().requires_grad_(False), history, select_logits, calib_logits, doubts, prior)
+    return Trained(
+        classifier.cpu().requires_grad_(False),
+        history,
+        select_logits,
+        calib_logits,
+        doubts,
+        prior,
+        grid.table if grid else None,
+    )
 
 
 def _finite(logits: Tensor, role: str) -> NDArray[np.float32]:

@@ -114,6 +114,8 @@ def test_a_learning_rate_that_no_float_holds_is_named_with_the_step() -> None:
     match = r"learning rate overflows in epoch 0 \(step 1\): lower training.optimizer.lr, it is 1e\+39: try 1e\+38"
     with pytest.raises(TrainingError, match=match):
         train(Head(4, 2, "linear", 0.0), Training(epochs=2, optimizer=Optimizer(lr=1e39)))
+
+
 @pytest.mark.parametrize("at_once", [1, 7, 20])
 def test_gradients_that_are_accumulated_over_parts_are_those_of_the_batch(at_once: int) -> None:
     heads, curves = [], []
