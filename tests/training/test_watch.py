@@ -1,5 +1,5 @@
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 
 import numpy as np
@@ -96,13 +96,8 @@ def test_a_direction_that_does_not_fit_the_monitor_is_refused(monitor: str) -> N
     ):
         parse(Training, section)
     for mode in (right, "auto"):
-        ranks = [
-            ranked(
-                replace(ROW, **{monitor.replace("/", "_"): value}),
-                parse(EarlyStopping, {"monitor": monitor, "mode": mode}),
-            )
-            for value in (0.2, 0.3)
-        ]
+        stopping, field = parse(EarlyStopping, {"monitor": monitor, "mode": mode}), monitor.replace("/", "_")
+        ranks = [ranked(Epoch(**{**asdict(ROW), field: value}), stopping) for value in (0.2, 0.3)]
         assert (ranks[0] < ranks[1]) == (right == "max")
 
 
