@@ -51,7 +51,7 @@ RATES, DECAYS = [3e-5, 1e-4, 3e-4, 1e-3, 3e-3], [1e-4, 0.1, 1.0]
 Values = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Pictures:
     """Encoded images in memory; `web` tells which of them are web photographs."""
 
@@ -129,7 +129,8 @@ def histogram(model: Callable[[int], object]) -> Road:
         train, select, test = divided(name, seed)
         every = [np.stack([_colours(part.image(row)) for row in range(len(part))]) for part in (train, select, test)]
         fitted = model(seed).fit(np.concatenate(every[:2]), np.concatenate([train.labels, select.labels]))  # type: ignore[attr-defined]
-        return fitted.predict_proba(every[2]), 0
+        probabilities: Values = fitted.predict_proba(every[2])
+        return probabilities, 0
 
     return road
 

@@ -19,7 +19,6 @@ from natix_lib.config.key import Fraction, default
 from natix_lib.config.section import Section
 from natix_lib.grammar import LocalPath
 
-
 MOST_HEADS = 100
 
 
@@ -176,7 +175,8 @@ class Training(Section):
     fine_tune: FineTune = FineTune()
     views: PositiveInt = default(
         4,
-        "Cached views of a TRAIN image: the clean one, or the three of model.use_multiview, and views - 1 augmented ones.",
+        "Cached views of a TRAIN image: the clean one, or the three of model.use_multiview, and views - 1 augmented "
+        "ones.",
         unit="views",
         source="choice: four forward passes an image in all, instead of one an epoch",
     )
