@@ -1,8 +1,11 @@
-"""Which parameters ExPLoRA trains: LoRA on q and v of most blocks, a few whole blocks, norms, CLS and mask token.
+"""Which parameters ExPLoRA trains: LoRA on q and v of most blocks, a few whole blocks, norms, CLS, mask and registers.
 
 Khanna et al., ExPLoRA (arXiv 2406.10973). LoRA matrices are put into the loaded model by peft; merging gives back a
 model of the original structure and key names. LoRA's scale is alpha / r, as in the authors' code (1/64 by default);
 alpha / sqrt(r) was rejected because it would change what their learning rate means.
+
+Register tokens train where a backbone has them, as in a fork of the authors' code. The mask token trains too, which
+that fork leaves off by default: iBOT's student sees it in place of half a crop, and its loss shapes it.
 """
 
 import copy
@@ -18,7 +21,7 @@ from natix_lib.errors import ConfigError
 
 BLOCK = re.compile(r"(?:^|\.)layer\.(\d+)\.")  # suffix patterns: the prefix differs between versions and families
 TARGETS = ("q_proj", "v_proj")
-TOKENS = ("cls_token", "mask_token")
+TOKENS = ("cls_token", "mask_token", "register_tokens")
 
 
 def add_adapters(backbone: nn.Module, rank: int, alpha: float, unfrozen_blocks: int) -> list[str]:
@@ -71,6 +74,12 @@ def add_adapters(backbone: nn.Module, rank: int, alpha: float, unfrozen_blocks: 
             or name.endswith(TOKENS)
             or (match is not None and int(match[1]) >= depth - unfrozen_blocks)
         )
+    return trainable_names(backbone)
+
+
+def train_all(backbone: nn.Module) -> list[str]:
+    """Let all parameters of a backbone train, the patch embedding too; their names, in order."""
+    backbone.requires_grad_(True)
     return trainable_names(backbone)
 
 
