@@ -119,7 +119,9 @@ def restore(place: str, learner: Learner) -> None:
     if header.get("artifact") != "explora_checkpoint":
         raise ContractError(f"{place} is no ExPLoRA checkpoint")
     if (found := header.get("format", "1")) != FORMAT:
-        raise ContractError(f"checkpoint {place} must be of format {FORMAT}, got {found}: name another folder or drop it")
+        raise ContractError(
+            f"checkpoint {place} must be of format {FORMAT}, got {found}: name another folder or drop it"
+        )
     required = {f"{part}.{name}" for part in ("student", "teacher") for name in names}
     optional = {f"{part}.{name}" for part in MOMENTS for name in names}
     wrong = sorted((required - set(tensors)) | (set(tensors) - required - optional))

@@ -130,15 +130,15 @@ def apply(
     Returns:
         For each of `draws` float32 (n, 3, side, side), normalised, on the device of `images`.
     """
-    tables, dense = zip(*(_numbers(each, sizes.float(), side) for each, side in zip(draws, sides, strict=True)))
+    numbers = [_numbers(each, sizes.float(), side) for each, side in zip(draws, sides, strict=True)]
     channels = torch.stack([mean, std, torch.tensor(LUMA)]).flatten()
-    moved = to_device(torch.cat([channels, torch.stack(tables).flatten()]), images.device)
+    moved = to_device(torch.cat([channels, *(table.flatten() for table, _ in numbers)]), images.device)
     mean, std, luma = moved[: len(channels)].reshape(3, 3)
     pixels = images.float() / 255
     rows = moved[len(channels) :].reshape(len(draws), len(images), sum(COLUMNS))
     return [
         (_crop(pixels, table, counts, side, luma) - mean[:, None, None]) / std[:, None, None]
-        for table, counts, side in zip(rows, dense, sides, strict=True)
+        for table, (_, counts), side in zip(rows, numbers, sides, strict=True)
     ]
 
 

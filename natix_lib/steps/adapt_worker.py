@@ -136,9 +136,7 @@ def compute_from_paths(settings: Mapping[str, Any], paths: Mapping[str, str]) ->
     backbone = paths["backbone"]
     description = read_json(Path(backbone) / BACKBONE_CONFIG)
     manifest = read_manifest(backbone, "backbone", hash_files=False)
-    return compute(
-        config.parse(AdaptSettings, settings), Inputs(train, unlabelled, backbone, description, manifest)
-    )
+    return compute(config.parse(AdaptSettings, settings), Inputs(train, unlabelled, backbone, description, manifest))
 
 
 if __name__ == "__main__":

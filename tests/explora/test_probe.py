@@ -15,7 +15,9 @@ def test_neighbours_agree_with_scikit_learn() -> None:
     x, y, query, truth = digits()
     model = KNeighborsClassifier(20, metric="cosine", weights=lambda d: np.exp((1 - d - 1) / 0.07)).fit(x, y)
     ours, theirs = knn_right(x, y, query, truth), model.predict(query) == truth
-    assert float(ours.mean()) == pytest.approx(float(theirs.mean()), abs=0.004) and float((ours == theirs).mean()) > 0.99
+    assert (
+        float(ours.mean()) == pytest.approx(float(theirs.mean()), abs=0.004) and float((ours == theirs).mean()) > 0.99
+    )
 
 
 def test_the_scale_of_features_changes_nothing() -> None:

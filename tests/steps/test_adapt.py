@@ -122,7 +122,7 @@ def test_curve_and_report_are_there(adapted: Any) -> None:
 
 @pytest.mark.slow
 def test_from_scratch_every_weight_is_new(chain: Chain, tmp_path: Path) -> None:
-    paths, metrics = run(chain, tmp_path / "scratch", promote="always", from_scratch=True, steps=1, lr=1e-9)
+    paths, metrics = run(chain, tmp_path / "scratch", promote="always", from_scratch=True, steps=1, lr=1e-9, seed=1)
     before, after = (
         load_backbone(folder).state_dict() for folder in (chain.paths["backbone"], paths["adapted_backbone"])
     )
@@ -160,7 +160,9 @@ def test_a_backbone_is_promoted_for_a_gain_beyond_noise_and_not_for_one_more_ima
     assert metrics["gain_low"] == 0.0 and metrics["gain_p"] > 0.4
     made, base = (read_manifest(p, "backbone") for p in (paths["adapted_backbone"], chain.paths["backbone"]))
     assert metrics["promoted"] == 0.0 and made["weights_sha256"] == base["weights_sha256"]
-    assert not made["adaptation"]["promoted"] and "probes no better beyond noise" in paths["adaptation_report"].read_text()
+    assert (
+        not made["adaptation"]["promoted"] and "probes no better beyond noise" in paths["adaptation_report"].read_text()
+    )
 
 
 def test_train_takes_an_adapted_backbone_when_the_config_says_so(chain: Chain, adapted: Any, tmp_path: Path) -> None:
