@@ -165,7 +165,7 @@ def _numbers(draws: Draws, extent: Tensor, side: int) -> tuple[Tensor, list[tupl
 
 def _crop(pixels: Tensor, table: Tensor, dense: list[tuple[int, int]], side: int, luma: Tensor) -> Tensor:
     """One crop of each image, in [0, 1]."""
-    box, extent, flip, colour, hue, grey, sigma, solarize, order = table.split(COLUMNS, dim=1)
+    box, extent, flip, colour, hue, grey, sigma, solarize, order = table.split_with_sizes(COLUMNS, dim=1)
     crops = _sample(pixels, extent, box, flip[:, 0] > 0, side, order[:, 0].long(), dense)
     crops = _colour(crops, colour, hue.reshape(-1, 3, 3), grey[:, 0] > 0, luma)
     crops = _blur(crops, sigma[:, 0] * side / 224, math.ceil(BLUR_RADIUS * side / 224))

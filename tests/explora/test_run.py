@@ -1,4 +1,3 @@
-import math
 import os
 import re
 import signal
@@ -13,7 +12,6 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from natix_lib import repeats
 from natix_lib.backbones.loading import load_backbone
@@ -257,32 +255,6 @@ def test_a_checkpoint_of_another_format_is_refused(tiny_backbone: Path, tmp_path
     save_file(load_file(newest), newest, {"artifact": "explora_checkpoint", "step": "4", "history": "[]"})
     with pytest.raises(ContractError, match=r"checkpoint .*step-00000004.safetensors must be of format 2, got 1: name"):
         adapt(tiny_backbone, settings, identity={})
-
-
-@pytest.mark.slow
-def test_from_scratch_the_dino_loss_leaves_that_of_a_uniform_guess_and_with_adapters_alone_it_stays() -> None:
-    """From the same random weights, which `from_scratch` draws; a uniform guess costs the log of the prototypes."""
-
-    def loss(from_scratch: bool) -> tuple[float, Adapted]:
-        torch.manual_seed(0)
-        config = DINOv3ViTConfig(
-            hidden_size=64,
-            num_hidden_layers=3,
-            num_attention_heads=1,
-            intermediate_size=128,
-            num_register_tokens=2,
-            patch_size=8,
-            image_size=32,
-        )
-        settings = small(steps=150, lr=3e-3, teacher_momentum=0.9, from_scratch=from_scratch)
-        adapted = adapt_backbone(DINOv3ViTModel(config).eval(), feed(), settings)
-        return float(np.mean([row["dino"] for row in adapted.history[-10:]])), adapted
-
-    scratch, adapted = loss(from_scratch=True)
-    adapters, _ = loss(from_scratch=False)
-    uniform = math.log(small().prototypes)
-    assert scratch < uniform - 0.3 < adapters
-    assert adapted.counts[0] == adapted.counts[1] and "embeddings.patch_embeddings.weight" in adapted.trained
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_step_and_the_checkpoint(
