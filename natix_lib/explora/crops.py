@@ -145,7 +145,8 @@ def apply(
 def _numbers(draws: Draws, extent: Tensor, side: int) -> tuple[Tensor, list[tuple[int, int]]]:
     """What the device is told of a crop, float32 (n, columns), and how many crops are sampled how densely, rising."""
     colour = torch.from_numpy(draws.colour)
-    box = boxes(*(torch.from_numpy(values) for values in (draws.area, draws.ratio, draws.place)), extent)
+    area, ratio, place = (torch.from_numpy(values) for values in (draws.area, draws.ratio, draws.place))
+    box = boxes(area, ratio, place, extent)
     dense = (box[:, 2:].amax(dim=1) / side).round().clamp(1, DENSEST).long()
     columns = [
         box,

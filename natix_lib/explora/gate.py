@@ -111,7 +111,7 @@ def gain(before: Floats, after: Floats, groups: Sequence[str], seed: int) -> Gai
     """
     _, of_image = np.unique(np.asarray(groups), return_inverse=True)
     sizes = np.bincount(of_image).astype(np.float64)
-    differences = np.bincount(of_image, weights=after - before)
+    differences = np.bincount(of_image, weights=after - before).astype(np.float64)
     means = np.sort(_subset_means(differences, sizes, seed))
     total = len(means) + 1  # the empty subset bounds nothing and counts against every gain
     beyond = math.floor(LEVEL * total) - 1  # subsets beyond a bound, besides the empty one
