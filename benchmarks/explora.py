@@ -132,12 +132,11 @@ def main() -> None:
                 model = build_backbone(described)
                 model.load_state_dict(adapted.state)
                 spent[name] = time.perf_counter() - start
-            probes[name] = probed(model, domain, query)
-            table.add_row(
-                str(seed), name, f"{probes[name].knn:.3f}", f"{probes[name].linear:.3f}", f"{spent[name]:.0f}"
-            )
+            probes[name] = probed(model, domain, query).accuracies
+            knn, linear = (f"{probes[name][method]:.3f}" for method in ("knn", "linear"))
+            table.add_row(str(seed), name, knn, linear, f"{spent[name]:.0f}")
         before, after = probes["pre-trained"], probes["ExPLoRA"]
-        gains.append((after.knn - before.knn, after.linear - before.linear))
+        gains.append(tuple(after[method] - before[method] for method in ("knn", "linear")))
     Console().print(table)
     for method, values in zip(("kNN", "linear probe"), np.array(gains).T, strict=True):
         spread = f" +- {values.std(ddof=1):.3f}" if len(values) > 1 else ""

@@ -66,7 +66,7 @@ def measure(model: str, batch: int, saving: bool) -> tuple[float, float, int]:
     globally = torch.randn(GLOBAL_CROPS * batch, 3, 224, 224, device="cuda")
     locally = torch.randn(settings.local_crops * batch, 3, 96, 96, device="cuda")
     drawn = batch_masks(len(globally), 14, 14, settings.mask_share, settings.mask_ratio, np.random.default_rng(0))
-    masks = torch.from_numpy(drawn).cuda()
+    masks = torch.from_numpy(drawn)
 
     def step() -> None:
         with torch.autocast("cuda", torch.bfloat16):

@@ -14,7 +14,6 @@ def adapt(
     num_gpus: str,
     nodes: dict[str, Any],
     train_set: Input[Dataset],
-    val_select_set: Input[Dataset],
     unlabelled_set: Input[Dataset],
     backbone: Input[Model],
     adapted_backbone: Output[Model],
@@ -28,8 +27,7 @@ def adapt(
         settings: What the step reads of the config, docs/components.md.
         num_gpus: GPUs of the task, or of each node, as a text.
         nodes: The TrainJob that computes in place of this task; empty for none.
-        train_set: The images of TRAIN, which it adapts to; their labels serve the probes alone.
-        val_select_set: The images that probe the backbone before and after.
+        train_set: The images of TRAIN: it adapts to most groups, the probes before and after ask about the others.
         unlabelled_set: The images without a label, which it adapts to as well.
         backbone: The backbone of fetch.
 
@@ -37,7 +35,7 @@ def adapt(
         adapted_backbone: The backbone that goes on.
         adaptation_curve: The losses, step by step.
         adaptation_report: The page of the adaptation.
-        metrics: The probes before and after.
+        metrics: The probes before and after, and the gain with its interval.
     """
     from natix_lib.steps import adapt
     from natix_lib.steps.shown import show_metrics
@@ -47,7 +45,6 @@ def adapt(
         adapt.run(
             {**settings, "num_gpus": num_gpus, "nodes": nodes},
             train_set=train_set.path,
-            val_select_set=val_select_set.path,
             unlabelled_set=unlabelled_set.path,
             backbone=backbone.path,
             adapted_backbone=adapted_backbone.path,

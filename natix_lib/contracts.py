@@ -134,7 +134,7 @@ STEPS = {
     "adapt": Step(
         "Adapt the backbone",
         "Adapt the backbone to TRAIN and to images without a label, with ExPLoRA.",
-        ("train_set", "val_select_set", "unlabelled_set", "backbone"),
+        ("train_set", "unlabelled_set", "backbone"),
         (
             Artifact("adapted_backbone", "Model", "backbone", "backbone.json"),
             Artifact("adaptation_curve", "Artifact", "metrics.csv"),

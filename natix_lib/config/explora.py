@@ -1,4 +1,13 @@
-"""The config section `explora`: how adapt goes on training the backbone on images without labels, by ExPLoRA."""
+"""The config section `explora`: how adapt goes on training the backbone on images without labels, by ExPLoRA.
+
+The authors' training config was not found: what a default owes to DINOv2 instead, and what of theirs is unknown, its
+source says. Three things that DINOv2's ssl_default_config.yaml has are not built, and whether the authors' own config
+keeps them is unknown: drop path (0.3 there), a decay of the learning rate from block to block (0.9) and a rate of its
+own for the patch embedding (0.2).
+
+`freeze_prototypes` is a share, not a number of steps: at the default length it is the paper's, and a short run is not
+frozen throughout.
+"""
 
 from typing import Annotated, Literal
 
@@ -12,11 +21,13 @@ from pydantic import (
     model_validator,
 )
 
-from natix_lib.config.key import Fraction, default
+from natix_lib.config.key import Fraction, OpenFraction, default
 from natix_lib.config.section import Section
 from natix_lib.grammar import Place
 
 EXPLORA = "paper: ExPLoRA, arXiv 2406.10973"
+AUTHORS = f"{EXPLORA}, or its authors' code"
+UNKNOWN = "what ExPLoRA's authors used is unknown"
 DINOV2 = "library: DINOv2's ssl_default_config.yaml"
 
 
@@ -31,25 +42,25 @@ class Explora(Section):
         32,
         "Images at once on each GPU; gradients are accumulated up to batch_size.",
         unit="images",
-        source="paper: ExPLoRA, arXiv 2406.10973, its authors' script",
+        source=AUTHORS,
     )
     lr: NonNegativeFloat = default(
         1e-3,
         "Highest learning rate of AdamW at 1,024 images, scaled by sqrt(batch_size / 1024).",
         unit="none",
-        source="paper: ExPLoRA, arXiv 2406.10973, its authors' script",
+        source=AUTHORS,
     )
     weight_decay: NonNegativeFloat = default(
         0.0,
         "Weight decay of AdamW.",
         unit="none",
-        source="choice: adapters of low rank are bound enough; DINOv2 trains whole networks with 0.04 and more",
+        source=f"choice: adapters of low rank are bound enough; DINOv2's default is 0.04, rising to 0.4, {UNKNOWN}",
     )
     warmup: Fraction = default(
         0.1,
         "Share of the steps in which the learning rate rises from 0.",
         unit="share of steps",
-        source=f"{DINOV2}, 10 of 100 epochs",
+        source=f"{DINOV2}, 10 of 100 epochs; {UNKNOWN}",
     )
     clip: PositiveFloat = default(3.0, "Largest norm of all gradients together.", unit="none", source=DINOV2)
     rank: PositiveInt = default(64, "Rank of the LoRA matrices.", unit="dimensions", source=EXPLORA)
@@ -62,6 +73,12 @@ class Explora(Section):
     unfrozen_blocks: NonNegativeInt = default(
         1, "Last blocks of the backbone that are trained whole, without LoRA.", unit="blocks", source=EXPLORA
     )
+    from_scratch: bool = default(
+        False,
+        "Whether the backbone's architecture gets new random weights, all of which are trained, the patch embedding "
+        "too; rank, alpha and unfrozen_blocks are then not read.",
+        source="choice: ExPLoRA goes on from weights that are there",
+    )
     prototypes: Annotated[int, Field(ge=2)] = default(
         65536, "Prototypes that the projection head compares with.", unit="prototypes", source=DINOV2
     )
@@ -72,16 +89,16 @@ class Explora(Section):
         256, "Width of the projection head before the prototypes.", unit="dimensions", source=DINOV2
     )
     freeze_prototypes: Fraction = default(
-        0.01,
-        "Share of the steps in which the prototypes stay as they were drawn.",
+        0.015,
+        "Share of the steps, from the first on and rounded, in which the prototypes stay as they were drawn.",
         unit="share of steps",
-        source=f"{DINOV2}, 1 of 100 epochs",
+        source=f"{EXPLORA}, 3 epochs or 3,000 micro-batches, which at 32 images are 94 of 6,250 steps of 1,024",
     )
     teacher_momentum: Fraction = default(
         0.994,
         "Share of the teacher that stays at the first step; it rises to 1.",
         unit="share of weights",
-        source="library: DINOv2's vitl14.yaml",
+        source=f"library: DINOv2's vitl14.yaml, its default is 0.992; {UNKNOWN}",
     )
     teacher_temperature: tuple[PositiveFloat, PositiveFloat] = default(
         (0.04, 0.07),
@@ -130,8 +147,14 @@ class Explora(Section):
     )
     promote: Literal["better", "always"] = default(
         "better",
-        "Whether the adapted backbone is used only where it probes no worse than before, or always.",
-        source="choice: adaptation can harm",
+        "Whether the adapted backbone is used only where it probes better than before beyond noise, or always.",
+        source="choice: adaptation can harm, and a gain within noise is none",
+    )
+    probe_share: OpenFraction = default(
+        0.2,
+        "Share of TRAIN's groups that adaptation does not see and the probes before and after ask about.",
+        unit="share of groups",
+        source="choice: a gain of a few points is seen in some hundred images, and most are adapted to",
     )
     seed: NonNegativeInt = default(
         0, "Seed of crops, masks and new weights.", unit="none", source="convention: the first seed"
@@ -153,4 +176,8 @@ class Explora(Section):
             )
         if self.mask_ratio[0] > self.mask_ratio[1]:
             raise ValueError(f"explora.mask_ratio must rise, got {list(self.mask_ratio)}")
+        if round(self.freeze_prototypes * self.steps) >= self.steps:
+            raise ValueError(
+                f"explora.freeze_prototypes {self.freeze_prototypes} leaves none of {self.steps} steps to train them"
+            )
         return self

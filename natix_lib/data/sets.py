@@ -10,7 +10,7 @@ are those of the sets that it was given.
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +102,10 @@ class RoleSet:
 class Together:
     """The images of several sets, one set after the other, without labels."""
 
-    def __init__(self, *sets: RoleSet) -> None:
-        """The sets in their order."""
-        self.ids = [name for each in sets for name in each.ids]
-        self._places = [(each, index) for each in sets for index in range(len(each))]
+    def __init__(self, *sets: RoleSet, without: Collection[str] = ()) -> None:
+        """The sets in their order, without the images of some groups."""
+        self._places = [(each, i) for each in sets for i, group in enumerate(each.groups) if group not in without]
+        self.ids = [each.ids[index] for each, index in self._places]
 
     def __len__(self) -> int:
         """Images."""

@@ -1,7 +1,10 @@
-"""Which parameters ExPLoRA trains: LoRA on q and v of most blocks, a few whole blocks, norms, CLS and mask token.
+"""Which parameters ExPLoRA trains: LoRA on q and v of most blocks, a few whole blocks, norms, CLS, mask and registers.
 
 Khanna et al., ExPLoRA (arXiv 2406.10973). LoRA is that of `backbones/lora.py`. Its scale is alpha / r, as in the
 authors' code (1/64 by default); alpha / sqrt(r) was rejected because it would change what their learning rate means.
+
+Register tokens train where a backbone has them, as in a fork of the authors' code. The mask token trains too, which
+that fork leaves off by default: iBOT's student sees it in place of half a crop, and its loss shapes it.
 """
 
 import copy
@@ -13,7 +16,7 @@ from torch import nn
 from natix_lib.backbones.lora import block_of, depth_of, inject_lora
 from natix_lib.errors import ConfigError
 
-TOKENS = ("cls_token", "mask_token")
+TOKENS = ("cls_token", "mask_token", "register_tokens")
 
 
 def add_adapters(backbone: nn.Module, rank: int, alpha: float, unfrozen_blocks: int) -> list[str]:
@@ -51,6 +54,12 @@ def add_adapters(backbone: nn.Module, rank: int, alpha: float, unfrozen_blocks: 
             or name.endswith(TOKENS)
             or (block is not None and block >= depth - unfrozen_blocks)
         )
+    return trainable_names(backbone)
+
+
+def train_all(backbone: nn.Module) -> list[str]:
+    """Let all parameters of a backbone train, the patch embedding too; their names, in order."""
+    backbone.requires_grad_(True)
     return trainable_names(backbone)
 
 

@@ -34,6 +34,7 @@ UNFINISHED = re.compile(rf"\.({NAME.pattern})\.\d+\.part")  # on a disk, of a pr
 KEPT = 2  # the newest ones
 STOP_SECONDS = 15.0  # for the last checkpoint after SIGTERM; who stops it waits 25, Kubernetes 30, a step ends first
 SETTLE_SECONDS = 60.0  # for the last one when training has ended: it is needed only if what follows fails
+FORMAT = "2"  # of the content; 1 had no register tokens
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -92,6 +93,7 @@ def _content(learner: Learner, optimizer: torch.optim.Optimizer) -> bytes:
             tensors[f"{moment}.{name}"] = value
     header = {
         "artifact": "explora_checkpoint",
+        "format": FORMAT,
         "step": str(learner.step_number),
         "history": json.dumps(learner.history),
     }
@@ -116,6 +118,10 @@ def restore(place: str, learner: Learner) -> None:
             raise ContractError(f"checkpoint {place} cannot be read: {error}") from error
     if header.get("artifact") != "explora_checkpoint":
         raise ContractError(f"{place} is no ExPLoRA checkpoint")
+    if (found := header.get("format", "1")) != FORMAT:
+        raise ContractError(
+            f"checkpoint {place} must be of format {FORMAT}, got {found}: name another folder or drop it"
+        )
     required = {f"{part}.{name}" for part in ("student", "teacher") for name in names}
     optional = {f"{part}.{name}" for part in MOMENTS for name in names}
     wrong = sorted((required - set(tensors)) | (set(tensors) - required - optional))

@@ -9,11 +9,14 @@ DINOv2's recipe (arXiv 2304.07193): random resized crops, mirroring, colour jitt
 second global crop. Crops are sampled straight from the stored image by `grid_sample`, bilinear; where a crop shrinks
 it is sampled more densely and averaged, so that it does not alias. Hue is turned in YIQ, which is one 3 x 3 matrix,
 rather than in HSV. torchvision is not needed.
+
+A GPU is never waited for: what is small, boxes and matrices and which crops are sampled how densely, is computed on
+the CPU from the draws, and the numbers of all crops go to the device in one copy from pinned memory.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +32,7 @@ BLUR_RADIUS = 4  # pixels at 224, the 9-pixel kernel of DINO
 LUMA = (0.299, 0.587, 0.114)
 YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 DENSEST = 4  # samples a pixel and axis
+COLUMNS = (4, 2, 1, 3, 9, 1, 1, 1, 1)  # numbers of a crop on the device: what `_numbers` writes side by side
 
 
 @dataclass(frozen=True)
@@ -105,33 +109,68 @@ def draw_crops(
     return [first, second, *(draw(n, local_scale, BLUR_LOCAL, 0.0, generator) for _ in range(local_crops))]
 
 
-def apply(images: Tensor, sizes: Tensor, draws: Draws, size: int, mean: Tensor, std: Tensor) -> Tensor:
-    """One crop of each image.
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on `device`, without waiting for a GPU."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
+def apply(
+    images: Tensor, sizes: Tensor, draws: Sequence[Draws], sides: Sequence[int], mean: Tensor, std: Tensor
+) -> list[Tensor]:
+    """Crops of images, each of `draws` one crop of each image.
 
     Args:
         images: Pixels, uint8 (n, 3, H, W); image i fills the top left `sizes[i]`, the rest is padding.
-        sizes: Height and width of each image in pixels, (n, 2).
+        sizes: Height and width of each image in pixels, (n, 2), on the CPU.
         draws: The numbers of these images' crops.
-        size: Side of the crops in pixels.
-        mean: Mean of each channel that the backbone takes off, (3,), RGB in [0, 1].
-        std: Standard deviation of each channel that it divides by, (3,).
+        sides: Side of each crop in pixels.
+        mean: Mean of each channel that the backbone takes off, (3,), RGB in [0, 1], on the CPU.
+        std: Standard deviation of each channel that it divides by, (3,), on the CPU.
 
     Returns:
-        Float32 (n, 3, size, size), normalised, on the device of `images`.
+        For each of `draws` float32 (n, 3, side, side), normalised, on the device of `images`.
     """
-    device = images.device
+    numbers = [_numbers(each, sizes.float(), side) for each, side in zip(draws, sides, strict=True)]
+    channels = torch.stack([mean, std, torch.tensor(LUMA)]).flatten()
+    moved = to_device(torch.cat([channels, *(table.flatten() for table, _ in numbers)]), images.device)
+    mean, std, luma = moved[: len(channels)].reshape(3, 3)
+    pixels = images.float() / 255
+    rows = moved[len(channels) :].reshape(len(draws), len(images), sum(COLUMNS))
+    return [
+        (_crop(pixels, table, counts, side, luma) - mean[:, None, None]) / std[:, None, None]
+        for table, (_, counts), side in zip(rows, numbers, sides, strict=True)
+    ]
 
-    def moved(values: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(device)
 
-    extent = sizes.to(device).float()
-    box = boxes(moved(draws.area), moved(draws.ratio), moved(draws.place), extent)
-    pixels = _sample(images.float() / 255, extent, box, moved(draws.flip), size)
-    pixels = _colour(pixels, moved(draws.colour), moved(draws.grey))
-    pixels = _blur(pixels, moved(draws.sigma) * size / 224, math.ceil(BLUR_RADIUS * size / 224))
-    solarized = moved(draws.solarize)[:, None, None, None] & (pixels >= SOLARIZE_ABOVE)
-    pixels = torch.where(solarized, 1 - pixels, pixels)
-    return (pixels - mean.to(device)[:, None, None]) / std.to(device)[:, None, None]
+def _numbers(draws: Draws, extent: Tensor, side: int) -> tuple[Tensor, list[tuple[int, int]]]:
+    """What the device is told of a crop, float32 (n, columns), and how many crops are sampled how densely, rising."""
+    colour = torch.from_numpy(draws.colour)
+    area, ratio, place = (torch.from_numpy(values) for values in (draws.area, draws.ratio, draws.place))
+    box = boxes(area, ratio, place, extent)
+    dense = (box[:, 2:].amax(dim=1) / side).round().clamp(1, DENSEST).long()
+    columns = [
+        box,
+        extent,
+        torch.from_numpy(draws.flip),
+        colour[:, :3],
+        _hue(colour[:, 3]).flatten(1),
+        torch.from_numpy(draws.grey),
+        torch.from_numpy(draws.sigma),
+        torch.from_numpy(draws.solarize),
+        dense.argsort(stable=True),
+    ]
+    table = torch.cat([values.float().reshape(len(extent), -1) for values in columns], dim=1)
+    counts = torch.bincount(dense).tolist()
+    return table, [(factor, count) for factor, count in enumerate(counts) if count]
+
+
+def _crop(pixels: Tensor, table: Tensor, dense: list[tuple[int, int]], side: int, luma: Tensor) -> Tensor:
+    """One crop of each image, in [0, 1]."""
+    box, extent, flip, colour, hue, grey, sigma, solarize, order = table.split_with_sizes(COLUMNS, dim=1)
+    crops = _sample(pixels, extent, box, flip[:, 0] > 0, side, order[:, 0].long(), dense)
+    crops = _colour(crops, colour, hue.reshape(-1, 3, 3), grey[:, 0] > 0, luma)
+    crops = _blur(crops, sigma[:, 0] * side / 224, math.ceil(BLUR_RADIUS * side / 224))
+    return torch.where((solarize[:, :, None, None] > 0) & (crops >= SOLARIZE_ABOVE), 1 - crops, crops)
 
 
 def boxes(area: Tensor, ratio: Tensor, place: Tensor, sizes: Tensor) -> Tensor:
@@ -142,14 +181,17 @@ def boxes(area: Tensor, ratio: Tensor, place: Tensor, sizes: Tensor) -> Tensor:
     return torch.stack([place[:, 0] * (width - w), place[:, 1] * (height - h), w, h], dim=1)
 
 
-def _sample(images: Tensor, sizes: Tensor, box: Tensor, flip: Tensor, size: int) -> Tensor:
-    """Crops of `size` pixels; each is sampled as densely as it shrinks, whatever the others in its batch do."""
-    dense = (box[:, 2:].amax(dim=1) / size).round().clamp(1, DENSEST).long()
-    crops = images.new_empty(len(images), images.shape[1], size, size)
-    for factor in sorted(set(dense.tolist())):
-        rows = torch.nonzero(dense == factor)[:, 0]
-        part = _resampled(images[rows], sizes[rows], box[rows], flip[rows], size * factor)
+def _sample(
+    images: Tensor, sizes: Tensor, box: Tensor, flip: Tensor, side: int, order: Tensor, dense: list[tuple[int, int]]
+) -> Tensor:
+    """Crops of `side` pixels; each is sampled as densely as it shrinks, whatever the others in its batch do."""
+    crops = images.new_empty(len(images), images.shape[1], side, side)
+    start = 0
+    for factor, count in dense:
+        rows = order[start : start + count]
+        part = _resampled(images[rows], sizes[rows], box[rows], flip[rows], side * factor)
         crops[rows] = avg_pool2d(part, factor) if factor > 1 else part
+        start += count
     return crops
 
 
@@ -166,16 +208,15 @@ def _resampled(images: Tensor, sizes: Tensor, box: Tensor, flip: Tensor, size: i
     return grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
 
-def _colour(pixels: Tensor, colour: Tensor, grey: Tensor) -> Tensor:
+def _colour(pixels: Tensor, colour: Tensor, hue: Tensor, grey: Tensor, luma: Tensor) -> Tensor:
     """Brightness, contrast, saturation, hue, then grey, each clipped to [0, 1]."""
-    luma = pixels.new_tensor(LUMA)
     brightness, contrast, saturation = (colour[:, i, None, None, None] for i in range(3))
     pixels = (pixels * brightness).clamp(0, 1)
     middle = torch.einsum("nchw,c->nhw", pixels, luma).mean(dim=(1, 2))[:, None, None, None]
     pixels = (middle + contrast * (pixels - middle)).clamp(0, 1)
     shade = torch.einsum("nchw,c->nhw", pixels, luma)[:, None]
     pixels = (shade + saturation * (pixels - shade)).clamp(0, 1)
-    pixels = torch.einsum("nij,njhw->nihw", _hue(colour[:, 3]), pixels).clamp(0, 1)
+    pixels = torch.einsum("nij,njhw->nihw", hue, pixels).clamp(0, 1)
     shade = torch.einsum("nchw,c->nhw", pixels, luma)[:, None]
     return torch.where(grey[:, None, None, None], shade, pixels)
 

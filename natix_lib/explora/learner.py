@@ -3,6 +3,9 @@
 The student is in train mode, in which DINOv3 rescales its rotary positions at random; the teacher is in eval mode. A
 micro-batch is a function of its number and the seed: crops, masks and torch's generator are all seeded by it, so a
 run that is continued from a checkpoint is the run that was never interrupted.
+
+Within a micro-batch nothing waits for a GPU: sizes, draws and masks stay on the CPU until what is computed of them is
+copied. Once a step the loss and the norm of the gradients are read, which must be finite before anything changes.
 """
 
 import math
@@ -19,7 +22,7 @@ from natix_lib.config import Explora
 from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import TrainingError
 from natix_lib.explora.adapters import teacher_of, update_teacher
-from natix_lib.explora.crops import apply, draw_crops
+from natix_lib.explora.crops import apply, draw_crops, to_device
 from natix_lib.explora.head import ProjectionHead
 from natix_lib.explora.losses import dino_loss, ibot_loss, koleo_loss, sinkhorn_knopp
 from natix_lib.explora.masks import batch_masks
@@ -108,16 +111,24 @@ class Learner(lightning.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW on what the student trains; the learning rate is set at every step."""
         trained = {name: p for name, p in self.student.named_parameters() if p.requires_grad}
-        optimizer = torch.optim.AdamW(trained.values(), lr=0.0, weight_decay=self.settings.weight_decay)
+        fused = self.device.type == "cuda"  # which counts its steps on the GPU
+        optimizer = torch.optim.AdamW(trained.values(), lr=0.0, weight_decay=self.settings.weight_decay, fused=fused)
         for name, state in self.moments.items():
             optimizer.state[trained[name]] = {
-                key: value if key == "step" else value.to(self.device) for key, value in state.items()
+                key: value if key == "step" and not fused else value.to(self.device) for key, value in state.items()
             }
         return optimizer
 
     def on_train_start(self) -> None:
         """A loaded backbone is in eval mode."""
         self.train()
+
+    def transfer_batch_to_device(
+        self, batch: tuple[Tensor, Tensor], device: torch.device, dataloader_idx: int
+    ) -> tuple[Tensor, Tensor]:
+        """Images go to the device; their sizes stay, for the boxes that the CPU computes."""
+        images, sizes = batch
+        return images.to(device, non_blocking=True), sizes
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """The loss of a micro-batch of this process: images uint8 (B, 3, H, W) and their sizes (B, 2)."""
@@ -133,7 +144,10 @@ class Learner(lightning.LightningModule):
         return losses["loss"]
 
     def crops_and_masks(self, images: Tensor, sizes: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Global crops (2B, ...), local crops (LB, ...), crop after crop, and the global ones' masks (2B, patches)."""
+        """Global crops (2B, ...), local crops (LB, ...), crop after crop, and the global ones' masks (2B, patches).
+
+        Images are on the device, their sizes on the CPU; so are the crops and the masks.
+        """
         share, every = len(images), len(images) * self.world.size
         generator = np.random.default_rng((self.settings.seed, number))
         draws = draw_crops(every, self.settings.local_crops, GLOBAL_SCALE, LOCAL_SCALE, generator)
@@ -147,37 +161,31 @@ class Learner(lightning.LightningModule):
             generator,
         ).reshape(GLOBAL_CROPS, every, side * side)
         rows = slice(self.world.rank * share, (self.world.rank + 1) * share)
-        crops = [
-            apply(
-                images,
-                sizes,
-                each.rows(rows),
-                self.sizes.globally if i < GLOBAL_CROPS else self.sizes.locally,
-                self.mean,
-                self.std,
-            )
-            for i, each in enumerate(draws)
-        ]
+        sides = [self.sizes.globally if i < GLOBAL_CROPS else self.sizes.locally for i in range(len(draws))]
+        crops = apply(images, sizes, [each.rows(rows) for each in draws], sides, self.mean, self.std)
         local = torch.cat(crops[GLOBAL_CROPS:]) if len(crops) > GLOBAL_CROPS else crops[0][:0]
-        mask = torch.from_numpy(np.ascontiguousarray(masks[:, rows])).flatten(0, 1).to(images.device)
+        mask = torch.from_numpy(np.ascontiguousarray(masks[:, rows])).flatten(0, 1)
         return torch.cat(crops[:GLOBAL_CROPS]), local, mask
 
     def losses(self, global_crops: Tensor, local_crops: Tensor, masks: Tensor) -> dict[str, Tensor]:
-        """DINO, iBOT, KoLeo and their weighted sum `loss`, scalars."""
+        """DINO, iBOT, KoLeo and their weighted sum `loss`, scalars; masks on the CPU, crops where the networks are."""
         settings, prefix = self.settings, self.sizes.prefix
         images = len(global_crops) // GLOBAL_CROPS
-        crop, _ = torch.nonzero(masks, as_tuple=True)
+        device = global_crops.device
+        masked = to_device(masks.flatten().nonzero()[:, 0], device)  # numbers of patches, crop after crop
+        crop = masked.div(masks.shape[1], rounding_mode="floor")
+        masks = to_device(masks, device)
         with torch.no_grad():
             teacher_tokens = self.teacher.tokens(global_crops)
             teacher_cls = self.teacher.head(teacher_tokens[:, 0])
-            teacher_patches = self.teacher.head(teacher_tokens[:, prefix:][masks])
+            teacher_patches = self.teacher.head(teacher_tokens[:, prefix:].flatten(0, 1)[masked])
         student_tokens = self.student.tokens(global_crops, masks)
         cls = student_tokens[:, 0]
         every_cls = cls
         if len(local_crops):
             every_cls = torch.cat([cls, self.student.tokens(local_crops)[:, 0]])
         student_cls = self.student.head(every_cls)
-        student_patches = self.student.head(student_tokens[:, prefix:][masks])
+        student_patches = self.student.head(student_tokens[:, prefix:].flatten(0, 1)[masked])
         with torch.autocast(self.device.type, enabled=False):
             temperature = at(min(self.step_number, settings.steps - 1), settings).teacher_temperature
             target = sinkhorn_knopp(teacher_cls, temperature, self.world).reshape(GLOBAL_CROPS, images, -1)
@@ -195,7 +203,7 @@ class Learner(lightning.LightningModule):
                 settings.student_temperature,
             )
             koleo = sum(
-                (koleo_loss(part, self.world) for part in cls.chunk(GLOBAL_CROPS)), torch.zeros((), device=cls.device)
+                (koleo_loss(part, self.world) for part in cls.chunk(GLOBAL_CROPS)), torch.zeros((), device=device)
             )
             loss = dino + ibot + settings.koleo_weight * koleo
         return {"loss": loss, "dino": dino, "ibot": ibot, "koleo": koleo}
@@ -219,17 +227,19 @@ class Learner(lightning.LightningModule):
         """Stop on what is not finite, hold the prototypes still at first, and clip the norm of all gradients."""
         loss = float(self._sums["loss"])
         parameters = [p for p in self.student.parameters() if p.grad is not None]
-        norm = float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+        total = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = float(total)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             what = f"loss is {loss / self._micro_batches}" if not math.isfinite(loss) else f"gradient norm is {norm}"
             raise TrainingError(f"ExPLoRA's {what} at step {self.step_number}: lower explora.lr")
         if not at(self.step_number, self.settings).prototypes_train:
             self.student.head.prototypes.grad = None
-        torch.nn.utils.clip_grads_with_norm_(parameters, self.settings.clip, torch.tensor(norm))
+        torch.nn.utils.clip_grads_with_norm_(parameters, self.settings.clip, total)
 
     def _note(self, lr: float, momentum: float, temperature: float) -> None:
         count = float(self._micro_batches * self.world.size)
-        means = {name: float(self.world.summed(self._sums[name])) / count for name in LOSSES}
+        sums = self.world.summed(torch.stack([self._sums[name] for name in LOSSES])).tolist()
+        means = {name: value / count for name, value in zip(LOSSES, sums, strict=True)}
         self._sums, self._micro_batches = {}, 0
         row = {"step": float(self.step_number), "lr": lr, "momentum": momentum, "temperature": temperature, **means}
         self.history.append(row)

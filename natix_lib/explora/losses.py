@@ -28,9 +28,9 @@ def sinkhorn_knopp(logits: Tensor, temperature: float, world: World = ALONE, ite
         Float32 (n, K), each row sums to 1; over all processes' rows the columns sum to nearly equal parts.
     """
     scaled = logits.float() / temperature
-    highest = world.highest(scaled.max() if scaled.numel() else scaled.new_tensor(-torch.inf))
+    highest = world.highest(scaled.max() if scaled.numel() else scaled.new_full((), -torch.inf))
     q = torch.exp(scaled - highest)  # a common factor changes nothing and keeps exp from overflowing
-    samples = world.summed(scaled.new_tensor(float(len(scaled))))
+    samples = world.summed(scaled.new_full((), float(len(scaled))))
     prototypes = q.shape[1]
     q = q / world.summed(q.sum())
     for _ in range(iterations):
@@ -77,7 +77,8 @@ def ibot_loss(student: Tensor, target: Tensor, image: Tensor, images: int, tempe
     Returns:
         Sum over crops of the mean over their masked patches, divided by `images`, as in DINOv2's code.
     """
-    count = torch.bincount(image, minlength=images).clamp_min(1).float()
+    count = student.new_zeros(images, dtype=torch.float32)
+    count = count.index_add(0, image, torch.ones_like(image, dtype=torch.float32)).clamp_min(1)
     return (cross_entropy(student, target, temperature) / count[image]).sum() / images
 
 

@@ -1,7 +1,8 @@
 """Before and after: how well frozen features tell classes that adaptation never saw the labels of.
 
 Weighted k nearest neighbours (k = 20, temperature .07; Wu et al. 2018, as DINO and DINOv2 report) and a linear probe
-(logistic regression on standardised features). Labelled TRAIN images are the reference, VAL_SELECT the question. The
+(logistic regression on standardised features). Images of TRAIN that were adapted to are the reference, those of the
+groups that were held out (`natix_lib/explora/gate.py`) the question. The
 features are the classifier's: CLS token beside the mean patch token.
 """
 
@@ -22,19 +23,26 @@ NEIGHBOURS, TEMPERATURE = 20, 0.07
 BLOCK = 1024  # queries at once
 
 Features = NDArray[np.float32]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Accuracies in [0, 1] on the query images."""
+    """Which query images are told right, by each probe, bool (m,)."""
 
-    knn: float
-    linear: float
+    knn: Bools
+    linear: Bools
 
     @property
-    def mean(self) -> float:
-        """What decides which of two backbones probes better."""
-        return (self.knn + self.linear) / 2
+    def accuracies(self) -> dict[str, float]:
+        """Accuracy of each probe, in [0, 1]."""
+        return {"knn": float(self.knn.mean()), "linear": float(self.linear.mean())}
+
+    @property
+    def right(self) -> NDArray[np.float64]:
+        """Share of the probes that tell an image right, (m,): what two backbones are compared by."""
+        share: NDArray[np.float64] = (self.knn.astype(np.float64) + self.linear) / 2
+        return share
 
 
 def features_of(
@@ -60,11 +68,11 @@ def probe(reference: Features, labels: Ints, query: Features, truth: Ints) -> Pr
         query: Features of the images to tell, (m, F).
         truth: Class number of each of these, (m,).
     """
-    return Probe(knn_accuracy(reference, labels, query, truth), linear_accuracy(reference, labels, query, truth))
+    return Probe(knn_right(reference, labels, query, truth), linear_right(reference, labels, query, truth))
 
 
-def knn_accuracy(reference: Features, labels: Ints, query: Features, truth: Ints, k: int = NEIGHBOURS) -> float:
-    """Accuracy of votes of the k nearest by cosine, weighted by exp(cosine / temperature)."""
+def knn_right(reference: Features, labels: Ints, query: Features, truth: Ints, k: int = NEIGHBOURS) -> Bools:
+    """Which images are told right by votes of the k nearest by cosine, weighted by exp(cosine / temperature)."""
     bank, queries = (_normalised(values) for values in (reference, query))
     k = min(k, len(bank))
     votes = np.eye(int(max(labels.max(), truth.max())) + 1)[labels]
@@ -74,11 +82,12 @@ def knn_accuracy(reference: Features, labels: Ints, query: Features, truth: Ints
         nearest = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
         weight = np.exp((np.take_along_axis(cosine, nearest, axis=1) - 1) / TEMPERATURE)
         predicted.append(np.einsum("qk,qkc->qc", weight, votes[nearest]).argmax(axis=1))
-    return float((np.concatenate(predicted) == truth).mean())
+    right: Bools = np.concatenate(predicted) == truth
+    return right
 
 
-def linear_accuracy(reference: Features, labels: Ints, query: Features, truth: Ints) -> float:
-    """Accuracy of a logistic regression on standardised features."""
+def linear_right(reference: Features, labels: Ints, query: Features, truth: Ints) -> Bools:
+    """Which images are told right by a logistic regression on standardised features."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -88,7 +97,8 @@ def linear_accuracy(reference: Features, labels: Ints, query: Features, truth: I
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the same limit holds before and after
         model.fit(reference, labels)
-    return float((model.predict(query) == truth).mean())
+    right: Bools = model.predict(query) == truth
+    return right
 
 
 def _normalised(values: Features) -> Features:

@@ -22,7 +22,7 @@ from natix_lib.backbones.lora import merged_state
 from natix_lib.config import Explora
 from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import ConfigError, StorageError, TrainingError
-from natix_lib.explora.adapters import add_adapters
+from natix_lib.explora.adapters import add_adapters, train_all
 from natix_lib.explora.checkpoint import Checkpoints, restore
 from natix_lib.explora.learner import Learner, Sizes
 from natix_lib.explora.stop import Stop
@@ -112,7 +112,7 @@ def adapt_backbone(
     """Adapt a backbone to images.
 
     Args:
-        backbone: A loaded backbone, float32; changed in place.
+        backbone: A backbone, float32; changed in place. It goes on from the weights that it has, random ones included.
         feed: The images and how the network gets them.
         settings: Steps, batches, losses and schedules of the run.
         world: This process's place among those that train.
@@ -131,7 +131,11 @@ def adapt_backbone(
     require_batch(settings, world.size)
     torch.manual_seed(settings.seed)
     total = sum(p.numel() for p in backbone.parameters())
-    trained = add_adapters(backbone, settings.rank, settings.alpha, settings.unfrozen_blocks)
+    trained = (
+        train_all(backbone)
+        if settings.from_scratch
+        else add_adapters(backbone, settings.rank, settings.alpha, settings.unfrozen_blocks)
+    )
     count = sum(p.numel() for p in backbone.parameters() if p.requires_grad)
     if settings.gradient_checkpointing:
         backbone.activation_checkpointing_enable()  # type: ignore[operator]

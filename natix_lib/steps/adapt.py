@@ -1,7 +1,8 @@
 """adapt: backbone + TRAIN and unlabelled images -> merged ExPLoRA teacher, its curve, and a probe before and after.
 
-The adapted backbone has the format of the one it came from, so train takes either. When it probes worse and
-`explora.promote` is `better`, the weights that go on are the ones that came; the manifest and the report say so.
+The adapted backbone has the format of the one it came from, so train takes either. When its probes gain nothing beyond
+noise and `explora.promote` is `better`, the weights that go on are the ones that came; the manifest and the report say
+so.
 """
 
 import shutil
@@ -15,12 +16,12 @@ import torch
 from natix_lib import config
 from natix_lib.backbones.loading import build_backbone, load_backbone, quiet_transformers, weights_sha256
 from natix_lib.config.step_settings import AdaptSettings
-from natix_lib.contracts import ARTIFACTS, BACKBONE_CONFIG, TRAIN, UNLABELLED, VAL_SELECT, read_manifest, write_manifest
+from natix_lib.contracts import ARTIFACTS, BACKBONE_CONFIG, TRAIN, UNLABELLED, read_manifest, write_manifest
 from natix_lib.data.sets import open_set, require_one_division
 from natix_lib.distributed.launch import launch, processes_for
 from natix_lib.errors import ContractError
+from natix_lib.explora.gate import Gain, held_out, require_groups
 from natix_lib.explora.learner import COLUMNS
-from natix_lib.explora.probe import Probe
 from natix_lib.explora.run import crop_sizes, require_batch
 from natix_lib.files import JsonDict, file_table, read_json, write_bytes, write_csv
 from natix_lib.reports.render import render_adaptation
@@ -31,7 +32,6 @@ def run(
     settings: Mapping[str, Any],
     *,
     train_set: str,
-    val_select_set: str,
     unlabelled_set: str,
     backbone: str,
     adapted_backbone: str,
@@ -42,8 +42,8 @@ def run(
 
     Args:
         settings: What adapt reads of the config: the keys of `AdaptSettings`.
-        train_set: Folder with the set of TRAIN, whose images the backbone adapts to.
-        val_select_set: Folder with the set of VAL_SELECT, which the probes before and after ask about.
+        train_set: Folder with the set of TRAIN: most groups are adapted to, the probes before and after ask about the
+            others.
         unlabelled_set: Folder with the images without a label, which the backbone adapts to as well.
         backbone: Folder of the backbone to adapt.
         adapted_backbone: Folder to write the adapted backbone to.
@@ -51,8 +51,8 @@ def run(
         adaptation_report: Path to write the report to, as HTML.
 
     Returns:
-        kNN and linear accuracy on VAL_SELECT before and after, whether the adapted weights go on, and millions of
-        trained parameters.
+        kNN and linear accuracy before and after on the groups that were held out, the gain of both together with its
+        interval and p-value, whether the adapted weights go on, and millions of trained parameters.
 
     Raises:
         NatixError: If an input breaks its contract, a setting does not fit, or a loss is not finite.
@@ -64,17 +64,17 @@ def run(
     crop_sizes(after.config, adapt_settings.image_size)
     explora, num_gpus, nodes = adapt_settings.explora, adapt_settings.num_gpus, adapt_settings.nodes
     require_batch(explora, processes_for(num_gpus, nodes))
-    train, select = open_set(train_set, TRAIN), open_set(val_select_set, VAL_SELECT)
-    unlabelled = open_set(unlabelled_set, UNLABELLED)
-    require_one_division({"train_set": train, "val_select_set": select, "unlabelled_set": unlabelled})
-    paths = {
-        "train_set": train_set,
-        "val_select_set": val_select_set,
-        "unlabelled_set": unlabelled_set,
-        "backbone": backbone,
-    }
-    print(f"adapting to {len(train)} images of TRAIN and {len(unlabelled)} without a label", flush=True)
-    inputs = adapt_worker.Inputs(train, select, unlabelled, backbone, description, manifest)
+    train, unlabelled = open_set(train_set, TRAIN), open_set(unlabelled_set, UNLABELLED)
+    require_one_division({"train_set": train, "unlabelled_set": unlabelled})
+    held, groups = held_out(train.groups, train.labels, explora.probe_share), len(set(train.groups))
+    require_groups(len(held), groups, explora.promote)
+    paths = {"train_set": train_set, "unlabelled_set": unlabelled_set, "backbone": backbone}
+    print(
+        f"adapting to {groups - len(held)} of the {groups} groups of TRAIN, the probes ask about {len(held)}; "
+        f"{len(unlabelled)} images have no label",
+        flush=True,
+    )
+    inputs = adapt_worker.Inputs(train, unlabelled, backbone, description, manifest)
     state, figures = launch(
         "adapt",
         adapt_worker.__name__,
@@ -85,34 +85,37 @@ def run(
         nodes,
     )
     after.load_state_dict(state, strict=True)
-    probes = {name: Probe(**values) for name, values in figures["probe"].items()}
-    promoted = explora.promote == "always" or probes["after"].mean >= probes["before"].mean
+    probes, gain, (images, others, asked) = figures["probe"], Gain(**figures["gain"]), figures["images"]
+    promoted = explora.promote == "always" or gain.beyond_noise
     adaptation: JsonDict = {
         "method": "explora",
         "promoted": promoted,
         "base_sha256": manifest["weights_sha256"],
         "dataset_fingerprint": train.dataset_fingerprint,
         "splits_sha256": train.splits_sha256,
-        "images": len(train),
-        "unlabelled": len(unlabelled),
+        "images": images,
+        "unlabelled": others,
+        "asked": {"images": asked, "groups": len(held)},
         "settings": explora.model_dump(mode="json"),
         "trained": figures["trained"],
         "trained_parameters": figures["counts"][0],
-        "probe": figures["probe"],
+        "probe": probes,
+        "gain": figures["gain"],
     }
     _write(Path(adapted_backbone), Path(backbone), after if promoted else None, manifest, adaptation)
     write_csv(adaptation_curve, [COLUMNS, *([row[name] for name in COLUMNS] for row in figures["history"])])
     write_bytes(
         adaptation_report, render_adaptation(manifest, adaptation, figures["history"], figures["counts"]).encode()
     )
+    before_after = ", ".join(f"{m} {probes['before'][m]:.3f} -> {probes['after'][m]:.3f}" for m in ("knn", "linear"))
     print(
-        f"VAL_SELECT: kNN {probes['before'].knn:.3f} -> {probes['after'].knn:.3f}, "
-        f"linear {probes['before'].linear:.3f} -> {probes['after'].linear:.3f}; "
-        + ("the adapted backbone goes on" if promoted else "worse: the backbone goes on as it came"),
+        f"{asked} held-out images: {before_after}, gain {gain.mean:+.3f} in [{gain.low:+.3f}, {gain.high:+.3f}]; "
+        + ("the adapted backbone goes on" if promoted else "not beyond noise: the backbone goes on as it came"),
         flush=True,
     )
     return {
-        **{f"{method}_{name}": getattr(p, method) for name, p in probes.items() for method in ("knn", "linear")},
+        **{f"{method}_{name}": probes[name][method] for name in probes for method in ("knn", "linear")},
+        **{"gain": gain.mean, "gain_low": gain.low, "gain_high": gain.high, "gain_p": gain.p},
         "promoted": float(promoted),
         "trained_millions": figures["counts"][0] / 1e6,
         "steps": len(figures["history"]),

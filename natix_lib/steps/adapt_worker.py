@@ -1,7 +1,7 @@
 """What a process of adapt computes: the merged teacher, and probes of the backbone before and after.
 
 Adaptation itself sees images of TRAIN and those without a label, and no labels; the probes, which see labels, are the
-first process's after it, on the same GPU.
+first process's after it, on the same GPU. The groups of TRAIN that the probes ask about are held out of adaptation.
 """
 
 from collections.abc import Mapping
@@ -9,14 +9,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from natix_lib import config
 from natix_lib.backbones.loading import build_backbone, load_backbone
 from natix_lib.config.step_settings import AdaptSettings
-from natix_lib.contracts import BACKBONE_CONFIG, SETS, TRAIN, UNLABELLED, VAL_SELECT, read_manifest
+from natix_lib.contracts import BACKBONE_CONFIG, SETS, TRAIN, UNLABELLED, read_manifest
 from natix_lib.data.sets import RoleSet, Together, open_set
 from natix_lib.distributed.exchange import Answer
 from natix_lib.distributed.processes import be_a_process
 from natix_lib.distributed.world import World
+from natix_lib.explora.gate import gain, held_out
 from natix_lib.explora.learner import LOSSES, Learner
 from natix_lib.explora.probe import features_of, probe
 from natix_lib.explora.run import Feed, adapt_backbone
@@ -31,7 +35,6 @@ class Inputs:
 
     Attributes:
         train: Images of TRAIN.
-        val_select: Images of VAL_SELECT.
         unlabelled: Images without a label.
         backbone: Folder of the backbone to adapt.
         description: Its config.json.
@@ -39,7 +42,6 @@ class Inputs:
     """
 
     train: RoleSet
-    val_select: RoleSet
     unlabelled: RoleSet
     backbone: str
     description: JsonDict
@@ -54,13 +56,14 @@ def compute(settings: AdaptSettings, inputs: Inputs) -> Answer:
         inputs: The opened artifacts that adapt reads; their hashes have been checked.
 
     Returns:
-        The merged state, and `trained`, `counts` and `history` of `explora.run.Adapted` with `probe`, a dict of
-        `before` and `after`.
+        The merged state, and `trained`, `counts` and `history` of `explora.run.Adapted`, with `probe`, the accuracies
+        `before` and `after`, `gain`, of `explora.gate.Gain`, and `images`, how many were adapted to, with and without
+        a label, and how many were asked about.
 
     Raises:
         NatixError: If an input breaks its contract, a setting does not fit, or a loss is not finite.
     """
-    train, val_select, manifest = inputs.train, inputs.val_select, inputs.manifest
+    train, manifest = inputs.train, inputs.manifest
     mean, std = (tuple(manifest[key]) for key in ("image_mean", "image_std"))
     world, lines = World.from_environment(), Lines()
     explora, image_size = settings.explora, settings.image_size
@@ -70,9 +73,11 @@ def compute(settings: AdaptSettings, inputs: Inputs) -> Answer:
             losses = " ".join(f"{name} {learner.history[-1][name]:.4f}" for name in LOSSES)
             lines.progress("steps", learner.step_number, explora.steps, losses)
 
+    held = held_out(train.groups, train.labels, explora.probe_share)
+    images = Together(train, inputs.unlabelled, without=held)
     adapted = adapt_backbone(
-        load_backbone(inputs.backbone, inputs.description),
-        Feed(Together(train, inputs.unlabelled), image_size, mean, std, settings.num_workers),
+        _start(explora, inputs),
+        Feed(images, image_size, mean, std, settings.num_workers),
         explora,
         world,
         {
@@ -91,22 +96,33 @@ def compute(settings: AdaptSettings, inputs: Inputs) -> Answer:
     transform = Transform(image_size, train.resize_shorter_side, False, mean, std)
     dataloader = config.Dataloader(batch_size=explora.device_batch_size, num_workers=settings.num_workers)
 
+    asked = np.array([group in held for group in train.groups])
     probes = {}
     for name, model in (("before", before), ("after", after)):
         model.to(world.device)
-        reference, query = (
-            features_of(model, images, transform, dataloader, lines.progress, f"features {name}")
-            for images in (train, val_select)
-        )
+        features = features_of(model, train, transform, dataloader, lines.progress, f"features {name}")
         model.cpu()
-        probes[name] = asdict(probe(reference, train.labels, query, val_select.labels))
+        probes[name] = probe(features[~asked], train.labels[~asked], features[asked], train.labels[asked])
+    groups = [group for group in train.groups if group in held]
+    found = gain(probes["before"].right, probes["after"].right, groups, explora.seed)
+    adapted_to = int((~asked).sum())
     figures = {
         "trained": adapted.trained,
         "counts": list(adapted.counts),
         "history": adapted.history,
-        "probe": probes,
+        "probe": {name: each.accuracies for name, each in probes.items()},
+        "gain": asdict(found),
+        "images": [adapted_to, len(images) - adapted_to, len(groups)],
     }
     return {name: value.cpu() for name, value in adapted.state.items()}, figures
+
+
+def _start(explora: config.Explora, inputs: Inputs) -> Any:
+    """What adaptation starts from: the backbone as it came, or new weights in its place, alike in every process."""
+    if not explora.from_scratch:
+        return load_backbone(inputs.backbone, inputs.description)
+    torch.manual_seed(explora.seed)
+    return build_backbone(inputs.description)
 
 
 def compute_from_paths(settings: Mapping[str, Any], paths: Mapping[str, str]) -> Answer:
@@ -114,17 +130,13 @@ def compute_from_paths(settings: Mapping[str, Any], paths: Mapping[str, str]) ->
 
     Args:
         settings: The settings as JSON.
-        paths: Paths of `train_set`, `val_select_set`, `unlabelled_set` and `backbone`, whose hashes have been checked.
+        paths: Paths of `train_set`, `unlabelled_set` and `backbone`, whose hashes have been checked.
     """
-    train, val_select, unlabelled = (
-        open_set(paths[SETS[name]], name, hash_files=False) for name in (TRAIN, VAL_SELECT, UNLABELLED)
-    )
+    train, unlabelled = (open_set(paths[SETS[name]], name, hash_files=False) for name in (TRAIN, UNLABELLED))
     backbone = paths["backbone"]
     description = read_json(Path(backbone) / BACKBONE_CONFIG)
     manifest = read_manifest(backbone, "backbone", hash_files=False)
-    return compute(
-        config.parse(AdaptSettings, settings), Inputs(train, val_select, unlabelled, backbone, description, manifest)
-    )
+    return compute(config.parse(AdaptSettings, settings), Inputs(train, unlabelled, backbone, description, manifest))
 
 
 if __name__ == "__main__":

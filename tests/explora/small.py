@@ -43,6 +43,7 @@ def small(**changes: Any) -> Explora:
         "warmup": 0.0,
         "freeze_prototypes": 0.25,
         "checkpoint_every": 1,
+        "probe_share": 0.4,
         **changes,
     }
     return Explora(**values)

@@ -11,9 +11,9 @@ from natix_lib.errors import ConfigError
 from natix_lib.explora.adapters import add_adapters, teacher_of, trainable_names, update_teacher
 
 FAMILY = {
-    "ViT-B": (9_288_192, 768, 12, 12, 3072, False),
-    "ViT-L": (18_724_864, 1024, 24, 16, 4096, False),
-    "ViT-H+": (36_559_360, 1280, 32, 20, 5120, True),
+    "ViT-B": (9_291_264, 768, 12, 12, 3072, False),
+    "ViT-L": (18_728_960, 1024, 24, 16, 4096, False),
+    "ViT-H+": (36_564_480, 1280, 32, 20, 5120, True),
 }
 
 
@@ -52,9 +52,9 @@ def test_the_trained_parameters_of_the_family_are_counted(name: str) -> None:
     mlp = 3 * width * inner + 2 * inner + width if gated else 2 * width * inner + inner + width
     block = 4 * width**2 + 3 * width + mlp + 2 * width  # q, v and o have a bias, k has none; two layer scales
     lora = (depth - 1) * 2 * 2 * 64 * width
-    norms, cls_and_mask = (2 * depth + 1) * 2 * width, 2 * width
+    norms, tokens = (2 * depth + 1) * 2 * width, (1 + 1 + 4) * width  # CLS, mask, four registers
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == expected
-    assert expected == block + lora + norms + cls_and_mask
+    assert expected == block + lora + norms + tokens
 
 
 def test_only_lora_norms_tokens_and_the_last_block_train(backbone: nn.Module) -> None:
@@ -66,8 +66,9 @@ def test_only_lora_norms_tokens_and_the_last_block_train(backbone: nn.Module) ->
     }
     last = [n for n, _ in backbone.named_parameters() if "layer.1." in n]
     assert set(last) < set(names) and not any("lora" in n for n in last)
-    assert {"embeddings.cls_token", "embeddings.mask_token", "norm.weight", "norm.bias"} < set(names)
-    assert not {"embeddings.patch_embeddings.weight", "embeddings.register_tokens"} & set(names)
+    tokens = {f"embeddings.{name}" for name in ("cls_token", "mask_token", "register_tokens")}
+    assert tokens | {"norm.weight", "norm.bias"} < set(names)
+    assert "embeddings.patch_embeddings.weight" not in names
 
 
 def test_fresh_adapters_change_nothing(backbone: nn.Module) -> None:

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from natix_lib.explora.crops import Draws, _hue, apply, boxes, draw, draw_crops
+from natix_lib.explora import crops
+from natix_lib.explora.crops import Draws, _hue, boxes, draw, draw_crops
 
 PLAIN = torch.zeros(3), torch.ones(3)
 
@@ -22,20 +23,26 @@ def plain(n: int = 1, **changes: object) -> Draws:
     return Draws(**{**values, **changes})
 
 
+def apply(
+    images: torch.Tensor, sizes: torch.Tensor, draws: Draws, side: int, mean: torch.Tensor, std: torch.Tensor
+) -> torch.Tensor:
+    return crops.apply(images, sizes, [draws], [side], mean, std)[0]
+
+
 def pictures(n: int = 1, side: int = 16, seed: int = 0) -> torch.Tensor:
     return torch.randint(0, 256, (n, 3, side, side), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
 
 
 def test_a_whole_crop_at_the_same_size_is_the_image() -> None:
     images = pictures()
-    crops = apply(images, torch.tensor([[16, 16]]), plain(), 16, *PLAIN)
-    torch.testing.assert_close(crops, images / 255, rtol=0, atol=1e-5)
+    made = apply(images, torch.tensor([[16, 16]]), plain(), 16, *PLAIN)
+    torch.testing.assert_close(made, images / 255, rtol=0, atol=1e-5)
 
 
 def test_a_mirrored_crop_is_mirrored() -> None:
     images = pictures()
-    crops = apply(images, torch.tensor([[16, 16]]), plain(flip=np.ones(1, bool)), 16, *PLAIN)
-    torch.testing.assert_close(crops, (images / 255).flip(3), rtol=0, atol=1e-5)
+    made = apply(images, torch.tensor([[16, 16]]), plain(flip=np.ones(1, bool)), 16, *PLAIN)
+    torch.testing.assert_close(made, (images / 255).flip(3), rtol=0, atol=1e-5)
 
 
 def test_padding_is_never_seen() -> None:
@@ -49,8 +56,8 @@ def test_padding_is_never_seen() -> None:
 def test_a_crop_that_shrinks_averages_instead_of_skipping() -> None:
     images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     images[..., ::2] = 255  # one-pixel stripes alias to black or white when pixels are skipped
-    crops = apply(images, torch.tensor([[64, 64]]), plain(), 16, *PLAIN)
-    assert crops.mean() == pytest.approx(0.5, abs=0.02) and float(crops.std()) < 0.1
+    made = apply(images, torch.tensor([[64, 64]]), plain(), 16, *PLAIN)
+    assert made.mean() == pytest.approx(0.5, abs=0.02) and float(made.std()) < 0.1
 
 
 def test_boxes_lie_inside_and_keep_area_and_ratio() -> None:
@@ -95,3 +102,15 @@ def test_rows_of_all_draws_are_the_draws_of_a_process() -> None:
     apart = torch.cat([apply(images[r], sizes[r], every[0].rows(r), 8, *PLAIN) for r in (slice(0, 4), slice(4, 8))])
     torch.testing.assert_close(apart, together, rtol=0, atol=1e-5)
     assert len(every) == 4
+
+
+def test_crops_made_together_are_the_crops_made_apart() -> None:
+    every = draw_crops(6, 3, (0.32, 1.0), (0.05, 0.32), np.random.default_rng(1))
+    images, sizes = pictures(6, side=90), torch.tensor([[90, 90], [90, 70], [31, 90], [64, 64], [90, 90], [12, 15]])
+    mean, std, sides = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.3, 0.1]), [16, 16, 8, 8, 8]
+    together = crops.apply(images, sizes, every, sides, mean, std)
+    for crop, each, side in zip(together, every, sides, strict=True):
+        assert torch.equal(crop, apply(images, sizes, each, side, mean, std))
+        for i in range(6):
+            one = apply(images[i : i + 1], sizes[i : i + 1], each.rows(slice(i, i + 1)), side, mean, std)
+            torch.testing.assert_close(crop[i : i + 1], one, rtol=0, atol=1e-5)

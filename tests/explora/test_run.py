@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from natix_lib import repeats
 from natix_lib.backbones.loading import load_backbone
@@ -247,6 +248,15 @@ def test_what_a_process_left_that_ended_while_it_wrote_a_checkpoint_is_dropped(t
     ]
 
 
+def test_a_checkpoint_of_another_format_is_refused(tiny_backbone: Path, tmp_path: Path) -> None:
+    settings = small(checkpoint_root=str(tmp_path))
+    adapt(tiny_backbone, settings, identity={})
+    newest = max(tmp_path.rglob("*.safetensors"))
+    save_file(load_file(newest), newest, {"artifact": "explora_checkpoint", "step": "4", "history": "[]"})
+    with pytest.raises(ContractError, match=r"checkpoint .*step-00000004.safetensors must be of format 2, got 1: name"):
+        adapt(tiny_backbone, settings, identity={})
+
+
 def test_a_loss_that_is_not_finite_stops_and_names_the_step_and_the_checkpoint(
     tiny_backbone: Path, tmp_path: Path
 ) -> None:
@@ -273,7 +283,9 @@ def test_schedules_start_and_end_where_the_paper_says() -> None:
         1, abs=1e-6
     )
     assert at(0, settings).teacher_temperature == 0.04 and at(3000, settings).teacher_temperature == 0.07
-    assert not at(61, settings).prototypes_train and at(62, settings).prototypes_train
+    frozen = next(step for step in range(6250) if at(step, settings).prototypes_train)
+    assert frozen == 94 and frozen * 1024 / 32 == pytest.approx(3000, abs=16)  # the paper's micro-batches of 32
+    assert at(0, Explora(steps=20, warmup=0.0)).prototypes_train
     assert at(624, Explora(batch_size=256)).lr == pytest.approx(0.5e-3)
 
 

@@ -258,7 +258,7 @@ MAY_REACH = {
     "images": {"split"},
     "index": {"split"},
     "train_set": {"adapt", "train"},
-    "val_select_set": {"adapt", "train"},
+    "val_select_set": {"train"},
     "val_calib_set": {"train", "export"},
     "test_set": {"evaluate"},
     "unlabelled_set": {"adapt"},
