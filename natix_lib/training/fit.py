@@ -7,9 +7,8 @@ fraction of a millisecond, less than a Lightning step's overhead, and one plain 
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import astuple, dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,8 @@ from torch.nn.functional import cross_entropy
 from natix_lib.config import Training
 from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import TrainingError
+from natix_lib.training.loop import Keeper, LoopState, Stateful
+from natix_lib.training.weights import Ema, holding, set_trainable_state, trainable_state
 
 
 @dataclass(frozen=True)
@@ -39,55 +40,6 @@ def metrics_rows(history: Iterable[Epoch]) -> list[tuple[object, ...]]:
     return [names, *(astuple(epoch) for epoch in history)]
 
 
-class Ema:
-    """Exponential moving average of the trainable parameters of a module, by name.
-
-    The decay is warmed up, min(decay, (1 + t) / (10 + t)), so that a short run is not an average of its random start.
-    """
-
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        """Start from the current parameters."""
-        self.decay = decay
-        self.steps = 0
-        self.values = trainable_state(module)
-
-    @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
-        """Take in the current parameters."""
-        self.steps += 1
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for name, parameter in module.named_parameters():
-            if parameter.requires_grad:
-                self.values[name].lerp_(parameter, 1 - decay)
-
-
-def trainable_state(module: nn.Module) -> dict[str, Tensor]:
-    """Copies of the trainable parameters, by name."""
-    return {name: p.detach().clone() for name, p in module.named_parameters() if p.requires_grad}
-
-
-@torch.no_grad()
-def set_trainable_state(module: nn.Module, state: dict[str, Tensor]) -> None:
-    """Put `state` into exactly the trainable parameters."""
-    parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    for name, value in state.items():
-        parameters[name].copy_(value)
-
-
-@contextmanager
-def holding(module: nn.Module, state: dict[str, Tensor] | None) -> Iterator[None]:
-    """Run a block with other trainable parameters; None changes nothing."""
-    if state is None:
-        yield
-        return
-    before = trainable_state(module)
-    set_trainable_state(module, state)
-    try:
-        yield
-    finally:
-        set_trainable_state(module, before)
-
-
 def class_weights(labels: Tensor, classes: int, rule: str) -> Tensor | None:
     """`balanced`: n / (C n_c), scikit-learn's rule, float32 (C,); `none`: None."""
     if rule == "none":
@@ -101,17 +53,19 @@ class Objective:
     """What a model is fitted to, and what its epochs are compared by.
 
     Attributes:
-        batches: Epoch number to batches of inputs and labels, on the model's device; with several processes each
-            one's share of the batches, which may be empty.
+        batches: Epoch number and number of a batch to that batch and those after it, inputs and labels, on the model's
+            device; with several processes each one's share of the batches, which may be empty.
         steps_an_epoch: How many batches it gives.
         weights: Weight of each class in the loss, (C,); None weighs all alike.
         score: VAL_SELECT loss and accuracy of the model as it stands.
+        keeper: Keeps what is done in checkpoints.
     """
 
-    batches: Callable[[int], Iterable[tuple[Tensor, Tensor]]]
+    batches: Callable[[int, int], Iterable[tuple[Tensor, Tensor]]]
     steps_an_epoch: int
     weights: Tensor | None
     score: Callable[[], tuple[float, float]]
+    keeper: Keeper = field(default_factory=Keeper)
 
 
 def fit(
@@ -147,52 +101,57 @@ def fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / total)))
     scaler = torch.amp.GradScaler(device.type, enabled=autocast is torch.float16)
     ema = Ema(model, ema_decay) if ema_decay is not None else None
-    history: list[Epoch] = []
-    best: Epoch | None = None
-    best_state: dict[str, Tensor] = {}
-    stale = step = 0
-    for epoch in range(training.epochs):
-        lr = float(schedule.get_last_lr()[0])
-        loss_sum = torch.zeros((), device=device)
-        correct = torch.zeros((), device=device, dtype=torch.long)
-        seen = 0
-        for inputs, labels in objective.batches(epoch):
-            with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
-                logits = model(inputs)
-            loss, count = _loss(logits.float(), labels, objective.weights, world)
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            world.sum_gradients(parameters)
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad(set_to_none=True)
-            schedule.step()
-            step += 1
-            if ema:
-                ema.update(model)
-            loss_sum += loss.detach() * count
-            correct += (logits.detach().argmax(1) == labels).sum()
-            seen += count
-        train_loss = float(world.summed(loss_sum)) / seen
-        if not math.isfinite(train_loss):
-            raise TrainingError(
-                f"training loss is {train_loss} in epoch {epoch} (step {step}): lower training.optimizer.lr"
-            )
-        with holding(model, ema.values if ema else None):
+    parts: dict[str, Stateful] = {"optimizer": optimizer, "schedule": schedule, "scaler": scaler}
+    state, keeper = LoopState(model, parts, ema, Epoch), objective.keeper
+    with keeper.keeping(state, world):
+        while state.epoch < training.epochs and state.stale < training.early_stopping.patience:
+            if not state.batch:
+                state.begin_epoch(float(schedule.get_last_lr()[0]))
+            for inputs, labels in keeper.batches(objective.batches, state):
+                with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
+                    logits = model(inputs)
+                loss, count = _loss(logits.float(), labels, objective.weights, world)
+                scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                world.sum_gradients(parameters)
+                scaler.step(optimizer)
+                scaler.update()
+                optimizer.zero_grad(set_to_none=True)
+                schedule.step()
+                if ema:
+                    ema.update(model)
+                state.loss_sum += loss.detach() * count
+                state.correct += (logits.detach().argmax(1) == labels).sum()
+                state.count_batch(count)
+                keeper.after_batch()
+            row = _end_epoch(state, objective, world)
+            on_epoch(row)
+            keeper.after_epoch()
+    set_trainable_state(model, state.best_state)
+    return state.history
+
+
+def _end_epoch(state: LoopState[Epoch], objective: Objective, world: World) -> Epoch:
+    """Score an epoch whose batches are done, and keep its weights if it is the best."""
+    epoch, step, best = state.epoch, state.step, state.best
+    train_loss = float(world.summed(state.loss_sum)) / state.seen
+    if not math.isfinite(train_loss):
+        raise TrainingError(
+            f"training loss is {train_loss} in epoch {epoch} (step {step}): lower training.optimizer.lr"
+        )
+    with holding(state.model, state.ema.values if state.ema else None):
+        with objective.keeper.scoring():
             val_loss, val_acc = world.of_first(objective.score())
-            if not math.isfinite(val_loss):
-                raise TrainingError(f"val_select loss is {val_loss} in epoch {epoch}: lower training.optimizer.lr")
-            row = Epoch(epoch, step, lr, train_loss, int(world.summed(correct)) / seen, val_loss, val_acc)
-            if best is None or (val_acc, -val_loss) > (best.val_select_acc, -best.val_select_loss):
-                stale = 0 if best is None or val_acc > best.val_select_acc else stale + 1
-                best, best_state = row, trainable_state(model)
-            else:
-                stale += 1
-        history.append(row)
-        on_epoch(row)
-        if stale >= training.early_stopping.patience:
-            break
-    set_trainable_state(model, best_state)
-    return history
+        if not math.isfinite(val_loss):
+            raise TrainingError(f"val_select loss is {val_loss} in epoch {epoch}: lower training.optimizer.lr")
+        train_acc = int(world.summed(state.correct)) / state.seen
+        row = Epoch(epoch, step, state.lr, train_loss, train_acc, val_loss, val_acc)
+        if best is None or (val_acc, -val_loss) > (best.val_select_acc, -best.val_select_loss):
+            state.stale = 0 if best is None or val_acc > best.val_select_acc else state.stale + 1
+            state.best, state.best_state = row, trainable_state(state.model)
+        else:
+            state.stale += 1
+    state.end_epoch(row)
+    return row
 
 
 def _loss(logits: Tensor, labels: Tensor, weights: Tensor | None, world: World) -> tuple[Tensor, int]:

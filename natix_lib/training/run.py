@@ -29,8 +29,9 @@ from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import TrainingError
 from natix_lib.training.classifier import Classifier, Head
 from natix_lib.training.doubts import Doubts, label_doubts
-from natix_lib.training.features import FeatureCache, Progress, cache_key, extract, silent
+from natix_lib.training.features import Progress, batch_features, cache_key, silent
 from natix_lib.training.fit import Epoch, Objective, class_weights, fit, mean_loss_and_accuracy
+from natix_lib.training.kept import drawing_once, feature_cache, keeper_of, labelled_sha256
 from natix_lib.training.passes import Passes
 from natix_lib.training.views import Images, Views
 from natix_lib.transform import Transform
@@ -144,18 +145,25 @@ def train_classifier(
     seed_everything(training.seed)
     classifier = Classifier(backbone, sets.classes, model.head_type, model.dropout_rate).to(device).eval()
     classifier.backbone.requires_grad_(False)
-    cache = FeatureCache(training.feature_cache_dir)
+    cache = feature_cache(training, recipe.dataloader.batch_size)
+    keeper = keeper_of(training, _identity(backbone_sha256, sets, recipe), world)
     passes = Passes(recipe.transform, training.seed, recipe.dataloader, world)
 
     def features(images: Images, numbers: tuple[int, ...], what: str) -> Tensor:
         views = Views(images, recipe.transform, training.seed, numbers)
         rows = world.share(len(images))
         ids = images.ids[rows.start : rows.stop]
-        part = cache.get_or_extract(
-            cache_key(backbone_sha256, sets.fingerprint, views, ids, str(autocast)),
-            lambda: extract(classifier.backbone, views, recipe.dataloader, autocast, reports.progress, what, rows),
-        )
-        return world.gathered(part, len(images))
+        with drawing_once():
+            part = cache.get_or_extract(
+                len(rows),
+                lambda part: cache_key(backbone_sha256, sets.fingerprint, views, ids[part], str(autocast)),
+                lambda chosen: batch_features(
+                    classifier.backbone, views, recipe.dataloader, autocast, [rows[number] for number in chosen]
+                ),
+                lambda done: reports.progress(what, done, len(rows)),
+            )
+        none = torch.empty(0, views.count, classifier.head.width)  # a share of images may be none
+        return world.gathered(torch.cat([none, *part]), len(images))
 
     select_labels = torch.from_numpy(np.array(sets.val_select.labels)).to(device)
     ema_decay = model.ema_decay if model.use_ema else None
@@ -179,10 +187,11 @@ def train_classifier(
         bank = bank.to(device)
         select = known = features(sets.val_select, (), "features of VAL_SELECT").to(device)
         objective = Objective(
-            lambda epoch: passes.feature_batches(bank, train_labels, epoch),
+            lambda epoch, start: passes.feature_batches(bank, train_labels, epoch, start),
             steps_an_epoch,
             weights,
             lambda: _score(classifier.head, lambda: classifier.head(known).mean(dim=1), select_labels),
+            keeper,
         )
         history = fit(classifier.head.train(), objective, training, ema_decay, reports.on_epoch)
     else:
@@ -190,10 +199,11 @@ def train_classifier(
         if world.size > 1:
             torch.manual_seed(training.seed + world.rank)  # another dropout for each share
         objective = Objective(
-            lambda epoch: passes.pixel_batches(train, train_labels, epoch, reports.progress),
+            lambda epoch, start: passes.pixel_batches(train, train_labels, epoch, start, reports.progress),
             steps_an_epoch,
             weights,
             lambda: _score(classifier, lambda: passes.logits(classifier, sets.val_select, autocast), select_labels),
+            keeper,
         )
         whole = _TrainMode(classifier, tune=not model.freeze_backbone)
         history = fit(whole, objective, training, ema_decay, reports.on_epoch, autocast, world)
@@ -212,6 +222,20 @@ def train_classifier(
     of_calib = passes.logits(classifier, sets.val_calib, None, reports.progress, f"logits of {VAL_CALIB}")
     calib_logits = _finite(of_calib, VAL_CALIB)
     return Trained(classifier.cpu().requires_grad_(False), history, select_logits, calib_logits, doubts, prior)
+
+
+def _identity(backbone_sha256: str, sets: Sets, recipe: Recipe) -> dict[str, object]:
+    """What the weights depend on beside the section training."""
+    roles = {"train": sets.train, "val_select": sets.val_select}
+    return {
+        "backbone": backbone_sha256,
+        "dataset": sets.fingerprint,
+        **{role: labelled_sha256(images.ids, images.labels, images.groups) for role, images in roles.items()},
+        "classes": sets.classes,
+        "model": recipe.model.model_dump(mode="json"),
+        "batch_size": recipe.dataloader.batch_size,
+        "transform": recipe.transform.document(),
+    }
 
 
 def _finite(logits: Tensor, role: str) -> NDArray[np.float32]:

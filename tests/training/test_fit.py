@@ -26,9 +26,9 @@ def train(head: nn.Module, training: Training, lr_scale: float = 1.0, val=None, 
         with torch.no_grad():
             return mean_loss_and_accuracy(head(val_features), val_labels)
 
-    def epoch_batches(epoch: int):
+    def epoch_batches(epoch: int, start: int):
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(epoch))
-        return [(features[rows] * lr_scale, labels[rows]) for rows in order.split(20)]
+        return [(features[rows] * lr_scale, labels[rows]) for rows in order.split(20)[start:]]
 
     return fit(head, Objective(epoch_batches, 10, None, score), training, **{"ema_decay": 0.9, **options})
 

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -250,14 +250,23 @@ def test_the_feature_cache_is_used_and_changes_nothing(tiny_backbone: Path, tmp_
 def test_features_that_were_changed_in_the_cache_are_computed_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[bytes], bytes]
 ) -> None:
-    features, key = torch.rand(3, 2, 4), {"weights": "x"}
-    assert FeatureCache(str(tmp_path)).get_or_extract(key, lambda: features) is features
+    features, asked = torch.rand(3, 2, 4), []
+
+    def kept() -> torch.Tensor:
+        def extracted(rows: list[int]) -> Iterator[torch.Tensor]:
+            asked.append(len(rows))
+            return iter(features[rows].split(2))
+
+        return torch.cat(FeatureCache(str(tmp_path)).get_or_extract(3, lambda rows: {"weights": "x"}, extracted))
+
+    assert torch.equal(kept(), features)
     (path,) = tmp_path.iterdir()
-    assert torch.equal(FeatureCache(str(tmp_path)).get_or_extract(key, lambda: torch.zeros(1)), features)
+    assert torch.equal(kept(), features)
     path.write_bytes(damage(path.read_bytes()))
     for expected in (f"cached {path} was changed: repeated\n", ""):
-        assert torch.equal(FeatureCache(str(tmp_path)).get_or_extract(key, lambda: features.clone()), features)
+        assert torch.equal(kept(), features)
         assert capsys.readouterr().out == expected
+    assert asked == [3, 0, 3, 0]
 
 
 def test_augmented_views_depend_on_the_seed_and_the_image_alone() -> None:
