@@ -23,6 +23,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from natix_lib import storage
 from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import ContractError
 from natix_lib.progress import WARNING, Lines
@@ -163,7 +164,7 @@ class Keeper:
         """
         self._checkpoints, self._seconds, self._world = checkpoints, seconds, world
         self._told, self._at_once, self._resumed = 0, False, False
-        self._saved = time.monotonic()
+        self._saved, self._number = time.monotonic(), -1  # when the last one was saved, and its number
 
     @contextmanager
     def keeping(self, state: LoopState[Any], together: World) -> Iterator[None]:
@@ -187,8 +188,9 @@ class Keeper:
         before = {n: signal.signal(n, self._note) for n in (signal.SIGTERM, signal.SIGINT)} if handled else {}
         try:
             yield
-            self._mark()
-            self._save(self._checkpoints.save)
+            if state.step + state.epoch != self._number:
+                self._mark()
+                self._save(self._checkpoints.save)
             self._checkpoints.settle()
             self._checkpoints.check()
             if self._told:  # in the last moments of the loop: what follows would not hear of it
@@ -268,7 +270,8 @@ class Keeper:
         tensors: dict[str, Tensor] = {}
         state = packed(self._state.document(self._own), tensors)
         header = {"run": self._checkpoints.run, "state": json.dumps(state)}
-        save(self._state.step + self._state.epoch, tensors_bytes(ARTIFACT, tensors, header))
+        self._number = self._state.step + self._state.epoch
+        save(self._number, tensors_bytes(ARTIFACT, tensors, header))
         self._saved = time.monotonic()
 
     def _take_up(self, checkpoints: Checkpoints) -> None:
@@ -279,13 +282,14 @@ class Keeper:
                     document = self._read(checkpoints, number)
                     break
                 except ContractError as error:
-                    Lines().say(f"{WARNING}{error}: passed over")
+                    Lines().say(f"{WARNING}{error}: removed")
+                    storage.remove_file(checkpoints.place(number))  # else it would pass for the newest
             number = number if document else -1
         number = int(self._world.of_first([number])[0])
         if number >= 0:
             rank = self._together.rank
             self._state.restore(document or self._read(checkpoints, number), rank)
-            self._resumed = True
+            self._resumed, self._number = True, number
         self._world.highest(torch.zeros(1))  # the first one drops none that another one still reads
         if self._world.first:
             at = f"going on from epoch {self._state.epoch}, batch {self._state.batch}, {checkpoints.place(number)}"

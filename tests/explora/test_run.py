@@ -23,6 +23,7 @@ from natix_lib.explora.run import Adapted, adapt_backbone, crop_sizes, require_b
 from natix_lib.explora.schedules import at
 from natix_lib.explora.stream import Stream, padded
 from natix_lib.files import write_bytes
+from natix_lib.storage import checkpoints
 from tests.cloud_storage import BUCKET, Cloud
 from tests.explora.small import adapt, feed, small
 
@@ -225,7 +226,7 @@ def test_a_checkpoint_holds_what_trains_and_a_broken_one_is_refused(tiny_backbon
 
 
 def test_what_a_process_left_that_ended_while_it_wrote_a_checkpoint_is_dropped(tmp_path: Path) -> None:
-    kept = Checkpoints(str(tmp_path), {})
+    kept = checkpoints.Checkpoints(str(tmp_path), {})
     folder = Path(kept.folder)
     for step in (3, 5):
         write_bytes(folder / f"step-{step:08d}.safetensors", b"")

@@ -68,9 +68,7 @@ def test_an_optimiser_goes_on_from_its_packed_state_as_if_it_had_not_stopped() -
     ],
     ids=["a bit", "the header", "cut off", "empty", "another kind"],
 )
-def test_a_file_that_is_not_as_written_is_refused(
-    tmp_path: Path, damage: Callable[[bytes], bytes], told: str
-) -> None:
+def test_a_file_that_is_not_as_written_is_refused(tmp_path: Path, damage: Callable[[bytes], bytes], told: str) -> None:
     content = tensors_bytes("thing", {"a": torch.rand(3, 2), "b": torch.tensor(1)}, {"number": "x"})
     place = tmp_path / "step-00000001.safetensors"
     place.write_bytes(content)

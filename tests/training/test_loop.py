@@ -49,7 +49,9 @@ def train(
         torch.rand(())
         on_score()
         with torch.no_grad():
-            return mean_loss_and_accuracy(head.eval()(val_features), val_labels)
+            logits = head.eval()(val_features)
+        head.train()
+        return mean_loss_and_accuracy(logits, val_labels)
 
     keeper = Keeper(Checkpoints(str(root), run)) if root else Keeper()
     history = fit(head, Objective(batches, STEPS, None, score, keeper), SETTINGS, ema_decay)
@@ -143,11 +145,13 @@ def test_a_checkpoint_of_another_run_is_not_taken(tmp_path: Path, capsys: pytest
     seen: list[tuple[int, int]] = []
     assert same(train(tmp_path, lambda *place: seen.append(place), run={"data": "other"}), whole)
     assert len(seen) == EPOCHS * STEPS
+    for path in mine.iterdir():
+        path.unlink()
     for path in other.iterdir():
         (mine / path.name).write_bytes(path.read_bytes())
     capsys.readouterr()
     assert same(train(tmp_path, lambda *place: seen.append(place)), whole) and len(seen) == 2 * EPOCHS * STEPS
-    assert capsys.readouterr().out.count(" is of another run: passed over") == len(list(other.iterdir()))
+    assert capsys.readouterr().out.count(" is of another run: removed") == 2 == len(list(mine.iterdir()))
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
@@ -161,6 +165,6 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     seen: list[tuple[int, int]] = []
     assert same(train(tmp_path, lambda *place: seen.append(place)), train(None))
     shown = capsys.readouterr().out
-    assert f"warning: checkpoint {newest} was changed after it was written: passed over" in shown
+    assert f"warning: checkpoint {newest} was changed after it was written: removed" in shown
     assert str(older) in shown and seen[0][0] <= 4 and seen[0][1] == 0
     assert not list(tmp_path.rglob("*.part"))
