@@ -17,7 +17,8 @@ from torch.nn.functional import cross_entropy
 from natix_lib.config import Training
 from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import TrainingError
-from natix_lib.training.loop import Keeper, LoopState, Stateful
+from natix_lib.training.keeper import Keeper
+from natix_lib.training.loop import LoopState, Stateful
 from natix_lib.training.weights import Ema, holding, set_trainable_state, trainable_state
 
 

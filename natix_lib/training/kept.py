@@ -12,7 +12,7 @@ from natix_lib.distributed.world import World
 from natix_lib.files import canonical_json, sha256_bytes
 from natix_lib.storage.checkpoints import Checkpoints
 from natix_lib.training.features import FeatureCache
-from natix_lib.training.loop import Keeper
+from natix_lib.training.keeper import Keeper
 
 FORMAT = 1  # another one where the same settings come to train otherwise, or a state holds something else
 ELSEWHERE = {"checkpoint_root", "checkpoint_minutes", "feature_cache_dir"}  # keys that change no weight

@@ -7,6 +7,7 @@ when all is done.
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from safetensors.torch import save_file
 
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.files import write_csv
-from natix_lib.training import features, loop
+from natix_lib.training import features, keeper
 from natix_lib.training.fit import metrics_rows
 from natix_lib.training.run import Reports, Sets, Trained, train_classifier
 from tests.training.test_run import TRANSFORM, Squares, recipe
@@ -44,7 +45,7 @@ def main() -> None:
     """Train slowly enough that a signal meets each part of it."""
     torch.set_num_threads(1)
     backbone, path, root, out = sys.argv[1:]
-    loop.LEAST_SECONDS, features.SHARD = 0.0, 16
+    keeper.LEAST_SECONDS, features.SHARD = 0.0, 16
     pause = lambda *_: time.sleep(0.02)  # noqa: E731
     print("begun", flush=True)
     trained = train(backbone, path, root, Reports(pause, pause))

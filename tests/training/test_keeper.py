@@ -9,10 +9,10 @@ from torch import Tensor
 
 from natix_lib.config import EarlyStopping, Optimizer, Training
 from natix_lib.storage.checkpoints import Checkpoints
-from natix_lib.training import loop
+from natix_lib.training import keeper as keeper_module
 from natix_lib.training.classifier import Head
 from natix_lib.training.fit import Epoch, Objective, fit, mean_loss_and_accuracy
-from natix_lib.training.loop import Keeper
+from natix_lib.training.keeper import Keeper
 from tests.training.test_fit import blobs
 
 EPOCHS, STEPS = 6, 5
@@ -22,7 +22,7 @@ SETTINGS = Training(epochs=EPOCHS, optimizer=Optimizer(lr=0.05), early_stopping=
 
 @pytest.fixture(autouse=True)
 def each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(keeper_module, "LEAST_SECONDS", 0.0)
 
 
 def train(
@@ -125,7 +125,7 @@ def test_time_within_an_epoch_is_kept_too(tmp_path: Path) -> None:
     torch.manual_seed(3)
     now = [0.0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop.time, "monotonic", lambda: now.__setitem__(0, now[0] + 1000) or now[0])
+        patch.setattr(keeper_module.time, "monotonic", lambda: now.__setitem__(0, now[0] + 1000) or now[0])
         patch.setattr(Checkpoints, "save", Checkpoints.save_now)  # none waits: else which one is written is chance
         with pytest.raises(Killed):
             train(tmp_path, at_batch)
