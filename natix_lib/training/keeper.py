@@ -147,12 +147,12 @@ class Keeper:
 
     def _save(self, save: Callable[[int, bytes], None]) -> None:
         """Give a checkpoint of the loop, in which each process stood at the last mark, to `save`."""
+        self._number = self._state.step + self._state.epoch  # of all processes: they end alike
         if not self._world.first or self._checkpoints is None:
             return
         tensors: dict[str, Tensor] = {}
         state = packed(self._state.document(self._own), tensors)
         header = {"run": self._checkpoints.run, "state": json.dumps(state)}
-        self._number = self._state.step + self._state.epoch
         save(self._number, tensors_bytes(ARTIFACT, tensors, header))
         self._saved = time.monotonic()
 

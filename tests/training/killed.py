@@ -38,7 +38,9 @@ def train(backbone: str, path: str, root: str, reports: Reports) -> Trained:
     changes = {name: dict(values) for name, values in CHANGES[path].items()}
     changes["training"] |= {"checkpoint_root": root, "checkpoint_minutes": 1e-9}
     sets = Sets(Squares(96, 1), Squares(32, 2), Squares(40, 3), 2, "data")
-    return train_classifier(load_backbone(backbone), "weights", sets, recipe(TRANSFORM, **changes), reports)
+    loaded = load_backbone(backbone)
+    print("begun", flush=True)
+    return train_classifier(loaded, "weights", sets, recipe(TRANSFORM, **changes), reports)
 
 
 def main() -> None:
@@ -47,7 +49,6 @@ def main() -> None:
     backbone, path, root, out = sys.argv[1:]
     keeper.LEAST_SECONDS, features.SHARD = 0.0, 16
     pause = lambda *_: time.sleep(0.02)  # noqa: E731
-    print("begun", flush=True)
     trained = train(backbone, path, root, Reports(pause, pause))
     folder = Path(f"{out}.{os.getpid()}")
     folder.mkdir()

@@ -27,28 +27,30 @@ def start(backbone: Path, path: str, root: str, out: Path) -> subprocess.Popen[s
 def test_ten_kills_at_random_moments_change_no_byte(
     tiny_backbone: Path, tmp_path: Path, path: str, number: signal.Signals
 ) -> None:
-    whole = start(tiny_backbone, path, "", tmp_path / "whole")
-    began = time.monotonic()
-    whole.communicate()
-    assert whole.returncode == 0
-    seconds, moments = time.monotonic() - began, random.Random(17)
-    met = 0
-    for kill in range(MOMENTS):
-        process = start(tiny_backbone, path, str(tmp_path / "kept"), tmp_path / "killed")
-        time.sleep(moments.uniform(0, seconds * (2 / MOMENTS if kill else 1)))  # 10 short lives are about one
-        process.send_signal(number)
-        shown, code = process.communicate()[0], process.returncode
-        print(f"{kill + 1:2} {number.name} exit {code}: {shown.strip().splitlines()[-1:]}")
-        assert code in (0, -number, 128 + number), shown
-        met += code != 0
-        if code == 0:
-            break
-    assert met >= 3
-    if not (tmp_path / "killed").exists():
-        process = start(tiny_backbone, path, str(tmp_path / "kept"), tmp_path / "killed")
+    names = ["metrics.csv", "model.safetensors", "val_calib.npy", "val_select.npy"]
+
+    def end(process: subprocess.Popen[str], out: Path) -> bytes:
         print(process.communicate()[0])
         assert process.returncode == 0
-    names = sorted(file.name for file in (tmp_path / "whole").iterdir())
-    assert names == ["metrics.csv", "model.safetensors", "val_calib.npy", "val_select.npy"]
-    for name in names:
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+        assert sorted(file.name for file in out.iterdir()) == names
+        return b"".join((out / name).read_bytes() for name in names)
+
+    process, began = start(tiny_backbone, path, "", tmp_path / "whole"), time.monotonic()
+    whole = end(process, tmp_path / "whole")
+    seconds, moments = time.monotonic() - began, random.Random(17)
+    root, told, gone_on = tmp_path / "kept", 0, 0
+    for kill in range(MOMENTS):
+        out = tmp_path / f"killed {kill}"
+        process = start(tiny_backbone, path, str(root), out)
+        time.sleep(moments.uniform(0, 0.6 * seconds))
+        process.send_signal(number)
+        shown = process.communicate()[0]
+        print(f"{kill + 1:2} {number.name} exit {process.returncode}\n{shown}")
+        gone_on, told = gone_on + ("going on from" in shown), told + (process.returncode == 128 + number)
+        if process.returncode == 0:  # it was faster: the next one begins anew
+            assert b"".join((out / name).read_bytes() for name in names) == whole
+            root = tmp_path / f"kept after {kill}"
+        else:
+            assert process.returncode in (-number, 128 + number) and not out.exists()
+    assert gone_on >= 2 and (told >= 2 or number == signal.SIGKILL)
+    assert end(start(tiny_backbone, path, str(root), tmp_path / "last"), tmp_path / "last") == whole
