@@ -138,7 +138,8 @@ def histogram(model: Callable[[int], object]) -> Road:
 def _colours(image: Image.Image) -> Values:
     pixels = np.asarray(image.convert("HSV")).reshape(-1, 3) // 32
     counts = np.bincount(pixels @ [64, 8, 1], minlength=512)
-    return np.sqrt(counts / counts.sum())
+    shares: Values = np.sqrt(counts / counts.sum())
+    return shares
 
 
 def trained(kind: str) -> Road:

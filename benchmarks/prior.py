@@ -162,9 +162,9 @@ def trained(features: torch.Tensor, labels: torch.Tensor, rule: str) -> Values:
     head.standardise(features[:TRAIN])
     choice = slice(TRAIN, TRAIN + CHOICE)
 
-    def batches(epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def batches(epoch: int, start: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         order = torch.randperm(TRAIN, generator=torch.Generator().manual_seed(epoch))
-        return ((features[rows], labels[rows]) for rows in torch.split(order, 64))
+        return ((features[rows], labels[rows]) for rows in torch.split(order, 64)[start:])
 
     def score() -> Figures:
         with torch.no_grad():

@@ -148,11 +148,13 @@ def _absolute(config: Config) -> Config:
         ("data", "data_root"),
         ("split", "previous"),
         ("model", "backbone_id"),
+        ("explora", "checkpoint_root"),
+        ("training", "checkpoint_root"),
         ("training", "feature_cache_dir"),
         ("export", "publish_uri"),
         ("recalibrate", "bundle"),
     ):
-        section = getattr(config, name)
+        section = sections.get(name, getattr(config, name))
         path = getattr(section, key)
         if path and not storage.is_remote(path) and (key != "backbone_id" or is_folder(path)):
             sections[name] = section.model_copy(update={key: str(Path(path).resolve())})

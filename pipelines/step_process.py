@@ -3,7 +3,7 @@
 KFP's own way to start a step leaves it running when the run is told to stop, and says of a failure neither the exit
 code nor the signal. Here this file, run as a script, stands between the run and the step. It starts the step in a
 process group of its own and reads its stdin, a pipe that the run alone holds open: the end of the pipe, by whatever
-the run has ended, ends the group. SIGTERM comes first, so that adapt writes a checkpoint; a run that is told to stop
+the run has ended, ends the group. SIGTERM comes first, so that a checkpoint is written; a run that is told to stop
 once more says so by SIGUSR1, which kills the group at once. SIGTERM to this script itself, which a service manager
 sends to all processes of a run, changes nothing: the run has it too. A pipe and not Linux' PR_SET_PDEATHSIG: macOS has
 none, and it would reach the shell that KFP starts and not the Python below it.

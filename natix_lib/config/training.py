@@ -17,7 +17,7 @@ from pydantic import (
 from natix_lib.config.fine_tuning import FineTune
 from natix_lib.config.key import Fraction, default
 from natix_lib.config.section import Section
-from natix_lib.grammar import LocalPath
+from natix_lib.grammar import LocalPath, Place
 
 MOST_HEADS = 100
 
@@ -190,6 +190,18 @@ class Training(Section):
         "Local folder that keeps features between runs, by weights, transform and data; "
         '"" keeps them in memory for one run.',
         source="choice: nothing is written that was not asked for",
+    )
+    checkpoint_root: Place = default(
+        "",
+        "Folder, gs:// or s3:// prefix of the checkpoints that a stopped run continues from, and of features, where "
+        'no feature_cache_dir is named; "" keeps none.',
+        source="choice: a place must be named by who owns it",
+    )
+    checkpoint_minutes: PositiveFloat = default(
+        10.0,
+        "Longest time between two checkpoints within an epoch; one is written after each epoch too.",
+        unit="minutes",
+        source="choice: a preemption loses little, and writing costs little",
     )
     label_doubts: Literal["show", "drop", "off"] = default(
         "show",

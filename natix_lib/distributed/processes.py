@@ -1,7 +1,7 @@
 """torchrun's processes on one machine, which compute what the `request.json` of a folder asks.
 
 torchrun and its processes end with the step. A step that is told to stop tells torchrun, which tells its processes
-and waits for them, so that adapt writes a checkpoint; torchrun has a session of its own, because a signal that an
+and waits for them, so that they write a checkpoint; torchrun has a session of its own, because a signal that an
 orchestrator sends to a whole process group would reach it twice and cut that wait short. A step that is killed
 closes the pipe that the processes have as stdin, which they take as SIGTERM.
 """

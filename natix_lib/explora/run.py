@@ -23,10 +23,11 @@ from natix_lib.config import Explora
 from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import ConfigError, StorageError, TrainingError
 from natix_lib.explora.adapters import add_adapters, train_all
-from natix_lib.explora.checkpoint import Checkpoints, restore
+from natix_lib.explora.checkpoint import content, restore
 from natix_lib.explora.learner import Learner, Sizes
 from natix_lib.explora.stop import Stop
 from natix_lib.explora.stream import Stream, stream_loader
+from natix_lib.storage.checkpoints import Checkpoints
 from natix_lib.training.views import Images
 
 LOCAL_SHARE = 3 / 7  # of the side of a global crop: 96 of 224 pixels, 98 with a patch of 14
@@ -199,7 +200,7 @@ class _Save(lightning.Callback):
         if not last:
             self.checkpoints.check()
         if self._is_due(module) and (last or module.step_number % self.every == 0):
-            self.checkpoints.save(module, trainer.optimizers[0])
+            self.checkpoints.save(module.step_number, content(module, trainer.optimizers[0]))
             self._saved = module.step_number
 
     def on_train_end(self, trainer: Any, module: Any) -> None:
@@ -209,7 +210,7 @@ class _Save(lightning.Callback):
         if not isinstance(exception, SIGTERMException | KeyboardInterrupt):
             self.checkpoints.settle()
         elif self.world.first and module.step_number:
-            self.checkpoints.save_now(module, trainer.optimizers[0])
+            self.checkpoints.save_now(module.step_number, content(module, trainer.optimizers[0]))
 
     def _is_due(self, module: Any) -> bool:
         """Whether this process writes, and has not written this step: many micro-batches may have one number."""

@@ -46,6 +46,12 @@ class NewestWriter:
                 self._thread.start()
             self._changed.notify_all()
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing is at work."""
+        with self._changed:
+            return not (self._waiting or self._at_work)
+
     def check(self) -> None:
         """Raise what the store has refused before anything was written, or a bug of the thread.
 

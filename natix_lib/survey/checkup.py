@@ -73,6 +73,7 @@ def _path_rows(config: Config) -> Iterator[Row]:
         "model.backbone_id": config.model.backbone_id,
         "split.previous": config.split.previous,
         "explora.checkpoint_root": config.explora.checkpoint_root,
+        "training.checkpoint_root": config.training.checkpoint_root,
         "export.publish_uri": config.export.publish_uri,
     }
     for key, path in paths.items():

@@ -3,12 +3,15 @@
 With a frozen backbone the features of a view never change, so K views of each image are pushed through it once and
 every epoch of head training reads them: a run costs K passes instead of one an epoch. The cache is keyed by
 everything that the features depend on (weights, transform, views, images, precision) and is kept between runs when
-`training.feature_cache_dir` names a folder. What is kept there is checked when it is read; features that were changed
-are computed again.
+`training.feature_cache_dir` or `training.checkpoint_root` names a place.
+
+Features are kept in shards, each keyed by its own images, so that a pass that was killed goes on at the next one. A
+shard ends with a batch: the batches, and so the last bits of their features, are those of a pass without a cache. What
+is kept is checked when it is read; features that were changed are computed again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,19 +20,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor, nn
 
+from natix_lib import storage
 from natix_lib.backbones.features import feature_width, image_features
 from natix_lib.config import Dataloader
-from natix_lib.files import canonical_json, sha256_bytes, write_bytes
+from natix_lib.files import canonical_json, sha256_bytes
 from natix_lib.training.views import Views, batches
 
 Progress = Callable[[str, int, int], None]
+SHARD = 1024  # images of a shard: seconds of a GPU, tens of megabytes
 
 
 def silent(what: str, done: int, total: int) -> None:
     """Report no progress."""
 
 
-@torch.no_grad()
 def extract(
     backbone: nn.Module,
     views: Views,
@@ -53,53 +57,115 @@ def extract(
     Returns:
         float32 (n, views, F), on the CPU.
     """
-    device = next(backbone.parameters()).device
     total = len(views) if rows is None else len(rows)
     parts = [torch.empty(0, views.count, feature_width(backbone))]  # a share of images may be none
     done = 0
-    for batch in batches(views, dataloader, rows):
-        pixels = batch.to(device, non_blocking=True)
-        with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
-            of_views = image_features(backbone, pixels.flatten(0, 1))
-        parts.append(of_views.reshape(*batch.shape[:2], -1).cpu())
-        done += len(batch)
+    for part in batch_features(backbone, views, dataloader, autocast, rows):
+        parts.append(part)
+        done += len(part)
         progress(what, done, total)
     return torch.cat(parts)
 
 
+@torch.no_grad()
+def batch_features(
+    backbone: nn.Module,
+    views: Views,
+    dataloader: Dataloader,
+    autocast: torch.dtype | None = None,
+    rows: Sequence[int] | None = None,
+) -> Iterator[Tensor]:
+    """What `extract` gives, batch by batch."""
+    device = next(backbone.parameters()).device
+    for batch in batches(views, dataloader, rows):
+        pixels = batch.to(device, non_blocking=True)
+        with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
+            of_views = image_features(backbone, pixels.flatten(0, 1))
+        yield of_views.reshape(*batch.shape[:2], -1).cpu()
+
+
 class FeatureCache:
-    """Features by key, in a folder or nowhere."""
+    """Features by key, in a folder, below a bucket's prefix, or nowhere."""
 
-    def __init__(self, folder: str) -> None:
-        """Keep features below `folder`; an empty text keeps none."""
-        self.folder = Path(folder) if folder else None
+    def __init__(self, root: str, batch_size: int = 1) -> None:
+        """Keep features below `root`, an empty text keeps none, in shards of whole batches of `batch_size` images."""
+        self.root = root.rstrip("/")
+        self.shard = -(-SHARD // batch_size) * batch_size
+        self._names: set[str] | None = None  # of the files that are there, once it was looked
 
-    def get_or_extract(self, key: Mapping[str, object], extract_features: Callable[[], Tensor]) -> Tensor:
-        """The features stored under `key` (JSON), or those that `extract_features()` gives, then stored."""
-        if self.folder is None:
-            return extract_features()
-        path = self.folder / f"{sha256_bytes(canonical_json(key))}.safetensors"
-        if (kept := _unchanged(path)) is not None:
-            return torch.from_numpy(kept)
-        features = extract_features()
+    def get_or_extract(
+        self,
+        images: int,
+        key: Callable[[slice], Mapping[str, object]],
+        extract_features: Callable[[Sequence[int]], Iterator[Tensor]],
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> list[Tensor]:
+        """The features of some images, those that are kept and those that are computed now and then kept.
+
+        Args:
+            images: How many images.
+            key: What the features of a slice of the images are kept by (JSON).
+            extract_features: Numbers of images to their features (b, views, F), batch by batch, in their order.
+            progress: Called with the images done.
+
+        Returns:
+            Features (b, views, F), whose rows are the images' when they are put together.
+        """
+        if not self.root:
+            return list(_counted(extract_features(range(images)), progress))
+        shards = [slice(start, min(start + self.shard, images)) for start in range(0, images, self.shard)]
+        found = [self._kept(self._place(key(shard))) for shard in shards]
+        absent = [shard for shard, features in zip(shards, found, strict=True) if features is None]
+        known = images - sum(shard.stop - shard.start for shard in absent)
+        numbers = [number for shard in absent for number in range(shard.start, shard.stop)]
+        computed = _counted(extract_features(numbers), lambda done: progress(known + done))
+        if known and not absent:
+            progress(known)
+        return [
+            self._keep(self._place(key(shard)), _rows(computed, shard.stop - shard.start)) if kept is None else kept
+            for shard, kept in zip(shards, found, strict=True)
+        ]
+
+    def _place(self, key: Mapping[str, object]) -> str:
+        return f"{self.root}/{sha256_bytes(canonical_json(key))}.safetensors"
+
+    def _keep(self, place: str, features: Tensor) -> Tensor:
         values = np.ascontiguousarray(features.numpy())
-        write_bytes(path, save({"features": values}, {"sha256": sha256_bytes(values.tobytes())}))
+        storage.write_file(place, save({"features": values}, {"sha256": sha256_bytes(values.tobytes())}))
         return features
 
+    def _kept(self, place: str) -> Tensor | None:
+        """The features of a file that is as it was written, else None."""
+        if self._names is None:
+            self._names = set(storage.file_names(self.root))
+        if place.removeprefix(f"{self.root}/") not in self._names:
+            return None
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                with safe_open(storage.fetch_file(place, scratch), framework="numpy") as file:
+                    features: NDArray[np.float32] = file.get_tensor("features")
+                    intact = (file.metadata() or {}).get("sha256") == sha256_bytes(features.tobytes())
+            except (OSError, SafetensorError):
+                intact = False
+        if not intact:
+            print(f"cached {place} was changed: repeated", flush=True)
+        return torch.from_numpy(features) if intact else None
 
-def _unchanged(path: Path) -> NDArray[np.float32] | None:
-    """The features of a file that is as it was written, else None."""
-    if not path.is_file():
-        return None
-    try:
-        with safe_open(path, framework="numpy") as file:
-            features: NDArray[np.float32] = file.get_tensor("features")
-            intact = (file.metadata() or {}).get("sha256") == sha256_bytes(features.tobytes())
-    except (OSError, SafetensorError):
-        intact = False
-    if not intact:
-        print(f"cached {path} was changed: repeated", flush=True)
-    return features if intact else None
+
+def _counted(parts: Iterator[Tensor], progress: Callable[[int], None]) -> Iterator[Tensor]:
+    done = 0
+    for part in parts:
+        done += len(part)
+        progress(done)
+        yield part
+
+
+def _rows(parts: Iterator[Tensor], rows: int) -> Tensor:
+    """The next parts, which have so many rows together."""
+    taken = [next(parts)]
+    while sum(map(len, taken)) < rows:
+        taken.append(next(parts))
+    return torch.cat(taken)
 
 
 def cache_key(

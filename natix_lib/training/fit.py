@@ -7,9 +7,8 @@ training takes a fraction of a millisecond, less than a Lightning step's overhea
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple, dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +17,12 @@ from natix_lib.config import Training
 from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import TrainingError
 from natix_lib.training.checks import lower_lr, lr_overflow_named, require_finite_weights
+from natix_lib.training.keeper import Keeper
+from natix_lib.training.loop import LoopState, Stateful
 from natix_lib.training.loss import BatchLoss, likeliest
 from natix_lib.training.tuning import adamw, rate
 from natix_lib.training.watch import Figures, ranked
+from natix_lib.training.weights import Ema, holding, set_trainable_state, trainable_state
 
 CHECKED_STEPS = 100  # between two looks whether losses are finite: each waits for the GPU
 
@@ -47,58 +49,6 @@ def metrics_rows(history: Iterable[Epoch]) -> list[tuple[object, ...]]:
     return [names, *(astuple(epoch) for epoch in history)]
 
 
-class Ema:
-    """Exponential moving average of the trainable parameters of a module, by name.
-
-    The decay is warmed up, min(decay, (1 + t) / (10 + t)), so that a short run is not an average of its random start.
-    """
-
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        """Start from the current parameters."""
-        self.decay = decay
-        self.steps = 0
-        self.values = trainable_state(module)
-
-    @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
-        """Take in the current parameters."""
-        self.steps += 1
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        if any(parameter.is_cuda for parameter in trained.values()):  # one launch for all
-            torch._foreach_lerp_([self.values[name] for name in trained], list(trained.values()), 1 - decay)
-            return
-        for name, parameter in trained.items():
-            self.values[name].lerp_(parameter, 1 - decay)
-
-
-def trainable_state(module: nn.Module) -> dict[str, Tensor]:
-    """Copies of the trainable parameters, by name."""
-    return {name: p.detach().clone() for name, p in module.named_parameters() if p.requires_grad}
-
-
-@torch.no_grad()
-def set_trainable_state(module: nn.Module, state: dict[str, Tensor]) -> None:
-    """Put `state` into exactly the trainable parameters."""
-    parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    for name, value in state.items():
-        parameters[name].copy_(value)
-
-
-@contextmanager
-def holding(module: nn.Module, state: dict[str, Tensor] | None) -> Iterator[None]:
-    """Run a block with other trainable parameters; None changes nothing."""
-    if state is None:
-        yield
-        return
-    before = trainable_state(module)
-    set_trainable_state(module, state)
-    try:
-        yield
-    finally:
-        set_trainable_state(module, before)
-
-
 def class_weights(labels: Tensor, classes: int, rule: str) -> Tensor | None:
     """How much more a class counts: n / (C n_c), scikit-learn's rule, float32 (C,); None by the rule `none`.
 
@@ -115,21 +65,24 @@ class Objective:
     """What a model is fitted to, and what its epochs are compared by.
 
     Attributes:
-        batches: Epoch number to batches of inputs and targets, on the model's device; with several processes each
-            one's share of the batches, which may be empty. Targets are class numbers (b,) or probabilities (b, C).
+        batches: Epoch number and number of a batch to that batch and those after it, inputs and targets, on the model's
+            device; with several processes each one's share of the batches, which may be empty. Targets are class
+            numbers (b,) or probabilities (b, C).
         steps_an_epoch: How many batches it gives.
         weights: Weight of each class in the loss, (C,); None weighs all alike.
         score: The figures of VAL_SELECT of the model as it stands.
         layer_decay: Learning rate of a block as a share of the next one's.
         at_once: Images that a device computes at once, gradients are accumulated over a batch; 0 takes all.
+        keeper: Keeps what is done in checkpoints.
     """
 
-    batches: Callable[[int], Iterable[tuple[Tensor, Tensor]]]
+    batches: Callable[[int, int], Iterable[tuple[Tensor, Tensor]]]
     steps_an_epoch: int
     weights: Tensor | None
     score: Callable[[], Figures]
     layer_decay: float = 1.0
     at_once: int = 0
+    keeper: Keeper = field(default_factory=Keeper)
 
 
 def fit(
@@ -167,67 +120,75 @@ def fit(
     loss_of = BatchLoss(objective.weights, training.label_smoothing, objective.at_once, world)
     scaler = torch.amp.GradScaler(device.type, enabled=autocast is torch.float16)
     ema = Ema(model, ema_decay) if ema_decay is not None else None
-    history: list[Epoch] = []
-    best: Epoch | None = None
-    best_state: dict[str, Tensor] = {}
-    stale = step = 0
+    parts: dict[str, Stateful] = {"optimizer": optimizer, "schedule": schedule, "scaler": scaler}
+    state, keeper = LoopState(model, parts, ema, Epoch), objective.keeper
     cure = lower_lr(training.optimizer.lr)
-    for epoch in range(training.epochs):
-        lr = float(max(schedule.get_last_lr()))
-        loss_sum = torch.zeros((), device=device)
-        correct = torch.zeros((), device=device, dtype=torch.long)
-        losses: list[Tensor] = []
-        seen = 0
-        for inputs, targets in objective.batches(epoch):
-            weight, count = loss_of.whole(targets)
-            batch_loss = torch.zeros((), device=device)
-            for part, part_targets in loss_of.parts(inputs, targets):
-                with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
-                    logits = model(part)
-                loss = loss_of.of_part(logits.float(), part_targets, weight)
-                scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-                batch_loss += loss.detach()
-                correct += (logits.detach().argmax(1) == likeliest(part_targets)).sum()
-            loss_sum += batch_loss * count
-            seen += count
-            world.sum_gradients(parameters)
-            if training.optimizer.clip:
-                scaler.unscale_(optimizer)
-                torch.nn.utils.clip_grad_norm_(parameters, training.optimizer.clip)
-            with lr_overflow_named(f"in epoch {epoch} (step {step + 1}): {cure}"):
-                scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad(set_to_none=True)
-            schedule.step()
-            step += 1
-            if ema:
-                ema.update(model)
-            losses.append(batch_loss)
-            if len(losses) == CHECKED_STEPS:
-                _require_finite(losses, epoch, step, cure, world)
-                losses.clear()
-        _require_finite(losses, epoch, step, cure, world)
-        train_loss = float(world.summed(loss_sum)) / seen
-        if not math.isfinite(train_loss):
-            raise TrainingError(f"training loss is {train_loss} in epoch {epoch} (step {step}): {cure}")
-        require_finite_weights(parameters, f"after epoch {epoch} (step {step}): {cure}")
-        with holding(model, ema.values if ema else None):
+    with keeper.keeping(state, world):
+        while state.epoch < training.epochs and state.stale < training.early_stopping.patience:
+            if not state.batch:
+                state.begin_epoch(float(max(schedule.get_last_lr())))
+            losses: list[Tensor] = []
+            for inputs, targets in keeper.batches(objective.batches, state):
+                weight, count = loss_of.whole(targets)
+                batch_loss = torch.zeros((), device=device)
+                for part, part_targets in loss_of.parts(inputs, targets):
+                    with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
+                        logits = model(part)
+                    loss = loss_of.of_part(logits.float(), part_targets, weight)
+                    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                    batch_loss += loss.detach()
+                    state.correct += (logits.detach().argmax(1) == likeliest(part_targets)).sum()
+                world.sum_gradients(parameters)
+                if training.optimizer.clip:
+                    scaler.unscale_(optimizer)
+                    torch.nn.utils.clip_grad_norm_(parameters, training.optimizer.clip)
+                with lr_overflow_named(f"in epoch {state.epoch} (step {state.step + 1}): {cure}"):
+                    scaler.step(optimizer)
+                scaler.update()
+                optimizer.zero_grad(set_to_none=True)
+                schedule.step()
+                if ema:
+                    ema.update(model)
+                losses.append(batch_loss)
+                state.loss_sum += batch_loss * count
+                state.count_batch(count)
+                if len(losses) == CHECKED_STEPS:
+                    _require_finite(losses, state.epoch, state.step, cure, world)
+                    losses.clear()
+                keeper.after_batch()
+            _require_finite(losses, state.epoch, state.step, cure, world)
+            row = _end_epoch(state, objective, training, world)
+            on_epoch(row)
+            keeper.after_epoch()
+    set_trainable_state(model, state.best_state)
+    return state.history
+
+
+def _end_epoch(state: LoopState[Epoch], objective: Objective, training: Training, world: World) -> Epoch:
+    """Score an epoch whose batches are done, and keep its weights if it is the best."""
+    epoch, step, best = state.epoch, state.step, state.best
+    cure = lower_lr(training.optimizer.lr)
+    train_loss = float(world.summed(state.loss_sum)) / state.seen
+    if not math.isfinite(train_loss):
+        raise TrainingError(f"training loss is {train_loss} in epoch {epoch} (step {step}): {cure}")
+    parameters = [p for p in state.model.parameters() if p.requires_grad]
+    require_finite_weights(parameters, f"after epoch {epoch} (step {step}): {cure}")
+    with holding(state.model, state.ema.values if state.ema else None):
+        with objective.keeper.scoring():
             select = Figures(*world.of_first(objective.score()))
-            if not math.isfinite(select.loss):
-                raise TrainingError(f"val_select loss is {select.loss} in epoch {epoch} (step {step}): {cure}")
-            row = Epoch(epoch, step, lr, train_loss, int(world.summed(correct)) / seen, *select)
-            rank = ranked(row, training.early_stopping)
-            if best is None or rank > ranked(best, training.early_stopping):
-                stale = 0 if best is None or rank[0] > ranked(best, training.early_stopping)[0] else stale + 1
-                best, best_state = row, trainable_state(model)
-            else:
-                stale += 1
-        history.append(row)
-        on_epoch(row)
-        if stale >= training.early_stopping.patience:
-            break
-    set_trainable_state(model, best_state)
-    return history
+        if not math.isfinite(select.loss):
+            raise TrainingError(f"val_select loss is {select.loss} in epoch {epoch} (step {step}): {cure}")
+        train_acc = int(world.summed(state.correct)) / state.seen
+        row = Epoch(epoch, step, state.lr, train_loss, train_acc, *select)
+        rank = ranked(row, training.early_stopping)
+        if best is None or rank > ranked(best, training.early_stopping):
+            risen = best is None or rank[0] > ranked(best, training.early_stopping)[0]
+            state.stale = 0 if risen else state.stale + 1
+            state.best, state.best_state = row, trainable_state(state.model)
+        else:
+            state.stale += 1
+    state.end_epoch(row)
+    return row
 
 
 def _require_finite(losses: Sequence[Tensor], epoch: int, step: int, cure: str, world: World) -> None:

@@ -29,9 +29,10 @@ from torch.nn.functional import cross_entropy
 from natix_lib.config import Optimizer, Training
 from natix_lib.errors import TrainingError
 from natix_lib.training.classifier import Head
-from natix_lib.training.fit import Epoch, set_trainable_state, trainable_state
+from natix_lib.training.fit import Epoch
 from natix_lib.training.tuning import rate
 from natix_lib.training.watch import figures, ranked
+from natix_lib.training.weights import set_trainable_state, trainable_state
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # torch's defaults of AdamW
 

@@ -6,6 +6,7 @@ but for the rounding of sums.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -71,13 +72,16 @@ class Passes:
         logits: Tensor = classifier.head(features.to(next(classifier.parameters()).device)).mean(dim=1)
         return self.world.gathered(logits, len(images))
 
-    def feature_batches(self, bank: Tensor, labels: Tensor, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def feature_batches(
+        self, bank: Tensor, labels: Tensor, epoch: int, start: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """One random view of each image, shuffled.
 
         Args:
             bank: Features of K views of each image, (n, K, F).
             labels: Class number of each image, (n,), on the bank's device.
             epoch: Number of the epoch, from 0.
+            start: Number of the first batch to give, from 0.
 
         Yields:
             Features (b, F) and labels (b,) of a batch; every process gets all of it.
@@ -86,11 +90,12 @@ class Passes:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch + 500_009)
         view = torch.randint(bank.shape[1], (len(bank),), generator=generator).to(bank.device)
         size = self.dataloader.batch_size
-        for rows, views in zip(torch.split(order, size), torch.split(view, size), strict=True):
+        batches = zip(torch.split(order, size), torch.split(view, size), strict=True)
+        for rows, views in islice(batches, start, None):
             yield bank[rows, views], labels[rows]
 
     def pixel_batches(
-        self, images: Images, labels: Tensor, epoch: int, progress: Progress = silent
+        self, images: Images, labels: Tensor, epoch: int, start: int = 0, progress: Progress = silent
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """A fresh augmented view of each image, shuffled.
 
@@ -98,6 +103,7 @@ class Passes:
             images: The images to train on.
             labels: Class number of each image, (n,), on the device to use.
             epoch: Number of the epoch, from 0.
+            start: Number of the first batch to give, from 0; images of those before are not read.
             progress: Called with the epoch, images done over all processes, and images in all.
 
         Yields:
@@ -105,9 +111,9 @@ class Passes:
             class probabilities (b, C).
         """
         views = Views(images, self.transform, self.seed, (epoch + 1,))
-        batches = torch.split(self._order(labels, epoch), self.dataloader.batch_size)
+        batches = torch.split(self._order(labels, epoch), self.dataloader.batch_size)[start:]
         shares = [rows[list(self.world.share(len(rows)))] for rows in batches]
-        done = 0
+        done = start * self.dataloader.batch_size
         pixels_of = chosen_batches(views, self.dataloader, [rows.tolist() for rows in shares])
         for step, (batch, rows, pixels) in enumerate(zip(batches, shares, pixels_of, strict=True)):
             done += len(batch)

@@ -13,7 +13,7 @@ images, so fitted anew in each epoch it would be one more thing that the choice 
 make the epochs differ by how well they know rare classes, where accuracy after it moves with the commonest one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -32,10 +32,11 @@ from natix_lib.errors import TrainingError
 from natix_lib.training.checks import explained, finite_features
 from natix_lib.training.classifier import Classifier, Head
 from natix_lib.training.doubts import Doubts, label_doubts
-from natix_lib.training.features import FeatureCache, Progress, cache_key, extract, silent
+from natix_lib.training.features import Progress, batch_features, cache_key, silent
 from natix_lib.training.filters import learn_filters
 from natix_lib.training.fit import Epoch, Objective, class_weights, fit
 from natix_lib.training.grid import Bank, Chosen, fit_grid, points
+from natix_lib.training.kept import drawing_once, feature_cache, keeper_of, labelled_sha256
 from natix_lib.training.mixing import Mixup
 from natix_lib.training.passes import Passes
 from natix_lib.training.tuning import begin_tuning, end_tuning
@@ -155,11 +156,12 @@ def train_classifier(
     seed_everything(training.seed)
     classifier = Classifier(backbone, sets.classes, model.head_type, model.dropout_rate).to(device).eval()
     classifier.backbone.requires_grad_(False)
-    cache = FeatureCache(training.feature_cache_dir)
+    cache = feature_cache(training, recipe.dataloader.batch_size)
     look = Views(sets.train, recipe.transform, training.seed)
     backbone_sha256 = (
         learn_filters(classifier.backbone, look, recipe.dataloader, reports.progress, world) or backbone_sha256
     )
+    keeper = keeper_of(training, _identity(backbone_sha256, sets, recipe), world)
     sampled = training.class_weights == "sampled"
     mixup = Mixup(training.mixup, sets.classes, training.seed) if training.mixup else None
     passes = Passes(recipe.transform, training.seed, recipe.dataloader, world, sampled, mixup)
@@ -168,12 +170,24 @@ def train_classifier(
         views = Views(images, recipe.transform, training.seed, numbers)
         rows = world.share(len(images))
         ids = images.ids[rows.start : rows.stop]
-        passed = partial(extract, classifier.backbone, views, recipe.dataloader, autocast, reports.progress, what, rows)
-        part = cache.get_or_extract(
-            cache_key(backbone_sha256, sets.fingerprint, views, ids, str(autocast)),
-            lambda: finite_features(passed(), ids, what, autocast),
-        )
-        return world.gathered(part, len(images))
+
+        def passed(chosen: Sequence[int]) -> Iterator[Tensor]:
+            done = 0
+            wanted = [rows[number] for number in chosen]
+            for part in batch_features(classifier.backbone, views, recipe.dataloader, autocast, wanted):
+                of_part = [images.ids[row] for row in wanted[done : done + len(part)]]
+                done += len(part)
+                yield finite_features(part, of_part, what, autocast)
+
+        with drawing_once():
+            part = cache.get_or_extract(
+                len(rows),
+                lambda part: cache_key(backbone_sha256, sets.fingerprint, views, ids[part], str(autocast)),
+                passed,
+                lambda done: reports.progress(what, done, len(rows)),
+            )
+        none = torch.empty(0, views.count, classifier.head.width)  # a share of images may be none
+        return world.gathered(torch.cat([none, *part]), len(images))
 
     select_labels = torch.from_numpy(np.array(sets.val_select.labels)).to(device)
     ema_decay = model.ema_decay if model.use_ema else None
@@ -199,17 +213,18 @@ def train_classifier(
         with explained("training.views", training.views, recipe.dataloader.num_workers):
             bank = bank.to(device)
         select = known = features(sets.val_select, (), "features of VAL_SELECT").to(device)
-        batches = partial(passes.feature_batches, bank, train_labels)
         if len(tried := points(training, model.dropout_rate)) > 1:
-            compared = Bank(batches, steps_an_epoch, known, select_labels, sets.val_select.groups, in_loss)
+            drawn = partial(passes.feature_batches, bank, train_labels)
+            compared = Bank(drawn, steps_an_epoch, known, select_labels, sets.val_select.groups, in_loss)
             grid = fit_grid(classifier.head, tried, compared, training, ema_decay, reports.on_epoch)
             history = grid.history
         else:
             objective = Objective(
-                batches,
+                lambda epoch, start: passes.feature_batches(bank, train_labels, epoch, start),
                 steps_an_epoch,
                 in_loss,
                 lambda: _score(classifier.head, lambda: classifier.head(known).mean(dim=1), select_labels),
+                keeper=keeper,
             )
             history = fit(classifier.head.train(), objective, training, ema_decay, reports.on_epoch)
     else:
@@ -218,12 +233,13 @@ def train_classifier(
         if world.size > 1:
             torch.manual_seed(training.seed + world.rank)  # another dropout for each share
         objective = Objective(
-            lambda epoch: passes.pixel_batches(train, train_labels, epoch, reports.progress),
+            lambda epoch, start: passes.pixel_batches(train, train_labels, epoch, start, reports.progress),
             steps_an_epoch,
             in_loss,
             lambda: _score(classifier, lambda: passes.logits(classifier, sets.val_select, autocast), select_labels),
             training.fine_tune.layer_decay,
             training.fine_tune.device_batch_size,
+            keeper,
         )
         whole = _TrainMode(classifier, tune=not model.freeze_backbone)
         history = fit(whole, objective, training, ema_decay, reports.on_epoch, autocast, world)
@@ -251,6 +267,20 @@ def train_classifier(
         prior,
         grid.table if grid else None,
     )
+
+
+def _identity(backbone_sha256: str, sets: Sets, recipe: Recipe) -> dict[str, object]:
+    """What the weights depend on beside the section training."""
+    roles = {"train": sets.train, "val_select": sets.val_select}
+    return {
+        "backbone": backbone_sha256,
+        "dataset": sets.fingerprint,
+        **{role: labelled_sha256(images.ids, images.labels, images.groups) for role, images in roles.items()},
+        "classes": sets.classes,
+        "model": recipe.model.model_dump(mode="json"),
+        "batch_size": recipe.dataloader.batch_size,
+        "transform": recipe.transform.document(),
+    }
 
 
 def _finite(logits: Tensor, role: str) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ size, the number of workers, or the order of the images. Augmentation is what ho
 light; no vertical flip and no rotation. Written with Pillow in the loader's processes: torchvision is not needed.
 """
 
+import signal
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -85,6 +86,12 @@ class Views(Dataset[Tensor]):
         return torch.from_numpy(np.stack([self.transform.normalise(square) for square in squares]))
 
 
+def _deaf(worker: int) -> None:
+    """Take no notice of being told to stop: a checkpoint is written then, which a loader's death would prevent."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def batches(views: Views, settings: Dataloader, order: Sequence[int] | None = None) -> Iterator[Tensor]:
     """Batches of views, (n, views, 3, S, S), in the given order of images or in theirs."""
     every = torch.arange(len(views)) if order is None else torch.tensor(order, dtype=torch.long)
@@ -100,6 +107,7 @@ def chosen_batches(views: Views, settings: Dataloader, chosen: Sequence[Sequence
             batch_sampler=[list(rows) for rows in chosen if len(rows)],
             num_workers=settings.num_workers,
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_deaf,
         )
     )
     side = views.transform.image_size

@@ -19,12 +19,12 @@ from natix_lib.config import Explora
 from natix_lib.distributed.processes import GRACE_SECONDS
 from natix_lib.distributed.world import World
 from natix_lib.errors import ConfigError, ContractError, StorageError, TrainingError
-from natix_lib.explora import checkpoint
 from natix_lib.explora.learner import Learner
 from natix_lib.explora.run import Adapted, adapt_backbone, crop_sizes, require_batch
 from natix_lib.explora.schedules import at
 from natix_lib.explora.stream import Stream, padded
 from natix_lib.files import write_bytes
+from natix_lib.storage import checkpoints
 from tests.cloud_storage import BUCKET, Cloud
 from tests.explora.small import adapt, feed, small
 
@@ -147,7 +147,7 @@ def test_a_bucket_that_never_comes_back_costs_the_checkpoints_and_not_the_result
     tiny_backbone: Path, whole: Adapted, cloud: Cloud, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(repeats, "ELSEWHERE", 0.05)
-    monkeypatch.setattr(checkpoint, "SETTLE_SECONDS", 0.2)
+    monkeypatch.setattr(checkpoints, "SETTLE_SECONDS", 0.2)
     cloud.failing, cloud.failures = (lambda path: "upload" in path), 10**9
     settings = small(checkpoint_root=f"gs://{BUCKET}/checkpoints")
     assert same(adapt(tiny_backbone, settings, identity={}), whole) and not list(cloud.bucket.list_blobs())
@@ -227,8 +227,8 @@ def test_a_checkpoint_holds_what_trains_and_a_broken_one_is_refused(tiny_backbon
 
 
 def test_what_a_process_left_that_ended_while_it_wrote_a_checkpoint_is_dropped(tmp_path: Path) -> None:
-    checkpoints = checkpoint.Checkpoints(str(tmp_path), {})
-    folder = Path(checkpoints.folder)
+    kept = checkpoints.Checkpoints(str(tmp_path), {})
+    folder = Path(kept.folder)
     for step in (3, 5):
         write_bytes(folder / f"step-{step:08d}.safetensors", b"")
     code = (
@@ -240,7 +240,7 @@ def test_what_a_process_left_that_ended_while_it_wrote_a_checkpoint_is_dropped(t
     places = [str(folder / f"step-{step:08d}.safetensors") for step in (4, 5, 6)]
     subprocess.run([sys.executable, "-c", code, *places], check=True)
     assert len(list(folder.iterdir())) == 5
-    checkpoints._drop_old()
+    kept._drop_old()
     left = sorted(path.name for path in folder.iterdir())
     assert left[0].startswith(".step-00000006") and left[1:] == [
         "step-00000003.safetensors",

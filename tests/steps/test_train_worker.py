@@ -112,3 +112,21 @@ def _backbone(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _norm(tensors: dict[str, torch.Tensor]) -> float:
     return float(torch.cat([value.flatten() for value in tensors.values()]).norm())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tuned", [False, True], ids=["on features", "on pixels"])
+def test_two_processes_go_on_together_from_an_epoch(chain: Chain, tmp_path: Path, tuned: bool) -> None:
+    root = tmp_path / "kept"
+    changes: dict[str, Any] = {
+        "model": {"freeze_backbone": not tuned, "dropout_rate": 0.3},
+        "training": {"epochs": 2, "optimizer": {"lr": 1e-4}, "checkpoint_minutes": 1e-9},
+    }
+    whole, figures = run(chain, tmp_path / "whole", 2, **changes)
+    changes["training"]["checkpoint_root"] = str(root)
+    run(chain, tmp_path / "first", 2, **changes)
+    _, newest = sorted(root.rglob("step-*.safetensors"))
+    newest.unlink()
+    again, others = run(chain, tmp_path / "again", 2, **changes)
+    assert others == figures
+    assert all(torch.equal(again[name], value) for name, value in whole.items())

@@ -9,8 +9,9 @@ from torch import nn
 from natix_lib.config import EarlyStopping, Optimizer, Training
 from natix_lib.errors import TrainingError
 from natix_lib.training.classifier import Head
-from natix_lib.training.fit import CHECKED_STEPS, Ema, Objective, class_weights, fit, metrics_rows
+from natix_lib.training.fit import CHECKED_STEPS, Objective, class_weights, fit, metrics_rows
 from natix_lib.training.watch import Figures, best_epoch, figures
+from natix_lib.training.weights import Ema
 
 
 def blobs(images: int = 200, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -27,9 +28,9 @@ def train(head: nn.Module, training: Training, lr_scale: float = 1.0, val=None, 
         with torch.no_grad():
             return figures(head(val_features), val_labels)
 
-    def epoch_batches(epoch: int):
+    def epoch_batches(epoch: int, start: int):
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(epoch))
-        return [(features[rows] * lr_scale, labels[rows]) for rows in order.split(20)]
+        return [(features[rows] * lr_scale, labels[rows]) for rows in order.split(20)[start:]]
 
     return fit(
         head, Objective(epoch_batches, 10, None, score, at_once=at_once), training, **{"ema_decay": 0.9, **options}
@@ -79,7 +80,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_epoch_and_the_step() -> None:
 def test_a_long_epoch_is_stopped_soon_after_the_step_that_overflows() -> None:
     overflowing, seen = CHECKED_STEPS + 7, []
 
-    def epoch_batches(epoch: int):
+    def epoch_batches(epoch: int, start: int):
         for step in range(1, 5 * CHECKED_STEPS):
             seen.append(step)
             yield torch.full((2, 4), math.inf if step == overflowing else 1.0), torch.tensor([0, 1])
@@ -105,7 +106,7 @@ def test_weights_that_are_not_finite_after_the_last_step_of_an_epoch_stop_it_bef
     def score() -> Figures:
         raise AssertionError("scored")
 
-    objective = Objective(lambda epoch: [(torch.zeros(1, 2), torch.tensor([0]))], 1, None, score)
+    objective = Objective(lambda epoch, start: [(torch.zeros(1, 2), torch.tensor([0]))], 1, None, score)
     with pytest.raises(TrainingError, match=r"weights are NaN or infinite after epoch 0 \(step 1\): lower .*lr, it is"):
         fit(Root(), objective, Training(epochs=2), None)
 

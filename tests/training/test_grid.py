@@ -8,11 +8,12 @@ from torch import nn
 
 from natix_lib import config
 from natix_lib.config import EarlyStopping, Grid, Optimizer, Training
+from natix_lib.documents import HeadType
 from natix_lib.errors import ConfigError, TrainingError
 from natix_lib.training.classifier import Head
 from natix_lib.training.fit import Epoch, Objective, fit
 from natix_lib.training.grid import AdamW, Bank, Point, chosen, fit_grid, points
-from natix_lib.training.watch import figures
+from natix_lib.training.watch import Figures, figures
 
 RATES, DECAYS = [0.3, 0.003], [0.0, 0.5]
 
@@ -23,7 +24,7 @@ def blobs(images: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(images, 6, generator=generator) + nn.functional.one_hot(labels, 6), labels
 
 
-def batches(epoch: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def batches(epoch: int, start: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
     features, labels = blobs(150, 0)
     order = torch.randperm(150, generator=torch.Generator().manual_seed(epoch))
     return [(features[rows], labels[rows]) for rows in torch.split(order, 40)]
@@ -35,7 +36,7 @@ def bank(weights: torch.Tensor | None = None) -> Bank:
     return Bank(lambda epoch: iter(batches(epoch)), 4, views, labels, [f"g{row // 3}" for row in range(90)], weights)
 
 
-def head(kind: str) -> Head:
+def head(kind: HeadType) -> Head:
     torch.manual_seed(0)
     made = Head(6, 3, kind, 0.0)
     made.standardise(blobs(150, 0)[0])
@@ -51,7 +52,7 @@ def head(kind: str) -> Head:
     ],
 )
 def test_each_head_of_a_grid_is_what_it_becomes_when_it_is_trained_alone(
-    kind: str, ema_decay: float | None, weights: torch.Tensor | None, optimizer: dict
+    kind: HeadType, ema_decay: float | None, weights: torch.Tensor | None, optimizer: dict
 ) -> None:
     training = Training(epochs=8, label_smoothing=0.1, early_stopping=EarlyStopping(patience=3))
     of = [Point(lr, decay, 0.0) for lr in RATES for decay in DECAYS]
@@ -60,9 +61,11 @@ def test_each_head_of_a_grid_is_what_it_becomes_when_it_is_trained_alone(
     grid = fit_grid(kept, of, shared, replace_optimizer(training, optimizer), ema_decay)
     for number, point in enumerate(of):
         alone = head(kind)
-        objective = Objective(
-            batches, 4, weights, lambda alone=alone: figures(alone(shared.select).mean(dim=1), shared.select_labels)
-        )
+
+        def score(alone: Head = alone) -> Figures:
+            return figures(alone(shared.select).mean(dim=1), shared.select_labels)
+
+        objective = Objective(batches, 4, weights, score)
         own = {"lr": point.lr, "weight_decay": point.weight_decay, **optimizer}
         history = fit(alone, objective, replace_optimizer(training, own), ema_decay)
         best = max(history, key=lambda row: (row.val_select_acc, -row.val_select_loss))

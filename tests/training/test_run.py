@@ -1,4 +1,6 @@
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from natix_lib.backbones.features import feature_width
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.decisions.prior import NONE, PriorShift, fit_prior_shift
 from natix_lib.errors import ContractError, TrainingError
+from natix_lib.training import features as features_module
 from natix_lib.training.artifact import load_classifier, write_classifier
 from natix_lib.training.doubts import Doubts
 from natix_lib.training.features import FeatureCache, extract
@@ -317,14 +320,92 @@ def test_the_feature_cache_is_used_and_changes_nothing(tiny_backbone: Path, tmp_
 def test_features_that_were_changed_in_the_cache_are_computed_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[bytes], bytes]
 ) -> None:
-    features, key = torch.rand(3, 2, 4), {"weights": "x"}
-    assert FeatureCache(str(tmp_path)).get_or_extract(key, lambda: features) is features
+    features, asked = torch.rand(3, 2, 4), []
+
+    def kept() -> torch.Tensor:
+        def extracted(rows: Sequence[int]) -> Iterator[torch.Tensor]:
+            asked.append(len(rows))
+            return iter(features[rows].split(2))
+
+        return torch.cat(FeatureCache(str(tmp_path)).get_or_extract(3, lambda rows: {"weights": "x"}, extracted))
+
+    assert torch.equal(kept(), features)
     (path,) = tmp_path.iterdir()
-    assert torch.equal(FeatureCache(str(tmp_path)).get_or_extract(key, lambda: torch.zeros(1)), features)
+    assert torch.equal(kept(), features)
     path.write_bytes(damage(path.read_bytes()))
     for expected in (f"cached {path} was changed: repeated\n", ""):
-        assert torch.equal(FeatureCache(str(tmp_path)).get_or_extract(key, lambda: features.clone()), features)
+        assert torch.equal(kept(), features)
         assert capsys.readouterr().out == expected
+    assert asked == [3, 0, 3, 0]
+
+
+def test_a_pass_that_was_killed_goes_on_at_the_next_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features_module, "SHARD", 5)
+    features, asked = torch.rand(20, 2, 4), []
+
+    def extracted(rows: Sequence[int], last: int) -> Iterator[torch.Tensor]:
+        for batch in torch.tensor(rows).split(3):
+            if int(batch[0]) >= last:
+                raise KeyboardInterrupt
+            asked.extend(batch.tolist())
+            yield features[batch]
+
+    def kept(last: int) -> torch.Tensor:
+        cache = FeatureCache(str(tmp_path), batch_size=3)
+        done: list[int] = []
+        parts = cache.get_or_extract(
+            20, lambda part: {"rows": [part.start, part.stop]}, lambda rows: extracted(rows, last), done.append
+        )
+        assert done[-1] == 20 and done == sorted(done)
+        return torch.cat(parts)
+
+    with pytest.raises(KeyboardInterrupt):
+        kept(15)  # shards of two batches: 0 to 5, 6 to 11, and half of the third
+    assert len(list(tmp_path.iterdir())) == 2
+    assert torch.equal(kept(20), features) and asked == [*range(15), *range(12, 20)]
+    sorted(tmp_path.iterdir())[0].unlink()
+    assert torch.equal(kept(20), features) and torch.equal(kept(0), features)
+
+
+def test_features_that_are_kept_change_no_dropout(tiny_backbone: Path, tmp_path: Path) -> None:
+    def logits(**training: object) -> np.ndarray:
+        return train(tiny_backbone, model={"dropout_rate": 0.3}, training={"epochs": 2, **training}).val_calib_logits
+
+    plain = logits()
+    for _ in range(2):
+        assert np.array_equal(logits(feature_cache_dir=str(tmp_path)), plain)
+
+
+def test_a_tuned_backbone_goes_on_within_an_epoch_and_reads_no_image_again(tiny_backbone: Path, tmp_path: Path) -> None:
+    class Told(Squares):
+        def image(self, index: int) -> Image.Image:
+            read.append(index)
+            if len(read) == moment:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().image(index)
+
+    def trained(root: str = "") -> Trained:
+        read.clear()
+        changes: dict[str, dict] = {
+            "model": {"freeze_backbone": False, "dropout_rate": 0.3},
+            "training": {"epochs": 2, "optimizer": {"lr": 3e-4}, "checkpoint_root": root},
+        }
+        sets = Sets(Told(64, 1), Squares(16, 2), Squares(16, 3), 2, "data")
+        return train_classifier(load_backbone(tiny_backbone), "weights", sets, recipe(TRANSFORM, **changes))
+
+    read: list[int] = []
+    moment = -1
+    whole = trained()
+    assert len(read) == 64 * 3  # of the clean features, and two epochs
+    moment = 64 * 2 + 20  # in the second batch of the second epoch
+    with pytest.raises(SystemExit):
+        trained(str(tmp_path))
+    moment = -1
+    again = trained(str(tmp_path))
+    assert len(read) == 32  # two batches of 16 are done, and the clean features are kept
+    assert again.history == whole.history and np.array_equal(again.val_calib_logits, whole.val_calib_logits)
+    states = again.classifier.state_dict(), whole.classifier.state_dict()
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
 def test_augmented_views_depend_on_the_seed_and_the_image_alone() -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from natix_lib import config
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.config import FineTune, Optimizer
 from natix_lib.errors import ConfigError
@@ -34,7 +35,7 @@ def test_each_method_trains_its_weights_and_no_others(tiny_backbone: Path) -> No
     }
     for method, names in expected.items():
         backbone = load_backbone(tiny_backbone)
-        begin_tuning(backbone, FineTune(method=method), 0)
+        begin_tuning(backbone, config.parse(FineTune, {"method": method}), 0)
         assert trained(backbone) == names, method
 
 

@@ -48,7 +48,7 @@ def scripted(rows: list[Figures], stopping: EarlyStopping) -> tuple[list[Epoch],
         steps.append(head.linear.weight.detach().clone())
         return next(script)
 
-    objective = Objective(lambda epoch: [(torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 1]))], 1, None, score)
+    objective = Objective(lambda epoch, start: [(torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 1]))], 1, None, score)
     history = fit(head, objective, Training(epochs=len(rows), early_stopping=stopping), None)
     return history, next(i for i, weight in enumerate(steps) if torch.equal(weight, head.linear.weight))
 
@@ -129,7 +129,7 @@ def kept(rule: str, monitor: str) -> tuple[float, float, float, float]:
     head = Head(16, CLASSES, "linear", 0.0)
     head.standardise(features)
 
-    def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(epoch))
         return ((features[rows], labels[rows]) for rows in order.split(64))
 
