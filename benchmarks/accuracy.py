@@ -41,7 +41,8 @@ from natix_lib import config
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.backbones.sources import copy_backbone
 from natix_lib.demo.backbone import write_untrained_backbone
-from natix_lib.training.run import Recipe, Sets, train_classifier
+from natix_lib.training.recipe import Recipe, Sets
+from natix_lib.training.run import train_classifier
 from natix_lib.transform import Transform
 
 DATA = Path(os.environ.get("NATIX_TEST_DATA", "../shared/data"))

@@ -95,7 +95,7 @@ def run(
         train_settings.num_gpus,
         train_settings.nodes,
     )
-    head = {"type": model_section.head_type, "dropout": model_section.dropout_rate}
+    head = {"type": model_section.head_type, "dropout": figures["dropout"]}
     model = Classifier.from_description(description, head, len(train.class_names))
     model.load_state_dict(
         {name.removeprefix(CLASSIFIER): value for name, value in tensors.items() if name.startswith(CLASSIFIER)}
@@ -131,6 +131,7 @@ def run(
                 "freeze_backbone": model_section.freeze_backbone,
                 **({} if model_section.freeze_backbone else {"fine_tune": train_settings.training.fine_tune.method}),
                 "ema": model_section.use_ema,
+                **({"grid": figures["grid"]} if figures["grid"] else {}),
                 **({"label_doubts_dropped": len(doubts.rows)} if drop else {}),
             },
             "prior": figures["prior"],

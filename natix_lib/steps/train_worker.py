@@ -20,7 +20,8 @@ from natix_lib.logits import logits_name
 from natix_lib.progress import Lines
 from natix_lib.training.checks import explained
 from natix_lib.training.fit import Epoch
-from natix_lib.training.run import SILENT, Recipe, Reports, Sets, train_classifier
+from natix_lib.training.recipe import Recipe, Sets
+from natix_lib.training.run import SILENT, Reports, train_classifier
 from natix_lib.training.watch import monitored
 from natix_lib.transform import Transform
 
@@ -58,7 +59,7 @@ def compute(settings: TrainSettings, inputs: Inputs) -> Answer:
     Returns:
         The classifier's state under `classifier.`, float32 `val_select_logits` and `val_calib_logits` (n, C); the
         `history` of epochs, the `transform` that images went through, the `doubts` of TRAIN's labels, and how
-        the `prior` was put back.
+        the `prior` was put back, the `grid` of heads and the kept one's `dropout`.
 
     Raises:
         NatixError: If an input breaks its contract, a loss is not finite, memory runs out or a loader's process ends.
@@ -91,9 +92,9 @@ def compute(settings: TrainSettings, inputs: Inputs) -> Answer:
     tensors = {f"{CLASSIFIER}{name}": value for name, value in trained.classifier.state_dict().items()}
     tensors[logits_name(VAL_SELECT)] = torch.from_numpy(trained.val_select_logits)
     tensors[logits_name(VAL_CALIB)] = torch.from_numpy(trained.val_calib_logits)
-    figures = {"history": [asdict(row) for row in trained.history], "doubts": asdict(trained.doubts)}
-    prior = trained.prior.document() if trained.prior else None
-    return tensors, {**figures, "prior": prior, "transform": transform.document()}
+    figures: dict[str, Any] = {"history": [asdict(row) for row in trained.history], "doubts": asdict(trained.doubts)}
+    figures |= {"prior": trained.prior.document() if trained.prior else None, "grid": trained.grid}
+    return tensors, {**figures, "dropout": trained.classifier.head.dropout.p, "transform": transform.document()}
 
 
 def compute_from_paths(settings: Mapping[str, Any], paths: Mapping[str, str]) -> Answer:

@@ -3,8 +3,8 @@
 The best learning rate of a head differs by a factor of a hundred between backbones, and on cached features another head
 costs next to nothing: each batch is read once, and one batched product serves all heads (the DINOv2 protocol, Oquab et
 al., arXiv 2304.07193). Each head is what `fit` would make of it alone: same first weights, batches, schedule, average
-and epoch to keep; only dropout draws other numbers. torch's optimisers have one rate a tensor, so AdamW is
-written here for tensors that hold all heads, with a rate and a decay for each; a test holds it to torch's own.
+and epoch to keep; only dropout draws other numbers. The
+optimiser is that of `training/adamw.py`, with a rate and a decay for each head.
 
 Which head is kept resists noise: the highest of many accuracies on a small VAL_SELECT is luck in part. Heads that are
 behind the best by no more than a standard error of the difference, of the same images and by groups, count as equally
@@ -28,13 +28,12 @@ from torch.nn.functional import cross_entropy
 
 from natix_lib.config import Optimizer, Training
 from natix_lib.errors import TrainingError
+from natix_lib.training.adamw import AdamW
 from natix_lib.training.classifier import Head
 from natix_lib.training.fit import Epoch
 from natix_lib.training.tuning import rate
 from natix_lib.training.watch import figures, ranked
 from natix_lib.training.weights import set_trainable_state, trainable_state
-
-BETAS, EPSILON = (0.9, 0.999), 1e-8  # torch's defaults of AdamW
 
 
 @dataclass(frozen=True)
@@ -124,43 +123,6 @@ class _Heads:
         return torch.cat(parts)
 
 
-class AdamW:
-    """AdamW (Loshchilov and Hutter, arXiv 1711.05101) on tensors (E, ...), with a rate and a decay for each of E."""
-
-    def __init__(self, values: dict[str, Tensor], of: Sequence[Point], decayed: str) -> None:
-        """Begin.
-
-        Args:
-            values: Leaf tensors by name, changed in place by `step`.
-            of: Settings of each of the E.
-            decayed: `all`, or `matrices`: then what has one dimension beside E does not decay.
-        """
-        self.values, self.steps = values, 0
-        device = next(iter(values.values())).device
-        self.lr = torch.tensor([point.lr for point in of], device=device)
-        self.decay = torch.tensor([point.weight_decay for point in of], device=device)
-        self.decays = {name: decayed == "all" or value.ndim > 2 for name, value in values.items()}
-        self.mean = {name: torch.zeros_like(value) for name, value in values.items()}
-        self.square = {name: torch.zeros_like(value) for name, value in values.items()}
-
-    @torch.no_grad()
-    def step(self, share: float) -> None:
-        """Take a step at this share of each rate, by the gradients that the tensors hold; forget these."""
-        self.steps += 1
-        first, second = BETAS
-        scale = (1 - second**self.steps) ** 0.5
-        for name, value in self.values.items():
-            assert value.grad is not None
-            shape = (-1, *[1] * (value.ndim - 1))
-            lr = (share * self.lr).view(shape)
-            if self.decays[name]:
-                value.mul_(1 - lr * self.decay.view(shape))
-            self.mean[name].lerp_(value.grad, 1 - first)
-            self.square[name].mul_(second).addcmul_(value.grad, value.grad, value=1 - second)
-            value.sub_(lr / (1 - first**self.steps) * self.mean[name] / (self.square[name].sqrt() / scale + EPSILON))
-            value.grad = None
-
-
 def fit_grid(
     head: Head,
     of: Sequence[Point],
@@ -186,7 +148,12 @@ def fit_grid(
         TrainingError: If no head has a finite loss.
     """
     heads = _Heads(head, of)
-    optimizer = AdamW(heads.values, of, training.optimizer.decayed)
+    optimizer = AdamW(
+        heads.values,
+        [point.lr for point in of],
+        [point.weight_decay for point in of],
+        training.optimizer.decayed,
+    )
     kept = {name: value.detach().clone() for name, value in heads.values.items()}
     average = {name: value.detach().clone() for name, value in heads.values.items()} if ema_decay is not None else None
     histories: list[list[Epoch]] = [[] for _ in of]

@@ -16,22 +16,20 @@ make the epochs differ by how well they know rare classes, where accuracy after 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
-from natix_lib.config import Dataloader, Model, Training
 from natix_lib.contracts import VAL_CALIB, VAL_SELECT
 from natix_lib.decisions.prior import NONE, PriorShift, fit_prior_shift
 from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import TrainingError
 from natix_lib.training.checks import explained, finite_features
 from natix_lib.training.classifier import Classifier, Head
-from natix_lib.training.doubts import Doubts, label_doubts
+from natix_lib.training.doubtless import Some, found_doubts, undoubted
+from natix_lib.training.doubts import Doubts
 from natix_lib.training.features import Progress, batch_features, cache_key, silent
 from natix_lib.training.filters import learn_filters
 from natix_lib.training.fit import Epoch, Objective, class_weights, fit
@@ -39,58 +37,10 @@ from natix_lib.training.grid import Bank, Chosen, fit_grid, points
 from natix_lib.training.kept import drawing_once, feature_cache, keeper_of, labelled_sha256
 from natix_lib.training.mixing import Mixup
 from natix_lib.training.passes import Passes
+from natix_lib.training.recipe import GroupedImages, LabelledImages, Recipe, Sets
 from natix_lib.training.tuning import begin_tuning, end_tuning
 from natix_lib.training.views import Images, Views
 from natix_lib.training.watch import Figures, figures
-from natix_lib.transform import Transform
-
-
-class LabelledImages(Images, Protocol):
-    """A split role with labels."""
-
-    labels: NDArray[np.int64]
-
-
-class GroupedImages(LabelledImages, Protocol):
-    """A split role with labels and groups."""
-
-    groups: list[str]
-
-
-@dataclass(frozen=True)
-class Sets:
-    """The images of a run.
-
-    Attributes:
-        train: What weights are fitted on.
-        val_select: What the epoch to keep is chosen on; the classifier's logits are given for it.
-        val_calib: What nothing is chosen on and the classifier's logits are given for.
-        classes: How many classes the labels are of, C.
-        fingerprint: Changes whenever an image does; part of what cached features are kept by.
-    """
-
-    train: GroupedImages
-    val_select: GroupedImages
-    val_calib: LabelledImages
-    classes: int
-    fingerprint: str
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train.
-
-    Attributes:
-        model: The head, and whether the backbone is tuned.
-        training: Epochs, optimiser, seed, feature cache.
-        dataloader: Images of a batch, over all processes, and decoding processes.
-        transform: Turns an image into what the classifier takes.
-    """
-
-    model: Model
-    training: Training
-    dataloader: Dataloader
-    transform: Transform
 
 
 @dataclass(frozen=True)
@@ -193,11 +143,11 @@ def train_classifier(
     ema_decay = model.ema_decay if model.use_ema else None
     clean = features(sets.train, (), "features of TRAIN")
     classifier.head.standardise(clean.mean(dim=1).to(device))
-    doubts = _doubts(clean, sets, training, world)
+    doubts = found_doubts(clean, sets, training, world)
     train: LabelledImages = sets.train
     if training.label_doubts == "drop":
-        rows = _undoubted(sets, doubts, world)
-        train, clean = _Some(sets.train, rows), clean[rows]
+        rows = undoubted(sets, doubts, world)
+        train, clean = Some(sets.train, rows), clean[rows]
     train_labels = torch.from_numpy(np.array(train.labels)).to(device)
     weights = class_weights(train_labels, sets.classes, training.class_weights)
     in_loss = None if sampled else weights
@@ -304,44 +254,6 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
-
-
-def _doubts(clean: Tensor, sets: Sets, training: Training, world: World) -> Doubts:
-    """The doubtful labels of TRAIN by its clean features (n, views, F); the first process finds them."""
-    images = len(sets.train)
-    if training.label_doubts == "off" or not world.first:
-        return Doubts.none(images, "training.label_doubts is off" if world.first else "the first process judges")
-    features = clean.mean(dim=1).numpy()
-    return label_doubts(features, sets.train.labels, sets.train.groups, sets.classes, training.seed)
-
-
-def _undoubted(sets: Sets, doubts: Doubts, world: World) -> NDArray[np.int64]:
-    """The rows of TRAIN whose labels are not doubtful."""
-    doubtful = torch.zeros(len(sets.train))
-    doubtful[doubts.rows] = 1
-    rows: NDArray[np.int64] = np.flatnonzero(world.summed(doubtful).numpy() == 0)
-    gone = sorted(set(sets.train.labels.tolist()) - set(sets.train.labels[rows].tolist()))
-    if gone:
-        raise TrainingError(
-            f"training.label_doubts: drop would leave class number {gone[0]} without images in TRAIN, as all its "
-            "labels are doubtful: look at them with show"
-        )
-    return rows
-
-
-class _Some:
-    """Some rows of a split role."""
-
-    def __init__(self, images: LabelledImages, rows: NDArray[np.int64]) -> None:
-        self.images, self.rows = images, rows.tolist()
-        self.ids = [images.ids[row] for row in self.rows]
-        self.labels = images.labels[rows]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def image(self, index: int) -> Image.Image:
-        return self.images.image(self.rows[index])
 
 
 class _TrainMode(nn.Module):

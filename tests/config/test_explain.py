@@ -59,8 +59,8 @@ def test_keys_of_a_list_of_sections_stand_below_it() -> None:
 @pytest.mark.parametrize(
     ("path", "hint"),
     [
-        ("lr", "did you mean explora.lr or training.optimizer.lr?"),
-        ("training.optimiser.lr", "did you mean explora.lr or training.optimizer.lr?"),
+        ("lr", "did you mean explora.lr or training.optimizer.lr or training.grid.lr?"),
+        ("training.optimiser.lr", "did you mean explora.lr or training.optimizer.lr or training.grid.lr?"),
         ("training.epoks", "did you mean training.epochs?"),
         ("patiense", "did you mean training.early_stopping.patience?"),
         ("trainin", "did you mean training?"),

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 from natix_lib import repeats
 from natix_lib.backbones.loading import load_backbone
@@ -19,6 +18,7 @@ from natix_lib.config import Explora
 from natix_lib.distributed.processes import GRACE_SECONDS
 from natix_lib.distributed.world import World
 from natix_lib.errors import ConfigError, ContractError, StorageError, TrainingError
+from natix_lib.explora import checkpoint
 from natix_lib.explora.learner import Learner
 from natix_lib.explora.run import Adapted, adapt_backbone, crop_sizes, require_batch
 from natix_lib.explora.schedules import at
@@ -250,9 +250,9 @@ def test_what_a_process_left_that_ended_while_it_wrote_a_checkpoint_is_dropped(t
 
 def test_a_checkpoint_of_another_format_is_refused(tiny_backbone: Path, tmp_path: Path) -> None:
     settings = small(checkpoint_root=str(tmp_path))
-    adapt(tiny_backbone, settings, identity={})
-    newest = max(tmp_path.rglob("*.safetensors"))
-    save_file(load_file(newest), newest, {"artifact": "explora_checkpoint", "step": "4", "history": "[]"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "FORMAT", "1")
+        adapt(tiny_backbone, settings, identity={})
     with pytest.raises(ContractError, match=r"checkpoint .*step-00000004.safetensors must be of format 2, got 1: name"):
         adapt(tiny_backbone, settings, identity={})
 

@@ -58,7 +58,7 @@ def test_an_optimiser_goes_on_from_its_packed_state_as_if_it_had_not_stopped() -
     tensors = {name: value.clone() for name, value in tensors.items()}
     continued = begun()
     for part, state in zip(continued, unpacked(json.loads(json.dumps(document)), tensors), strict=True):
-        part.load_state_dict(state)
+        part.load_state_dict(state)  # type: ignore[attr-defined]
     steps(continued, range(3, 6))
     assert torch.equal(continued[0].weight, whole[0].weight) and torch.equal(continued[0].bias, whole[0].bias)
 

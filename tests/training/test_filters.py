@@ -15,7 +15,8 @@ from natix_lib.training.artifact import load_classifier, write_classifier
 from natix_lib.training.features import silent
 from natix_lib.training.filters import learn_filters
 from natix_lib.training.onnx_export import export_onnx
-from natix_lib.training.run import Sets, Trained, train_classifier
+from natix_lib.training.recipe import Sets
+from natix_lib.training.run import Trained, train_classifier
 from natix_lib.training.views import Views
 from natix_lib.transform import Transform
 from tests.training.test_run import DESCRIPTION, Squares, accuracy, recipe

@@ -12,7 +12,7 @@ from natix_lib.documents import HeadType
 from natix_lib.errors import ConfigError, TrainingError
 from natix_lib.training.classifier import Head
 from natix_lib.training.fit import Epoch, Objective, fit
-from natix_lib.training.grid import AdamW, Bank, Point, chosen, fit_grid, points
+from natix_lib.training.grid import Bank, Point, chosen, fit_grid, points
 from natix_lib.training.watch import Figures, figures
 
 RATES, DECAYS = [0.3, 0.003], [0.0, 0.5]
@@ -83,38 +83,6 @@ def test_each_head_of_a_grid_is_what_it_becomes_when_it_is_trained_alone(
 
 def replace_optimizer(training: Training, changes: dict) -> Training:
     return training.model_copy(update={"optimizer": Optimizer(**changes)})
-
-
-@pytest.mark.parametrize("decayed", ["all", "matrices"])
-def test_adamw_for_many_heads_is_torch_s_for_each(decayed: str) -> None:
-    of = [Point(0.1, 0.0, 0.0), Point(0.01, 0.3, 0.0)]
-    generator = torch.Generator().manual_seed(0)
-    shapes = {"weight": (2, 3, 4), "bias": (2, 3)}
-    values = {name: torch.randn(shape, generator=generator).requires_grad_() for name, shape in shapes.items()}
-    peers = []
-    for number, point in enumerate(of):
-        own = {name: value.detach()[number].clone().requires_grad_() for name, value in values.items()}
-        groups = [
-            {"params": [value], "weight_decay": point.weight_decay if decayed == "all" or value.ndim > 1 else 0.0}
-            for value in own.values()
-        ]
-        peers.append((own, torch.optim.AdamW(groups, lr=point.lr)))
-    optimizer = AdamW(values, of, decayed)
-    for step in range(6):
-        share = 1 - step / 10
-        for name, shape in shapes.items():
-            gradient = torch.randn(shape, generator=generator)
-            values[name].grad = gradient.clone()
-            for number, (own, _) in enumerate(peers):
-                own[name].grad = gradient[number].clone()
-        optimizer.step(share)
-        for point, (_, peer) in zip(of, peers, strict=True):
-            for group in peer.param_groups:
-                group["lr"] = share * point.lr
-            peer.step()
-    for number, (own, _) in enumerate(peers):
-        for name, value in own.items():
-            torch.testing.assert_close(values[name].detach()[number], value.detach(), rtol=1e-5, atol=1e-6)
 
 
 def test_a_dropout_rate_of_the_grid_reaches_its_head_and_the_kept_one_s_is_kept() -> None:
