@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, conv2d, relu
+from torch.nn.functional import avg_pool2d, conv2d, max_pool2d, relu
 
 from natix_lib.config.section import shown
 from natix_lib.errors import ContractError
@@ -115,12 +115,12 @@ class Patches(nn.Module):
         variance = (square - mean * mean).clamp_min(0.0) + VARIANCE_FLOOR
         along = conv2d(small, self.filters, stride=stride) * variance.rsqrt() + self.offset[:, None, None]
         half = along.shape[-1] // 2
-        first, second = slice(None, half), slice(half, None)
+        along = along[:, :, : 2 * half, : 2 * half]  # quarters alike: a last odd row of positions is left out
         numbers = []
-        for rectified in (relu(along - THRESHOLD), relu(-along - THRESHOLD)):
-            quarters = [rectified[:, :, rows, columns] for rows in (first, second) for columns in (first, second)]
-            for region in (rectified, *quarters):
-                numbers += [region.mean(dim=(2, 3)), region.amax(dim=(2, 3))]
+        for signed in (along, -along):
+            mean_of = avg_pool2d(relu(signed - THRESHOLD), half).flatten(2)
+            most_of = relu(max_pool2d(signed, half).flatten(2) - THRESHOLD)
+            numbers += [mean_of.mean(dim=2), most_of.amax(dim=2), mean_of.flatten(1), most_of.flatten(1)]
         return torch.cat(numbers, dim=1)
 
     @torch.no_grad()

@@ -87,7 +87,7 @@ def demo(
     classes: drawn.DrawnClasses = 2,
     seed: Seed = 0,
 ) -> None:
-    """Draw data, make a backbone, run the whole pipeline on them: a few minutes on two cores, no network."""
+    """Draw data and run the whole pipeline on them: a minute or two on two cores, no network."""
     import yaml
 
     from natix_lib import config
@@ -96,11 +96,9 @@ def demo(
 
     require_new(output)
     drawn.draw(output / "data", images, classes, seed)
-    drawn.backbone(output / "backbone", seed)
     template = importlib.resources.files("natix_pipelines") / "configs" / "demo.yaml"
     values = read_yaml(template.read_bytes(), template.name)
     values["data"]["data_root"] = str(output / "data")
-    values["model"]["backbone_id"] = str(output / "backbone")
     values["model"]["num_classes"] = classes
     if classes > 2:
         values["data"]["positive_classes"] = sorted(ROADWORK)

@@ -49,16 +49,14 @@ def test_the_features_are_those_of_each_patch_by_itself(size: int, factor: int, 
             normal = (patch - patch.mean()) / np.sqrt(patch.var() + VARIANCE_FLOOR)
             along[:, row, column] = weights @ normal + offset
     half = len(places) // 2
-    regions = [(slice(None), slice(None))]
-    regions += [
-        (rows, columns) for rows in (slice(half), slice(half, None)) for columns in (slice(half), slice(half, None))
-    ]
+    whole, first, second = slice(2 * half), slice(half), slice(half, 2 * half)
+    quarters = [(rows, columns) for rows in (first, second) for columns in (first, second)]
     expected = []
     for sign in (1, -1):
         rectified = np.maximum(sign * along - THRESHOLD, 0)
-        for region in regions:
-            part = rectified[:, *region]
-            expected += [part.mean(axis=(1, 2)), part.max(axis=(1, 2))]
+        expected += [rectified[:, whole, whole].mean(axis=(1, 2)), rectified[:, whole, whole].max(axis=(1, 2))]
+        for number in (np.mean, np.max):
+            expected.append(np.stack([number(rectified[:, *part], axis=(1, 2)) for part in quarters], axis=1).ravel())
     features = image_features(backbone, torch.from_numpy(image[None]).float())
     assert features.shape == (1, feature_width(backbone)) == (1, 80)
     assert np.allclose(features[0].numpy(), np.concatenate(expected), atol=2e-4)
