@@ -193,12 +193,11 @@ def test_thirteen_classes_run_through_the_same_pipeline(tmp_path: Path, tiny_bac
 
 
 def test_real_road_photographs_beat_the_majority_class(real_data: Path, tmp_path: Path) -> None:
-    assert natix("backbone", "-o", tmp_path / "backbone", "--image-size", 224).returncode == 0
-    overrides = (f"data.data_root={real_data / 'roadwork-real'}", f"model.backbone_id={tmp_path / 'backbone'}")
-    run(ROOT / "pipelines/configs/roadwork_real.yaml", tmp_path / "out", tmp_path / "cache", *overrides)
+    root = f"data.data_root={real_data / 'roadwork-real'}"
+    run(ROOT / "pipelines/configs/roadwork_real.yaml", tmp_path / "out", tmp_path / "cache", root)
     evaluation = read_json(tmp_path / "out" / "evaluate" / "evaluation.json")
     # Three of four images show no roadwork, so that always saying so is right three times of four: its MCC is 0.
-    assert evaluation["baseline"]["class"] == "None" and evaluation["metrics"]["mcc"]["low"] > 0.3
+    assert evaluation["baseline"]["class"] == "None" and evaluation["metrics"]["mcc"]["low"] > 0.5
     assert evaluation["metrics"]["accuracy"]["value"] > evaluation["baseline"]["accuracy"]["value"]
     roles = read_json(tmp_path / "out" / "split" / "splits.json")["roles"]
     assert evaluation["n"] == len(roles["TEST"])
@@ -217,14 +216,11 @@ def test_ten_classes_of_hugging_face_parquet_run_through_the_same_command(real_d
             pq.read_table(real_data / "cifar10-part" / f"{name}.parquet").slice(0, rows),
             tmp_path / "cifar" / f"{name}.parquet",
         )
-    shape = ("--image-size", 32, "--patch-size", 4)
-    assert natix("backbone", "-o", tmp_path / "backbone", *shape).returncode == 0
     done = natix(
         "run", "-c", "pipelines/configs/cifar10.yaml", "-o", tmp_path / "out", "--cache", tmp_path / "cache",
-        "-s", f"data.data_root={tmp_path / 'cifar'}", "-s", f"model.backbone_id={tmp_path / 'backbone'}",
-        "-s", "training.epochs=8",
+        "-s", f"data.data_root={tmp_path / 'cifar'}", "-s", "training.epochs=8",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     evaluation = read_json(tmp_path / "out" / "evaluate" / "evaluation.json")
     assert evaluation["n"] == 1000 and np.array(evaluation["confusion"]).shape == (10, 10)
-    assert evaluation["metrics"]["accuracy"]["low"] > 0.2 > evaluation["baseline"]["accuracy"]["value"]
+    assert evaluation["metrics"]["accuracy"]["low"] > 0.4 > evaluation["baseline"]["accuracy"]["value"]

@@ -102,6 +102,8 @@ def demo(
     values["model"]["num_classes"] = classes
     if classes > 2:
         values["data"]["positive_classes"] = sorted(ROADWORK)
+        values |= {"split": {}, "scrc": {"alpha": 0.3}}  # thirteen classes are not learnt from few
+        values["model"]["image_size"] = 64
     path = output / "config.yaml"
     path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     again = f"natix run -c {path} -o {output / 'run'} --cache {output / 'cache'}"
