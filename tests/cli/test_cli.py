@@ -68,7 +68,8 @@ def test_calibrate_does_without_val_select_on_the_command_line(tmp_path: Path) -
 def test_the_config_is_printed_with_every_default(tmp_path: Path) -> None:
     result = invoke("config", "--config", write_config(tmp_path, tmp_path), "--set", "training.optimizer.lr=1e-4")
     printed = yaml.safe_load(result.output)
-    assert printed["training"]["optimizer"] == {"lr": 1e-4, "weight_decay": 1e-4}
+    kept = {"weight_decay": 1e-4, "decayed": "all", "warmup": 0.0, "clip": 0.0}
+    assert printed["training"]["optimizer"] == {"lr": 1e-4, **kept}
     assert printed["scrc"]["delta"] == 0.1
 
 
