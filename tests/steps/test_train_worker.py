@@ -12,6 +12,7 @@ from natix_lib.data.sets import open_set
 from natix_lib.distributed.exchange import Answer
 from natix_lib.distributed.processes import compute_in_processes
 from natix_lib.files import read_json
+from natix_lib.steps import fetch
 from natix_lib.steps.train_worker import CLASSIFIER, compute_from_paths
 from tests.small_run import TRAIN, Chain
 
@@ -52,6 +53,27 @@ def test_two_processes_train_what_one_trains(chain: Chain, tmp_path: Path, cache
         torch.testing.assert_close(together[name], alone[name], rtol=1e-3, atol=1e-4, msg=name)
     for mine, theirs in zip(figures["history"], others["history"], strict=True):
         assert theirs == pytest.approx(mine, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_the_filters_and_keep_the_head_of_one(chain: Chain, tmp_path: Path) -> None:
+    backbone = tmp_path / "patches"
+    fetch.run({"backbone_id": "patches", "backbone_revision": "main"}, backbone=str(backbone))
+    changes: dict[str, Any] = {
+        "model": {"backbone_id": "patches"},
+        "training": {
+            "epochs": 4,
+            "grid": {"lr": [1e-3, 1e-2], "weight_decay": [1e-4, 0.1], "dropout_rate": [0.0, 0.2]},
+        },
+        "batch": {"size": last_batch_of_one(chain)},
+    }
+    alone, figures = run(chain, tmp_path / "one", 1, backbone, **changes)
+    together, others = run(chain, tmp_path / "two", 2, backbone, **changes)
+    for name in alone:
+        torch.testing.assert_close(together[name], alone[name], rtol=1e-3, atol=1e-4, msg=name)
+    assert len(figures["grid"]) == 8 and figures["dropout"] == others["dropout"]
+    for mine, theirs in zip(figures["grid"], others["grid"], strict=True):
+        assert theirs == pytest.approx(mine, rel=1e-3)
 
 
 @pytest.mark.slow
