@@ -146,6 +146,8 @@ def run(
         values, images = tensors[logits.logits_name(role)].numpy(), sets[SETS[role]]
         tags = Tags.of(columns[role], len(images), *columns.values())
         write_pair(paths, values, images, tags, written["model_sha256"])
+    if figures["grid"]:
+        print(_kept_head(figures["grid"]), flush=True)
     if figures["prior"]:
         print(figures["prior"]["sentence"], flush=True)
     shown = doubtful(train, doubts, drop, tuned=not model_section.freeze_backbone)
@@ -161,3 +163,10 @@ def run(
         **{f"images_{images.role.lower()}": len(images) for images in sets.values()},
         "label_doubts": len(doubts.rows),
     }
+
+
+def _kept_head(grid: list[dict[str, float]]) -> str:
+    """A line that tells which head of a grid is kept; classifier.json has them all."""
+    row = next(row for row in grid if row["kept"])
+    settings = f"lr {row['lr']:g}, weight decay {row['weight_decay']:g}, dropout {row['dropout_rate']:g}"
+    return f"of {len(grid)} heads the one kept has {settings}: val_select/acc {row['val_select_acc']:.4f}"
