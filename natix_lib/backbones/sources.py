@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from natix_lib import grammar, secrets, storage
-from natix_lib.backbones import patches
 from natix_lib.config.section import shown
 from natix_lib.errors import ConfigError, ContractError, StorageError
 from natix_lib.files import read_json, write_bytes, write_json
@@ -85,6 +84,8 @@ def copy_backbone(source: str, revision: str, folder: Path, scratch: Path, token
 def _write_patches(folder: Path) -> None:
     """`patches` as a backbone's files, its filters yet to be learnt; its pixels are in [0, 1]."""
     from safetensors.torch import save
+
+    from natix_lib.backbones import patches  # here, because it brings torch, which whoever names a source needs not
 
     config = patches.PatchesConfig()
     write_json(folder / "config.json", config.to_dict())
