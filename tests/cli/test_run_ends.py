@@ -219,7 +219,7 @@ def test_adapt_that_is_stopped_by_itself_leaves_no_process_and_does_not_pass_for
 ) -> None:
     folder, _ = finished
     artifacts = {path.name: path for path in (folder / "cache").rglob("*") if path.name.endswith("_set")}
-    words = ["--train-set", str(artifacts["train_set"]), "--val-select-set", str(artifacts["val_select_set"])]
+    words = ["--train-set", str(artifacts["train_set"])]
     options = [*SMALL_EXPLORA, "explora.steps=4000", "data.dataloader.num_workers=2"]
     arguments = [*NATIX, "adapt", "-c", str(folder / "config.yaml"), "-o", str(folder / f"adapt {number}"), *words]
     arguments += ["--unlabelled-set", str(artifacts["unlabelled_set"])]
