@@ -139,7 +139,7 @@ def test_a_run_that_must_not_look_green_exits_two_and_leaves_no_bundle(
     failed, message = (
         ("split", "error: split TEST holds one class only: Roadwork")
         if overrides == []
-        else ("train", "error: val_select loss is nan in epoch 1")
+        else ("train", "error: weights are NaN or infinite after epoch 1")
     )
     assert last.startswith(message) and f"failed  {failed}" in done.stderr
     assert "done    export" not in done.stderr
