@@ -115,7 +115,7 @@ class Passes:
         shares = [rows[list(self.world.share(len(rows)))] for rows in batches]
         done = start * self.dataloader.batch_size
         pixels_of = chosen_batches(views, self.dataloader, [rows.tolist() for rows in shares])
-        for step, (batch, rows, pixels) in enumerate(zip(batches, shares, pixels_of, strict=True)):
+        for step, (batch, rows, pixels) in enumerate(zip(batches, shares, pixels_of, strict=True), start):
             done += len(batch)
             progress(f"epoch {epoch}", done, len(images))
             here = pixels[:, 0].to(labels.device)

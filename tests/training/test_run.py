@@ -377,7 +377,10 @@ def test_features_that_are_kept_change_no_dropout(tiny_backbone: Path, tmp_path:
         assert np.array_equal(logits(feature_cache_dir=str(tmp_path)), plain)
 
 
-def test_a_tuned_backbone_goes_on_within_an_epoch_and_reads_no_image_again(tiny_backbone: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mixup", [0.0, 0.4])
+def test_a_tuned_backbone_goes_on_within_an_epoch_and_reads_no_image_again(
+    tiny_backbone: Path, tmp_path: Path, mixup: float
+) -> None:
     class Told(Squares):
         def image(self, index: int) -> Image.Image:
             read.append(index)
@@ -389,7 +392,7 @@ def test_a_tuned_backbone_goes_on_within_an_epoch_and_reads_no_image_again(tiny_
         read.clear()
         changes: dict[str, dict] = {
             "model": {"freeze_backbone": False, "dropout_rate": 0.3},
-            "training": {"epochs": 2, "optimizer": {"lr": 3e-4}, "checkpoint_root": root},
+            "training": {"epochs": 2, "optimizer": {"lr": 3e-4}, "checkpoint_root": root, "mixup": mixup},
         }
         sets = Sets(Told(64, 1), Squares(16, 2), Squares(16, 3), 2, "data")
         return train_classifier(load_backbone(tiny_backbone), "weights", sets, recipe(TRANSFORM, **changes))
