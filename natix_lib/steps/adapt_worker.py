@@ -104,14 +104,14 @@ def compute(settings: AdaptSettings, inputs: Inputs) -> Answer:
         model.cpu()
         probes[name] = probe(features[~asked], train.labels[~asked], features[asked], train.labels[asked])
     groups = [group for group in train.groups if group in held]
-    found = gain(probes["before"].right, probes["after"].right, groups, explora.seed)
+    gained = gain(probes["before"].right, probes["after"].right, groups, explora.seed)
     adapted_to = int((~asked).sum())
     figures = {
         "trained": adapted.trained,
         "counts": list(adapted.counts),
         "history": adapted.history,
         "probe": {name: each.accuracies for name, each in probes.items()},
-        "gain": asdict(found),
+        "gain": asdict(gained),
         "images": [adapted_to, len(images) - adapted_to, len(groups)],
     }
     return {name: value.cpu() for name, value in adapted.state.items()}, figures

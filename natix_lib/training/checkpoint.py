@@ -80,9 +80,9 @@ def read_tensors(artifact: str, place: str) -> tuple[dict[str, Tensor], dict[str
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         except (OSError, SafetensorError) as error:
             raise ContractError(f"checkpoint {place} cannot be read: {error}") from error
-    found, sha256 = header.pop("artifact", "none"), header.pop("sha256", "")
-    if found != artifact:
-        raise ContractError(f"{place} is no {artifact}, its artifact is {found}")
+    stored, sha256 = header.pop("artifact", "none"), header.pop("sha256", "")
+    if stored != artifact:
+        raise ContractError(f"{place} is no {artifact}, its artifact is {stored}")
     if sha256 != _sha256(tensors, header):
         raise ContractError(f"checkpoint {place} was changed after it was written")
     return tensors, header

@@ -58,13 +58,9 @@ def extract(
         float32 (n, views, F), on the CPU.
     """
     total = len(views) if rows is None else len(rows)
-    parts = [torch.empty(0, views.count, feature_width(backbone))]  # a share of images may be none
-    done = 0
-    for part in batch_features(backbone, views, dataloader, autocast, rows):
-        parts.append(part)
-        done += len(part)
-        progress(what, done, total)
-    return torch.cat(parts)
+    none = torch.empty(0, views.count, feature_width(backbone))  # a share of images may be none
+    parts = batch_features(backbone, views, dataloader, autocast, rows)
+    return torch.cat([none, *_counted(parts, lambda done: progress(what, done, total))])
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from natix_lib.training.keeper import Keeper
 from natix_lib.training.loop import LoopState, Stateful
 from natix_lib.training.loss import BatchLoss, likeliest
 from natix_lib.training.tuning import adamw, rate
-from natix_lib.training.watch import Figures, ranked
+from natix_lib.training.watch import Figures, compared
 from natix_lib.training.weights import Ema, holding, set_trainable_state, trainable_state
 
 CHECKED_STEPS = 100  # between two looks whether losses are finite: each waits for the GPU
@@ -166,7 +166,7 @@ def fit(
 
 def _end_epoch(state: LoopState[Epoch], objective: Objective, training: Training, world: World) -> Epoch:
     """Score an epoch whose batches are done, and keep its weights if it is the best."""
-    epoch, step, best = state.epoch, state.step, state.best
+    epoch, step = state.epoch, state.step
     cure = lower_lr(training.optimizer.lr)
     train_loss = float(world.summed(state.loss_sum)) / state.seen
     if not math.isfinite(train_loss):
@@ -180,13 +180,10 @@ def _end_epoch(state: LoopState[Epoch], objective: Objective, training: Training
             raise TrainingError(f"val_select loss is {select.loss} in epoch {epoch} (step {step}): {cure}")
         train_acc = int(world.summed(state.correct)) / state.seen
         row = Epoch(epoch, step, state.lr, train_loss, train_acc, *select)
-        rank = ranked(row, training.early_stopping)
-        if best is None or rank > ranked(best, training.early_stopping):
-            risen = best is None or rank[0] > ranked(best, training.early_stopping)[0]
-            state.stale = 0 if risen else state.stale + 1
+        better, risen = compared(row, state.best, training.early_stopping)
+        state.stale = 0 if risen else state.stale + 1
+        if better:
             state.best, state.best_state = row, trainable_state(state.model)
-        else:
-            state.stale += 1
     state.end_epoch(row)
     return row
 

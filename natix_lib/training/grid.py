@@ -32,8 +32,8 @@ from natix_lib.training.adamw import AdamW
 from natix_lib.training.classifier import Head
 from natix_lib.training.fit import Epoch
 from natix_lib.training.tuning import rate
-from natix_lib.training.watch import figures, ranked
-from natix_lib.training.weights import set_trainable_state, trainable_state
+from natix_lib.training.watch import compared, figures, ranked
+from natix_lib.training.weights import set_trainable_state, trainable_state, warmed
 
 
 @dataclass(frozen=True)
@@ -173,9 +173,8 @@ def fit_grid(
             optimizer.step(rate(step, total, training.optimizer.warmup))
             step += 1
             if average is not None and ema_decay is not None:
-                decay = min(ema_decay, (1 + step) / (10 + step))
                 for name, value in average.items():
-                    value.lerp_(heads.values[name].detach(), 1 - decay)
+                    value.lerp_(heads.values[name].detach(), 1 - warmed(ema_decay, step))
             with torch.no_grad():
                 sums += torch.stack([losses * len(labels), (logits.argmax(-1) == labels).sum(dim=1)])
             seen += len(labels)
@@ -193,17 +192,13 @@ def fit_grid(
                 continue
             histories[number].append(row)
             rows.append(row)
-            before = best[number]
-            rank = ranked(row, training.early_stopping)
-            if before is None or rank > ranked(before, training.early_stopping):
-                risen = before is None or rank[0] > ranked(before, training.early_stopping)[0]
-                stale[number] = 0 if risen else stale[number] + 1
+            better, risen = compared(row, best[number], training.early_stopping)
+            stale[number] = 0 if risen else stale[number] + 1
+            if better:
                 best[number] = row
                 right[number] = (of_select[number].argmax(1) == bank.select_labels).cpu().numpy()
                 for name, value in kept.items():
                     value[number] = values[name][number].detach()
-            else:
-                stale[number] += 1
         if not rows:
             break
         on_epoch(max(rows, key=lambda row: ranked(row, training.early_stopping)))

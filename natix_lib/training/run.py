@@ -123,9 +123,9 @@ def train_classifier(
 
         def passed(chosen: Sequence[int]) -> Iterator[Tensor]:
             done = 0
-            wanted = [rows[number] for number in chosen]
-            for part in batch_features(classifier.backbone, views, recipe.dataloader, autocast, wanted):
-                of_part = [images.ids[row] for row in wanted[done : done + len(part)]]
+            shared = [rows[number] for number in chosen]
+            for part in batch_features(classifier.backbone, views, recipe.dataloader, autocast, shared):
+                of_part = [images.ids[row] for row in shared[done : done + len(part)]]
                 done += len(part)
                 yield finite_features(part, of_part, what, autocast)
 

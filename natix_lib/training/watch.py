@@ -75,6 +75,14 @@ def ranked(row: Watched, stopping: EarlyStopping) -> tuple[float, float]:
     return (value if mode == "max" else -value), -row.val_select_loss
 
 
+def compared(row: Row, best: Row | None, stopping: EarlyStopping) -> tuple[bool, bool]:
+    """Whether a row is better than the best so far, and whether it is so by the monitored figure itself."""
+    if best is None:
+        return True, True
+    rank, before = ranked(row, stopping), ranked(best, stopping)
+    return rank > before, rank[0] > before[0]
+
+
 def best_epoch(history: Iterable[Row], stopping: EarlyStopping) -> Row:
     """The row whose weights `fit` keeps; the first of those that are equally good."""
     return max(history, key=lambda row: ranked(row, stopping))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 class Ema:
     """Exponential moving average of the trainable parameters of a module, by name.
 
-    The decay is warmed up, min(decay, (1 + t) / (10 + t)), so that a short run is not an average of its random start.
+    The decay is `warmed` up, so that a short run is not an average of its random start.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -23,13 +23,18 @@ class Ema:
     def update(self, module: nn.Module) -> None:
         """Take in the current parameters."""
         self.steps += 1
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        decay = warmed(self.decay, self.steps)
         trained = trainable_parameters(module)
         if any(parameter.is_cuda for parameter in trained.values()):  # one launch for all
             torch._foreach_lerp_([self.values[name] for name in trained], list(trained.values()), 1 - decay)
             return
         for name, parameter in trained.items():
             self.values[name].lerp_(parameter, 1 - decay)
+
+
+def warmed(decay: float, steps: int) -> float:
+    """The share of an average that stays at step `steps`, from 1: min(decay, (1 + t) / (10 + t))."""
+    return min(decay, (1 + steps) / (10 + steps))
 
 
 def trainable_parameters(module: nn.Module) -> dict[str, Tensor]:
@@ -39,13 +44,13 @@ def trainable_parameters(module: nn.Module) -> dict[str, Tensor]:
 
 def trainable_state(module: nn.Module) -> dict[str, Tensor]:
     """Copies of the trainable parameters, by name."""
-    return {name: p.detach().clone() for name, p in module.named_parameters() if p.requires_grad}
+    return {name: p.detach().clone() for name, p in trainable_parameters(module).items()}
 
 
 @torch.no_grad()
 def set_trainable_state(module: nn.Module, state: dict[str, Tensor]) -> None:
     """Put `state` into exactly the trainable parameters."""
-    parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    parameters = trainable_parameters(module)
     for name, value in state.items():
         parameters[name].copy_(value)
 

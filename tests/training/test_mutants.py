@@ -30,9 +30,9 @@ MUTANTS = {
         f"{WATCH}::test_the_monitor_chooses_the_epoch_whose_weights_are_kept[val_select/loss-4]",
     ),
     "a tie that counts as progress": Mutant(
-        "fit._end_epoch",
-        "rank[0] > ranked(best, training.early_stopping)[0]",
-        "rank > ranked(best, training.early_stopping)",
+        "watch.compared",
+        "rank[0] > before[0]",
+        "rank > before",
         f"{WATCH}::test_patience_counts_the_monitored_figure_and_no_other[val_select/mcc]",
     ),
     "an overflow that is named by the wrong step": Mutant(
