@@ -14,10 +14,10 @@ from pathlib import Path
 from natix_lib import storage
 from natix_lib.contracts import ARTIFACTS, read_manifest
 from natix_lib.distributed.exchange import FAULT, FIGURES, INPUTS, REQUEST, TENSORS, leave_reason
-from natix_lib.distributed.life import end_when_abandoned
+from natix_lib.distributed.life import end_when_abandoned, is_abandoned
 from natix_lib.distributed.processes import leave, say_device, torchrun
 from natix_lib.distributed.template import take_store_keys
-from natix_lib.errors import NatixError
+from natix_lib.errors import NatixError, StorageError
 from natix_lib.files import read_json, write_json
 from natix_lib.repeats import DELIVERY, repeated
 from natix_lib.stopping import stoppable
@@ -68,9 +68,19 @@ def main() -> None:
         abandoned = end_when_abandoned(uri)
         try:
             code = serve(worker, uri, Path(scratch))
+            if code and _ended_by_another(uri):
+                code = 0
         except SystemExit as stop:
             code = 0 if abandoned.is_set() else int(str(stop.code))
     leave(code)  # torch takes seconds to be taken down
+
+
+def _ended_by_another(uri: str) -> bool:
+    """Whether another node found that nobody waits, and took this one's processes with it before this one looked."""
+    try:
+        return is_abandoned(uri)
+    except StorageError:
+        return False
 
 
 if __name__ == "__main__":
