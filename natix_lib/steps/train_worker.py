@@ -20,8 +20,9 @@ from natix_lib.logits import logits_name
 from natix_lib.progress import Lines
 from natix_lib.training.checks import explained
 from natix_lib.training.fit import Epoch
+from natix_lib.training.fitting import SILENT, Reports
 from natix_lib.training.recipe import Recipe, Sets
-from natix_lib.training.run import SILENT, Reports, train_classifier
+from natix_lib.training.run import train_classifier
 from natix_lib.training.watch import monitored
 from natix_lib.transform import Transform
 

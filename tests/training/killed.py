@@ -18,8 +18,9 @@ from natix_lib.backbones.loading import load_backbone
 from natix_lib.files import write_csv
 from natix_lib.training import features, keeper
 from natix_lib.training.fit import metrics_rows
+from natix_lib.training.fitting import Reports
 from natix_lib.training.recipe import Sets
-from natix_lib.training.run import Reports, Trained, train_classifier
+from natix_lib.training.run import Trained, train_classifier
 from tests.training.test_run import TRANSFORM, Squares, recipe
 
 CHANGES: dict[str, dict[str, Any]] = {

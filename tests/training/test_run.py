@@ -19,9 +19,10 @@ from natix_lib.training.artifact import load_classifier, write_classifier
 from natix_lib.training.doubts import Doubts
 from natix_lib.training.features import FeatureCache, extract
 from natix_lib.training.fit import Epoch
+from natix_lib.training.fitting import Reports
 from natix_lib.training.onnx_export import export_onnx
 from natix_lib.training.recipe import Recipe, Sets
-from natix_lib.training.run import Reports, Trained, train_classifier
+from natix_lib.training.run import Trained, train_classifier
 from natix_lib.training.views import Views, batches
 from natix_lib.transform import Transform
 
