@@ -110,14 +110,14 @@ def divided(name: str, seed: int) -> tuple[Pictures, Pictures, Pictures]:
     """TRAIN, VAL_SELECT and TEST."""
     if name == "roadwork-real":
         every = road_photographs()
-        rest, test = _fold(every, seed)
+        rest, test = fold(every, seed)
     else:
         rest, test = cifar("train"), cifar("test")
-    train, select = _fold(rest, seed)
+    train, select = fold(rest, seed)
     return train, select, test
 
 
-def _fold(pictures: Pictures, seed: int) -> tuple[Pictures, Pictures]:
+def fold(pictures: Pictures, seed: int) -> tuple[Pictures, Pictures]:
     folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
     rest, part = next(folds.split(np.zeros(len(pictures)), pictures.labels, pictures.groups))
     return pictures.some(rest), pictures.some(part)
