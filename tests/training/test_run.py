@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from natix_lib import config
-from natix_lib.backbones.features import feature_width
+from natix_lib.backbones.features import Extractor
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.decisions.prior import NONE, PriorShift, fit_prior_shift
 from natix_lib.errors import ContractError, TrainingError
@@ -451,8 +451,8 @@ def test_a_classifier_with_a_missing_key_is_refused(tiny_backbone: Path, tmp_pat
 def test_a_share_of_no_images_has_no_features(tiny_backbone: Path) -> None:
     backbone = load_backbone(tiny_backbone)
     views = Views(Squares(4, 1), TRANSFORM, 0, (1, 2))
-    features = extract(backbone, views, config.Dataloader(batch_size=2, num_workers=0), rows=range(0))
-    assert features.shape == (0, 2, feature_width(backbone)) == (0, 2, 128)
+    features = extract(Extractor(backbone), views, config.Dataloader(batch_size=2, num_workers=0), rows=range(0))
+    assert features.shape == (0, 2, 128)
 
 
 @pytest.mark.parametrize("tuned", [False, True])
