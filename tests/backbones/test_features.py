@@ -1,27 +1,17 @@
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from scipy.special import softmax
 from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
 from natix_lib.backbones.features import Extractor
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.documents import Pooling
+from tests.backbones.test_pooling import EXPECTED, Numbers, weighed
 
 PIXELS = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 SIZES = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1, "patch_size": 8, "image_size": 32}
-Numbers = np.ndarray
-
-# Of tokens (n, T, D), CLS first, whose patches begin at `prefix`: written anew, in double precision.
-EXPECTED: dict[Pooling, Callable[[Numbers, int], Numbers]] = {
-    "cls": lambda tokens, prefix: tokens[:, 0],
-    "mean": lambda tokens, prefix: tokens[:, prefix:].sum(axis=1) / 16,
-    "max": lambda tokens, prefix: np.sort(tokens[:, prefix:], axis=1)[:, -1],
-    "std": lambda tokens, prefix: np.sqrt(np.var(tokens[:, prefix:], axis=1)),
-}
 
 
 def backbones(tiny_backbone: Path) -> dict[str, tuple[torch.nn.Module, int]]:
@@ -55,7 +45,11 @@ def test_poolings_stand_side_by_side_in_their_order_and_count_every_patch_withou
     with torch.no_grad():
         features = extractor.features(PIXELS).numpy()
     assert features.shape == (3, extractor.width) == (3, 64 * len(names))
-    assert np.allclose(features, np.concatenate([EXPECTED[name](tokens, prefix) for name in names], axis=1), atol=1e-6)
+    assert np.allclose(
+        features,
+        np.concatenate([EXPECTED[name](tokens[:, 0], tokens[:, prefix:]) for name in names], axis=1),
+        atol=1e-6,
+    )
 
 
 def test_without_a_name_features_are_the_class_token_beside_the_mean_of_the_patches(tiny_backbone: Path) -> None:
@@ -75,8 +69,6 @@ def test_attentive_features_are_the_tokens_weighed_by_how_they_meet_the_query(ti
         assert np.allclose(extractor.features(PIXELS).numpy(), tokens.mean(axis=1), atol=1e-6)
         extractor.pooling.query.copy_(torch.linspace(-2, 3, 64))
         features = extractor.features(PIXELS).numpy()
-    centred = tokens - tokens.mean(axis=2, keepdims=True)
-    keys = centred / np.sqrt(np.square(centred).mean(axis=2, keepdims=True) + 1e-5)
-    weights = softmax(keys @ np.linspace(-2, 3, 64) / 8, axis=1)
+    weights, expected = weighed(tokens, np.linspace(-2, 3, 64))
     assert weights.max() > 1.5 / 17  # it does weigh
-    assert np.allclose(features, np.einsum("nt,ntd->nd", weights, tokens), atol=1e-5)
+    assert np.allclose(features, expected, atol=1e-5)

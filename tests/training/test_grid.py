@@ -109,7 +109,9 @@ def test_without_a_grid_there_is_one_point_of_the_plain_keys_and_with_it_every_c
 
 def test_a_head_that_overflows_is_passed_over_and_if_all_do_it_is_said() -> None:
     training = Training(epochs=3)
-    grid = fit_grid({CLS_AND_MEAN: head("linear")}, [Point(1e38, 0.0, 0.0), Point(0.1, 0.0, 0.0)], bank(), training, None)
+    grid = fit_grid(
+        {CLS_AND_MEAN: head("linear")}, [Point(1e38, 0.0, 0.0), Point(0.1, 0.0, 0.0)], bank(), training, None
+    )
     assert grid.row == 1 and "epoch" not in grid.table[0]
     with pytest.raises(TrainingError, match=r"no head of training.grid has a finite loss: lower .*training.grid.lr"):
         fit_grid({CLS_AND_MEAN: head("linear")}, [Point(1e38, 0.0, 0.0), Point(2e38, 0.0, 0.0)], bank(), training, None)

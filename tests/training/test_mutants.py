@@ -9,6 +9,9 @@ from tests.mutants import Mutant, mutated
 
 TRAINING = Path("natix_lib", "training")
 WATCH, FIT = "tests/training/test_watch.py", "tests/training/test_fit.py"
+POOLED = (
+    "tests/training/test_grid.py::test_heads_of_several_poolings_are_each_what_they_become_on_their_own_columns_alone"
+)
 
 MUTANTS = {
     "a macro-F1 over classes that are not there": Mutant(
@@ -40,6 +43,18 @@ MUTANTS = {
         "step - len(values) + first + 1",
         "step - len(values) + first",
         f"{FIT}::test_a_long_epoch_is_stopped_soon_after_the_step_that_overflows",
+    ),
+    "gradients that are clipped by the norm of all heads": Mutant(
+        "batched_heads.Heads._clip",
+        "torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)",
+        "torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm()",
+        f"{POOLED}[linear]",
+    ),
+    "an average that is not scored": Mutant(
+        "batched_heads.Heads._scoring", "self.average is not None", "self.average is None", f"{POOLED}[mlp]"
+    ),
+    "a kept head that is another one of its pooling": Mutant(
+        "grid.fit_grid", "value[row_of_part]", "value[row_of_part - 1]", f"{POOLED}[linear]"
     ),
 }
 
