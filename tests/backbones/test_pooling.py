@@ -57,7 +57,8 @@ def test_several_poolings_are_computed_once_and_a_single_one_as_it_is_named(
 def test_the_columns_of_a_pooling_are_what_it_gives_alone() -> None:
     among = side_by_side([["std", "cls"], ["mean"], ["max"]])
     together = TokenPooling(4, among)(TOKENS, 3)
-    for names in (["std", "cls"], ["mean"], ["max"]):
+    each: list[list[Pooling]] = [["std", "cls"], ["mean"], ["max"]]
+    for names in each:
         assert torch.equal(together[:, columns(names, among, 4)], TokenPooling(4, names)(TOKENS, 3))
 
 

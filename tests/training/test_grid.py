@@ -37,8 +37,8 @@ def bank(weights: torch.Tensor | None = None) -> Bank:
     return Bank(lambda epoch: iter(batches(epoch)), 4, views, labels, [f"g{row // 3}" for row in range(90)], weights)
 
 
-def model(**changes: float) -> Model:
-    return Model(backbone_id="tiny", **changes)
+def model(dropout_rate: float = 0.0) -> Model:
+    return Model(backbone_id="tiny", dropout_rate=dropout_rate)
 
 
 def head(kind: HeadType) -> Head:
@@ -197,7 +197,7 @@ def test_heads_of_several_poolings_are_each_what_they_become_on_their_own_column
         made.standardise(blobs(150, 0)[0][:, places[pooling]])
         return made
 
-    optimizer = {"clip": 0.3, "warmup": 0.2}
+    optimizer: dict = {"clip": 0.3, "warmup": 0.2}
     training = Training(epochs=8, early_stopping=EarlyStopping(patience=3), optimizer=Optimizer(**optimizer))
     of = [Point(lr, 0.1, 0.0, pooling) for pooling in places for lr in RATES]
     heads, shared = {pooling: first(pooling) for pooling in places}, replace(bank(), columns=places)

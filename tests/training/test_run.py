@@ -168,7 +168,7 @@ def test_logits_come_from_exactly_the_weights_that_are_written(
 
 
 def test_any_two_choices_meet_among_the_combinations_that_are_always_tried() -> None:
-    choices = [TUNINGS, POOLINGS, HEAD_TYPES, FLAGS, FLAGS]
+    choices: list[list] = [TUNINGS, POOLINGS, HEAD_TYPES, FLAGS, FLAGS]
     for (i, one), (j, other) in combinations(enumerate(choices), 2):
         assert {(row[i], row[j]) for row in PAIRS} == set(product(one, other))
 
