@@ -22,6 +22,7 @@ from natix_lib.training.grid import Bank, fit_grid, points
 from natix_lib.training.kept import drawing_once, feature_cache, keeper_of, labelled_sha256
 from natix_lib.training.mixing import Mixup
 from natix_lib.training.passes import Passes
+from natix_lib.training.precision import autocast_of, full_float32
 from natix_lib.training.recipe import LabelledImages, Recipe, Sets
 from natix_lib.training.tuning import begin_tuning, end_tuning
 from natix_lib.training.views import Images, Views
@@ -66,9 +67,8 @@ class Run:
         model, training = recipe.model, recipe.training
         self.cached = model.freeze_backbone and training.feature_cache
         self.ema_decay = model.ema_decay if model.use_ema else None
-        self.autocast: torch.dtype | None = None
-        if world.device.type == "cuda" and training.mixed_precision.enabled:
-            self.autocast = getattr(torch, training.mixed_precision.dtype)
+        precision = training.mixed_precision
+        self.autocast = autocast_of(world.device, precision.dtype if precision.enabled else None)
         self.cache = feature_cache(training, recipe.dataloader.batch_size)
         self.keeper = keeper_of(training, _identity(backbone_sha256, sets, recipe), world)
         mixup = Mixup(training.mixup, sets.classes, training.seed) if training.mixup else None
@@ -155,7 +155,8 @@ class Run:
 
     def select_logits(self, features: Tensor | None) -> Tensor:
         """Logits of VAL_SELECT, from its features where they are what a float32 pass would give."""
-        if features is None or self.autocast is not None:
+        rounded = self.world.device.type == "cuda" and self.recipe.training.determinism == "fast"
+        if features is None or rounded or self.autocast is not None:
             return self.logits(self.sets.val_select, VAL_SELECT)
         with torch.no_grad():
             logits: Tensor = self.classifier.head(features).mean(dim=1)
@@ -163,7 +164,8 @@ class Run:
 
     def logits(self, images: Images, role: str) -> Tensor:
         """Logits (n, C) of a role in float32, averaged over the evaluation views."""
-        return self.passes.logits(self.classifier, images, None, self.reports.progress, f"logits of {role}")
+        with full_float32():
+            return self.passes.logits(self.classifier, images, None, self.reports.progress, f"logits of {role}")
 
 
 def _identity(backbone_sha256: str, sets: Sets, recipe: Recipe) -> dict[str, object]:
