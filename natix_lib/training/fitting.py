@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from natix_lib.contracts import VAL_SELECT
 from natix_lib.distributed.world import World
+from natix_lib.training.bank import FeatureBank, allocated, room_on
 from natix_lib.training.checks import explained, finite_features
 from natix_lib.training.classifier import Classifier
 from natix_lib.training.features import Progress, batch_features, cache_key, silent
@@ -79,8 +80,11 @@ class Run:
         """The class numbers of images, on the device."""
         return torch.from_numpy(np.array(images.labels)).to(self.world.device)
 
-    def features(self, images: Images, numbers: tuple[int, ...], what: str) -> Tensor:
-        """Features (n, views, F) of the evaluation views, or of the numbered augmented ones, kept or computed."""
+    def features(self, images: Images, numbers: tuple[int, ...], what: str, into: Tensor | None = None) -> Tensor:
+        """Features (n, views, F) of the evaluation views, or of the numbered augmented ones, kept or computed.
+
+        They are put `into` a tensor of that shape, or into a new one of the CPU.
+        """
         views = Views(images, self.recipe.transform, self.recipe.training.seed, numbers)
         settings, autocast, world = self.recipe.dataloader, self.autocast, self.world
         rows = world.share(len(images))
@@ -95,25 +99,32 @@ class Run:
                 yield finite_features(part, of_part, what, autocast)
 
         fingerprint = self.sets.fingerprint
+        if into is None:
+            shape = (len(images), views.count, self.classifier.head.width)
+            into = allocated(shape, torch.float32, room_on(torch.device("cpu"), world.local_size))
+        first = rows.start
         with drawing_once():
-            part = self.cache.get_or_extract(
+            for part in self.cache.get_or_extract(
                 len(rows),
                 lambda part: cache_key(self.backbone_sha256, fingerprint, views, ids[part], str(autocast)),
                 passed,
                 lambda done: self.reports.progress(what, done, len(rows)),
-            )
-        none = torch.empty(0, views.count, self.classifier.head.width)  # a share of images may be none
-        return world.gathered(torch.cat([none, *part]), len(images))
+            ):
+                into[first : first + len(part)] = part
+                first += len(part)
+        world.complete(into)
+        return into
 
     def on_features(self, train: LabelledImages, clean: Tensor, weights: Tensor | None) -> Fitted:
         """Train the head on features of all views, `clean` (n, views, F) those of the evaluation views."""
         training, head, device = self.recipe.training, self.classifier.head, self.world.device
-        bank = clean
-        if training.views > 1:
-            augmented = self.features(train, tuple(range(1, training.views)), "augmented features of TRAIN")
-            bank = torch.cat([clean, augmented], dim=1)
+        plain, more = clean.shape[1], tuple(range(1, training.views))
+        shape = (len(train), plain + len(more), head.width)
         with explained("training.views", training.views, self.recipe.dataloader.num_workers):
-            bank = bank.to(device)
+            bank = FeatureBank(shape, device, room_on(device, self.world.local_size), self.autocast)
+            bank.values[:, :plain] = clean
+        if more:
+            self.features(train, more, "augmented features of TRAIN", bank.values[:, plain:])
         select = self.features(self.sets.val_select, (), "features of VAL_SELECT").to(device)
         labels, known = self.numbers(train), self.numbers(self.sets.val_select)
         drawn = partial(self.passes.feature_batches, bank, labels)

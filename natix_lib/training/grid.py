@@ -173,8 +173,8 @@ def fit_grid(
             optimizer.step(rate(step, total, training.optimizer.warmup))
             step += 1
             if average is not None and ema_decay is not None:
-                for name, value in average.items():
-                    value.lerp_(heads.values[name].detach(), 1 - warmed(ema_decay, step))
+                now = [heads.values[name].detach() for name in average]
+                torch._foreach_lerp_(list(average.values()), now, 1 - warmed(ema_decay, step))
             with torch.no_grad():
                 sums += torch.stack([losses * len(labels), (logits.argmax(-1) == labels).sum(dim=1)])
             seen += len(labels)

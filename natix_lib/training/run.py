@@ -94,7 +94,7 @@ def _trained(
     learnt = learn_filters(classifier.backbone, look, recipe.dataloader, reports.progress, world)
     run = Run(classifier, learnt or backbone_sha256, sets, recipe, reports, world)
     clean = run.features(sets.train, (), "features of TRAIN")
-    classifier.head.standardise(clean.mean(dim=1).to(device))
+    classifier.head.standardise(clean)
     doubts = found_doubts(clean, sets, training, world)
     train: LabelledImages = sets.train
     if training.label_doubts == "drop":

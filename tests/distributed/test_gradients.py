@@ -118,12 +118,16 @@ def test_a_bucket_that_is_whole_early_waits_for_those_before_it(exchange: Exchan
         assert not exchange.events
         sums.finish()
     assert [event for event in exchange.events if event[0] == "sent"] == [("sent", 6), ("sent", 4)]
-    assert torch.equal(second.weight.grad, torch.zeros(3, 2)) and torch.equal(first.weight.grad, torch.full((2, 2), 2.0))
+    assert torch.equal(second.weight.grad, torch.zeros(3, 2)) and torch.equal(
+        first.weight.grad, torch.full((2, 2), 2.0)
+    )
 
 
 def test_number_formats_are_not_mixed_and_a_large_gradient_is_a_bucket_of_its_own(exchange: Exchange) -> None:
-    of = [nn.Parameter(torch.ones(size, dtype=dtype)) for size, dtype in ((3, torch.float64), (2, torch.float32),
-                                                                          (99, torch.float32), (1, torch.float32))]
+    of = [
+        nn.Parameter(torch.ones(size, dtype=dtype))
+        for size, dtype in ((3, torch.float64), (2, torch.float32), (99, torch.float32), (1, torch.float32))
+    ]
     with summing(of, World(0, 2), bucket_bytes=40) as sums:
         sums.finish()
     assert [size for event, size in exchange.events if event == "sent"] == [1, 99, 2, 3]
