@@ -36,7 +36,9 @@ class SummedGradients:
         self._buckets = list(_buckets(parameters, bucket_bytes)) if world.size > 1 else []
         self._number = {id(one): number for number, bucket in enumerate(self._buckets) for one in bucket}
         self._hooks = [
-            one.register_post_accumulate_grad_hook(self._accumulated) for bucket in self._buckets for one in bucket
+            one.register_post_accumulate_grad_hook(self._accumulated)  # type: ignore[no-untyped-call]
+            for bucket in self._buckets
+            for one in bucket
         ]
         self._begin()
 
@@ -58,7 +60,7 @@ class SummedGradients:
             self._send()
         for bucket, (flat, work) in zip(self._buckets, self._sent, strict=True):
             work.wait()
-            for one, part in zip(bucket, flat.split([one.numel() for one in bucket]), strict=True):
+            for one, part in zip(bucket, torch.split(flat, [one.numel() for one in bucket]), strict=True):
                 one.grad = part.view_as(one)
         self._begin()
 

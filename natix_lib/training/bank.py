@@ -15,9 +15,10 @@ Each process of a machine has a bank of its own, as each one trains the head for
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -88,20 +89,20 @@ class FeatureBank:
         Yields:
             Numbers of the images (b,) and features float32 (b, F), on the device.
         """
-        order, views = order[start * size :], views[start * size :]
-        here = torch.split(order.to(self.device), size)
+        here = torch.split(order.to(self.device), size)[start:]
         if self.mapped:
-            with closing(self._read_ahead(order, views, size)) as features:
+            wanted = zip(torch.split(order, size)[start:], torch.split(views, size)[start:], strict=True)
+            with closing(self._read_ahead(wanted)) as features:
                 yield from zip(here, features, strict=True)
         else:
-            for rows, chosen in zip(here, torch.split(views.to(self.device), size), strict=True):
+            for rows, chosen in zip(here, torch.split(views.to(self.device), size)[start:], strict=True):
                 yield rows, self.values[rows, chosen].float()
 
-    def _read_ahead(self, order: Tensor, views: Tensor, size: int) -> Iterator[Tensor]:
+    def _read_ahead(self, wanted: Iterable[tuple[Tensor, Tensor]]) -> Generator[Tensor]:
         """Features of each batch; the next one is read while one is used."""
         with ThreadPoolExecutor(1) as thread:
             ahead: Future[Tensor] | None = None
-            for rows, chosen in zip(torch.split(order, size), torch.split(views, size), strict=True):
+            for rows, chosen in wanted:
                 before, ahead = ahead, thread.submit(self._read, rows, chosen)
                 if before:
                     yield self._given(before.result())
@@ -158,12 +159,10 @@ def _mapped(size: int, nbytes: int, dtype: torch.dtype) -> Tensor:
         os.posix_fallocate(handle, 0, nbytes)  # a disk that is full later would end the process without a word
         return torch.from_file(path, shared=True, size=size, dtype=dtype)
     except OSError as error:
-        folder = os.path.dirname(path)
         raise TrainingError(
-            f"cached features need {nbytes / 1e9:.1f} GB on the disk of {folder}: {error.strerror}; lower training.views "
-            "or name a larger folder in TMPDIR"
+            f"cached features need {nbytes / 1e9:.1f} GB on the disk of {Path(path).parent}: {error.strerror}; "
+            "lower training.views or name a larger folder in TMPDIR"
         ) from error
     finally:
         os.close(handle)
-        with suppress(FileNotFoundError):
-            os.unlink(path)
+        Path(path).unlink(missing_ok=True)
