@@ -5,18 +5,17 @@ same drawn street images: images that go through the backbone, counted at its in
 
 (c) Images a second of a frozen forward pass, a LoRA step, a full step and an adapt step, by natix's own loops with
 JPEG decoding and augmentation on, as a share of what the FLOP alone would allow; the first three also on a batch that
-already lies on the device. FLOP are those of torch's counter on the meta device, 2 a multiplication with addition,
-where a frozen weight costs no gradient. The limit is what an H100 or H200 holds in large bfloat16 products, 790
-TFLOP/s of the 989 of its data sheet; of other GPUs the data sheet's; `--tflops` names another one.
+already lies on the device. The FLOP are those of `train_networks.py`. The limit is what an H100 or H200 holds in large
+bfloat16 products, 790 TFLOP/s of the 989 of its data sheet; of other GPUs the data sheet's; `--tflops` names another.
 
 Random weights of the family's shapes: speed does not depend on what is in them. Without a GPU (c) says that it is not
-measured; `--size tiny` runs every line of it on a CPU, and its figures say nothing about a GPU. Run: `make bench-train`.
+measured; `--size tiny` runs every line of it on a CPU, whose figures say nothing about a GPU. Run: `make bench-train`.
 """
 
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -27,20 +26,18 @@ import torch
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
 
 from benchmarks.feature_cache import Drawn
+from benchmarks.train_networks import NORMAL, SIZES, Size, explora_of, flop, network, tuned
 from natix_lib import config
 from natix_lib.backbones.features import image_features
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.demo.backbone import write_untrained_backbone
 from natix_lib.demo.dataset import draw_dataset
 from natix_lib.distributed.world import ALONE
-from natix_lib.explora.adapters import add_adapters
-from natix_lib.explora.learner import GLOBAL_CROPS, Learner
-from natix_lib.explora.masks import batch_masks
-from natix_lib.explora.run import Feed, adapt_backbone, crop_sizes
+from natix_lib.explora.learner import Learner
+from natix_lib.explora.run import Feed, adapt_backbone
 from natix_lib.training.classifier import Classifier
 from natix_lib.training.features import batch_features
 from natix_lib.training.fit import Objective, fit
@@ -48,102 +45,15 @@ from natix_lib.training.passes import Passes
 from natix_lib.training.precision import autocast_of, numerics, reserve_cublas
 from natix_lib.training.recipe import Recipe, Sets
 from natix_lib.training.run import train_classifier
-from natix_lib.training.tuning import begin_tuning
 from natix_lib.training.views import Views
 from natix_lib.training.watch import Figures
 from natix_lib.transform import Transform
 
-NORMAL = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LIMITS = {"H100": 790.0, "H200": 790.0, "A100": 312.0, "L4": 121.0}  # bfloat16 TFLOP/s
 HEADS = [10 ** (-4 + i / 4) for i in range(13)]  # learning rates of a grid
 WARM = 3  # steps before the clock starts
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Size:
-    """A network's shape, the images that it computes at once when frozen, tuned and adapted, and ExPLoRA's head."""
-
-    shape: dict[str, Any]
-    side: int
-    batches: tuple[int, int, int]
-    explora: dict[str, Any]
-
-
-VIT_L = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
-VIT_H = {"hidden_size": 1280, "num_hidden_layers": 32, "num_attention_heads": 20, "intermediate_size": 5120}
-TINY = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128, "patch_size": 8}
-SIZES = {
-    "tiny": Size(TINY, 32, (4, 4, 4), {"prototypes": 64, "head_hidden": 32, "head_bottleneck": 16, "local_crops": 2}),
-    "ViT-L": Size(VIT_L, 224, (256, 128, 32), {}),
-    "ViT-H+": Size({**VIT_H, "use_gated_mlp": True}, 224, (256, 64, 32), {}),
-}
-
-
-def network(size: Size) -> nn.Module:
-    """A DINOv3 ViT with random weights, on torch's default device, in eval mode."""
-    from transformers import DINOv3ViTConfig, DINOv3ViTModel
-
-    described = {"patch_size": 16, "num_register_tokens": 4, "image_size": size.side, **size.shape}
-    model: nn.Module = DINOv3ViTModel(DINOv3ViTConfig(**described, attn_implementation="sdpa")).eval()
-    return model
-
-
-def explora_of(size: Size, steps: int = 1) -> config.Explora:
-    """Settings of adapt steps of one device batch each."""
-    batch = size.batches[2]
-    return config.parse(
-        config.Explora, {"batch_size": batch, "device_batch_size": batch, "steps": steps, **size.explora}
-    )
-
-
-def tuned(model: nn.Module, method: str) -> nn.Module:
-    """A network whose weights train by `lora` or `all`; `frozen` trains none."""
-    model.requires_grad_(False)
-    if method != "frozen":
-        begin_tuning(model, config.FineTune.model_validate({"method": method, "lora_rank": 16, "lora_alpha": 16}), 0)
-    return model
-
-
-def flop(size: Size, kind: str) -> float:
-    """FLOP an image of a `frozen` forward pass or a `lora`, `all` or `adapt` step; nothing is computed."""
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        if kind == "adapt":
-            _adapt_once(size)
-            images = size.batches[2]
-        else:
-            images = 1
-            model = tuned(network(size), kind)
-            pixels = torch.empty(images, 3, size.side, size.side)
-            with torch.set_grad_enabled(kind != "frozen"):
-                features = image_features(model, pixels)
-            if kind != "frozen":
-                features.sum().backward()  # type: ignore[no-untyped-call]
-    return float(counter.get_total_flops()) / images
-
-
-class _Counted(Learner):
-    """A learner on the meta device, of which autocast does not know."""
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device("cpu")
-
-
-def _adapt_once(size: Size) -> None:
-    settings, model = explora_of(size), network(size)
-    add_adapters(model, settings.rank, settings.alpha, settings.unfrozen_blocks)
-    sizes = crop_sizes(model.config, size.side)
-    learner = _Counted(model, settings, sizes, *NORMAL).train()
-    images, cells = size.batches[2], size.side // sizes.patch
-    with torch.device("cpu"):
-        generator = np.random.default_rng(0)
-        masks = batch_masks(GLOBAL_CROPS * images, cells, cells, settings.mask_share, settings.mask_ratio, generator)
-        masks = torch.from_numpy(np.ascontiguousarray(masks)).reshape(GLOBAL_CROPS * images, -1)
-    globally = torch.empty(GLOBAL_CROPS * images, 3, size.side, size.side)
-    locally = torch.empty(settings.local_crops * images, 3, sizes.locally, sizes.locally)
-    learner.losses(globally, locally, masks)["loss"].backward()  # type: ignore[no-untyped-call]
 
 
 class Clock:
@@ -269,6 +179,13 @@ def adapt_speed(size: Size, bench: Bench) -> float:
     return batch * clock.rounds / clock.seconds
 
 
+def speed(size: Size, bench: Bench, kind: str, loading: bool = True) -> float:
+    """Images a second of a `frozen` forward pass or a `lora`, `all` or `adapt` step."""
+    if kind == "frozen":
+        return forward_speed(size, bench, loading)
+    return adapt_speed(size, bench) if kind == "adapt" else step_speed(size, bench, loading, kind)
+
+
 def steps_table(names: Iterable[str], bench: Bench, tflops: float | None) -> Table:
     """Each kind of step of each size."""
     gpu = bench.device.type == "cuda"
@@ -290,21 +207,18 @@ def steps_table(names: Iterable[str], bench: Bench, tflops: float | None) -> Tab
     table.add_column("peak memory, GB", justify="right")
     for model in names:
         size = SIZES[model]
-        speeds: dict[str, Callable[[bool], float]] = {
-            "frozen": lambda loading, size=size: forward_speed(size, bench, loading),
-            "lora": lambda loading, size=size: step_speed(size, bench, loading, "lora"),
-            "all": lambda loading, size=size: step_speed(size, bench, loading, "all"),
-            "adapt": lambda loading, size=size: adapt_speed(size, bench),
-        }
-        for row, (kind, speed) in enumerate(speeds.items()):
+        of_kinds = dict(zip(("frozen", "lora", "all", "adapt"), (0, 1, 1, 2), strict=True))
+        for kind, number in of_kinds.items():
             cost = flop(size, kind)
             if gpu:
                 torch.cuda.reset_peak_memory_stats(bench.device)
             with numerics(bench.determinism, bench.device):
-                loaded = speed(True)
+                loaded = speed(size, bench, kind)
                 peak = f"{torch.cuda.max_memory_allocated(bench.device) / 1e9:.1f}" if gpu else "-"
-                resident = speed(False) if kind != "adapt" else None  # `make bench-explora` has it
-            cells = [model, kind, str(size.batches[min(row, 1) if kind != "adapt" else 2]), f"{cost / 1e9:.3g}"]
+                resident = (
+                    speed(size, bench, kind, loading=False) if kind != "adapt" else None
+                )  # `make bench-explora` has it
+            cells = [model, kind, str(size.batches[number]), f"{cost / 1e9:.3g}"]
             for one in (loaded, resident):
                 share = f"{one * cost / limit / 1e12:.0%}" if one and limit else "-"
                 cells += [f"{one:,.0f}" if one else "-", share]

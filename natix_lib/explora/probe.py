@@ -60,7 +60,7 @@ def features_of(
     With `autocast` in that precision, as a GPU adapts; both backbones that are compared are rounded alike.
     """
     features = extract(backbone.eval(), Views(images, transform, 0), dataloader, autocast, progress, what)
-    result: Features = features.mean(dim=1).numpy()
+    result: Features = features.float().mean(dim=1).numpy()
     return result
 
 
