@@ -50,7 +50,8 @@ def test_fewer_images_than_neighbours_are_enough() -> None:
 class Noise:
     """Images of noise."""
 
-    ids = ["a", "b", "c"]
+    def __init__(self) -> None:
+        self.ids = ["a", "b", "c"]
 
     def __len__(self) -> int:
         return 3

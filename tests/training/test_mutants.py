@@ -62,8 +62,8 @@ MUTANTS = {
     ),
     "exactness that a GPU is only asked for": Mutant(
         "precision.numerics",
-        "not gpu",
-        "True",
+        "torch.use_deterministic_algorithms(exact, warn_only=not gpu)",
+        "torch.use_deterministic_algorithms(exact, warn_only=True)",
         f"{PRECISION}::test_what_has_no_deterministic_algorithm_is_named_with_the_cure",
     ),
 }
