@@ -26,7 +26,7 @@ LOCK = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 -
 	--no-emit-package torch -c requirements-torch.lock pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-long test-containers check names format compile submit docs screens manifests images image-cpu image-gpu bench bench-explora bench-decisions bench-prior bench-data bench-sets bench-fingerprints bench-predict bench-recalibrate bench-serving lock clean bench-drift bench-accuracy bench-recipes
+.PHONY: help install demo test test-slow test-long test-containers check names format compile submit docs screens manifests images image-cpu image-gpu bench bench-explora bench-decisions bench-prior bench-data bench-sets bench-fingerprints bench-predict bench-recalibrate bench-serving lock clean bench-drift bench-accuracy bench-recipes bench-train
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -126,6 +126,9 @@ bench-accuracy: install ## What each road to a model is worth on real images bes
 
 bench-recipes: install ## Which part of a pre-trained backbone to train with how many labelled images
 	$(BIN)/python -m benchmarks.recipes
+
+bench-train: install ## Training: cached path beside a backbone in every epoch; steps as a share of the FLOP limit on a GPU
+	$(BIN)/python -m benchmarks.train_throughput
 
 bench-drift: install ## False alarms and delays of the test for drift beside crepes and MAPIE
 	$(PIP) -e '.[bench]'

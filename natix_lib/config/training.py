@@ -219,6 +219,13 @@ class Training(Section):
         unit="minutes",
         source="choice: a preemption loses little, and writing costs little",
     )
+    determinism: Literal["exact", "fast"] = default(
+        "exact",
+        "How a GPU computes: exact gives the same weights each time on the same kind of GPU; fast takes the fastest "
+        "algorithms and TensorFloat-32. On a CPU both are exact, and logits that policies are fitted on are float32 "
+        "in both.",
+        source="choice: a result that can be repeated; what it costs depends on the backbone and was not measured",
+    )
     label_doubts: Literal["show", "drop", "off"] = default(
         "show",
         "What happens to labels of TRAIN that are likely wrong by what the features tell: show lists them in "

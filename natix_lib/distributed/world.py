@@ -2,18 +2,19 @@
 
 torchrun tells a process its place by environment variables; without them it is alone and every exchange below is
 nothing. Each process computes a contiguous share of the rows, so that what is gathered stands in the rows' own order
-and a result does not depend on the number of processes, but for the rounding of sums. DistributedDataParallel was
-rejected for training: shares of the last batch differ in size and class weights in sum, so a mean of the processes'
-means is not the batch's; gradients of one normalised sum are.
+and a result does not depend on the number of processes, but for the rounding of sums. Gradients are
+summed by `gradients.py`.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, distributed, nn
+
+BLOCK = 65_536  # rows that `complete` exchanges at once
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,24 @@ class World:
         sizes = (len(World(rank, self.size).share(rows)) for rank in range(self.size))
         return torch.cat([rows_of_one[:size] for rows_of_one, size in zip(parts, sizes, strict=True)])
 
+    def complete(self, values: Tensor, block: int = BLOCK) -> None:
+        """Fill in the others' rows of `values` (n, ...), of which each process has its `share`.
+
+        Rows travel as bytes, whatever their number format, and at most `block` of each process at once, so that
+        `values` may be a mapped file that no memory holds.
+        """
+        if self.size == 1:
+            return
+        shares = [World(rank, self.size).share(len(values)) for rank in range(self.size)]
+        for start in range(0, max(map(len, shares)), block):
+            several = [values[rows.start + start : min(rows.start + start + block, rows.stop)] for rows in shares]
+            sent = values.new_zeros((max(map(len, several)), *values.shape[1:]))
+            sent[: len(several[self.rank])] = several[self.rank]
+            parts = [torch.empty_like(sent) for _ in shares]
+            distributed.all_gather([part.view(torch.uint8) for part in parts], sent.view(torch.uint8))
+            for rows_of_one, part in zip(several, parts, strict=True):
+                rows_of_one.copy_(part[: len(rows_of_one)])
+
     def summed(self, value: Tensor) -> Tensor:
         """The sum of `value` over all processes."""
         if self.size == 1:
@@ -108,15 +127,6 @@ class World:
         from torch.distributed.nn.functional import all_gather
 
         return torch.cat(all_gather(rows))  # type: ignore[no-untyped-call]
-
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace each gradient by its sum over all processes; one that a process lacks counts as zero."""
-        if self.size == 1:
-            return
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            distributed.all_reduce(parameter.grad)
 
     def of_first(self, values: Sequence[float]) -> tuple[float, ...]:
         """The first process's `values`, so that all decide alike."""

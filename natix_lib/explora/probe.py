@@ -10,6 +10,7 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -53,10 +54,14 @@ def features_of(
     dataloader: Dataloader,
     progress: Progress = silent,
     what: str = "features",
+    autocast: torch.dtype | None = None,
 ) -> Features:
-    """Features of the evaluation views, averaged over views, float32 (n, F), on the backbone's device."""
-    features = extract(Extractor(backbone.eval()), Views(images, transform, 0), dataloader, None, progress, what)
-    result: Features = features.mean(dim=1).numpy()
+    """Features of the evaluation views, averaged over views, float32 (n, F), computed on the backbone's device.
+
+    With `autocast` in that precision, as a GPU adapts; both backbones that are compared are rounded alike.
+    """
+    features = extract(Extractor(backbone.eval()), Views(images, transform, 0), dataloader, autocast, progress, what)
+    result: Features = features.float().mean(dim=1).numpy()
     return result
 
 

@@ -26,6 +26,7 @@ from natix_lib.explora.probe import features_of, probe
 from natix_lib.explora.run import Feed, adapt_backbone
 from natix_lib.files import JsonDict, read_json
 from natix_lib.progress import Lines
+from natix_lib.training.precision import autocast_of, reserve_cublas
 from natix_lib.transform import Transform
 
 
@@ -65,6 +66,7 @@ def compute(settings: AdaptSettings, inputs: Inputs) -> Answer:
     """
     train, manifest = inputs.train, inputs.manifest
     mean, std = (tuple(manifest[key]) for key in ("image_mean", "image_std"))
+    reserve_cublas()  # train may follow in this process
     world, lines = World.from_environment(), Lines()
     explora, image_size = settings.explora, settings.image_size
 
@@ -100,7 +102,8 @@ def compute(settings: AdaptSettings, inputs: Inputs) -> Answer:
     probes = {}
     for name, model in (("before", before), ("after", after)):
         model.to(world.device)
-        features = features_of(model, train, transform, dataloader, lines.progress, f"features {name}")
+        autocast = autocast_of(world.device, explora.precision)
+        features = features_of(model, train, transform, dataloader, lines.progress, f"features {name}", autocast)
         model.cpu()
         probes[name] = probe(features[~asked], train.labels[~asked], features[asked], train.labels[asked])
     groups = [group for group in train.groups if group in held]

@@ -22,6 +22,7 @@ from natix_lib.progress import Lines
 from natix_lib.training.checks import explained
 from natix_lib.training.fit import Epoch
 from natix_lib.training.fitting import SILENT, Reports
+from natix_lib.training.precision import reserve_cublas
 from natix_lib.training.recipe import Recipe, Sets
 from natix_lib.training.run import train_classifier
 from natix_lib.training.watch import monitored
@@ -75,6 +76,7 @@ def compute(settings: TrainSettings, inputs: Inputs) -> Answer:
         image_mean=tuple(manifest["image_mean"]),
         image_std=tuple(manifest["image_std"]),
     )
+    reserve_cublas()
     world, lines, epochs = World.from_environment(), Lines(), Lines(0)
     stopping, loader = settings.training.early_stopping, settings.dataloader
 

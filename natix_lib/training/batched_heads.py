@@ -82,8 +82,8 @@ class Heads:
         self._clip()
         self.adamw.step(share)
         if self.average is not None and self.ema_decay is not None:
-            for name, value in self.average.items():
-                value.lerp_(self.values[name].detach(), 1 - warmed(self.ema_decay, self.adamw.steps))
+            now = [self.values[name].detach() for name in self.average]
+            torch._foreach_lerp_(list(self.average.values()), now, 1 - warmed(self.ema_decay, self.adamw.steps))
 
     @torch.no_grad()
     def scored(self, features: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from natix_lib.backbones.features import Extractor
 from natix_lib.backbones.loading import build_backbone
 from natix_lib.backbones.pooling import TokenPooling, columns
 from natix_lib.documents import CLS_AND_MEAN, HeadType, Pooling
+from natix_lib.training.bank import std_mean
 from natix_lib.training.heads import HEADS
 
 
@@ -44,8 +45,11 @@ class Head(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def standardise(self, values: Tensor) -> None:
-        """Take mean and spread from TRAIN features (n, F); a constant feature is left unscaled."""
-        std, mean = torch.std_mean(values.double(), dim=0, correction=0)
+        """Take mean and spread from TRAIN features (n, F), or (n, V, F) of V views whose mean counts.
+
+        A constant feature is left unscaled.
+        """
+        std, mean = std_mean(values, self.mean.device)
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(std > 1e-6, 1.0 / std.clamp_min(1e-6), torch.ones_like(std)))
 

@@ -95,8 +95,10 @@ class FeatureCache:
         key: Callable[[slice], Mapping[str, object]],
         extract_features: Callable[[Sequence[int]], Iterator[Tensor]],
         progress: Callable[[int], None] = lambda done: None,
-    ) -> list[Tensor]:
+    ) -> Iterator[Tensor]:
         """The features of some images, those that are kept and those that are computed now and then kept.
+
+        One shard is in memory at a time.
 
         Args:
             images: How many images.
@@ -104,23 +106,28 @@ class FeatureCache:
             extract_features: Numbers of images to their features (b, views, F), batch by batch, in their order.
             progress: Called with the images done.
 
-        Returns:
+        Yields:
             Features (b, views, F), whose rows are the images' when they are put together.
         """
         if not self.root:
-            return list(_counted(extract_features(range(images)), progress))
+            yield from _counted(extract_features(range(images)), progress)
+            return
         shards = [slice(start, min(start + self.shard, images)) for start in range(0, images, self.shard)]
-        found = [self._kept(self._place(key(shard))) for shard in shards]
-        absent = [shard for shard, features in zip(shards, found, strict=True) if features is None]
+        places = [self._place(key(shard)) for shard in shards]
+        absent = [shard for shard, place in zip(shards, places, strict=True) if not self._is_there(place)]
         known = images - sum(shard.stop - shard.start for shard in absent)
         numbers = [number for shard in absent for number in range(shard.start, shard.stop)]
-        computed = _counted(extract_features(numbers), lambda done: progress(known + done))
+        parts = extract_features(numbers) if numbers else iter(())
+        computed = _counted(parts, lambda done: progress(known + done))
         if known and not absent:
             progress(known)
-        return [
-            self._keep(self._place(key(shard)), _rows(computed, shard.stop - shard.start)) if kept is None else kept
-            for shard, kept in zip(shards, found, strict=True)
-        ]
+        for shard, place in zip(shards, places, strict=True):
+            if not self._is_there(place):
+                yield self._keep(place, _rows(computed, shard.stop - shard.start))
+            elif (kept := self._kept(place)) is not None:
+                yield kept
+            else:
+                yield self._keep(place, torch.cat(list(extract_features(range(shard.start, shard.stop)))))
 
     def _place(self, key: Mapping[str, object]) -> str:
         return f"{self.root}/{sha256_bytes(canonical_json(key))}.safetensors"
@@ -130,12 +137,13 @@ class FeatureCache:
         storage.write_file(place, save({"features": values}, {"sha256": sha256_bytes(values.tobytes())}))
         return features
 
-    def _kept(self, place: str) -> Tensor | None:
-        """The features of a file that is as it was written, else None."""
+    def _is_there(self, place: str) -> bool:
         if self._names is None:
             self._names = set(storage.file_names(self.root))
-        if place.removeprefix(f"{self.root}/") not in self._names:
-            return None
+        return place.removeprefix(f"{self.root}/") in self._names
+
+    def _kept(self, place: str) -> Tensor | None:
+        """The features of a file if it is as it was written, else None."""
         with tempfile.TemporaryDirectory() as scratch:
             try:
                 with safe_open(storage.fetch_file(place, scratch), framework="numpy") as file:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from natix_lib.config import Training
+from natix_lib.distributed.gradients import summing
 from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import TrainingError
 from natix_lib.training.checks import lower_lr, lr_overflow_named, require_finite_weights
@@ -123,7 +124,7 @@ def fit(
     parts: dict[str, Stateful] = {"optimizer": optimizer, "schedule": schedule, "scaler": scaler}
     state, keeper = LoopState(model, parts, ema, Epoch), objective.keeper
     cure = lower_lr(training.optimizer.lr)
-    with keeper.keeping(state, world):
+    with keeper.keeping(state, world), summing(parameters, world) as sums:
         while state.epoch < training.epochs and state.stale < training.early_stopping.patience:
             if not state.batch:
                 state.begin_epoch(float(max(schedule.get_last_lr())))
@@ -131,14 +132,17 @@ def fit(
             for inputs, targets in keeper.batches(objective.batches, state):
                 weight, count = loss_of.whole(targets)
                 batch_loss = torch.zeros((), device=device)
-                for part, part_targets in loss_of.parts(inputs, targets):
+                parts_of_batch = list(loss_of.parts(inputs, targets))
+                for number, (part, part_targets) in enumerate(parts_of_batch, 1):
                     with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
                         logits = model(part)
                     loss = loss_of.of_part(logits.float(), part_targets, weight)
+                    if number == len(parts_of_batch):
+                        sums.last_part()
                     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
                     batch_loss += loss.detach()
                     state.correct += (logits.detach().argmax(1) == likeliest(part_targets)).sum()
-                world.sum_gradients(parameters)
+                sums.finish()
                 if training.optimizer.clip:
                     scaler.unscale_(optimizer)
                     torch.nn.utils.clip_grad_norm_(parameters, training.optimizer.clip)

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from natix_lib.config import Grid
+from natix_lib.config import Grid, Training
 from natix_lib.contracts import VAL_SELECT
 from natix_lib.distributed.world import World
+from natix_lib.training.bank import FeatureBank, allocated, room_on
 from natix_lib.training.checks import explained, finite_features
 from natix_lib.training.classifier import Classifier
 from natix_lib.training.features import Progress, batch_features, cache_key, silent
@@ -24,6 +25,7 @@ from natix_lib.training.grid import Bank, fit_grid, points
 from natix_lib.training.kept import drawing_once, feature_cache, keeper_of, labelled_sha256
 from natix_lib.training.mixing import Mixup
 from natix_lib.training.passes import Passes
+from natix_lib.training.precision import autocast_of, full_float32
 from natix_lib.training.recipe import LabelledImages, Recipe, Sets
 from natix_lib.training.tuning import begin_tuning, end_tuning
 from natix_lib.training.views import Images, Views
@@ -53,6 +55,8 @@ class Fitted:
 class Run:
     """What the parts of a run share; each part changes the weights of its classifier."""
 
+    training: Training
+
     def __init__(
         self,
         classifier: Classifier,
@@ -66,11 +70,11 @@ class Run:
         self.classifier, self.sets, self.recipe, self.reports, self.world = classifier, sets, recipe, reports, world
         self.backbone_sha256 = backbone_sha256
         model, training = recipe.model, recipe.training
+        self.training = recipe.training
         self.cached = model.freeze_backbone and training.feature_cache
         self.ema_decay = model.ema_decay if model.use_ema else None
-        self.autocast: torch.dtype | None = None
-        if world.device.type == "cuda" and training.mixed_precision.enabled:
-            self.autocast = getattr(torch, training.mixed_precision.dtype)
+        precision = training.mixed_precision
+        self.autocast = autocast_of(world.device, precision.dtype if precision.enabled else None)
         self.cache = feature_cache(training, recipe.dataloader.batch_size)
         self.keeper = keeper_of(training, _identity(backbone_sha256, sets, recipe), world)
         mixup = Mixup(training.mixup, sets.classes, training.seed) if training.mixup else None
@@ -81,9 +85,12 @@ class Run:
         """The class numbers of images, on the device."""
         return torch.from_numpy(np.array(images.labels)).to(self.world.device)
 
-    def features(self, images: Images, numbers: tuple[int, ...], what: str) -> Tensor:
-        """Features (n, views, F) of the evaluation views, or of the numbered augmented ones, kept or computed."""
-        views = Views(images, self.recipe.transform, self.recipe.training.seed, numbers)
+    def features(self, images: Images, numbers: tuple[int, ...], what: str, into: Tensor | None = None) -> Tensor:
+        """Features (n, views, F) of the evaluation views, or of the numbered augmented ones, kept or computed.
+
+        They are put `into` a tensor of that shape, or into a new one of the CPU.
+        """
+        views = Views(images, self.recipe.transform, self.training.seed, numbers)
         settings, autocast, world = self.recipe.dataloader, self.autocast, self.world
         rows = world.share(len(images))
         ids = images.ids[rows.start : rows.stop]
@@ -98,25 +105,32 @@ class Run:
 
         fingerprint, pooling = self.sets.fingerprint, self.classifier.pooling
         names = pooling.names if pooling is not None else ()
+        if into is None:
+            shape = (len(images), views.count, self.classifier.width)
+            into = allocated(shape, torch.float32, room_on(torch.device("cpu"), world.local_size))
+        first = rows.start
         with drawing_once():
-            part = self.cache.get_or_extract(
+            for part in self.cache.get_or_extract(
                 len(rows),
                 lambda part: cache_key(self.backbone_sha256, names, fingerprint, views, ids[part], str(autocast)),
                 passed,
                 lambda done: self.reports.progress(what, done, len(rows)),
-            )
-        none = torch.empty(0, views.count, self.classifier.width)  # a share of images may be none
-        return world.gathered(torch.cat([none, *part]), len(images))
+            ):
+                into[first : first + len(part)] = part
+                first += len(part)
+        world.complete(into)
+        return into
 
     def on_features(self, train: LabelledImages, clean: Tensor, weights: Tensor | None) -> Fitted:
         """Train the head on features of all views, `clean` (n, views, F) those of the evaluation views."""
-        training, head, device = self.recipe.training, self.classifier.head, self.world.device
-        bank = clean
-        if training.views > 1:
-            augmented = self.features(train, tuple(range(1, training.views)), "augmented features of TRAIN")
-            bank = torch.cat([clean, augmented], dim=1)
+        training, head, device = self.training, self.classifier.head, self.world.device
+        plain, more = clean.shape[1], tuple(range(1, training.views))
+        shape = (len(train), plain + len(more), self.classifier.width)
         with explained("training.views", training.views, self.recipe.dataloader.num_workers):
-            bank = bank.to(device)
+            bank = FeatureBank(shape, device, room_on(device, self.world.local_size), self.autocast)
+            bank.values[:, :plain] = clean
+        if more:
+            self.features(train, more, "augmented features of TRAIN", bank.values[:, plain:])
         select = self.features(self.sets.val_select, (), "features of VAL_SELECT").to(device)
         labels, known = self.numbers(train), self.numbers(self.sets.val_select)
         drawn = partial(self.passes.feature_batches, bank, labels)
@@ -129,7 +143,7 @@ class Run:
 
     def _best_of_grid(self, bank: Bank) -> Fitted:
         """Train the heads of the grid, and leave the chosen one, with its pooling, in the classifier."""
-        training, classifier = self.recipe.training, self.classifier
+        training, classifier = self.training, self.classifier
         tried = points(training, self.recipe.model)
         poolings = list(dict.fromkeys(point.pooling for point in tried))
         heads = {poolings[0]: classifier.head}
@@ -147,7 +161,7 @@ class Run:
 
     def on_pixels(self, train: LabelledImages, weights: Tensor | None) -> Fitted:
         """Train the head, and the backbone where it is tuned, on a fresh augmented view of each image an epoch."""
-        model, training, world, classifier = self.recipe.model, self.recipe.training, self.world, self.classifier
+        model, training, world, classifier = self.recipe.model, self.training, self.world, self.classifier
         if not model.freeze_backbone:
             begin_tuning(classifier.backbone, training.fine_tune, training.seed)
         if world.size > 1:
@@ -174,7 +188,8 @@ class Run:
 
     def select_logits(self, features: Tensor | None) -> Tensor:
         """Logits of VAL_SELECT, from its features where they are what a float32 pass would give."""
-        if features is None or self.autocast is not None:
+        rounded = self.world.device.type == "cuda" and self.training.determinism == "fast"
+        if features is None or rounded or self.autocast is not None:
             return self.logits(self.sets.val_select, VAL_SELECT)
         with torch.no_grad():
             logits: Tensor = self.classifier.head(features).mean(dim=1)
@@ -182,7 +197,8 @@ class Run:
 
     def logits(self, images: Images, role: str) -> Tensor:
         """Logits (n, C) of a role in float32, averaged over the evaluation views."""
-        return self.passes.logits(self.classifier, images, None, self.reports.progress, f"logits of {role}")
+        with full_float32():
+            return self.passes.logits(self.classifier, images, None, self.reports.progress, f"logits of {role}")
 
 
 def _identity(backbone_sha256: str, sets: Sets, recipe: Recipe) -> dict[str, object]:

@@ -6,13 +6,13 @@ but for the rounding of sums.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import torch
 from torch import Tensor
 
 from natix_lib.config import Dataloader
 from natix_lib.distributed.world import World
+from natix_lib.training.bank import FeatureBank
 from natix_lib.training.classifier import Classifier
 from natix_lib.training.features import Progress, extract, silent
 from natix_lib.training.mixing import Mixup
@@ -73,12 +73,12 @@ class Passes:
         return self.world.gathered(logits, len(images))
 
     def feature_batches(
-        self, bank: Tensor, labels: Tensor, epoch: int, start: int = 0
+        self, bank: FeatureBank, labels: Tensor, epoch: int, start: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """One random view of each image, shuffled.
 
         Args:
-            bank: Features of K views of each image, (n, K, F).
+            bank: Features of K views of each image.
             labels: Class number of each image, (n,), on the bank's device.
             epoch: Number of the epoch, from 0.
             start: Number of the first batch to give, from 0.
@@ -86,13 +86,11 @@ class Passes:
         Yields:
             Features (b, F) and labels (b,) of a batch; every process gets all of it.
         """
-        order = self._order(labels, epoch).to(bank.device)
+        order = self._order(labels, epoch)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch + 500_009)
-        view = torch.randint(bank.shape[1], (len(bank),), generator=generator).to(bank.device)
-        size = self.dataloader.batch_size
-        batches = zip(torch.split(order, size), torch.split(view, size), strict=True)
-        for rows, views in islice(batches, start, None):
-            yield bank[rows, views], labels[rows]
+        view = torch.randint(bank.values.shape[1], (len(order),), generator=generator)
+        for rows, features in bank.batches(order, view, self.dataloader.batch_size, start):
+            yield features, labels[rows]
 
     def pixel_batches(
         self, images: Images, labels: Tensor, epoch: int, start: int = 0, progress: Progress = silent

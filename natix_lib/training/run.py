@@ -32,6 +32,7 @@ from natix_lib.training.doubts import Doubts
 from natix_lib.training.filters import learn_filters
 from natix_lib.training.fit import Epoch, class_weights
 from natix_lib.training.fitting import SILENT, Reports, Run
+from natix_lib.training.precision import numerics
 from natix_lib.training.recipe import GroupedImages, LabelledImages, Recipe, Sets
 from natix_lib.training.views import Views
 
@@ -80,8 +81,15 @@ def train_classifier(
         TrainingError: If a feature, loss, weight or logit is not finite, or dropping doubtful labels would leave a
             class without images.
     """
+    with numerics(recipe.training.determinism, world.device):
+        torch.manual_seed(recipe.training.seed)
+        return _trained(backbone, backbone_sha256, sets, recipe, reports, world)
+
+
+def _trained(
+    backbone: nn.Module, backbone_sha256: str, sets: Sets, recipe: Recipe, reports: Reports, world: World
+) -> Trained:
     model, training, device = recipe.model, recipe.training, world.device
-    seed_everything(training.seed)
     pooling = side_by_side(training.grid.pooling or [model.pooling])
     classifier = Classifier(backbone, sets.classes, model.head_type, model.dropout_rate, pooling).to(device).eval()
     classifier.backbone.requires_grad_(False)
@@ -89,7 +97,7 @@ def train_classifier(
     learnt = learn_filters(classifier.backbone, look, recipe.dataloader, reports.progress, world)
     run = Run(classifier, learnt or backbone_sha256, sets, recipe, reports, world)
     clean = run.features(sets.train, (), "features of TRAIN")
-    classifier.head.standardise(clean.mean(dim=1).to(device))
+    classifier.head.standardise(clean)
     doubts = found_doubts(clean, sets, training, world)
     train: LabelledImages = sets.train
     if training.label_doubts == "drop":
@@ -123,10 +131,3 @@ def _taken_back(head: Head, logits: NDArray[np.float32], select: GroupedImages, 
         return None
     head.shift_logits(torch.from_numpy(prior.shift).to(weights))
     return prior
-
-
-def seed_everything(seed: int) -> None:
-    """Seed torch and ask it for deterministic algorithms."""
-    torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False

@@ -24,12 +24,8 @@ class Ema:
         """Take in the current parameters."""
         self.steps += 1
         decay = warmed(self.decay, self.steps)
-        trained = trainable_parameters(module)
-        if any(parameter.is_cuda for parameter in trained.values()):  # one launch for all
-            torch._foreach_lerp_([self.values[name] for name in trained], list(trained.values()), 1 - decay)
-            return
-        for name, parameter in trained.items():
-            self.values[name].lerp_(parameter, 1 - decay)
+        trained = trainable_parameters(module)  # one launch for all on a GPU, tensor by tensor on a CPU
+        torch._foreach_lerp_([self.values[name] for name in trained], list(trained.values()), 1 - decay)
 
 
 def warmed(decay: float, steps: int) -> float:

@@ -1,9 +1,16 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 
-from natix_lib.explora.probe import knn_right, linear_right, probe
+from natix_lib.backbones.loading import load_backbone
+from natix_lib.config import Dataloader
+from natix_lib.explora.probe import features_of, knn_right, linear_right, probe
+from natix_lib.transform import Transform
 
 
 def digits() -> tuple[np.ndarray, ...]:
@@ -38,3 +45,24 @@ def test_noise_probes_at_chance() -> None:
 def test_fewer_images_than_neighbours_are_enough() -> None:
     x, y = np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1])
     assert knn_right(x, y, x, y).all()
+
+
+class Noise:
+    """Images of noise."""
+
+    def __init__(self) -> None:
+        self.ids = ["a", "b", "c"]
+
+    def __len__(self) -> int:
+        return 3
+
+    def image(self, index: int) -> Image.Image:
+        return Image.fromarray(np.random.default_rng(index).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+
+
+def test_features_of_a_lower_precision_are_rounded_and_float32(tiny_backbone: Path) -> None:
+    backbone, transform = load_backbone(tiny_backbone), Transform(32, 32, False, (0.5,) * 3, (0.2,) * 3)
+    plain = features_of(backbone, Noise(), transform, Dataloader(num_workers=0))
+    rounded = features_of(backbone, Noise(), transform, Dataloader(num_workers=0), autocast=torch.bfloat16)
+    assert plain.dtype == rounded.dtype == np.float32 and not np.array_equal(plain, rounded)
+    assert np.linalg.norm(rounded - plain) < 0.05 * np.linalg.norm(plain)

@@ -12,6 +12,7 @@ WATCH, FIT = "tests/training/test_watch.py", "tests/training/test_fit.py"
 POOLED = (
     "tests/training/test_grid.py::test_heads_of_several_poolings_are_each_what_they_become_on_their_own_columns_alone"
 )
+BANK, PRECISION = "tests/training/test_bank.py", "tests/training/test_precision.py"
 
 MUTANTS = {
     "a macro-F1 over classes that are not there": Mutant(
@@ -55,6 +56,30 @@ MUTANTS = {
     ),
     "a kept head that is another one of its pooling": Mutant(
         "grid.fit_grid", "value[row_of_part]", "value[row_of_part - 1]", f"{POOLED}[linear]"
+    ),
+    "a batch of no images after the last one": Mutant(
+        "bank.FeatureBank.batches",
+        "torch.split(order.to(self.device), size)[start:]",
+        "torch.split(order[start * size:].to(self.device), size)",
+        f"{BANK}::test_a_batch_is_the_chosen_view_of_the_images_in_their_order[8-3-in memory]",
+    ),
+    "blocks whose means differ and that count as if they did not": Mutant(
+        "bank.std_mean",
+        "share * (1 - share) * apart.square()",
+        "0 * apart.square()",
+        f"{BANK}::test_moments_of_blocks_are_those_of_all_and_nothing_cancels[0-7]",
+    ),
+    "kept logits in the precision of the rest": Mutant(
+        "precision.full_float32",
+        "_products('highest', False)",
+        "_products(torch.get_float32_matmul_precision(), False)",
+        f"{PRECISION}::test_a_run_computes_as_asked_and_what_follows_it_as_before[fast-device1-expected1]",
+    ),
+    "exactness that a GPU is only asked for": Mutant(
+        "precision.numerics",
+        "torch.use_deterministic_algorithms(exact, warn_only=not gpu)",
+        "torch.use_deterministic_algorithms(exact, warn_only=True)",
+        f"{PRECISION}::test_what_has_no_deterministic_algorithm_is_named_with_the_cure",
     ),
 }
 

@@ -1,8 +1,10 @@
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import combinations, product
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
@@ -16,12 +18,17 @@ from natix_lib.backbones.loading import load_backbone
 from natix_lib.decisions.prior import NONE, PriorShift, fit_prior_shift
 from natix_lib.errors import ContractError, TrainingError
 from natix_lib.training import features as features_module
+from natix_lib.training import fitting as fitting_module
+from natix_lib.training import run as run_module
 from natix_lib.training.artifact import load_classifier, write_classifier
+from natix_lib.training.bank import FeatureBank
 from natix_lib.training.doubts import Doubts
 from natix_lib.training.features import FeatureCache, extract
 from natix_lib.training.fit import Epoch
 from natix_lib.training.fitting import Reports
 from natix_lib.training.onnx_export import export_onnx
+from natix_lib.training.passes import Passes
+from natix_lib.training.precision import numerics
 from natix_lib.training.recipe import Recipe, Sets
 from natix_lib.training.run import Trained, train_classifier
 from natix_lib.training.views import Views, batches
@@ -426,7 +433,7 @@ def test_features_that_were_changed_in_the_cache_are_computed_again(
             asked.append(len(rows))
             return iter(features[rows].split(2))
 
-        return torch.cat(FeatureCache(str(tmp_path)).get_or_extract(3, lambda rows: {"weights": "x"}, extracted))
+        return torch.cat([*FeatureCache(str(tmp_path)).get_or_extract(3, lambda rows: {"weights": "x"}, extracted)])
 
     assert torch.equal(kept(), features)
     (path,) = tmp_path.iterdir()
@@ -435,7 +442,7 @@ def test_features_that_were_changed_in_the_cache_are_computed_again(
     for expected in (f"cached {path} was changed: repeated\n", ""):
         assert torch.equal(kept(), features)
         assert capsys.readouterr().out == expected
-    assert asked == [3, 0, 3, 0]
+    assert asked == [3, 3]
 
 
 def test_a_pass_that_was_killed_goes_on_at_the_next_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -452,9 +459,8 @@ def test_a_pass_that_was_killed_goes_on_at_the_next_shard(tmp_path: Path, monkey
     def kept(last: int) -> torch.Tensor:
         cache = FeatureCache(str(tmp_path), batch_size=3)
         done: list[int] = []
-        parts = cache.get_or_extract(
-            20, lambda part: {"rows": [part.start, part.stop]}, lambda rows: extracted(rows, last), done.append
-        )
+        key, extract = (lambda part: {"rows": [part.start, part.stop]}), (lambda rows: extracted(rows, last))
+        parts = list(cache.get_or_extract(20, key, extract, done.append))
         assert done[-1] == 20 and done == sorted(done)
         return torch.cat(parts)
 
@@ -464,6 +470,50 @@ def test_a_pass_that_was_killed_goes_on_at_the_next_shard(tmp_path: Path, monkey
     assert torch.equal(kept(20), features) and asked == [*range(15), *range(12, 20)]
     sorted(tmp_path.iterdir())[0].unlink()
     assert torch.equal(kept(20), features) and torch.equal(kept(0), features)
+
+
+def test_features_in_a_file_that_no_memory_holds_train_the_very_same_head(
+    tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes: dict[str, Any] = {"training": {"grid": {"lr": [1e-3, 1e-2]}}}
+    expected = [train(tiny_backbone).val_calib_logits, train(tiny_backbone, **changes).val_calib_logits]
+    banks: list[bool] = []
+    batches = FeatureBank.batches
+
+    def noted(bank: FeatureBank, *rest: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        banks.append(bank.mapped)
+        return batches(bank, *rest)
+
+    monkeypatch.setattr(FeatureBank, "batches", noted)
+    monkeypatch.setattr(fitting_module, "room_on", lambda *_: 0)
+    mapped = [train(tiny_backbone).val_calib_logits, train(tiny_backbone, **changes).val_calib_logits]
+    assert all(banks) and len(banks) > 2
+    for ours, theirs in zip(mapped, expected, strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("cached", [True, False], ids=["on features", "on pixels"])
+def test_kept_logits_are_float32_where_the_rest_of_a_run_is_not(
+    tiny_backbone: Path, cached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def as_on_a_gpu(how: Literal["exact", "fast"], device: torch.device) -> AbstractContextManager[None]:
+        asked.append(how)
+        return numerics(how, torch.device("cuda"))
+
+    monkeypatch.setattr(run_module, "numerics", as_on_a_gpu)
+    precisions: list[str] = []
+    plain = Passes.logits
+
+    def noted(*arguments: Any) -> torch.Tensor:
+        precisions.append(torch.get_float32_matmul_precision())
+        return plain(*arguments)
+
+    monkeypatch.setattr(Passes, "logits", noted)
+    train(tiny_backbone, training={"determinism": "fast", "feature_cache": cached, "epochs": 2})
+    assert asked == ["fast"] and torch.get_float32_matmul_precision() == "highest"
+    assert precisions == (["highest"] if cached else ["high", "high", "highest", "highest"])  # an epoch each, then kept
 
 
 def test_features_that_are_kept_change_no_dropout(tiny_backbone: Path, tmp_path: Path) -> None:
