@@ -203,6 +203,11 @@ class Training(Section):
         unit="minutes",
         source="choice: a preemption loses little, and writing costs little",
     )
+    tensorboard_root: Place = default(
+        "",
+        "Folder, gs:// or s3:// prefix in which TensorBoard finds the curve of each run, as it goes on; \"\" writes none.",
+        source="choice: a place must be named by who owns it",
+    )
     label_doubts: Literal["show", "drop", "off"] = default(
         "show",
         "What happens to labels of TRAIN that are likely wrong by what the features tell: show lists them in "
