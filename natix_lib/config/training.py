@@ -205,7 +205,7 @@ class Training(Section):
     )
     tensorboard_root: Place = default(
         "",
-        "Folder, gs:// or s3:// prefix in which TensorBoard finds the curve of each run, as it goes on; \"\" writes none.",
+        'Folder, gs:// or s3:// prefix in which TensorBoard finds the curve of each run as it goes on; "" is none.',
         source="choice: a place must be named by who owns it",
     )
     label_doubts: Literal["show", "drop", "off"] = default(

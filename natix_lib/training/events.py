@@ -1,9 +1,9 @@
 """The curve of a run as an event file, which TensorBoard reads while the run goes on.
 
-The format is TensorFlow's: records of TFRecord (length, its masked CRC-32C, content, its masked CRC-32C), each content a
-protobuf `Event` (tensorflow/core/util/event.proto, tensorflow/core/framework/summary.proto), the first of which names
-the format's version. Scalars need five fields of it, so they are written here: `tensorboard` brings gRPC and a server to
-write them, and `tensorboardX` cannot go on in a file.
+The format is TensorFlow's: records of TFRecord (length, its masked CRC-32C, content, its masked CRC-32C), each content
+a protobuf `Event` (tensorflow/core/util/event.proto, tensorflow/core/framework/summary.proto), the first of which names
+the format's version. Scalars need seven fields of it, so they are written here: `tensorboard` brings gRPC and a server
+to write them, and neither it nor `tensorboardX` goes on in a file.
 
 One record an epoch, with all columns of metrics.csv at the optimiser's step. A run that goes on keeps the records of
 the epochs that it does not repeat, with their times, so that no epoch is there twice. What a kill has cost a bucket is

@@ -35,7 +35,9 @@ def event_class() -> Any:
         message = file.message_type.add(name=name)
         for field, number, kind, of in fields:
             label = Field.LABEL_REPEATED if field == "value" else Field.LABEL_OPTIONAL
-            message.field.add(name=field, number=number, type=kind, label=label, type_name=f".read.{of}" if of else None)
+            message.field.add(
+                name=field, number=number, type=kind, label=label, type_name=f".read.{of}" if of else None
+            )
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("read.Event"))
