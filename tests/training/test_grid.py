@@ -12,7 +12,7 @@ from natix_lib.documents import HeadType
 from natix_lib.errors import ConfigError, TrainingError
 from natix_lib.training.classifier import Head
 from natix_lib.training.fit import Epoch, Objective, fit
-from natix_lib.training.grid import Bank, Point, chosen, fit_grid, points
+from natix_lib.training.grid import Bank, Point, _clip, chosen, fit_grid, points
 from natix_lib.training.watch import Figures, figures
 
 RATES, DECAYS = [0.3, 0.003], [0.0, 0.5]
@@ -83,6 +83,24 @@ def test_each_head_of_a_grid_is_what_it_becomes_when_it_is_trained_alone(
 
 def replace_optimizer(training: Training, changes: dict) -> Training:
     return training.model_copy(update={"optimizer": Optimizer(**changes)})
+
+
+def test_the_gradients_of_a_head_are_clipped_as_torch_clips_them() -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = {"weight": torch.zeros(3, 4, 5), "bias": torch.zeros(3, 4)}
+    for value in values.values():
+        value.grad = torch.randn(value.shape, generator=generator) * torch.tensor([0.01, 1, 100]).view(
+            3, *[1] * (value.ndim - 1)
+        )
+    peers = [{name: value.grad[number].clone() for name, value in values.items()} for number in range(3)]
+    _clip(values, Optimizer(clip=1.5))
+    for number, gradients in enumerate(peers):
+        parameters = [nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients.values()]
+        for parameter, gradient in zip(parameters, gradients.values(), strict=True):
+            parameter.grad = gradient.clone()
+        nn.utils.clip_grad_norm_(parameters, 1.5)
+        for value, parameter in zip(values.values(), parameters, strict=True):
+            torch.testing.assert_close(value.grad[number], parameter.grad)
 
 
 def test_a_dropout_rate_of_the_grid_reaches_its_head_and_the_kept_one_s_is_kept() -> None:
