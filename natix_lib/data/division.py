@@ -235,7 +235,9 @@ def divide(
         counts[1],
         np.where(without, NONE, owner),
         of_group(fixed, group),
-        common_values({name: [tags[name][row] for row in order] for name in tags or {}}, counted & ~synthetic, group),
+        common_values(
+            {name: [values[row] for row in order] for name, values in (tags or {}).items()}, counted & ~synthetic, group
+        ),
     )
     if known is not None and not counts.any():
         raise DataError(f"no image is left to divide: {known}")

@@ -84,7 +84,7 @@ def test_a_run_that_is_killed_goes_on_from_its_bucket_and_its_curve_with_it(
 
 
 def test_the_curve_of_a_grid_is_that_of_the_head_that_is_kept(chain: Chain, tmp_path: Path) -> None:
-    changes = {"training": {"grid": {"lr": [1e-1, 1e-4]}, "tensorboard_root": str(tmp_path)}}
+    changes: dict[str, Any] = {"training": {"grid": {"lr": [1e-1, 1e-4]}, "tensorboard_root": str(tmp_path)}}
     _, figures = run(chain, tmp_path, 1, **changes)
     (file,) = tmp_path.rglob("*tfevents*")
     shown = curve(file.read_bytes())

@@ -72,7 +72,7 @@ def rows(count: int) -> list[Epoch]:
     return [Epoch(n, 100 * n + 100, 0.1 / (n + 1), 0.7 - 0.1 * n, 0.5, 0.6, 0.7, 0.25, -0.125) for n in range(count)]
 
 
-def expected(history: list[Epoch]) -> list[dict[str, float]]:
+def expected(history: list[Epoch]) -> list[dict[str, Any]]:
     names, *table = metrics_rows(history)
     return [
         {str(name): pytest.approx(value, rel=1e-6) for name, value in zip(names, row, strict=True)} for row in table

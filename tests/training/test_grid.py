@@ -87,20 +87,24 @@ def replace_optimizer(training: Training, changes: dict) -> Training:
 
 def test_the_gradients_of_a_head_are_clipped_as_torch_clips_them() -> None:
     generator = torch.Generator().manual_seed(0)
-    values = {"weight": torch.zeros(3, 4, 5), "bias": torch.zeros(3, 4)}
-    for value in values.values():
-        value.grad = torch.randn(value.shape, generator=generator) * torch.tensor([0.01, 1, 100]).view(
-            3, *[1] * (value.ndim - 1)
-        )
-    peers = [{name: value.grad[number].clone() for name, value in values.items()} for number in range(3)]
+    sizes = torch.tensor([0.01, 1, 100])
+    gradients = {
+        "weight": torch.randn(3, 4, 5, generator=generator) * sizes.view(3, 1, 1),
+        "bias": torch.randn(3, 4, generator=generator) * sizes.view(3, 1),
+    }
+    values = {name: torch.zeros_like(gradient) for name, gradient in gradients.items()}
+    for name, gradient in gradients.items():
+        values[name].grad = gradient.clone()
     _clip(values, Optimizer(clip=1.5))
-    for number, gradients in enumerate(peers):
-        parameters = [nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients.values()]
-        for parameter, gradient in zip(parameters, gradients.values(), strict=True):
-            parameter.grad = gradient.clone()
-        nn.utils.clip_grad_norm_(parameters, 1.5)
-        for value, parameter in zip(values.values(), parameters, strict=True):
-            torch.testing.assert_close(value.grad[number], parameter.grad)
+    for number in range(3):
+        parameters = {name: nn.Parameter(torch.zeros_like(gradient[number])) for name, gradient in gradients.items()}
+        for name, parameter in parameters.items():
+            parameter.grad = gradients[name][number].clone()
+        nn.utils.clip_grad_norm_(parameters.values(), 1.5)
+        for name, parameter in parameters.items():
+            clipped = values[name].grad
+            assert clipped is not None
+            torch.testing.assert_close(clipped[number], parameter.grad)
 
 
 def test_a_dropout_rate_of_the_grid_reaches_its_head_and_the_kept_one_s_is_kept() -> None:
