@@ -1,4 +1,5 @@
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,7 @@ def test_what_an_earlier_division_gave_counts_and_stays() -> None:
 
 
 def test_common_values_are_of_short_tags_and_of_enough_images_that_count() -> None:
-    tags: dict[str, list[str | None]] = {
+    tags: dict[str, Sequence[str | None]] = {
         "zone": ["b", "a", "a", "b", None, "a"],
         "drive": [*"uvwxyz"],
         "camera": ["front"] * 6,
@@ -100,9 +101,9 @@ def test_common_values_are_of_short_tags_and_of_enough_images_that_count() -> No
     # a drive of each image, one camera, and a city that no image that counts has: only `zone` is left, `drive` is short
     assert found[:, 5:].tolist() == [[1, 1], [1, 1], [0, 0]]
     assert common_values({"zone": tags["zone"]}, counted, np.zeros(6, dtype=np.int64)).tolist() == [[2, 2]]
-    rare: list[str | None] = ["a"] * 96 + ["b"] * 4
+    rare: Sequence[str | None] = ["a"] * 96 + ["b"] * 4
     assert common_values({"zone": rare}, np.ones(100, dtype=bool), np.arange(100) // 50).tolist() == [[50], [46]]
-    many: list[str | None] = [str(number) for number in range(9)]
+    many: Sequence[str | None] = [str(number) for number in range(9)]
     assert common_values({"drive": many}, np.ones(9, dtype=bool), np.zeros(9, dtype=np.int64)).shape == (1, 0)
     assert common_values({}, counted, np.array([0, 0, 1, 1, 2, 2])).shape == (3, 0)
 
