@@ -28,6 +28,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from natix_lib.backbones.features import Extractor
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.config import Dataloader
 from natix_lib.demo.backbone import write_untrained_backbone
@@ -71,7 +72,7 @@ def features_of(content: list[bytes], size: int, patch: int) -> np.ndarray:
         backbone = load_backbone(Path(scratch) / "backbone").eval()
     pictures = Pictures([str(number) for number in range(len(content))], content)
     transform = Transform(size, size, False, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    features = extract(backbone, Views(pictures, transform, 0), Dataloader(batch_size=64, num_workers=0))
+    features = extract(Extractor(backbone), Views(pictures, transform, 0), Dataloader(batch_size=64, num_workers=0))
     return features[:, 0].numpy()
 
 

@@ -39,7 +39,16 @@ def _distinct(names: list[str]) -> list[str]:
     return names
 
 
+def _poolings(names: list[str]) -> list[str]:
+    if not names or len(set(names)) != len(names) or ("attentive" in names and len(names) > 1):
+        raise ValueError(f"must name poolings, each once, or attentive alone, got {names}")
+    return names
+
+
 HeadType = Literal["linear", "mlp"]  # built by natix_lib/training/heads.py
+Pooling = Literal["cls", "mean", "max", "std", "attentive"]  # by natix_lib/backbones/pooling.py
+Poolings = Annotated[list[Pooling], AfterValidator(_poolings)]
+CLS_AND_MEAN: tuple[Pooling, ...] = ("cls", "mean")
 Name = Annotated[str, Field(min_length=1)]
 FileName = Annotated[Name, AfterValidator(_relative_name)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -274,6 +283,7 @@ class Head(Document):
 
     type: HeadType
     dropout: Share
+    pooling: Poolings = list(CLS_AND_MEAN)  # of classifiers of natix before it had others; patches has its own
 
 
 class Origin(Document):

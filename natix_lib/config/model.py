@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, field_validator, model
 
 from natix_lib.config.key import default
 from natix_lib.config.section import Section
-from natix_lib.documents import HeadType
+from natix_lib.documents import CLS_AND_MEAN, HeadType, Poolings
 from natix_lib.grammar import PATCHES, BackboneSource
 
 DINOV3_HUB_NAMES = ("vits16", "vits16plus", "vitb16", "vitl16", "vith16plus", "vit7b16")
@@ -52,6 +52,12 @@ class Model(Section):
         "linear",
         "Head on the backbone's features; mlp has one hidden layer.",
         source="paper: the linear probe of DINOv2, arXiv 2304.07193",
+    )
+    pooling: Poolings = default(
+        list(CLS_AND_MEAN),
+        "How a ViT's tokens become features, side by side: the CLS token, and mean, maximum and standard deviation of "
+        "the patch tokens; or attentive alone, a learnt weighing of CLS and patches. patches has its own.",
+        source="paper: the linear probe of DINOv2, arXiv 2304.07193, with CLS and mean",
     )
     dropout_rate: Annotated[float, Field(ge=0.0, lt=1.0)] = default(
         0.0,
@@ -103,6 +109,11 @@ class Model(Section):
         if self.init_from_explora:
             raise ValueError(
                 f"model.init_from_explora must be false with model.backbone_id: {PATCHES}: adapt needs a ViT"
+            )
+        if tuple(self.pooling) != CLS_AND_MEAN:
+            raise ValueError(
+                f"model.pooling must be left out with model.backbone_id: {PATCHES}, which has its own, "
+                f"got {self.pooling}"
             )
         if self.image_size < PATCHES_LEAST:
             raise ValueError(

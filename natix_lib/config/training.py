@@ -1,7 +1,8 @@
 """The config section `training`: how the classifier is trained."""
 
 import math
-from typing import Annotated, Literal, Self
+from collections.abc import Sized
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -17,6 +18,7 @@ from pydantic import (
 from natix_lib.config.fine_tuning import FineTune
 from natix_lib.config.key import Fraction, default
 from natix_lib.config.section import Section
+from natix_lib.documents import Pooling, Poolings
 from natix_lib.grammar import LocalPath, Place
 
 MOST_HEADS = 100
@@ -126,16 +128,30 @@ class Grid(Section):
         source="choice: as lr",
     )
 
-    @field_validator("lr", "weight_decay", "dropout_rate")
+    pooling: list[Poolings] = default(
+        [],
+        "Lists of poolings to try, each as model.pooling but for attentive; none is model.pooling alone.",
+        source="choice: as lr; DINOv2, arXiv 2304.07193, tries CLS with and without the mean",
+    )
+
+    @field_validator("lr", "weight_decay", "dropout_rate", "pooling")
     @classmethod
-    def _check_repeats(cls, values: list[float], info: ValidationInfo) -> list[float]:
-        if len(set(values)) < len(values):
+    def _check_repeats(cls, values: list[Any], info: ValidationInfo) -> list[float]:
+        if any(value in values[:row] for row, value in enumerate(values)):
             raise ValueError(f"training.grid.{info.field_name} must name each value once, got {values}")
+        return values
+
+    @field_validator("pooling")
+    @classmethod
+    def _check_pooling(cls, values: list[list[Pooling]]) -> list[list[Pooling]]:
+        if ["attentive"] in values:
+            raise ValueError(f"training.grid.pooling must not name attentive, which learns on pixels, got {values}")
         return values
 
     @model_validator(mode="after")
     def _check_size(self) -> Self:
-        size = math.prod(max(1, len(values)) for values in (self.lr, self.weight_decay, self.dropout_rate))
+        axes: tuple[Sized, ...] = (self.lr, self.weight_decay, self.dropout_rate, self.pooling)
+        size = math.prod(max(1, len(values)) for values in axes)
         if size > MOST_HEADS:
             raise ValueError(f"training.grid may have at most {MOST_HEADS} combinations, got {size}")
         return self

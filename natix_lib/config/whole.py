@@ -16,6 +16,7 @@ from natix_lib.config.recalibration import Recalibrate
 from natix_lib.config.section import Section
 from natix_lib.config.split import Split
 from natix_lib.config.training import Grid, Training
+from natix_lib.grammar import PATCHES
 
 
 class Config(Section):
@@ -56,6 +57,15 @@ class Config(Section):
             raise ValueError(
                 "training.grid tries heads on cached features: it needs model.freeze_backbone: true and "
                 "training.feature_cache: true"
+            )
+        if self.model.pooling == ["attentive"] and self.model.freeze_backbone and self.training.feature_cache:
+            raise ValueError(
+                "model.pooling: [attentive] learns on pixels: it needs training.feature_cache: false or "
+                "model.freeze_backbone: false"
+            )
+        if self.training.grid.pooling and self.model.backbone_id == PATCHES:
+            raise ValueError(
+                f"training.grid.pooling must be left out with model.backbone_id: {PATCHES}, which has its own pooling"
             )
         if self.data.unlabelled == "adapt" and not self.model.init_from_explora:
             raise ValueError(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from natix_lib.arrays import Ints
+from natix_lib.backbones.features import Extractor
 from natix_lib.config import Dataloader
 from natix_lib.training.features import Progress, extract, silent
 from natix_lib.training.views import Images, Views
@@ -54,7 +55,7 @@ def features_of(
     what: str = "features",
 ) -> Features:
     """Features of the evaluation views, averaged over views, float32 (n, F), on the backbone's device."""
-    features = extract(backbone.eval(), Views(images, transform, 0), dataloader, None, progress, what)
+    features = extract(Extractor(backbone.eval()), Views(images, transform, 0), dataloader, None, progress, what)
     result: Features = features.mean(dim=1).numpy()
     return result
 

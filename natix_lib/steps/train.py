@@ -95,7 +95,7 @@ def run(
         train_settings.num_gpus,
         train_settings.nodes,
     )
-    head = {"type": model_section.head_type, "dropout": figures["dropout"]}
+    head = {"type": model_section.head_type, "dropout": figures["dropout"], "pooling": figures["pooling"]}
     model = Classifier.from_description(description, head, len(train.class_names))
     model.load_state_dict(
         {name.removeprefix(CLASSIFIER): value for name, value in tensors.items() if name.startswith(CLASSIFIER)}
@@ -165,8 +165,9 @@ def run(
     }
 
 
-def _kept_head(grid: list[dict[str, float]]) -> str:
+def _kept_head(grid: list[dict[str, Any]]) -> str:
     """A line that tells which head of a grid is kept; classifier.json has them all."""
     row = next(row for row in grid if row["kept"])
     settings = f"lr {row['lr']:g}, weight decay {row['weight_decay']:g}, dropout {row['dropout_rate']:g}"
+    settings += f", pooling {row['pooling']}" if len({row["pooling"] for row in grid}) > 1 else ""
     return f"of {len(grid)} heads the one kept has {settings}: val_select/acc {row['val_select_acc']:.4f}"

@@ -17,6 +17,7 @@ from natix_lib.data.sets import RoleSet, open_set
 from natix_lib.distributed.exchange import Answer
 from natix_lib.distributed.processes import be_a_process
 from natix_lib.distributed.world import World
+from natix_lib.documents import CLS_AND_MEAN
 from natix_lib.files import JsonDict, canonical_json, read_json, sha256_bytes
 from natix_lib.logits import logits_name
 from natix_lib.progress import Lines
@@ -64,7 +65,7 @@ def compute(settings: TrainSettings, inputs: Inputs) -> Answer:
     Returns:
         The classifier's state under `classifier.`, float32 `val_select_logits` and `val_calib_logits` (n, C); the
         `history` of epochs, the `transform` that images went through, the `doubts` of TRAIN's labels, and how
-        the `prior` was put back, the `grid` of heads and the kept one's `dropout`.
+        the `prior` was put back, the `grid` of heads and the kept one's `dropout` and `pooling`.
 
     Raises:
         NatixError: If an input breaks its contract, a loss is not finite, memory runs out or a loader's process ends.
@@ -106,7 +107,9 @@ def compute(settings: TrainSettings, inputs: Inputs) -> Answer:
     tensors[logits_name(VAL_CALIB)] = torch.from_numpy(trained.val_calib_logits)
     figures: dict[str, Any] = {"history": [asdict(row) for row in trained.history], "doubts": asdict(trained.doubts)}
     figures |= {"prior": trained.prior.document() if trained.prior else None, "grid": trained.grid}
-    return tensors, {**figures, "dropout": trained.classifier.head.dropout.p, "transform": transform.document()}
+    pooling = trained.classifier.pooling
+    figures |= {"dropout": trained.classifier.head.dropout.p, "pooling": pooling.names if pooling else CLS_AND_MEAN}
+    return tensors, {**figures, "transform": transform.document()}
 
 
 def _curve(settings: TrainSettings, inputs: Inputs) -> EventFile:

@@ -31,7 +31,6 @@ def write_classifier(
     config: Any = classifier.backbone.config
     placeless = {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
     write_json(root / BACKBONE_CONFIG, placeless)
-    head = classifier.head
     files = file_table(root, ARTIFACTS["classifier"].manifest, licences)
     return write_manifest(
         root,
@@ -40,7 +39,7 @@ def write_classifier(
             **description,
             "model_sha256": files[WEIGHTS]["sha256"],
             "dtype": "float32",
-            "head": {"type": head.head_type, "features": head.width, "dropout": head.dropout.p},
+            "head": classifier.head_description(),
         },
         files,
     )

@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from natix_lib import storage
-from natix_lib.backbones.features import feature_width, image_features
+from natix_lib.backbones.features import Extractor
 from natix_lib.config import Dataloader
 from natix_lib.files import canonical_json, sha256_bytes
 from natix_lib.training.views import Views, batches
@@ -35,7 +35,7 @@ def silent(what: str, done: int, total: int) -> None:
 
 
 def extract(
-    backbone: nn.Module,
+    extractor: Extractor,
     views: Views,
     dataloader: Dataloader,
     autocast: torch.dtype | None = None,
@@ -46,7 +46,7 @@ def extract(
     """Features of all views of all images, or of some.
 
     Args:
-        backbone: Backbone in eval mode, on the device that computes.
+        extractor: Backbone and pooling, in eval mode, on the device that computes.
         views: Images and how to look at them.
         dataloader: Batch size and workers.
         autocast: Precision of the backbone on a GPU; None computes in float32.
@@ -58,25 +58,25 @@ def extract(
         float32 (n, views, F), on the CPU.
     """
     total = len(views) if rows is None else len(rows)
-    none = torch.empty(0, views.count, feature_width(backbone))  # a share of images may be none
-    parts = batch_features(backbone, views, dataloader, autocast, rows)
+    none = torch.empty(0, views.count, extractor.width)  # a share of images may be none
+    parts = batch_features(extractor, views, dataloader, autocast, rows)
     return torch.cat([none, *_counted(parts, lambda done: progress(what, done, total))])
 
 
 @torch.no_grad()
 def batch_features(
-    backbone: nn.Module,
+    extractor: Extractor,
     views: Views,
     dataloader: Dataloader,
     autocast: torch.dtype | None = None,
     rows: Sequence[int] | None = None,
 ) -> Iterator[Tensor]:
     """What `extract` gives, batch by batch."""
-    device = next(backbone.parameters()).device
+    device = next(extractor.parameters()).device
     for batch in batches(views, dataloader, rows):
         pixels = batch.to(device, non_blocking=True)
         with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
-            of_views = image_features(backbone, pixels.flatten(0, 1))
+            of_views = extractor.features(pixels.flatten(0, 1))
         yield of_views.reshape(*batch.shape[:2], -1).cpu()
 
 
@@ -165,11 +165,17 @@ def _rows(parts: Iterator[Tensor], rows: int) -> Tensor:
 
 
 def cache_key(
-    backbone_sha256: str, dataset_fingerprint: str, views: Views, ids: Sequence[str], precision: str
+    backbone_sha256: str,
+    pooling: Sequence[str],
+    dataset_fingerprint: str,
+    views: Views,
+    ids: Sequence[str],
+    precision: str,
 ) -> dict[str, object]:
-    """Everything that the features of the views of the images `ids` depend on."""
+    """Everything that the features of the views of the images `ids` depend on; of `patches` no pooling."""
     return {
         "backbone": backbone_sha256,
+        "pooling": list(pooling),
         "dataset": dataset_fingerprint,
         "transform": views.transform.document(),
         "views": list(views.numbers),

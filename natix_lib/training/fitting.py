@@ -5,13 +5,15 @@ Features of all views are computed once and every epoch of head training reads t
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from natix_lib.config import Grid
 from natix_lib.contracts import VAL_SELECT
 from natix_lib.distributed.world import World
 from natix_lib.training.checks import explained, finite_features
@@ -45,7 +47,7 @@ class Fitted:
 
     history: list[Epoch]
     select: Tensor | None = None
-    grid: list[dict[str, float]] | None = None
+    grid: list[dict[str, Any]] | None = None
 
 
 class Run:
@@ -89,20 +91,21 @@ class Run:
         def passed(chosen: Sequence[int]) -> Iterator[Tensor]:
             done = 0
             shared = [rows[number] for number in chosen]
-            for part in batch_features(self.classifier.backbone, views, settings, autocast, shared):
+            for part in batch_features(self.classifier, views, settings, autocast, shared):
                 of_part = [images.ids[row] for row in shared[done : done + len(part)]]
                 done += len(part)
                 yield finite_features(part, of_part, what, autocast)
 
-        fingerprint = self.sets.fingerprint
+        fingerprint, pooling = self.sets.fingerprint, self.classifier.pooling
+        names = pooling.names if pooling is not None else ()
         with drawing_once():
             part = self.cache.get_or_extract(
                 len(rows),
-                lambda part: cache_key(self.backbone_sha256, fingerprint, views, ids[part], str(autocast)),
+                lambda part: cache_key(self.backbone_sha256, names, fingerprint, views, ids[part], str(autocast)),
                 passed,
                 lambda done: self.reports.progress(what, done, len(rows)),
             )
-        none = torch.empty(0, views.count, self.classifier.head.width)  # a share of images may be none
+        none = torch.empty(0, views.count, self.classifier.width)  # a share of images may be none
         return world.gathered(torch.cat([none, *part]), len(images))
 
     def on_features(self, train: LabelledImages, clean: Tensor, weights: Tensor | None) -> Fitted:
@@ -118,13 +121,29 @@ class Run:
         labels, known = self.numbers(train), self.numbers(self.sets.val_select)
         drawn = partial(self.passes.feature_batches, bank, labels)
         steps, in_loss = self.passes.steps_an_epoch(len(train)), self._in_loss(weights)
-        if len(tried := points(training, self.recipe.model.dropout_rate)) > 1:
-            compared = Bank(drawn, steps, select, known, self.sets.val_select.groups, in_loss)
-            grid = fit_grid(head, tried, compared, training, self.ema_decay, self.reports.on_epoch)
-            return Fitted(grid.history, select, grid.table)
+        if training.grid != Grid():
+            return self._best_of_grid(Bank(drawn, steps, select, known, self.sets.val_select.groups, in_loss))
         score = partial(_score, head, lambda: head(select).mean(dim=1), known)
         objective = Objective(drawn, steps, in_loss, score, keeper=self.keeper)
         return Fitted(fit(head.train(), objective, training, self.ema_decay, self.reports.on_epoch), select)
+
+    def _best_of_grid(self, bank: Bank) -> Fitted:
+        """Train the heads of the grid, and leave the chosen one, with its pooling, in the classifier."""
+        training, classifier = self.recipe.training, self.classifier
+        tried = points(training, self.recipe.model)
+        poolings = list(dict.fromkeys(point.pooling for point in tried))
+        heads = {poolings[0]: classifier.head}
+        if several := len(poolings) > 1:
+            heads = {names: classifier.narrowed(names, training.seed) for names in poolings}
+            columns = {names: classifier.columns(names).to(bank.select.device) for names in poolings}
+            bank = replace(bank, columns=columns)
+        grid = fit_grid(heads, tried, bank, training, self.ema_decay, self.reports.on_epoch)
+        select = bank.select
+        if several:
+            kept = tried[int(self.world.of_first([grid.row])[0])].pooling  # else the shapes of processes could differ
+            classifier.narrow(kept, heads[kept])
+            select = select[..., bank.columns[kept]]
+        return Fitted(grid.history, select, grid.table)
 
     def on_pixels(self, train: LabelledImages, weights: Tensor | None) -> Fitted:
         """Train the head, and the backbone where it is tuned, on a fresh augmented view of each image an epoch."""

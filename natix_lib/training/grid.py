@@ -1,10 +1,10 @@
 """Heads of many settings on cached features, trained at once, and the one that VAL_SELECT speaks for.
 
 The best learning rate of a head differs by a factor of a hundred between backbones, and on cached features another head
-costs next to nothing: each batch is read once, and one batched product serves all heads (the DINOv2 protocol, Oquab et
-al., arXiv 2304.07193). Each head is what `fit` would make of it alone: same first weights, batches, schedule, average
-and epoch to keep; only dropout draws other numbers. The
-optimiser is that of `training/adamw.py`, with a rate and a decay for each head.
+costs next to nothing: each batch is read once, and one batched product serves all heads of a pooling (the DINOv2
+protocol, Oquab et al., arXiv 2304.07193). Poolings are features side by side, of which each head sees its own. Each
+head is what `fit` would make of it alone: same first weights, batches, schedule, average and epoch to keep; only
+dropout draws other numbers. The optimiser is that of `training/adamw.py`, with a rate and a decay for each head.
 
 Which head is kept resists noise: the highest of many accuracies on a small VAL_SELECT is luck in part. Heads that are
 behind the best by no more than a standard error of the difference, of the same images and by groups, count as equally
@@ -14,35 +14,25 @@ lowest loss itself; for macro-F1 and Matthews' correlation, of which no image ha
 Nothing is written between epochs: a grid that was killed takes seconds to minutes and repeats itself.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
-from dataclasses import asdict, dataclass
-from itertools import product
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import groupby, product
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.func import functional_call, vmap
-from torch.nn.functional import cross_entropy
 
-from natix_lib.config import Optimizer, Training
+from natix_lib.config import Model, Training
+from natix_lib.documents import Pooling
 from natix_lib.errors import TrainingError
-from natix_lib.training.adamw import AdamW
+from natix_lib.training.batched_heads import Heads, Point
 from natix_lib.training.classifier import Head
 from natix_lib.training.fit import Epoch
 from natix_lib.training.tuning import rate
 from natix_lib.training.watch import compared, figures, ranked
-from natix_lib.training.weights import set_trainable_state, trainable_state, warmed
-
-
-@dataclass(frozen=True)
-class Point:
-    """Settings of a head: highest learning rate, weight decay, and share of features that dropout hides."""
-
-    lr: float
-    weight_decay: float
-    dropout_rate: float
+from natix_lib.training.weights import set_trainable_state
 
 
 @dataclass(frozen=True)
@@ -56,6 +46,7 @@ class Bank:
         select_labels: Its class numbers, (n,).
         select_groups: Its groups, n texts.
         weights: Weight of each class in the loss, (C,); None weighs all alike.
+        columns: Which features are those of a pooling, (F',); one that is not named takes all.
     """
 
     batches: Callable[[int], Iterator[tuple[Tensor, Tensor]]]
@@ -64,6 +55,7 @@ class Bank:
     select_labels: Tensor
     select_groups: Sequence[str]
     weights: Tensor | None
+    columns: Mapping[tuple[Pooling, ...], Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,71 +63,40 @@ class Chosen:
     """What a grid gives: the kept head's history, and for each point its settings and its best epoch's figures."""
 
     history: list[Epoch]
-    table: list[dict[str, float]]
+    table: list[dict[str, Any]]
     row: int
 
 
-def points(training: Training, dropout_rate: float) -> list[Point]:
+def points(training: Training, model: Model) -> list[Point]:
     """The points of the grid; one where the config asks for none.
 
     Args:
         training: Each empty list of its `grid` stands for the value of the plain key.
-        dropout_rate: The plain key of dropout.
+        model: It has the plain keys of dropout and pooling.
     """
     grid, optimizer = training.grid, training.optimizer
     axes = (
-        grid.dropout_rate or [dropout_rate],  # first, as heads of the same one are computed together
+        [tuple(names) for names in grid.pooling or [model.pooling]],  # first, as heads of one are computed together
+        grid.dropout_rate or [model.dropout_rate],
         grid.lr or [optimizer.lr],
         grid.weight_decay or [optimizer.weight_decay],
     )
-    return [Point(lr, weight_decay, dropout) for dropout, lr, weight_decay in product(*axes)]
-
-
-class _Heads:
-    """Trainable parameters of all heads, each a tensor (E, ...), and what computes with them."""
-
-    def __init__(self, head: Head, of: Sequence[Point]) -> None:
-        self.values = {
-            name: value.expand(len(of), *value.shape).clone().requires_grad_()
-            for name, value in trainable_state(head).items()
-        }
-        self.groups: list[tuple[slice, Head]] = []
-        first = 0
-        for dropout in dict.fromkeys(point.dropout_rate for point in of):
-            many = sum(point.dropout_rate == dropout for point in of)
-            alike = deepcopy(head)
-            alike.dropout.p = dropout
-            self.groups.append((slice(first, first + many), alike))
-            first += many
-
-    def logits(self, values: dict[str, Tensor], features: Tensor, training: bool) -> Tensor:
-        """Logits (E, ..., C) of features (..., F)."""
-        parts = []
-        for rows, head in self.groups:
-            head.train(training)
-
-            def of_one(own: dict[str, Tensor], inputs: Tensor, head: Head = head) -> Tensor:
-                answer: Tensor = functional_call(head, own, (inputs,))
-                return answer
-
-            own = {name: value[rows] for name, value in values.items()}
-            parts.append(vmap(of_one, in_dims=(0, None), randomness="different")(own, features))
-        return torch.cat(parts)
+    return [Point(lr, weight_decay, dropout, pooling) for pooling, dropout, lr, weight_decay in product(*axes)]
 
 
 def fit_grid(
-    head: Head,
+    heads: Mapping[tuple[Pooling, ...], Head],
     of: Sequence[Point],
     bank: Bank,
     training: Training,
     ema_decay: float | None,
     on_epoch: Callable[[Epoch], None] = lambda row: None,
 ) -> Chosen:
-    """Train a head for each point, and leave the chosen one's weights and dropout in `head`.
+    """Train a head for each point, and leave the chosen one's weights and dropout in the head of its pooling.
 
     Args:
-        head: An untrained head, standardised, on the device to use.
-        of: Points of `points`, those of the same dropout beside each other.
+        heads: An untrained head for each pooling of the points, standardised, on the device to use.
+        of: Points of `points`, those of the same pooling, and then of the same dropout, beside each other.
         bank: What they are trained and compared on.
         training: Epochs, schedule, early stopping, which is each head's own.
         ema_decay: Decay of the averages that are scored and kept; None trains without.
@@ -147,15 +108,12 @@ def fit_grid(
     Raises:
         TrainingError: If no head has a finite loss.
     """
-    heads = _Heads(head, of)
-    optimizer = AdamW(
-        heads.values,
-        [point.lr for point in of],
-        [point.weight_decay for point in of],
-        training.optimizer.decayed,
-    )
-    kept = {name: value.detach().clone() for name, value in heads.values.items()}
-    average = {name: value.detach().clone() for name, value in heads.values.items()} if ema_decay is not None else None
+    parts, where = [], []
+    for pooling, alike in groupby(of, key=lambda point: point.pooling):
+        own = list(alike)
+        part = Heads(heads[pooling], own, bank.columns.get(pooling), training.optimizer, ema_decay)
+        parts.append(part)
+        where += [(part, number) for number in range(len(own))]
     histories: list[list[Epoch]] = [[] for _ in of]
     best: list[Epoch | None] = [None] * len(of)
     right = np.zeros((len(of), len(bank.select_labels)), dtype=bool)
@@ -166,21 +124,14 @@ def fit_grid(
         sums = torch.zeros(2, len(of), device=bank.select.device)
         seen = 0
         for inputs, labels in bank.batches(epoch):
-            logits = heads.logits(heads.values, inputs, training=True)
-            losses = _losses(logits, labels, bank.weights, training.label_smoothing)
-            losses.sum().backward()  # type: ignore[no-untyped-call]
-            _clip(heads.values, training.optimizer)
-            optimizer.step(rate(step, total, training.optimizer.warmup))
+            done = [part.trained(inputs, labels, bank.weights, training.label_smoothing) for part in parts]
+            for part in parts:
+                part.step(rate(step, total, training.optimizer.warmup))
             step += 1
-            if average is not None and ema_decay is not None:
-                for name, value in average.items():
-                    value.lerp_(heads.values[name].detach(), 1 - warmed(ema_decay, step))
-            with torch.no_grad():
-                sums += torch.stack([losses * len(labels), (logits.argmax(-1) == labels).sum(dim=1)])
+            losses, hits = (torch.cat(values) for values in zip(*done, strict=True))
+            sums += torch.stack([losses * len(labels), hits])
             seen += len(labels)
-        values = average if average is not None else heads.values
-        with torch.no_grad():
-            of_select = heads.logits(values, bank.select, training=False).mean(dim=2)
+        of_select = torch.cat([part.scored(bank.select) for part in parts]).mean(dim=2)
         train = (sums / seen).tolist()
         rows = []
         for number, point in enumerate(of):
@@ -197,15 +148,17 @@ def fit_grid(
             if better:
                 best[number] = row
                 right[number] = (of_select[number].argmax(1) == bank.select_labels).cpu().numpy()
-                for name, value in kept.items():
-                    value[number] = values[name][number].detach()
+                part, row_of_part = where[number]
+                part.keep(row_of_part)
         if not rows:
             break
         on_epoch(max(rows, key=lambda row: ranked(row, training.early_stopping)))
         if min(stale) >= training.early_stopping.patience:
             break
     row_number = chosen(best, right, bank.select_groups, training)
-    set_trainable_state(head, {name: value[row_number] for name, value in kept.items()})
+    part, row_of_part = where[row_number]
+    head = heads[of[row_number].pooling]
+    set_trainable_state(head, {name: value[row_of_part] for name, value in part.kept.items()})
     head.dropout.p = of[row_number].dropout_rate
     table = [
         _described(point, row, number == row_number) for number, (point, row) in enumerate(zip(of, best, strict=True))
@@ -244,34 +197,9 @@ def chosen(best: Sequence[Epoch | None], right: NDArray[np.bool_], groups: Seque
     return min(equal, key=lambda number: (rows[number].val_select_loss, number))
 
 
-def _losses(logits: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
-    """Weighted mean cross-entropy of each head, (E,), of logits (E, b, C)."""
-    every = cross_entropy(
-        logits.flatten(0, 1).float(),
-        labels.repeat(len(logits)),
-        weight=weights,
-        reduction="none",
-        label_smoothing=smoothing,
-    )
-    weight = len(labels) if weights is None else weights[labels].sum()
-    return every.view(len(logits), -1).sum(dim=1) / weight
-
-
-@torch.no_grad()
-def _clip(values: dict[str, Tensor], optimizer: Optimizer) -> None:
-    """Scale each head's gradients so that their norm is at most `clip`."""
-    if not optimizer.clip:
-        return
-    gradients = [value.grad for value in values.values() if value.grad is not None]
-    norm = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)
-    share = (optimizer.clip / (norm + 1e-6)).clamp_max(1.0)
-    for gradient in gradients:
-        gradient.mul_(share.view(-1, *[1] * (gradient.ndim - 1)))
-
-
-def _described(point: Point, row: Epoch | None, kept: bool) -> dict[str, float]:
+def _described(point: Point, row: Epoch | None, kept: bool) -> dict[str, Any]:
     """A line of the table; a head that has no finite epoch has its settings alone."""
-    settings: dict[str, float] = {**asdict(point), "kept": kept}
+    settings = {**asdict(point), "pooling": "+".join(point.pooling), "kept": kept}
     if row is None:
         return settings
     select = {name: value for name, value in asdict(row).items() if name.startswith("val_select")}

@@ -68,7 +68,7 @@ class Passes:
         """
         views = Views(images, self.transform, self.seed)
         rows = self.world.share(len(images))
-        features = extract(classifier.backbone, views, self.dataloader, autocast, progress, what, rows)
+        features = extract(classifier, views, self.dataloader, autocast, progress, what, rows)
         logits: Tensor = classifier.head(features.to(next(classifier.parameters()).device)).mean(dim=1)
         return self.world.gathered(logits, len(images))
 

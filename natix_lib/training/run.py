@@ -14,12 +14,14 @@ make the epochs differ by how well they know rare classes, where accuracy after 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from natix_lib.backbones.pooling import side_by_side
 from natix_lib.contracts import VAL_CALIB, VAL_SELECT
 from natix_lib.decisions.prior import NONE, PriorShift, fit_prior_shift
 from natix_lib.distributed.world import ALONE, World
@@ -47,7 +49,7 @@ class Trained:
     val_calib_logits: NDArray[np.float32]
     doubts: Doubts
     prior: PriorShift | None
-    grid: list[dict[str, float]] | None = None
+    grid: list[dict[str, Any]] | None = None
 
 
 def train_classifier(
@@ -80,7 +82,8 @@ def train_classifier(
     """
     model, training, device = recipe.model, recipe.training, world.device
     seed_everything(training.seed)
-    classifier = Classifier(backbone, sets.classes, model.head_type, model.dropout_rate).to(device).eval()
+    pooling = side_by_side(training.grid.pooling or [model.pooling])
+    classifier = Classifier(backbone, sets.classes, model.head_type, model.dropout_rate, pooling).to(device).eval()
     classifier.backbone.requires_grad_(False)
     look = Views(sets.train, recipe.transform, training.seed)
     learnt = learn_filters(classifier.backbone, look, recipe.dataloader, reports.progress, world)

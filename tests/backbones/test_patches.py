@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from sklearn.decomposition import PCA
 
-from natix_lib.backbones.features import feature_width, image_features
+from natix_lib.backbones.features import Extractor
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.backbones.patches import (
     THRESHOLD,
@@ -57,8 +57,8 @@ def test_the_features_are_those_of_each_patch_by_itself(size: int, factor: int, 
         expected += [rectified[:, whole, whole].mean(axis=(1, 2)), rectified[:, whole, whole].max(axis=(1, 2))]
         for number in (np.mean, np.max):
             expected.append(np.stack([number(rectified[:, *part], axis=(1, 2)) for part in quarters], axis=1).ravel())
-    features = image_features(backbone, torch.from_numpy(image[None]).float())
-    assert features.shape == (1, feature_width(backbone)) == (1, 80)
+    features = Extractor(backbone).features(torch.from_numpy(image[None]).float())
+    assert features.shape == (1, Extractor(backbone).width) == (1, 80)
     assert np.allclose(features[0].numpy(), np.concatenate(expected), atol=2e-4)
 
 
@@ -107,7 +107,7 @@ def test_an_image_is_averaged_by_the_largest_whole_factor_that_leaves_64_pixels(
 def test_what_fetch_writes_waits_to_be_learnt_and_what_was_learnt_is_loaded(tmp_path: Path) -> None:
     copy_backbone("patches", "main", tmp_path, tmp_path)
     backbone = load_backbone(tmp_path)
-    assert isinstance(backbone, Patches) and not backbone.learnt and feature_width(backbone) == 4000
+    assert isinstance(backbone, Patches) and not backbone.learnt and Extractor(backbone).width == 4000
     assert normalisation(tmp_path) == ([0.0] * 3, [1.0] * 3) and licence("patches", tmp_path)["files"] == []
     own = learnt()
     write_json(tmp_path / "config.json", own.config.to_dict())

@@ -241,6 +241,42 @@ def test_the_text_that_the_random_ones_damage_is_valid(tmp_path: Path) -> None:
             {"training": {"mixup": 0.2}},
             "training.mixup blends pixels: it needs model.freeze_backbone: false or training.feature_cache: false",
         ),
+        (
+            {"model": {"backbone_id": "x", "pooling": ["cls", "cls"]}},
+            "model.pooling must name poolings, each once, or attentive alone, got ['cls', 'cls']",
+        ),
+        (
+            {"model": {"backbone_id": "x", "pooling": ["attentive", "mean"]}},
+            "model.pooling must name poolings, each once, or attentive alone, got ['attentive', 'mean']",
+        ),
+        (
+            {"model": {"backbone_id": "patches", "image_size": 64, "pooling": ["max"]}},
+            "model.pooling must be left out with model.backbone_id: patches, which has its own, got ['max']",
+        ),
+        (
+            {"model": {"backbone_id": "patches", "image_size": 64}, "training": {"grid": {"pooling": [["max"]]}}},
+            "training.grid.pooling must be left out with model.backbone_id: patches, which has its own pooling",
+        ),
+        (
+            {"model": {"backbone_id": "x", "pooling": ["attentive"]}},
+            "model.pooling: [attentive] learns on pixels: it needs training.feature_cache: false or ",
+        ),
+        (
+            {"training": {"grid": {"pooling": [["cls"], ["attentive"]]}}},
+            "training.grid.pooling must not name attentive, which learns on pixels, got [['cls'], ['attentive']]",
+        ),
+        (
+            {"training": {"grid": {"pooling": [["cls"], ["mean"], ["cls"]]}}},
+            "training.grid.pooling must name each value once, got [['cls'], ['mean'], ['cls']]",
+        ),
+        (
+            {"training": {"grid": {"pooling": [["max", "max"]]}}},
+            "training.grid.pooling.0 must name poolings, each once, or attentive alone, got ['max', 'max']",
+        ),
+        (
+            {"training": {"grid": {"pooling": [["cls"], ["max"]], "lr": [0.1 * n for n in range(1, 52)]}}},
+            "training.grid may have at most 100 combinations, got 102",
+        ),
         ({"training": {"fine_tune": {"layer_decay": 0}}}, "training.fine_tune.layer_decay: input should be greater"),
     ],
 )

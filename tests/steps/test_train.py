@@ -1,4 +1,5 @@
 import html
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -158,17 +159,21 @@ def test_the_monitor_chooses_the_epoch_and_is_told_everywhere(
 def test_the_heads_of_a_grid_are_told_and_the_kept_one_is_the_classifier_s(
     chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    grid = {"lr": [1e-3, 0.1], "dropout_rate": [0.0, 0.3]}
+    grid = {"lr": [1e-3, 0.1], "dropout_rate": [0.0, 0.3], "pooling": [["cls"], ["std", "mean"]]}
     settings = {**TRAIN, "training": {**TRAIN["training"], "grid": grid}}
     paths, metrics = run_step("train", settings, tmp_path, chain.paths)
     manifest = read_manifest(paths["classifier"], "classifier")
     heads = manifest["trained"]["grid"]
-    assert {(head["lr"], head["dropout_rate"]) for head in heads} == {(lr, p) for lr in (1e-3, 0.1) for p in (0.0, 0.3)}
+    tried = {(head["lr"], head["dropout_rate"], head["pooling"]) for head in heads}
+    assert tried == set(product((1e-3, 0.1), (0.0, 0.3), ("cls", "std+mean")))
     (kept,) = (head for head in heads if head["kept"])
     assert manifest["head"]["dropout"] == kept["dropout_rate"]
+    assert "+".join(manifest["head"]["pooling"]) == kept["pooling"]
     assert manifest["trained"]["best_epoch"] == metrics["best_epoch"] == kept["epoch"]
     assert manifest["trained"]["val_select_loss"] == kept["val_select_loss"]
-    assert f"of 4 heads the one kept has lr {kept['lr']:g}, weight decay 0.0001" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"of 8 heads the one kept has lr {kept['lr']:g}, weight decay 0.0001" in printed
+    assert f", pooling {kept['pooling']}: val_select/acc" in printed
     curve = Path(paths["training_curve"]).read_text().splitlines()[1 + int(kept["epoch"])].split(",")
     assert float(curve[5]) == kept["val_select_loss"]
 

@@ -100,12 +100,18 @@ def last_batch_of_one(chain: Chain) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cached", [True, False], ids=["on features", "on pixels"])
-def test_two_processes_train_what_one_trains(chain: Chain, tmp_path: Path, cached: bool) -> None:
-    changes: dict[str, Any] = {
-        "training": {"feature_cache": cached, "epochs": 2 if cached else 1},
-        "batch": {"size": last_batch_of_one(chain)},
-    }
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training": {"epochs": 2}},
+        {"training": {"epochs": 2, "grid": {"pooling": [["cls"], ["std", "max"]], "lr": [1e-3, 1e-2]}}},
+        {"training": {"feature_cache": False, "epochs": 1}},
+        {"training": {"feature_cache": False, "epochs": 1}, "model": {"pooling": ["attentive"]}},
+    ],
+    ids=["on features", "on features of several poolings", "on pixels", "on pixels, attentive"],
+)
+def test_two_processes_train_what_one_trains(chain: Chain, tmp_path: Path, changes: dict[str, Any]) -> None:
+    changes = {**changes, "batch": {"size": last_batch_of_one(chain)}}
     alone, figures = run(chain, tmp_path / "one", 1, **changes)
     together, others = run(chain, tmp_path / "two", 2, **changes)
     assert alone.keys() == together.keys()

@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,12 +8,13 @@ import torch
 from torch import nn
 
 from natix_lib import config
-from natix_lib.config import EarlyStopping, Grid, Optimizer, Training
-from natix_lib.documents import HeadType
+from natix_lib.config import EarlyStopping, Grid, Model, Optimizer, Training
+from natix_lib.documents import CLS_AND_MEAN, HeadType, Pooling
 from natix_lib.errors import ConfigError, TrainingError
+from natix_lib.training.batched_heads import Heads, Point
 from natix_lib.training.classifier import Head
 from natix_lib.training.fit import Epoch, Objective, fit
-from natix_lib.training.grid import Bank, Point, _clip, chosen, fit_grid, points
+from natix_lib.training.grid import Bank, chosen, fit_grid, points
 from natix_lib.training.watch import Figures, figures
 
 RATES, DECAYS = [0.3, 0.003], [0.0, 0.5]
@@ -34,6 +36,10 @@ def bank(weights: torch.Tensor | None = None) -> Bank:
     select, labels = blobs(90, 1)
     views = torch.stack([select, select + 0.1], dim=1)
     return Bank(lambda epoch: iter(batches(epoch)), 4, views, labels, [f"g{row // 3}" for row in range(90)], weights)
+
+
+def model(dropout_rate: float = 0.0) -> Model:
+    return Model(backbone_id="tiny", dropout_rate=dropout_rate)
 
 
 def head(kind: HeadType) -> Head:
@@ -58,7 +64,7 @@ def test_each_head_of_a_grid_is_what_it_becomes_when_it_is_trained_alone(
     of = [Point(lr, decay, 0.0) for lr in RATES for decay in DECAYS]
     shared = bank(weights)
     kept = head(kind)
-    grid = fit_grid(kept, of, shared, replace_optimizer(training, optimizer), ema_decay)
+    grid = fit_grid({CLS_AND_MEAN: kept}, of, shared, replace_optimizer(training, optimizer), ema_decay)
     for number, point in enumerate(of):
         alone = head(kind)
 
@@ -95,7 +101,7 @@ def test_the_gradients_of_a_head_are_clipped_as_torch_clips_them() -> None:
     values = {name: torch.zeros_like(gradient) for name, gradient in gradients.items()}
     for name, gradient in gradients.items():
         values[name].grad = gradient.clone()
-    _clip(values, Optimizer(clip=1.5))
+    Heads._clip(SimpleNamespace(values=values, optimizer=Optimizer(clip=1.5)))  # type: ignore[arg-type]
     for number in range(3):
         parameters = {name: nn.Parameter(torch.zeros_like(gradient[number])) for name, gradient in gradients.items()}
         for name, parameter in parameters.items():
@@ -109,27 +115,29 @@ def test_the_gradients_of_a_head_are_clipped_as_torch_clips_them() -> None:
 
 def test_a_dropout_rate_of_the_grid_reaches_its_head_and_the_kept_one_s_is_kept() -> None:
     training = Training(epochs=30, grid=Grid(dropout_rate=[0.0, 0.9]), optimizer=Optimizer(lr=0.1))
-    of = points(training, 0.5)
+    of = points(training, model(dropout_rate=0.5))
     assert [point.dropout_rate for point in of] == [0.0, 0.9]
     torch.manual_seed(1)
     kept = head("mlp")
-    grid = fit_grid(kept, of, bank(), training, None)
+    grid = fit_grid({CLS_AND_MEAN: kept}, of, bank(), training, None)
     assert grid.table[0]["train_loss"] < grid.table[1]["train_loss"] - 0.1
     assert kept.dropout.p == of[grid.row].dropout_rate
 
 
 def test_without_a_grid_there_is_one_point_of_the_plain_keys_and_with_it_every_combination() -> None:
-    assert points(Training(), 0.2) == [Point(1e-3, 1e-4, 0.2)]
-    of = points(Training(grid=Grid(lr=RATES, weight_decay=DECAYS, dropout_rate=[0.1, 0.2])), 0.0)
+    assert points(Training(), model(dropout_rate=0.2)) == [Point(1e-3, 1e-4, 0.2, ("cls", "mean"))]
+    of = points(Training(grid=Grid(lr=RATES, weight_decay=DECAYS, dropout_rate=[0.1, 0.2])), model())
     assert len(set(of)) == len(of) == 8 and {point.dropout_rate for point in of[:4]} == {0.1}
 
 
 def test_a_head_that_overflows_is_passed_over_and_if_all_do_it_is_said() -> None:
     training = Training(epochs=3)
-    grid = fit_grid(head("linear"), [Point(1e38, 0.0, 0.0), Point(0.1, 0.0, 0.0)], bank(), training, None)
+    grid = fit_grid(
+        {CLS_AND_MEAN: head("linear")}, [Point(1e38, 0.0, 0.0), Point(0.1, 0.0, 0.0)], bank(), training, None
+    )
     assert grid.row == 1 and "epoch" not in grid.table[0]
     with pytest.raises(TrainingError, match=r"no head of training.grid has a finite loss: lower .*training.grid.lr"):
-        fit_grid(head("linear"), [Point(1e38, 0.0, 0.0), Point(2e38, 0.0, 0.0)], bank(), training, None)
+        fit_grid({CLS_AND_MEAN: head("linear")}, [Point(1e38, 0.0, 0.0), Point(2e38, 0.0, 0.0)], bank(), training, None)
 
 
 def rows(*of: tuple[float, float]) -> list[Epoch]:
@@ -197,3 +205,42 @@ def test_a_grid_that_cannot_be_is_refused(section: dict, message: str) -> None:
     whole = {"data": {"data_root": "x"}, "model": {"backbone_id": "a/b"}, "export": {"policy": "sweep"}, **section}
     with pytest.raises(ConfigError, match=message):
         config.parse(config.Config, whole)
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_heads_of_several_poolings_are_each_what_they_become_on_their_own_columns_alone(kind: HeadType) -> None:
+    places: dict[tuple[Pooling, ...], torch.Tensor] = {
+        ("cls", "std"): torch.tensor([0, 1, 4, 5]),
+        ("max",): torch.tensor([2, 3]),
+    }
+
+    def first(pooling: tuple[Pooling, ...]) -> Head:
+        torch.manual_seed(0)
+        made = Head(len(places[pooling]), 3, kind, 0.0)
+        made.standardise(blobs(150, 0)[0][:, places[pooling]])
+        return made
+
+    optimizer: dict = {"clip": 0.3, "warmup": 0.2}
+    training = Training(epochs=8, early_stopping=EarlyStopping(patience=3), optimizer=Optimizer(**optimizer))
+    of = [Point(lr, 0.1, 0.0, pooling) for pooling in places for lr in RATES]
+    heads, shared = {pooling: first(pooling) for pooling in places}, replace(bank(), columns=places)
+    grid = fit_grid(heads, of, shared, training, 0.9)
+    for number, point in enumerate(of):
+        alone, columns = first(point.pooling), places[point.pooling]
+
+        def of_pooling(epoch: int, start: int = 0, columns: torch.Tensor = columns) -> list:
+            return [(features[:, columns], labels) for features, labels in batches(epoch, start)]
+
+        def score(alone: Head = alone, columns: torch.Tensor = columns) -> Figures:
+            return figures(alone(shared.select[..., columns]).mean(dim=1), shared.select_labels)
+
+        own = {"lr": point.lr, "weight_decay": point.weight_decay, **optimizer}
+        history = fit(alone, Objective(of_pooling, 4, None, score), replace_optimizer(training, own), 0.9)
+        best = max(history, key=lambda row: (row.val_select_acc, -row.val_select_loss))
+        line = grid.table[number]
+        assert (line["pooling"], line["epoch"]) == ("+".join(point.pooling), best.epoch)
+        assert line["val_select_loss"] == pytest.approx(best.val_select_loss, rel=1e-4)
+        assert line["train_loss"] == pytest.approx(best.train_loss, rel=1e-4)
+        if number == grid.row:
+            for name, value in alone.state_dict().items():
+                torch.testing.assert_close(heads[point.pooling].state_dict()[name], value, rtol=1e-3, atol=1e-5)

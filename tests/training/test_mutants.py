@@ -14,6 +14,9 @@ WATCH, FIT, TUNING, GRID, LOSS, MIXING, EVENTS = (
 )
 PLUGINS = ("tests.tiny_backbone",)
 HELPERS = ("cloud_storage", "front", "loopback", "tiny_backbone")  # modules of tests that these tests import
+POOLED = (
+    "tests/training/test_grid.py::test_heads_of_several_poolings_are_each_what_they_become_on_their_own_columns_alone"
+)
 
 MUTANTS = {
     "a macro-F1 over classes that are not there": Mutant(
@@ -90,7 +93,7 @@ MUTANTS = {
         f"{FIT}::test_all_gradients_together_are_clipped_by_one_norm",
     ),
     "heads of a grid that are clipped by their largest tensor": Mutant(
-        "grid._clip",
+        "batched_heads.Heads._clip",
         "torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)",
         "torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).amax(dim=0)",
         f"{GRID}::test_the_gradients_of_a_head_are_clipped_as_torch_clips_them",
@@ -113,6 +116,17 @@ MUTANTS = {
         "crc >> 15 | crc << 17",
         "crc >> 17 | crc << 15",
         f"{EVENTS}::test_each_epoch_is_there_as_soon_as_it_is_added_with_every_column_of_metrics_csv",
+    "gradients that are clipped by the norm of all heads": Mutant(
+        "batched_heads.Heads._clip",
+        "torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)",
+        "torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm()",
+        f"{POOLED}[linear]",
+    ),
+    "an average that is not scored": Mutant(
+        "batched_heads.Heads._scoring", "self.average is not None", "self.average is None", f"{POOLED}[mlp]"
+    ),
+    "a kept head that is another one of its pooling": Mutant(
+        "grid.fit_grid", "value[row_of_part]", "value[row_of_part - 1]", f"{POOLED}[linear]"
     ),
 }
 

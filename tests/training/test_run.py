@@ -1,6 +1,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from natix_lib import config
-from natix_lib.backbones.features import feature_width
+from natix_lib.backbones.features import Extractor
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.decisions.prior import NONE, PriorShift, fit_prior_shift
 from natix_lib.errors import ContractError, TrainingError
@@ -35,6 +36,9 @@ DESCRIPTION = {
     "backbone_source": "tiny",
     "provenance": {"dataset_fingerprint": "f", "splits_sha256": "0" * 64, "backbone_sha256": "0" * 64},
 }
+
+
+Logits = Callable[[torch.Tensor], np.ndarray]
 
 
 class Squares:
@@ -85,9 +89,10 @@ def accuracy(trained: Trained) -> float:
         {"model": {"head_type": "mlp", "dropout_rate": 0.2}},
         {"model": {"use_ema": False}},
         {"training": {"feature_cache": False, "epochs": 6}},
+        {"model": {"pooling": ["attentive"]}, "training": {"feature_cache": False, "epochs": 6}},
         {"model": {"freeze_backbone": False}, "training": {"epochs": 6, "optimizer": {"lr": 3e-4}}},
     ],
-    ids=["linear", "mlp", "no ema", "no cache", "tuned"],
+    ids=["linear", "mlp", "no ema", "no cache", "attentive", "tuned"],
 )
 def test_a_visible_signal_is_learnt(tiny_backbone: Path, changes: dict) -> None:
     assert accuracy(train(tiny_backbone, **changes)) > 0.85
@@ -102,18 +107,6 @@ def test_multiview_logits_are_the_mean_over_the_views(tiny_backbone: Path) -> No
     assert np.allclose(trained.val_calib_logits[5], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("freeze", [True, False])
-def test_val_calib_logits_come_from_exactly_the_exported_weights(
-    tiny_backbone: Path, tmp_path: Path, freeze: bool
-) -> None:
-    trained = train(tiny_backbone, model={"freeze_backbone": freeze}, training={"epochs": 3})
-    write_classifier(tmp_path, trained.classifier, DESCRIPTION)
-    loaded, _ = load_classifier(tmp_path)
-    pixels = torch.stack([torch.from_numpy(TRANSFORM(Squares(40, 3).image(i)))[0] for i in range(40)])
-    with torch.no_grad():
-        assert np.allclose(loaded(pixels).numpy(), trained.val_calib_logits, atol=1e-4)
-
-
 TUNED = {
     "all": {"layer_decay": 0.7},
     "blocks": {"method": "blocks", "device_batch_size": 5},
@@ -121,33 +114,137 @@ TUNED = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("method", TUNED)
-@pytest.mark.parametrize("head_type", ["linear", "mlp"])
-@pytest.mark.parametrize("ema", [True, False], ids=["ema", "no ema"])
-@pytest.mark.parametrize("multiview", [False, True], ids=["one view", "three views"])
-def test_logits_of_a_tuned_backbone_come_from_exactly_the_weights_that_are_exported(
-    tiny_backbone: Path, tmp_path: Path, method: str, head_type: str, ema: bool, multiview: bool
-) -> None:
+POOLINGS = ["cls mean", "max", "std cls", "attentive"]
+TUNINGS = ["frozen", *TUNED]
+HEAD_TYPES, FLAGS = ["linear", "mlp"], [False, True]
+Combination = tuple[str, str, str, bool, bool]  # tuning, pooling, head, average of the weights, three views
+PAIRS: list[Combination] = [
+    (tuning, pooling, HEAD_TYPES[(i + j) % 2], FLAGS[(i // 2 + j) % 2], FLAGS[(i + j // 2) % 2])
+    for (i, tuning), (j, pooling) in product(enumerate(TUNINGS), enumerate(POOLINGS))
+]
+
+
+def loaded_and_equal(backbone: Path, folder: Path, combination: Combination) -> Callable[[Logits, float], None]:
+    """Train, write and load; what is returned holds a model to the logits that the training gave."""
+    tuning, pooling, head_type, ema, multiview = combination
+    frozen, names = tuning == "frozen", pooling.split()
     transform = Transform(32, 64, multiview, TRANSFORM.image_mean, TRANSFORM.image_std)
-    model = {"freeze_backbone": False, "head_type": head_type, "use_ema": ema, "use_multiview": multiview}
-    optimizer = {"lr": 3e-3, "warmup": 0.2, "clip": 1.0, "decayed": "matrices"}
-    settings = {"epochs": 2, "optimizer": optimizer, "fine_tune": TUNED[method], "label_smoothing": 0.1, "mixup": 0.4}
-    trained = train(tiny_backbone, transform, model=model, training=settings)
-    write_classifier(tmp_path, trained.classifier, DESCRIPTION)
-    loaded, _ = load_classifier(tmp_path)
-    assert loaded.backbone.state_dict().keys() == load_backbone(tiny_backbone).state_dict().keys()
-    export_onnx(loaded, 32, tmp_path / "model.onnx", "pixels", "logits")
+    model = {"freeze_backbone": frozen, "pooling": names, "head_type": head_type, "use_ema": ema}
+    settings = {
+        "epochs": 2,
+        "label_doubts": "off",
+        "optimizer": {"lr": 3e-3, "warmup": 0.2, "clip": 1.0, "decayed": "matrices"},
+        "label_smoothing": 0.1,
+        "feature_cache": names != ["attentive"],
+        **({} if frozen else {"fine_tune": TUNED[tuning], "mixup": 0.4}),
+    }
+    sets = Sets(Squares(20, 1), Squares(8, 2), Squares(20, 3), 2, "data")
+    how = recipe(transform, model={**model, "use_multiview": multiview}, training=settings)
+    trained = train_classifier(load_backbone(backbone), "weights", sets, how)
+    write_classifier(folder, trained.classifier, DESCRIPTION)
+    loaded, manifest = load_classifier(folder)
+    assert manifest["head"]["pooling"] == names
+    assert loaded.backbone.state_dict().keys() == load_backbone(backbone).state_dict().keys()
+    if names == ["attentive"]:
+        assert loaded.pooling is not None and loaded.pooling.query is not None and loaded.pooling.query.any()
+
+    def hold(logits: Logits, tolerance: float) -> None:
+        for images, given in ((sets.val_select, trained.val_select_logits), (sets.val_calib, trained.val_calib_logits)):
+            views = torch.stack([torch.from_numpy(transform(images.image(i))) for i in range(len(images))])
+            parts = views.flatten(0, 1).split(16 * views.shape[1])
+            mean = np.concatenate([logits(part) for part in parts]).reshape(len(images), views.shape[1], -1).mean(1)
+            assert np.allclose(mean, given, rtol=0, atol=tolerance), np.abs(mean - given).max()
+
+    with torch.no_grad():
+        hold(lambda pixels: loaded(pixels).numpy(), 1e-6)
+    return hold
+
+
+@pytest.mark.parametrize("combination", PAIRS, ids=lambda row: " ".join(map(str, row)))
+def test_logits_come_from_exactly_the_weights_that_are_written(
+    tiny_backbone: Path, tmp_path: Path, combination: Combination
+) -> None:
+    loaded_and_equal(tiny_backbone, tmp_path, combination)
+
+
+def test_any_two_choices_meet_among_the_combinations_that_are_always_tried() -> None:
+    choices: list[list] = [TUNINGS, POOLINGS, HEAD_TYPES, FLAGS, FLAGS]
+    for (i, one), (j, other) in combinations(enumerate(choices), 2):
+        assert {(row[i], row[j]) for row in PAIRS} == set(product(one, other))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tuning", TUNINGS)
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("head_type", HEAD_TYPES)
+@pytest.mark.parametrize("ema", FLAGS, ids=["no ema", "ema"])
+@pytest.mark.parametrize("multiview", FLAGS, ids=["one view", "three views"])
+def test_logits_come_from_exactly_the_weights_that_are_exported(
+    tiny_backbone: Path, tmp_path: Path, tuning: str, pooling: str, head_type: str, ema: bool, multiview: bool
+) -> None:
+    hold = loaded_and_equal(tiny_backbone, tmp_path, (tuning, pooling, head_type, ema, multiview))
+    export_onnx(load_classifier(tmp_path)[0], 32, tmp_path / "model.onnx", "pixels", "logits")
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
-    for images, logits in ((Squares(32, 2), trained.val_select_logits), (Squares(40, 3), trained.val_calib_logits)):
-        views = torch.stack([torch.from_numpy(transform(images.image(i))) for i in range(len(images))])
-        pixels = views.flatten(0, 1)
-        with torch.no_grad():
-            of_torch = torch.cat([loaded(part) for part in pixels.split(16 * views.shape[1])]).numpy()
-        of_onnx = session.run(["logits"], {"pixels": pixels.numpy()})[0]
-        for values, tolerance in ((of_torch, 1e-6), (of_onnx, 1e-4)):
-            mean = values.reshape(len(images), views.shape[1], -1).mean(1)
-            assert np.allclose(mean, logits, rtol=0, atol=tolerance), np.abs(mean - logits).max()
+    hold(lambda pixels: session.run(["logits"], {"pixels": pixels.numpy()})[0], 1e-4)
+
+
+def test_the_kept_head_of_several_poolings_is_the_one_that_its_pooling_alone_gives(
+    tiny_backbone: Path, tmp_path: Path
+) -> None:
+    poolings = [["cls"], ["std", "cls", "max"], ["mean"]]
+    together = train(tiny_backbone, training={"epochs": 3, "grid": {"pooling": poolings}})
+    assert together.grid is not None and [line["pooling"] for line in together.grid] == ["cls", "std+cls+max", "mean"]
+    for names, line in zip(poolings, together.grid, strict=True):
+        alone = train(tiny_backbone, model={"pooling": names}, training={"epochs": 3})
+        best = max(alone.history, key=lambda row: (row.val_select_acc, -row.val_select_loss))
+        assert line["epoch"] == best.epoch
+        assert line["val_select_loss"] == pytest.approx(best.val_select_loss, rel=1e-4)
+        if line["kept"]:
+            write_classifier(tmp_path, together.classifier, DESCRIPTION)
+            loaded, manifest = load_classifier(tmp_path)
+            assert manifest["head"] == {"type": "linear", "pooling": names, "features": 64 * len(names), "dropout": 0.0}
+            assert loaded.state_dict().keys() == alone.classifier.state_dict().keys()
+            for name, value in alone.classifier.head.state_dict().items():
+                torch.testing.assert_close(loaded.head.state_dict()[name], value, rtol=1e-3, atol=1e-5)
+            for ours, theirs in (
+                (together.val_select_logits, alone.val_select_logits),
+                (together.val_calib_logits, alone.val_calib_logits),
+            ):
+                assert np.allclose(ours, theirs, atol=1e-3)
+
+
+def test_several_poolings_read_no_image_more_often_than_one(tiny_backbone: Path) -> None:
+    class Counted(Squares):
+        read = 0
+
+        def image(self, index: int) -> Image.Image:
+            Counted.read += 1
+            return super().image(index)
+
+    counts = []
+    for grid in ({"pooling": [["cls"]]}, {"pooling": [["cls"], ["max"], ["mean", "std"]], "lr": [1e-2, 1e-3]}):
+        Counted.read = 0
+        sets = Sets(Counted(24, 1), Counted(12, 2), Counted(12, 3), 2, "data")
+        how = recipe(TRANSFORM, training={"epochs": 2, "grid": grid})
+        train_classifier(load_backbone(tiny_backbone), "weights", sets, how)
+        counts.append(Counted.read)
+    assert counts == [24 * 2 + 12 + 12] * 2
+
+
+def test_a_grid_of_one_value_takes_it_in_place_of_the_plain_key(tiny_backbone: Path) -> None:
+    plain = train(tiny_backbone, training={"epochs": 2, "optimizer": {"lr": 3e-3}})
+    of_grid = train(tiny_backbone, training={"epochs": 2, "grid": {"lr": [3e-3]}})
+    assert np.allclose(of_grid.val_calib_logits, plain.val_calib_logits, atol=1e-4)
+    pooled = train(tiny_backbone, training={"epochs": 2, "grid": {"pooling": [["max"]]}}).classifier.pooling
+    assert pooled is not None and pooled.names == ("max",)
+
+
+def test_features_of_one_pooling_are_not_taken_for_those_of_another(tiny_backbone: Path, tmp_path: Path) -> None:
+    kept = {"epochs": 1, "feature_cache_dir": str(tmp_path)}
+    train(tiny_backbone, model={"pooling": ["cls", "mean"]}, training=kept)
+    after = train(tiny_backbone, model={"pooling": ["std", "max"]}, training=kept)
+    fresh = train(tiny_backbone, model={"pooling": ["std", "max"]}, training={"epochs": 1})
+    assert np.array_equal(after.val_calib_logits, fresh.val_calib_logits)
 
 
 def test_lora_changes_q_and_v_of_the_exported_classifier_and_nothing_else(tiny_backbone: Path, tmp_path: Path) -> None:
@@ -451,8 +548,8 @@ def test_a_classifier_with_a_missing_key_is_refused(tiny_backbone: Path, tmp_pat
 def test_a_share_of_no_images_has_no_features(tiny_backbone: Path) -> None:
     backbone = load_backbone(tiny_backbone)
     views = Views(Squares(4, 1), TRANSFORM, 0, (1, 2))
-    features = extract(backbone, views, config.Dataloader(batch_size=2, num_workers=0), rows=range(0))
-    assert features.shape == (0, 2, feature_width(backbone)) == (0, 2, 128)
+    features = extract(Extractor(backbone), views, config.Dataloader(batch_size=2, num_workers=0), rows=range(0))
+    assert features.shape == (0, 2, 128)
 
 
 @pytest.mark.parametrize("tuned", [False, True])
