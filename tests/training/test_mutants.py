@@ -116,6 +116,7 @@ MUTANTS = {
         "crc >> 15 | crc << 17",
         "crc >> 17 | crc << 15",
         f"{EVENTS}::test_each_epoch_is_there_as_soon_as_it_is_added_with_every_column_of_metrics_csv",
+    ),
     "gradients that are clipped by the norm of all heads": Mutant(
         "batched_heads.Heads._clip",
         "torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)",
