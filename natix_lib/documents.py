@@ -471,6 +471,7 @@ class Bundle(Manifest, WithClasses):
     licence: Licence
     backbone_source: str
     provenance: BundleOrigin
+    grid: list[dict[str, bool | int | float | str]] | None = None  # heads that were tried, as classifier.json has them
 
 
 class Golden(Closed):

@@ -150,6 +150,7 @@ def _absolute(config: Config) -> Config:
         ("model", "backbone_id"),
         ("explora", "checkpoint_root"),
         ("training", "checkpoint_root"),
+        ("training", "tensorboard_root"),
         ("training", "feature_cache_dir"),
         ("export", "publish_uri"),
         ("recalibrate", "bundle"),

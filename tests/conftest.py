@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from natix_lib import repeats
-from natix_lib.demo.backbone import write_untrained_backbone
 from tests.cloud_storage import Cloud, cloud_storage
 from tests.simple_storage import Simple, simple_storage
 from tests.small_run import Chain, make_chain
+from tests.tiny_backbone import tiny_backbone as tiny_backbone
 
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)
@@ -59,14 +59,6 @@ def cases() -> Path:
     folder = Path(os.environ.get("NATIX_TEST_CASES", ROOT.parent / "shared" / "cases"))
     if not (folder / "images").is_dir():
         pytest.skip(f"no cases at {folder}: set NATIX_TEST_CASES")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A DINOv3 of two layers for 32-pixel images, in the hub's layout."""
-    folder = tmp_path_factory.mktemp("backbone") / "tiny"
-    write_untrained_backbone(folder, hidden_size=64, layers=2, patch_size=8, image_size=32)
     return folder
 
 

@@ -226,6 +226,11 @@ class Training(Section):
         "in both.",
         source="choice: a result that can be repeated; what it costs depends on the backbone and was not measured",
     )
+    tensorboard_root: Place = default(
+        "",
+        'Folder, gs:// or s3:// prefix in which TensorBoard finds the curve of each run as it goes on; "" is none.',
+        source="choice: a place must be named by who owns it",
+    )
     label_doubts: Literal["show", "drop", "off"] = default(
         "show",
         "What happens to labels of TRAIN that are likely wrong by what the features tell: show lists them in "

@@ -38,6 +38,7 @@ from natix_lib.data.places import metres_between, within_metres
 from natix_lib.data.previous import NONE, REASON, Kept, Previous, keep_roles
 from natix_lib.data.rules import GIANT, NEAR, SAME, LargestGroup, largest_group
 from natix_lib.data.trained import TRAINED, Known, Trained, looks_of, recognised
+from natix_lib.data.variety import common_values
 from natix_lib.documents import PIXEL_DIGITS, held_name
 from natix_lib.errors import DataError
 from natix_lib.files import JsonDict
@@ -157,6 +158,7 @@ def divide(
     previous: Previous | None = None,
     pictures: Callable[[int], Image.Image] | None = None,
     trained: Trained | None = None,
+    tags: Mapping[str, Sequence[str | None]] | None = None,
 ) -> Division:
     """Divide images into TRAIN, VAL_SELECT, VAL_CALIB and TEST.
 
@@ -168,6 +170,8 @@ def divide(
         pictures: Gives the image of a row of the columns, for what looks alike by its hashes; without it that counts
             as near-duplicates unseen.
         trained: What a model was fitted on; whole groups that hold such an image are left out.
+        tags: Tags by name, each with the value of each row of the columns, (n,); their commonest values are in every
+            role where groups allow it and shares come as near.
 
     Returns:
         The division, its rows by rising id.
@@ -231,6 +235,9 @@ def divide(
         counts[1],
         np.where(without, NONE, owner),
         of_group(fixed, group),
+        common_values(
+            {name: [values[row] for row in order] for name, values in (tags or {}).items()}, counted & ~synthetic, group
+        ),
     )
     if known is not None and not counts.any():
         raise DataError(f"no image is left to divide: {known}")

@@ -62,6 +62,16 @@ class Index:
         values: list[Any] = self._table.column(name).to_pylist()
         return values
 
+    def few_valued_tags(self, most: int) -> dict[str, list[str | None]]:
+        """The tags of 2 to `most` values, by name, each with the value of each image."""
+        if not self.tag_names:
+            return {}
+        structs = self._table.column("tags").combine_chunks()
+        fields = {name: structs.field(name) for name in self.tag_names}
+        return {
+            name: values.to_pylist() for name, values in fields.items() if 2 <= len(values.drop_null().unique()) <= most
+        }
+
     def table(self, columns: Sequence[str] | None = None) -> Any:
         """Some columns as an Arrow table; None gives all."""
         return self._table if columns is None else self._table.select(list(columns))

@@ -12,6 +12,9 @@ must have, the solver looks for a division that lacks none, and only what it sho
 Stratified group folds were rejected: they know equal folds only, and with city-sized groups their class shares ran from
 65 to 95 %.
 
+Where tags tell a source, a camera or a city, a role that lacks one of its values gets it, if that costs no more than
+what nobody would see (`variety.py`).
+
 Neither the order nor the numbers of groups and classes matter: they are taken by name, and what is drawn is drawn by a
 hash of seed and name. The seed decides where the searches start: another seed gives another division, about as good,
 unless one is clearly better than all others. Images that are not synthetic are what ratios are about; a synthetic one
@@ -24,16 +27,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from natix_lib.arrays import Floats, Ints
-from natix_lib.contracts import ROLES, TEST, TRAIN, VAL_CALIB
-from natix_lib.data.exact import SECONDS, Question, fewest_lacking, nearest
+from natix_lib.contracts import ROLES, TEST, TRAIN, VAL_CALIB, VAL_SELECT
+from natix_lib.data.exact import SECONDS, fewest_lacking, nearest
+from natix_lib.data.search import MOST_SEARCHED, Search
+from natix_lib.data.variety import Variety, varied
 from natix_lib.errors import DataError
 
-STARTS, PASSES = 8, 20
-MOST_SWAPPED = 300  # groups; among more, moves alone come as close
+STARTS = 8
 MOST_SOLVED = 5000  # groups x roles x classes that the exact solver is asked to divide; it takes up to some seconds
 NEAR_ENOUGH = 0.004  # mean miss of a role's share, below which it is not asked: nobody would see the difference
-MOST_SEARCHED = 2000  # groups; of more, alike ones are shared out by the ratios and the rest is searched
-MISSING = 1e6  # cost of an image that a class lacks to its minimum in a role
 REAL_ONLY = (VAL_CALIB, TEST)  # what is fitted and reported on them must hold for images as cameras take them
 
 
@@ -47,6 +49,7 @@ class Groups:
         synthetic: Synthetic images of each group and class, (G, C).
         given: Role number that the data owner gave each group, -1 for none, (G,).
         kept: Role number that each group has from an earlier division, -1 for none, (G,).
+        values: Images of each group with each value of the tags that roles shall have in common, (G, V); None for none.
     """
 
     names: list[str]
@@ -54,6 +57,7 @@ class Groups:
     synthetic: Ints
     given: Ints
     kept: Ints
+    values: Ints | None = None
 
 
 def assign(groups: Groups, ratios: Floats, min_per_class: int, seed: int, class_names: list[str]) -> Ints:
@@ -100,9 +104,16 @@ def assign(groups: Groups, ratios: Floats, min_per_class: int, seed: int, class_
         weights = np.concatenate([counts, synthetic], axis=1)
         fixed = np.stack([weights[~free & (roles == role)].sum(axis=0) for role in drawn])
         share = ratios[drawn] / ratios[drawn].sum()
-        search = _Search(weights[free], fixed, share, min_per_class, [ROLES[role] not in REAL_ONLY for role in drawn])
+        search = Search(weights[free], fixed, share, min_per_class, [ROLES[role] not in REAL_ONLY for role in drawn])
         starts = _draws([name for name, is_free in zip(names, free, strict=True) if is_free], seed)
-        roles[free] = np.asarray(drawn)[_divide(search, starts, [ROLES[role] for role in drawn], class_names)]
+        found = _divide(search, starts, [ROLES[role] for role in drawn], class_names)
+        if groups.values is not None and groups.values.any():
+            values = groups.values[order]
+            held = np.stack([(values[~free & (roles == role)] > 0).sum(axis=0) for role in drawn])
+            first = drawn.index(ROLES.index(VAL_SELECT)) if ROLES.index(VAL_SELECT) in drawn else 0
+            allowed = 1e-9 + max(search.total(found), NEAR_ENOUGH * search.target.size)
+            found = varied(search, found, Variety(values[free] > 0, held, first), starts[:, 0], allowed)
+        roles[free] = np.asarray(drawn)[found]
     asked = [role for role in range(len(ROLES)) if ratios[role]]
     _require_classes(counts, synthetic, roles, asked, min_per_class, class_names)
     result = np.empty(len(order), dtype=np.int64)
@@ -129,7 +140,7 @@ def _require_classes(
             )
 
 
-def _divide(search: "_Search", draws: Floats, roles: list[str], class_names: list[str]) -> Ints:
+def _divide(search: Search, draws: Floats, roles: list[str], class_names: list[str]) -> Ints:
     """The cheapest division of several starts, (G,), roles numbered as in `roles`."""
     _require_groups(search, roles, class_names)
     divisions = [search.run(draws[:, start]) for start in range(max(1, min(STARTS, MOST_SEARCHED // len(draws))))]
@@ -154,7 +165,7 @@ def _divide(search: "_Search", draws: Floats, roles: list[str], class_names: lis
     )
 
 
-def _require_groups(search: "_Search", roles: list[str], class_names: list[str]) -> None:
+def _require_groups(search: Search, roles: list[str], class_names: list[str]) -> None:
     groups = (search.brought() > 0).any(axis=0).sum(axis=0)
     enough = search.held_at_least() >= search.least
     for c in np.flatnonzero(groups + enough.sum(axis=0) < len(roles)):
@@ -170,130 +181,3 @@ def _draws(names: list[str], seed: int) -> Floats:
     """STARTS numbers in [0, 1) for each group, of its name and the seed alone, (G, STARTS)."""
     digests = b"".join(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8 * STARTS).digest() for name in names)
     return np.frombuffer(digests, dtype=">u8").reshape(-1, STARTS).astype(np.float64) / 2.0**64
-
-
-class _Search:
-    """Searches for cheap divisions of the same groups; a weight is the real and the synthetic images of each class."""
-
-    def __init__(self, weights: Ints, fixed: Ints, share: Floats, least: int, takes_synthetic: list[bool]) -> None:
-        """Take weights (G, 2 C), what the roles hold already (R, 2 C) and their shares (R,)."""
-        self.classes = weights.shape[1] // 2
-        self.weights, self.fixed, self.share, self.least = weights, fixed, share, least
-        self.takes = np.array(takes_synthetic, dtype=np.int64)
-        self.synthetic = bool(weights[:, self.classes :].any() or fixed[:, self.classes :].any())
-        real = (weights.sum(axis=0) + fixed.sum(axis=0))[: self.classes]
-        self.target = share[:, None] * real
-        self.scale = np.divide(1.0, real, out=np.zeros(self.classes), where=real > 0)  # cost of an image too many
-
-    def brought(self) -> Ints:
-        """Images that each group brings to each role, (R, G, C)."""
-        return np.stack(
-            [self.weights[:, : self.classes] + takes * self.weights[:, self.classes :] for takes in self.takes]
-        )
-
-    def held_at_least(self) -> Ints:
-        """Images that each role holds already, (R, C)."""
-        result: Ints = self.fixed[:, : self.classes] + self.takes[:, None] * self.fixed[:, self.classes :]
-        return result
-
-    def question(self) -> Question:
-        """What the exact solver is asked."""
-        return Question(
-            real=self.weights[:, : self.classes],
-            brought=self.brought(),
-            fixed=self.fixed[:, : self.classes],
-            held=self.held_at_least(),
-            target=self.target,
-            scale=self.scale,
-            least=self.least,
-        )
-
-    def lacking(self, roles: Ints) -> Ints:
-        """Images of each class that each role lacks, (R, C)."""
-        held = self._held(roles)
-        usable = held[:, : self.classes] + self.takes[:, None] * held[:, self.classes :]
-        result: Ints = np.maximum(self.least - usable, 0)
-        return result
-
-    def total(self, roles: Ints) -> float:
-        """The cost of a division."""
-        return float(self._cost(self._held(roles), np.arange(len(self.share))).sum())
-
-    def run(self, draws: Floats) -> Ints:
-        """A division from the start that `draws` (G,) gives."""
-        roles = np.full(len(self.weights), -1, dtype=np.int64)
-        if len(roles) > MOST_SEARCHED:
-            self._share_out(roles, draws)
-        rest = np.flatnonzero(roles < 0)
-        sizes = self.weights[rest].sum(axis=1)
-        order = rest[np.argsort(-sizes * (1 + draws[rest]), kind="stable")]
-        held, every = self._held(roles), np.arange(len(self.share))
-        for group in order:
-            weight = self.weights[group]
-            role = int((self._cost(held + weight, every) - self._cost(held, every)).argmin())
-            held[role] += weight
-            roles[group] = role
-        return self._improve(roles, order)
-
-    def improved(self, roles: Ints, draws: Floats) -> Ints:
-        """A division at least as cheap as `roles`."""
-        return self._improve(roles.copy(), np.argsort(draws))
-
-    def _share_out(self, roles: Ints, draws: Floats) -> None:
-        """Give each role its whole share of the groups that are alike; what is left over stays -1."""
-        alike, number = np.unique(self.weights, axis=0, return_inverse=True, return_counts=True)[1:]
-        alike = alike.ravel()
-        order = np.lexsort((draws, alike))
-        place = np.arange(len(roles)) - np.repeat(np.cumsum(number) - number, number)
-        ends = np.cumsum(np.floor(number[:, None] * self.share).astype(np.int64), axis=1)[alike[order]]
-        role = (place[:, None] >= ends).sum(axis=1)
-        roles[order] = np.where(role < len(self.share), role, -1)
-
-    def _improve(self, roles: Ints, order: Ints) -> Ints:
-        """Move and swap groups in turn while it helps; changes `roles`."""
-        held, every = self._held(roles), np.arange(len(self.share))
-        swaps = len(order) <= MOST_SWAPPED
-        for _ in range(PASSES):
-            before = roles.copy()
-            for group in order:
-                a, weight = roles[group], self.weights[group]
-                now = self._cost(held, every)
-                change = self._cost(held + weight, every) - now + self._cost(held[a] - weight, a) - now[a]
-                change[a] = 0.0
-                b, partner = int(change.argmin()), -1
-                gain = change[b]
-                if swaps:
-                    more = self.weights[order] - weight
-                    others = roles[order]
-                    change = (
-                        self._cost(held[a] + more, a) - now[a] + self._cost(held[others] - more, others) - now[others]
-                    )
-                    change[others == a] = 0.0
-                    place = int(change.argmin())
-                    if change[place] < gain:
-                        b, partner, gain = int(others[place]), int(order[place]), change[place]
-                if gain < -1e-9 * (1 + abs(now.sum())):
-                    back = 0 if partner < 0 else self.weights[partner]
-                    held[a] += back - weight
-                    held[b] += weight - back
-                    roles[group] = b
-                    if partner >= 0:
-                        roles[partner] = a
-            if (roles == before).all():
-                break
-        return roles
-
-    def _held(self, roles: Ints) -> Ints:
-        """What each role holds, (R, 2 C)."""
-        result: Ints = self.fixed.copy()
-        for role in range(len(result)):
-            result[role] += self.weights[roles == role].sum(axis=0)
-        return result
-
-    def _cost(self, held: Ints, role: Ints) -> Floats:
-        """Cost of roles: how far their shares are from their ratios, and a penalty for classes below their minimum."""
-        real: Ints = held[..., : self.classes]
-        miss = np.abs(real - self.target[role]) * self.scale
-        usable = real + self.takes[role][..., None] * held[..., self.classes :] if self.synthetic else real
-        result: Floats = (miss + MISSING * np.maximum(self.least - usable, 0)).sum(axis=-1)
-        return result

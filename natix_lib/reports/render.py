@@ -13,6 +13,7 @@ from natix_lib.contracts import ROLES
 from natix_lib.decisions.promise import at_prior, clause, is_certified, promise
 from natix_lib.files import JsonDict
 from natix_lib.reports import charts
+from natix_lib.reports.heads import heads_table
 from natix_lib.reports.pages import templates
 
 METRICS = {
@@ -92,6 +93,7 @@ def render_report(evaluation: JsonDict, bundle: JsonDict, policy: JsonDict, spli
             slices=_worst_first(evaluation["slices"]),
             upright=Markup(' class="upright"') if len(evaluation["class_names"]) > UPRIGHT_FROM else "",
             largest=max(max(row) for row in evaluation["confusion"]) or 1,
+            heads=heads_table(bundle.get("grid") or []),
         )
     )
 

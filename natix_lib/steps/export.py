@@ -112,6 +112,7 @@ def run(
             "logits_sha256": calib_logits.sha256,
             **({"prior": manifest["prior"]["sentence"]} if manifest.get("prior") else {}),
         },
+        **({"grid": grid} if (grid := manifest.get("trained", {}).get("grid")) else {}),
     }
     runtime = Bundle(folder, Documents(draft, document, division))
     golden_logits = _torch_logits(model, runtime, golden)

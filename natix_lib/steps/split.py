@@ -31,6 +31,7 @@ from natix_lib.data.previous import Previous, read_previous
 from natix_lib.data.sets import indexed_images, write_sets
 from natix_lib.data.thumbnails import Thumbnails
 from natix_lib.data.trained import Trained
+from natix_lib.data.variety import MOST_VALUES
 from natix_lib.files import JsonDict, canonical_json, sha256_bytes, write_bytes
 from natix_lib.progress import WARNING, Lines
 from natix_lib.reports.data import render_data
@@ -183,7 +184,7 @@ def divided(
     def picture(row: int) -> Image.Image:
         return Image.open(io.BytesIO(jpegs[row]["bytes"].as_py()), formats=("JPEG",))
 
-    division = divide(columns, index.class_names, split, previous, picture, trained)
+    division = divide(columns, index.class_names, split, previous, picture, trained, index.few_valued_tags(MOST_VALUES))
     document = {
         "artifact": "splits",
         "schema_version": SCHEMA_VERSION,

@@ -1,6 +1,7 @@
 """What a process of train computes: the classifier's weights, and VAL_SELECT and VAL_CALIB logits of exactly these."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 
 from natix_lib import config
 from natix_lib.backbones.loading import load_backbone
+from natix_lib.config import Grid
 from natix_lib.config.step_settings import TrainSettings
 from natix_lib.contracts import BACKBONE_CONFIG, SETS, TRAIN, VAL_CALIB, VAL_SELECT, read_manifest
 from natix_lib.data.sets import RoleSet, open_set
@@ -16,12 +18,14 @@ from natix_lib.distributed.exchange import Answer
 from natix_lib.distributed.processes import be_a_process
 from natix_lib.distributed.world import World
 from natix_lib.documents import CLS_AND_MEAN
-from natix_lib.files import JsonDict, read_json
+from natix_lib.files import JsonDict, canonical_json, read_json, sha256_bytes
 from natix_lib.logits import logits_name
 from natix_lib.progress import Lines
 from natix_lib.training.checks import explained
+from natix_lib.training.events import EventFile
 from natix_lib.training.fit import Epoch
 from natix_lib.training.fitting import SILENT, Reports
+from natix_lib.training.kept import ELSEWHERE
 from natix_lib.training.precision import reserve_cublas
 from natix_lib.training.recipe import Recipe, Sets
 from natix_lib.training.run import train_classifier
@@ -78,13 +82,18 @@ def compute(settings: TrainSettings, inputs: Inputs) -> Answer:
     )
     reserve_cublas()
     world, lines, epochs = World.from_environment(), Lines(), Lines(0)
-    stopping, loader = settings.training.early_stopping, settings.dataloader
+    stopping, loader, root = settings.training.early_stopping, settings.dataloader, settings.training.tensorboard_root
 
     def say(row: Epoch) -> None:
         losses = f"train/loss {row.train_loss:.4f} {stopping.monitor} {monitored(row, stopping):.4f}"
         epochs.progress("epochs", row.epoch + 1, settings.training.epochs, losses)
+        if curve and settings.training.grid == Grid():  # of a grid the kept head's curve is known at the end
+            curve.add(row)
 
-    with world.joined(), explained("data.dataloader.batch_size", loader.batch_size, loader.num_workers):
+    with ExitStack() as stack:
+        stack.enter_context(world.joined())
+        curve = stack.enter_context(_curve(settings, inputs)) if world.first and root else None
+        stack.enter_context(explained("data.dataloader.batch_size", loader.batch_size, loader.num_workers))
         trained = train_classifier(
             load_backbone(inputs.backbone, inputs.description),
             manifest["weights_sha256"],
@@ -93,6 +102,8 @@ def compute(settings: TrainSettings, inputs: Inputs) -> Answer:
             Reports(lines.progress, say) if world.first else SILENT,
             world,
         )
+        if curve:
+            curve.complete(trained.history)
     tensors = {f"{CLASSIFIER}{name}": value for name, value in trained.classifier.state_dict().items()}
     tensors[logits_name(VAL_SELECT)] = torch.from_numpy(trained.val_select_logits)
     tensors[logits_name(VAL_CALIB)] = torch.from_numpy(trained.val_calib_logits)
@@ -101,6 +112,19 @@ def compute(settings: TrainSettings, inputs: Inputs) -> Answer:
     pooling = trained.classifier.pooling
     figures |= {"dropout": trained.classifier.head.dropout.p, "pooling": pooling.names if pooling else CLS_AND_MEAN}
     return tensors, {**figures, "transform": transform.document()}
+
+
+def _curve(settings: TrainSettings, inputs: Inputs) -> EventFile:
+    """The event file of this run: the same command finds it again, other settings or data have another."""
+    identity = {
+        "training": settings.training.model_dump(mode="json", exclude=ELSEWHERE),
+        "model": settings.model.model_dump(mode="json"),
+        "batch_size": settings.dataloader.batch_size,
+        "dataset_fingerprint": inputs.train.dataset_fingerprint,
+        "splits_sha256": inputs.train.splits_sha256,
+        "backbone_sha256": inputs.manifest["weights_sha256"],
+    }
+    return EventFile(settings.training.tensorboard_root, f"train-{sha256_bytes(canonical_json(identity))[:16]}")
 
 
 def compute_from_paths(settings: Mapping[str, Any], paths: Mapping[str, str]) -> Answer:

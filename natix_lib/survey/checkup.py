@@ -74,6 +74,7 @@ def _path_rows(config: Config) -> Iterator[Row]:
         "split.previous": config.split.previous,
         "explora.checkpoint_root": config.explora.checkpoint_root,
         "training.checkpoint_root": config.training.checkpoint_root,
+        "training.tensorboard_root": config.training.tensorboard_root,
         "export.publish_uri": config.export.publish_uri,
     }
     for key, path in paths.items():

@@ -15,7 +15,8 @@ from natix_lib.training.features import FeatureCache
 from natix_lib.training.keeper import Keeper
 
 FORMAT = 1  # another one where the same settings come to train otherwise, or a state holds something else
-ELSEWHERE = {"checkpoint_root", "checkpoint_minutes", "feature_cache_dir"}  # keys that change no weight
+# Keys that change no weight.
+ELSEWHERE = {"checkpoint_root", "checkpoint_minutes", "feature_cache_dir", "tensorboard_root"}
 
 
 def feature_cache(training: Training, batch_size: int) -> FeatureCache:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -474,8 +475,8 @@ def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env={**clean, **alone}, capture_output=True, text=True, check=False)
 
 
-def run_tests(folder: Path, *tests: str) -> subprocess.CompletedProcess[str]:
-    options = ("-q", "-x", "--noconftest", "--tb=line", "-p", "no:cacheprovider")
+def run_tests(folder: Path, *tests: str, plugins: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    options = ("-q", "-x", "--noconftest", "--tb=line", "-p", "no:cacheprovider", *(f"-p{name}" for name in plugins))
     return python(folder, "-m", "pytest", *options, "-c", os.devnull, "--rootdir", str(folder), *tests)
 
 

@@ -20,6 +20,21 @@ pytestmark = pytest.mark.xdist_group("fitted")  # in one process, so that each p
 EVIL = "<script>alert('x')</script>"
 
 
+def tried(lr: float, kept: bool, acc: float, loss: float, **settings: Any) -> dict[str, Any]:
+    """A line of a grid's table."""
+    head = {"lr": lr, "weight_decay": 1e-4, "dropout_rate": 0.0, "pooling": "cls", **settings, "kept": kept, "epoch": 7}
+    select = {"val_select_loss": loss, "val_select_acc": acc, "val_select_macro_f1": acc, "val_select_mcc": 0.8}
+    return {**head, "train_loss": 0.1, **select}
+
+
+GRID = [
+    tried(1e-3, True, 0.95, 0.2, pooling=EVIL),
+    tried(0.01, False, 0.95, 0.1),
+    {"lr": 1e6, "weight_decay": 1e-4, "dropout_rate": 0.2, "pooling": "cls", "kept": False},
+    tried(0.1, False, 0.9, 0.05, dropout_rate=0.2),
+]
+
+
 @pytest.fixture(autouse=True, scope="module")
 def drawn_once() -> Iterator[None]:
     """The same picture of the same figures is drawn once for all tests of this file."""
@@ -76,6 +91,7 @@ def documents(names: tuple[str, ...] = ("None", "Roadwork"), step: str = "calibr
         "backbone_source": "backbone",
         "policy": {"step": step, "file": "policy.json"},
         "licence": {"name": "Apache-2.0", "note": EVIL},
+        "grid": GRID,
     }
     shares = dict.fromkeys(ROLES, 0.25)
     splits = {

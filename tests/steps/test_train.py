@@ -115,6 +115,19 @@ def test_without_class_weights_nothing_is_taken_back(tmp_path: Path, tiny_backbo
     assert "prior" not in Bundle.load(paths["bundle"]).manifest["provenance"]
 
 
+@pytest.mark.slow
+def test_heads_of_a_grid_stand_in_the_report_of_what_was_trained(chain: Chain, tmp_path: Path) -> None:
+    paths = dict(chain.paths)
+    training = {**TRAIN["training"], "grid": {"lr": [1e-3, 1e-2]}}
+    paths |= run_step("train", {**TRAIN, "training": training}, tmp_path, paths)[0]
+    for step in list(SETTINGS)[list(SETTINGS).index("train") + 1 :]:
+        paths |= run_step(step, SETTINGS[step], tmp_path, paths)[0]
+    grid = read_manifest(paths["classifier"], "classifier")["trained"]["grid"]
+    assert len(grid) == 2 and Bundle.load(paths["bundle"]).manifest["grid"] == grid
+    assert "Heads that were tried: 2" in Path(paths["report"]).read_text()
+    assert "Heads that were tried" not in Path(chain.paths["report"]).read_text()
+
+
 def test_the_curve_has_a_row_for_each_epoch(chain: Chain) -> None:
     header, *rows = Path(chain.paths["training_curve"]).read_text().splitlines()
     assert header == (

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,12 @@ from natix_lib.distributed.processes import compute_in_processes
 from natix_lib.files import read_json
 from natix_lib.steps import fetch
 from natix_lib.steps.train_worker import CLASSIFIER, compute_from_paths
+from natix_lib.training import keeper
+from natix_lib.training.events import EventFile
+from natix_lib.training.fit import Epoch
+from tests.cloud_storage import BUCKET, Cloud
 from tests.small_run import TRAIN, Chain
+from tests.training.test_events import curve
 
 
 def run(chain: Chain, folder: Path, processes: int, backbone: Path | None = None, **changes: dict[str, Any]) -> Answer:
@@ -31,6 +37,60 @@ def run(chain: Chain, folder: Path, processes: int, backbone: Path | None = None
         return compute_from_paths(settings, inputs)
     folder.mkdir()
     return compute_in_processes(compute_from_paths.__module__, settings, inputs, folder, processes)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("tuned", [False, True], ids=["on features", "on pixels"])
+def test_a_run_that_is_killed_goes_on_from_its_bucket_and_its_curve_with_it(
+    chain: Chain,
+    tmp_path: Path,
+    cloud: Cloud,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tuned: bool,
+) -> None:
+    monkeypatch.setattr(keeper, "LEAST_SECONDS", 0.0)
+    changes: dict[str, Any] = {
+        "model": {"freeze_backbone": not tuned, "dropout_rate": 0.3},
+        "training": {"epochs": 3, "optimizer": {"lr": 1e-3}, "fine_tune": {"method": "blocks", "blocks": 1}},
+    }
+    whole, figures = run(chain, tmp_path, 1, **changes)
+    roots = {name: f"gs://{BUCKET}/{name}" for name in ("checkpoint_root", "tensorboard_root")}
+    changes["training"] |= {**roots, "checkpoint_minutes": 1e-9}
+    added: list[int] = []
+    add = EventFile.add
+
+    def stop(self: EventFile, row: Epoch) -> None:
+        add(self, row)
+        added.append(row.epoch)
+        if added == [0, 1]:
+            raise Killed  # epoch 1 is on its way, and its checkpoint is not written
+
+    monkeypatch.setattr(EventFile, "add", stop)
+    with pytest.raises(Killed):
+        run(chain, tmp_path, 1, **changes)
+    files = {blob.name for blob in cloud.bucket.list_blobs()}
+    assert any(re.fullmatch(r"checkpoint_root/[0-9a-f]{16}/step-\d{8}\.safetensors", name) for name in files)
+    again, others = run(chain, tmp_path, 1, **changes)
+    assert "going on from" in capsys.readouterr().out and added[2:] == list(range(added[2], 3)) and added[2] <= 1
+    assert others == figures and all(torch.equal(again[name], value) for name, value in whole.items())
+    (events,) = cloud.bucket.list_blobs(prefix="tensorboard_root/")
+    shown = curve(events.download_as_bytes())
+    assert [row["step"] for row in shown] == [row["step"] for row in figures["history"]]
+    assert [row["train/loss"] for row in shown] == pytest.approx([row["train_loss"] for row in figures["history"]])
+
+
+def test_the_curve_of_a_grid_is_that_of_the_head_that_is_kept(chain: Chain, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"training": {"grid": {"lr": [1e-1, 1e-4]}, "tensorboard_root": str(tmp_path)}}
+    _, figures = run(chain, tmp_path, 1, **changes)
+    (file,) = tmp_path.rglob("*tfevents*")
+    shown = curve(file.read_bytes())
+    assert [row["val_select/loss"] for row in shown] == pytest.approx(
+        [row["val_select_loss"] for row in figures["history"]]
+    )
 
 
 def last_batch_of_one(chain: Chain) -> int:

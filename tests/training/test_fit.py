@@ -141,6 +141,33 @@ def test_gradients_are_clipped_by_their_norm(clip: float, moves: bool) -> None:
     assert (float((head.linear.weight.detach() - before).abs().max()) > 1e-3) == moves
 
 
+def test_all_gradients_together_are_clipped_by_one_norm() -> None:
+    features, labels = blobs(60)
+    parts = [(features[k::3] * scale, labels[k::3]) for k, scale in enumerate((1.0, 10.0, 0.1))]
+    heads = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        heads.append(Head(4, 2, "mlp", 0.0))
+    settings = Optimizer(lr=0.01, clip=0.3)
+    objective = Objective(lambda epoch, start: parts, 3, None, lambda: Figures(1.0, 1.0, 1.0, 1.0))
+    fit(heads[0], objective, Training(epochs=1, optimizer=settings), None)
+    optimizer = torch.optim.AdamW(heads[1].parameters(), weight_decay=settings.weight_decay)
+    clipped = 0
+    for step, (inputs, targets) in enumerate(parts):
+        nn.functional.cross_entropy(heads[1](inputs), targets).backward()
+        norm = float(torch.cat([p.grad.flatten() for p in heads[1].parameters() if p.grad is not None]).norm())
+        clipped += norm > settings.clip
+        for parameter in heads[1].parameters():
+            assert parameter.grad is not None
+            parameter.grad *= min(1.0, settings.clip / norm)
+        optimizer.param_groups[0]["lr"] = settings.lr * 0.5 * (1 + math.cos(math.pi * step / 3))
+        optimizer.step()
+        optimizer.zero_grad()
+    assert 0 < clipped < 3
+    for (name, value), other in zip(heads[0].state_dict().items(), heads[1].state_dict().values(), strict=True):
+        torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-6, msg=name)
+
+
 def test_the_rate_of_an_epoch_is_the_highest_of_all_groups_and_rises_first() -> None:
     training = Training(epochs=10, optimizer=Optimizer(lr=0.1, warmup=0.2, decayed="matrices"))
     history = train(Head(4, 2, "linear", 0.0), training)

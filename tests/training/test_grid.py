@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from natix_lib import config
 from natix_lib.config import EarlyStopping, Grid, Model, Optimizer, Training
 from natix_lib.documents import CLS_AND_MEAN, HeadType, Pooling
 from natix_lib.errors import ConfigError, TrainingError
-from natix_lib.training.batched_heads import Point
+from natix_lib.training.batched_heads import Heads, Point
 from natix_lib.training.classifier import Head
 from natix_lib.training.fit import Epoch, Objective, fit
 from natix_lib.training.grid import Bank, chosen, fit_grid, points
@@ -88,6 +89,28 @@ def test_each_head_of_a_grid_is_what_it_becomes_when_it_is_trained_alone(
 
 def replace_optimizer(training: Training, changes: dict) -> Training:
     return training.model_copy(update={"optimizer": Optimizer(**changes)})
+
+
+def test_the_gradients_of_a_head_are_clipped_as_torch_clips_them() -> None:
+    generator = torch.Generator().manual_seed(0)
+    sizes = torch.tensor([0.01, 1, 100])
+    gradients = {
+        "weight": torch.randn(3, 4, 5, generator=generator) * sizes.view(3, 1, 1),
+        "bias": torch.randn(3, 4, generator=generator) * sizes.view(3, 1),
+    }
+    values = {name: torch.zeros_like(gradient) for name, gradient in gradients.items()}
+    for name, gradient in gradients.items():
+        values[name].grad = gradient.clone()
+    Heads._clip(SimpleNamespace(values=values, optimizer=Optimizer(clip=1.5)))  # type: ignore[arg-type]
+    for number in range(3):
+        parameters = {name: nn.Parameter(torch.zeros_like(gradient[number])) for name, gradient in gradients.items()}
+        for name, parameter in parameters.items():
+            parameter.grad = gradients[name][number].clone()
+        nn.utils.clip_grad_norm_(parameters.values(), 1.5)
+        for name, parameter in parameters.items():
+            clipped = values[name].grad
+            assert clipped is not None
+            torch.testing.assert_close(clipped[number], parameter.grad)
 
 
 def test_a_dropout_rate_of_the_grid_reaches_its_head_and_the_kept_one_s_is_kept() -> None:

@@ -1,5 +1,6 @@
 """The tests of what training watches have teeth, as `tests/decisions/test_mutants.py` has them for decisions."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,11 @@ from tests.decisions.test_mutants import ROOT, copied, run_tests
 from tests.mutants import Mutant, mutated
 
 TRAINING = Path("natix_lib", "training")
-WATCH, FIT = "tests/training/test_watch.py", "tests/training/test_fit.py"
+WATCH, FIT, TUNING, GRID, LOSS, MIXING, EVENTS = (
+    f"tests/training/test_{name}.py" for name in ("watch", "fit", "tuning", "grid", "loss", "mixing", "events")
+)
+PLUGINS = ("tests.tiny_backbone",)
+HELPERS = ("cloud_storage", "front", "loopback", "tiny_backbone")  # modules of tests that these tests import
 POOLED = (
     "tests/training/test_grid.py::test_heads_of_several_poolings_are_each_what_they_become_on_their_own_columns_alone"
 )
@@ -44,6 +49,74 @@ MUTANTS = {
         "step - len(values) + first + 1",
         "step - len(values) + first",
         f"{FIT}::test_a_long_epoch_is_stopped_soon_after_the_step_that_overflows",
+    ),
+    "rates that fall by one block too few": Mutant(
+        "tuning.adamw",
+        "layer_decay ** (depth + 1 - level)",
+        "layer_decay ** (depth - level)",
+        f"{TUNING}::test_rates_fall_from_the_head_to_the_embeddings",
+    ),
+    "biases that decay as matrices do": Mutant(
+        "tuning._is_matrix",
+        "parameter.ndim > 1",
+        "parameter.ndim > 0",
+        f"{TUNING}::test_matrices_alone_decay_where_so_asked",
+    ),
+    "a rate that does not warm up": Mutant(
+        "tuning.rate",
+        "(step + 1) / rising",
+        "1.0",
+        f"{TUNING}::test_the_schedule_is_that_of_torch[0.25]",
+    ),
+    "LoRA that is thrown away": Mutant(
+        "tuning.end_tuning",
+        "merge_lora(backbone)",
+        "[backbone.set_submodule(name.rpartition('.')[0], module) for name, module in [*backbone.named_modules()] "
+        "if name.endswith('.base_layer')]",
+        f"{TUNING}::test_a_backbone_that_lora_has_tuned_computes_the_same_when_it_is_one_model_again",
+    ),
+    "labels that are not smoothed": Mutant(
+        "loss.BatchLoss.of_part",
+        "cross_entropy(logits, targets, self.weights, label_smoothing=self.smoothing)",
+        "cross_entropy(logits, targets, self.weights)",
+        f"{LOSS}::test_the_parts_of_a_batch_sum_to_its_loss_and_gradient[numbers-0-0.2-alike]",
+    ),
+    "labels of the parts of a batch that are not smoothed": Mutant(
+        "loss.BatchLoss.of_part",
+        "cross_entropy(logits, targets, self.weights, reduction='sum', label_smoothing=self.smoothing)",
+        "cross_entropy(logits, targets, self.weights, reduction='sum')",
+        f"{LOSS}::test_the_parts_of_a_batch_sum_to_its_loss_and_gradient[numbers-3-0.2-alike]",
+    ),
+    "gradients that are clipped tensor by tensor": Mutant(
+        "fit.fit",
+        "torch.nn.utils.clip_grad_norm_(parameters, training.optimizer.clip)",
+        "[torch.nn.utils.clip_grad_norm_([one], training.optimizer.clip) for one in parameters]",
+        f"{FIT}::test_all_gradients_together_are_clipped_by_one_norm",
+    ),
+    "heads of a grid that are clipped by their largest tensor": Mutant(
+        "batched_heads.Heads._clip",
+        "torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)",
+        "torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).amax(dim=0)",
+        f"{GRID}::test_the_gradients_of_a_head_are_clipped_as_torch_clips_them",
+    ),
+    "mixup that keeps the labels": Mutant(
+        "mixing.Mixup.blended",
+        "targets[partners]",
+        "targets",
+        f"{MIXING}::test_images_and_labels_are_blended_by_the_same_share_with_the_same_partners",
+    ),
+    "an epoch that is twice in the curve after a resume": Mutant(
+        "events.EventFile.add",
+        "self._records[: 1 + row.epoch]",
+        "self._records[:]",
+        f"{EVENTS}::test_a_run_that_goes_on_has_no_epoch_twice_or_missing_and_keeps_the_times_of_those_that_it_does_not"
+        "_repeat[3]",
+    ),
+    "a checksum that is turned the other way": Mutant(
+        "events.masked_crc",
+        "crc >> 15 | crc << 17",
+        "crc >> 17 | crc << 15",
+        f"{EVENTS}::test_each_epoch_is_there_as_soon_as_it_is_added_with_every_column_of_metrics_csv",
     ),
     "gradients that are clipped by the norm of all heads": Mutant(
         "batched_heads.Heads._clip",
@@ -84,6 +157,13 @@ MUTANTS = {
 }
 
 
+def copied_with_helpers(folder: Path) -> Path:
+    copied(folder, "training")
+    for name in HELPERS:
+        shutil.copy(ROOT / "tests" / f"{name}.py", folder / "tests")
+    return folder
+
+
 @pytest.mark.parametrize("name", MUTANTS)
 def test_every_mutant_applies_to_the_source_of_today_and_names_a_test(name: str) -> None:
     mutant = MUTANTS[name]
@@ -95,15 +175,15 @@ def test_every_mutant_applies_to_the_source_of_today_and_names_a_test(name: str)
 @pytest.mark.slow  # each is a process of its own
 @pytest.mark.parametrize("name", [None, *MUTANTS])
 def test_the_mutant_is_killed_and_the_source_as_it_is_lives(name: str | None, tmp_path: Path) -> None:
-    folder = copied(tmp_path, "training")
+    folder = copied_with_helpers(tmp_path)
     if name is None:
-        done = run_tests(folder, *sorted({mutant.test for mutant in MUTANTS.values()}))
+        done = run_tests(folder, *sorted({mutant.test for mutant in MUTANTS.values()}), plugins=PLUGINS)
         assert done.returncode == 0, done.stdout + done.stderr
         return
     mutant = MUTANTS[name]
     source = folder / TRAINING / f"{mutant.module}.py"
     source.write_text(mutated(source.read_text(encoding="utf-8"), mutant), encoding="utf-8")
-    done = run_tests(folder, mutant.test)
+    done = run_tests(folder, mutant.test, plugins=PLUGINS)
     assert done.returncode == 1, done.stdout + done.stderr  # 0: survived; 2 to 5: no test ran
     assert "1 failed" in done.stdout.splitlines()[-1], done.stdout
     for wrong in ("SyntaxError", "NameError", "AttributeError", "TypeError", "IndexError", "UnboundLocalError"):

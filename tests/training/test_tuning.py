@@ -138,3 +138,19 @@ def test_activations_that_are_computed_twice_give_the_same_gradients(tiny_backbo
     assert gradients[0].keys() == gradients[1].keys() and len(gradients[0]) == 8
     for name, value in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], value, msg=name)
+
+
+def test_a_backbone_that_lora_has_tuned_computes_the_same_when_it_is_one_model_again(backbone: nn.Module) -> None:
+    names = backbone.state_dict().keys()
+    begin_tuning(backbone, FineTune(method="lora", lora_rank=4), 0)
+    with torch.no_grad():
+        for parameter in backbone.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(std=0.3, generator=torch.Generator().manual_seed(1))
+    backbone.eval()
+    pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        tuned = backbone(pixels).last_hidden_state
+        end_tuning(backbone)
+        assert backbone.state_dict().keys() == names
+        torch.testing.assert_close(backbone(pixels).last_hidden_state, tuned, rtol=1e-4, atol=1e-4)
