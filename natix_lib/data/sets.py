@@ -79,7 +79,9 @@ class RoleSet:
 
     def image(self, index: int) -> Image.Image:
         """Image `index` as RGB."""
-        return Image.open(io.BytesIO(self.image_bytes(index))).convert("RGB")
+        image = Image.open(io.BytesIO(self.image_bytes(index)))
+        image.load()
+        return image if image.mode == "RGB" else image.convert("RGB")
 
     def tags(self) -> dict[str, list[str | None]]:
         """Tag name to the value of each image, for tags with 2 to `TAG_LIMIT` distinct values in this role."""

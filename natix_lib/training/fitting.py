@@ -22,6 +22,7 @@ from natix_lib.training.grid import Bank, fit_grid, points
 from natix_lib.training.kept import drawing_once, feature_cache, keeper_of, labelled_sha256
 from natix_lib.training.mixing import Mixup
 from natix_lib.training.passes import Passes
+from natix_lib.training.profiles import NONE, PROFILES
 from natix_lib.training.recipe import LabelledImages, Recipe, Sets
 from natix_lib.training.tuning import begin_tuning, end_tuning
 from natix_lib.training.views import Images, Views
@@ -73,7 +74,10 @@ class Run:
         self.keeper = keeper_of(training, _identity(backbone_sha256, sets, recipe), world)
         mixup = Mixup(training.mixup, sets.classes, training.seed) if training.mixup else None
         self.sampled = training.class_weights == "sampled"
-        self.passes = Passes(recipe.transform, training.seed, recipe.dataloader, world, self.sampled, mixup)
+        self.profile = PROFILES[training.augmentation]
+        self.passes = Passes(
+            recipe.transform, training.seed, recipe.dataloader, world, self.sampled, mixup, self.profile
+        )
 
     def numbers(self, images: LabelledImages) -> Tensor:
         """The class numbers of images, on the device."""
@@ -81,7 +85,7 @@ class Run:
 
     def features(self, images: Images, numbers: tuple[int, ...], what: str) -> Tensor:
         """Features (n, views, F) of the evaluation views, or of the numbered augmented ones, kept or computed."""
-        views = Views(images, self.recipe.transform, self.recipe.training.seed, numbers)
+        views = Views(images, self.recipe.transform, self.recipe.training.seed, numbers, self.profile)
         settings, autocast, world = self.recipe.dataloader, self.autocast, self.world
         rows = world.share(len(images))
         ids = images.ids[rows.start : rows.stop]
@@ -109,7 +113,7 @@ class Run:
         """Train the head on features of all views, `clean` (n, views, F) those of the evaluation views."""
         training, head, device = self.recipe.training, self.classifier.head, self.world.device
         bank = clean
-        if training.views > 1:
+        if training.views > 1 and self.profile is not NONE:
             augmented = self.features(train, tuple(range(1, training.views)), "augmented features of TRAIN")
             bank = torch.cat([clean, augmented], dim=1)
         with explained("training.views", training.views, self.recipe.dataloader.num_workers):
