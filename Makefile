@@ -26,7 +26,7 @@ LOCK = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 -
 	--no-emit-package torch -c requirements-torch.lock pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-long test-containers check names format compile submit docs screens manifests images image-cpu image-gpu bench bench-explora bench-decisions bench-prior bench-data bench-sets bench-fingerprints bench-predict bench-recalibrate bench-serving lock clean bench-drift bench-accuracy
+.PHONY: help install demo test test-slow test-long test-containers check names format compile submit docs screens manifests images image-cpu image-gpu bench bench-explora bench-decisions bench-prior bench-data bench-sets bench-fingerprints bench-predict bench-recalibrate bench-serving lock clean bench-drift bench-accuracy bench-train
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -123,6 +123,9 @@ bench-decisions: install ## Temperature, sweep and certification against sklearn
 
 bench-accuracy: install ## What each road to a model is worth on real images beside histograms: accuracy, seconds, memory, size
 	$(BIN)/python -m benchmarks.accuracy
+
+bench-train: install ## The loader of training beside the bare decoder and Hugging Face's processor
+	$(BIN)/python -m benchmarks.train_loader
 
 bench-drift: install ## False alarms and delays of the test for drift beside crepes and MAPIE
 	$(PIP) -e '.[bench]'

@@ -29,6 +29,7 @@ from natix_lib.training.profiles import STREET, UNCHANGED, Cuts, Profile
 from natix_lib.transform import Transform
 
 CPU = torch.device("cpu")
+QUEUES_OPEN = 11  # Finalize's priority: Python closes queues at 10, then ends its children with a SIGTERM, and waits
 Row = int | tuple[int, int]  # an image, or an image and the number of its one view
 
 
@@ -103,7 +104,7 @@ def batches(
     """Batches of views, (n, views, 3, S, S) on a device, in the given order of images or in theirs."""
     every = torch.arange(len(views)) if order is None else torch.tensor(order, dtype=torch.long)
     chosen = [rows.tolist() for rows in torch.split(every, settings.batch_size) if len(rows)]
-    for batch in _loader(views, settings, chosen):
+    for batch in loader(views, settings, chosen):
         yield views.finish(batch, device)
 
 
@@ -114,30 +115,29 @@ class Epochs:
         """`device` is where batches are finished."""
         self.views, self.device = views, device
         self._rows: list[list[Row]] = []  # of the pass that begins next; the loader has this list
-        self._loader = _loader(views, settings, self._rows, stay=settings.num_workers > 0)
-        # Before Python ends its child processes with the SIGTERM that these do not hear, and waits for them.
-        Finalize(self, _dismiss, (self._loader,), exitpriority=0)
+        self._loader = loader(views, settings, self._rows, stay=True)
+        Finalize(self, _dismiss, (self._loader,), exitpriority=QUEUES_OPEN)
 
     def batches(self, chosen: Sequence[Sequence[int]], number: int) -> Iterator[Tensor]:
         """View `number` of the chosen images, (n, 1, 3, S, S), batch by batch; a choice of none gives none."""
         self._rows[:] = [[(row, number) for row in rows] for rows in chosen if len(rows)]
         torch.empty((), dtype=torch.int64).random_()  # as a loader of one pass does: dropout stays what it was
-        loader = iter(self._loader)
+        made = iter(self._loader)
         side = self.views.transform.image_size
         for rows in chosen:
             if len(rows):
-                yield self.views.finish(next(loader), self.device)
+                yield self.views.finish(next(made), self.device)
             else:
                 yield torch.empty(0, 1, 3, side, side, device=self.device)
 
 
-def _dismiss(loader: DataLoader[tuple[Tensor, Tensor]]) -> None:
+def _dismiss(ended: DataLoader[tuple[Tensor, Tensor]]) -> None:
     """End the processes of a loader that stay."""
-    if isinstance(loader._iterator, _MultiProcessingDataLoaderIter):
-        loader._iterator._shutdown_workers()  # type: ignore[no-untyped-call]  # torch has no public way; Lightning's
+    if isinstance(ended._iterator, _MultiProcessingDataLoaderIter):
+        ended._iterator._shutdown_workers()  # torch has no public way
 
 
-def _loader(
+def loader(
     views: Views, settings: Dataloader, chosen: Iterable[list[Row]], stay: bool = False
 ) -> DataLoader[tuple[Tensor, Tensor]]:
     """A loader of the chosen batches; one that is to `stay` has processes for many passes and draws from no seed."""
@@ -146,7 +146,7 @@ def _loader(
         batch_sampler=chosen,
         num_workers=settings.num_workers,
         pin_memory=torch.cuda.is_available(),
-        persistent_workers=stay,
+        persistent_workers=stay and settings.num_workers > 0,
         generator=torch.Generator() if stay else None,
         worker_init_fn=_deaf,
     )
