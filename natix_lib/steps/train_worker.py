@@ -81,7 +81,7 @@ def compute(settings: TrainSettings, inputs: Inputs) -> Answer:
         losses = f"train/loss {row.train_loss:.4f} {stopping.monitor} {monitored(row, stopping):.4f}"
         epochs.progress("epochs", row.epoch + 1, settings.training.epochs, losses)
 
-    with world.joined(), explained("data.dataloader.batch_size", loader.batch_size, loader.num_workers):
+    with world.joined(), explained("data.dataloader.batch_size", loader.batch_size, loader.workers):
         trained = train_classifier(
             load_backbone(inputs.backbone, inputs.description),
             manifest["weights_sha256"],

@@ -116,7 +116,7 @@ class Run:
         if training.views > 1 and self.profile is not NONE:
             augmented = self.features(train, tuple(range(1, training.views)), "augmented features of TRAIN")
             bank = torch.cat([clean, augmented], dim=1)
-        with explained("training.views", training.views, self.recipe.dataloader.num_workers):
+        with explained("training.views", training.views, self.recipe.dataloader.workers):
             bank = bank.to(device)
         select = self.features(self.sets.val_select, (), "features of VAL_SELECT").to(device)
         labels, known = self.numbers(train), self.numbers(self.sets.val_select)

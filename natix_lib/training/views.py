@@ -144,9 +144,9 @@ def loader(
     return DataLoader(
         views,
         batch_sampler=chosen,
-        num_workers=settings.num_workers,
+        num_workers=settings.workers,
         pin_memory=torch.cuda.is_available(),
-        persistent_workers=stay and settings.num_workers > 0,
+        persistent_workers=stay and settings.workers > 0,
         generator=torch.Generator() if stay else None,
         worker_init_fn=_deaf,
     )

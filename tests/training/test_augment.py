@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 from scipy.ndimage import gaussian_filter
 
+from natix_lib.training import augment
 from natix_lib.training.augment import finished
 from natix_lib.training.jpeg import tables
 from natix_lib.training.profiles import (
@@ -50,6 +52,14 @@ def test_light_is_changed_as_pillow_changes_it_but_for_its_rounding(
     assert np.abs(levels(image, {place: factor}) - expected).max() <= 1.5
 
 
+def test_a_batch_that_is_done_in_parts_is_changed_by_its_own_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = torch.randint(0, 256, (5, 16, 16, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    numbers = torch.tensor([UNCHANGED]) + torch.arange(5)[:, None] * torch.tensor([0, 0.1, -0.1, 0.2, 0.3, 20.0])
+    whole = finished(pixels, numbers, PLAIN, CPU)
+    monkeypatch.setattr(augment, "IN_CACHE", 2 * 16 * 16 * 4)
+    assert torch.equal(finished(pixels, numbers, PLAIN, CPU), whole)
+
+
 def test_a_mirrored_view_is_the_mirrored_picture(picture) -> None:
     image = picture(64, 64)
     assert np.abs(levels(image, {FLIP: 1}) - np.asarray(ImageOps.mirror(image), dtype=float)).max() < 1e-3
@@ -69,14 +79,14 @@ def test_compression_is_that_of_libjpeg(picture, quality: int, side: int) -> Non
     image = picture(12, 12).resize((side, side), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality, subsampling=0)
-    decoded = Image.open(buffer)
+    decoded = JpegImageFile(buffer)
     y, chroma = (np.reshape(decoded.quantization[number], (8, 8)) for number in (0, 1))
     assert np.array_equal(tables(torch.tensor([float(quality)]))[0].numpy(), [y, chroma, chroma])
     expected = np.asarray(decoded, dtype=float)
     difference = np.abs(levels(image, {QUALITY: quality}) - expected)
     assert difference.mean() < 0.6 and np.median(difference) <= 1
     if quality <= 75:  # what differs are a few coefficients in the middle between two steps
-        assert difference.mean() < 0.1 * np.abs(np.asarray(image, dtype=float) - expected).mean()
+        assert difference.mean() < 0.15 * np.abs(np.asarray(image, dtype=float) - expected).mean()
 
 
 def test_a_whole_picture_stands_between_black_bars(picture) -> None:

@@ -53,6 +53,13 @@ def test_a_view_has_the_same_bits_whatever_the_batch_and_the_order(name: str) ->
     assert torch.equal(loaded(Views(views.images, WIDE, 3, (4,), PROFILES[name])), alone[:, 3:4])
 
 
+def test_views_of_two_images_are_drawn_apart() -> None:
+    images = Pictures(2)
+    images.image = lambda index: Pictures().image(0)  # type: ignore[method-assign]
+    first, second = loaded(Views(images, WIDE, 0, (1, 2)))
+    assert not torch.equal(first, second) and not torch.equal(first[0], first[1])
+
+
 def test_processes_give_the_bits_of_none_and_stay_from_epoch_to_epoch() -> None:
     images, labels = Pictures(), torch.arange(9)
     here, there = (
