@@ -79,6 +79,7 @@ def test_compression_is_that_of_libjpeg(picture, quality: int, side: int) -> Non
     image = picture(12, 12).resize((side, side), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality, subsampling=0)
+    buffer.seek(0)
     decoded = JpegImageFile(buffer)
     y, chroma = (np.reshape(decoded.quantization[number], (8, 8)) for number in (0, 1))
     assert np.array_equal(tables(torch.tensor([float(quality)]))[0].numpy(), [y, chroma, chroma])
