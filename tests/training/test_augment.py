@@ -1,4 +1,5 @@
 import io
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -26,6 +27,16 @@ from natix_lib.transform import Transform, resized
 
 PLAIN = Transform(64, 64, False, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def picture() -> Callable[..., Image.Image]:
+    """Draws noise of a size; here too, as mutants are run without the tests' conftest."""
+
+    def draw(width: int, height: int) -> Image.Image:
+        return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+    return draw
 
 
 def levels(image: Image.Image, changes: dict[int, float]) -> np.ndarray:
