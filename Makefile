@@ -127,7 +127,8 @@ bench-accuracy: install ## What each road to a model is worth on real images bes
 bench-recipes: install ## Which part of a pre-trained backbone to train with how many labelled images
 	$(BIN)/python -m benchmarks.recipes
 
-bench-train: install ## Training: cached path beside a backbone in every epoch; steps as a share of the FLOP limit on a GPU
+bench-train: install ## Training: the loader beside its peers, the cached path, and steps as a share of a GPU's FLOP limit
+	$(BIN)/python -m benchmarks.train_loader
 	$(BIN)/python -m benchmarks.train_throughput
 
 bench-drift: install ## False alarms and delays of the test for drift beside crepes and MAPIE

@@ -34,7 +34,12 @@ def cpu_threads(environment: Mapping[str, str] = os.environ, process: Path = PRO
         if not (first.isascii() and first.isdecimal() and 1 <= len(first) < 10 and int(first) >= 1):
             raise ConfigError(f"OMP_NUM_THREADS must be a whole number from 1, got {text!r}")
         return min(int(first), cpus)
-    return math.ceil(min(cpus, cpu_limit(process, cgroups)))
+    return usable_cpus(process, cgroups)
+
+
+def usable_cpus(process: Path = PROC, cgroups: Path = CGROUPS) -> int:
+    """CPUs that this process may use at once: the limit of its container, or else those that it may run on."""
+    return math.ceil(min(cpus_to_run_on(), cpu_limit(process, cgroups)))
 
 
 def cpus_to_run_on() -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from natix_lib.config import Dataloader
 from natix_lib.cpus import cpu_limit, cpu_threads, memory_limit
 from natix_lib.errors import ConfigError
 
@@ -81,3 +82,11 @@ def test_memory_is_what_the_container_may_use_or_the_machine_has(
 def test_a_part_of_a_cpu_is_a_part(tmp_path: Path) -> None:
     (tree(tmp_path, {"cpu.max": "50000 100000"}) / "process").write_text("0::/")
     assert cpu_limit(tmp_path / "process", tmp_path) == 0.5
+
+
+def test_processes_that_decode_are_counted_where_the_config_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cpus, processes, expected in ((2, 1, 2), (64, 1, 8), (8, 4, 2), (2, 8, 1)):
+        monkeypatch.setattr("natix_lib.config.data.usable_cpus", lambda cpus=cpus: cpus)
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+        assert Dataloader().workers == expected
+    assert Dataloader(num_workers=0).workers == 0 and Dataloader(num_workers=12).workers == 12

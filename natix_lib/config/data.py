@@ -1,13 +1,16 @@
 """The config section `data`: where the images are, what their tables call things, and how they are fed."""
 
+import os
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationInfo, field_validator, model_validator
 
 from natix_lib.config.key import Fraction, default
 from natix_lib.config.section import Section
+from natix_lib.cpus import usable_cpus
 from natix_lib.grammar import Place
 
+MOST_WORKERS = 8  # processes that decode, where they are counted; a few keep one GPU busy
 OWN_NAME = "choice: the key's own name"
 
 
@@ -20,12 +23,20 @@ class Dataloader(Section):
         unit="images",
         source="choice: a forward pass of a ViT-L at 224 pixels fits into 16 GB",
     )
-    num_workers: NonNegativeInt = default(
-        2,
-        "Processes that decode images beside the one that trains; 0 decodes in the training process.",
+    num_workers: NonNegativeInt | None = default(
+        None,
+        f"Processes that decode images beside each one that trains; null counts the CPUs of its container, divided by "
+        f"the training processes there, at most {MOST_WORKERS}; 0 decodes in the training process.",
         unit="processes",
-        source="choice: two cores, the smallest machine that natix is tried on",
+        source="choice: a core each; one prepares about a thousand images a second, make bench-train",
     )
+
+    @property
+    def workers(self) -> int:
+        """Decoding processes of this training process, counted here where the config does not say."""
+        if self.num_workers is not None:
+            return self.num_workers
+        return min(MOST_WORKERS, max(1, usable_cpus() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 class Columns(Section):

@@ -93,7 +93,7 @@ class FetchSettings(StepSettings):
 class AdaptSettings(StepSettings):
     """What adapt reads of the config."""
 
-    num_workers: NonNegativeInt
+    num_workers: NonNegativeInt | None
     image_size: PositiveInt
     num_gpus: NonNegativeInt
     nodes: NodesOrNone = None

@@ -196,6 +196,12 @@ class Training(Section):
         unit="views",
         source="choice: four forward passes an image in all, instead of one an epoch",
     )
+    augmentation: Literal["none", "street", "street-strong"] = default(
+        "street",
+        "Profile of the augmented views: street crops, mirrors and changes the light; street-strong does more of it "
+        "and adds blur, JPEG and black bars; none takes images as they are, so no augmented view is cached.",
+        source="choice: what holds for a street; cones at the edge of a picture survive its crops",
+    )
     feature_cache: bool = default(
         True,
         "Whether a frozen backbone computes its features once, not once an epoch.",

@@ -63,6 +63,13 @@ def prepare(content: bytes, shorter_side: int, max_pixels: int) -> Prepared:
     return hashed(content, image)
 
 
+def stored_image(content: bytes) -> Image.Image:
+    """The picture of a stored JPEG, as RGB."""
+    image = Image.open(io.BytesIO(content))
+    image.load()
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
 def encoded(image: Image.Image) -> bytes:
     """An RGB image as the JPEG that is stored."""
     buffer = io.BytesIO()

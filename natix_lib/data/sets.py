@@ -8,7 +8,6 @@ memory is a few batches however many images there are. `open_set` gives what one
 are those of the sets that it was given.
 """
 
-import io
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from PIL import Image
 from natix_lib.arrays import Ints
 from natix_lib.contracts import SETS, TEST, read_manifest, require_same, write_manifest
 from natix_lib.data.arrow import ShardWriter, read_shards, set_schema, verified_shards
+from natix_lib.data.images import stored_image
 from natix_lib.data.index import Index
 from natix_lib.errors import ContractError, StorageError
 from natix_lib.files import JsonDict
@@ -79,7 +79,7 @@ class RoleSet:
 
     def image(self, index: int) -> Image.Image:
         """Image `index` as RGB."""
-        return Image.open(io.BytesIO(self.image_bytes(index))).convert("RGB")
+        return stored_image(self.image_bytes(index))
 
     def tags(self) -> dict[str, list[str | None]]:
         """Tag name to the value of each image, for tags with 2 to `TAG_LIMIT` distinct values in this role."""

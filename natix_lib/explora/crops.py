@@ -22,14 +22,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, conv2d, grid_sample, pad
+from torch.nn.functional import avg_pool2d, grid_sample
+
+from natix_lib.training.colour import LUMA, blurred, mixed, shade, to_device
 
 RATIO = (3 / 4, 4 / 3)
 JITTER, BRIGHTNESS, CONTRAST, SATURATION, HUE = 0.8, 0.4, 0.4, 0.2, 0.1
 GREY, SOLARIZE, SOLARIZE_ABOVE = 0.2, 0.2, 0.5
 BLUR_GLOBAL, BLUR_LOCAL, SIGMA = (1.0, 0.1), 0.5, (0.1, 2.0)
 BLUR_RADIUS = 4  # pixels at 224, the 9-pixel kernel of DINO
-LUMA = (0.299, 0.587, 0.114)
 YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 DENSEST = 4  # samples a pixel and axis
 COLUMNS = (4, 2, 1, 3, 9, 1, 1, 1, 1)  # numbers of a crop on the device: what `_numbers` writes side by side
@@ -109,11 +110,6 @@ def draw_crops(
     return [first, second, *(draw(n, local_scale, BLUR_LOCAL, 0.0, generator) for _ in range(local_crops))]
 
 
-def to_device(values: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the CPU on `device`, without waiting for a GPU."""
-    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
-
-
 def apply(
     images: Tensor, sizes: Tensor, draws: Sequence[Draws], sides: Sequence[int], mean: Tensor, std: Tensor
 ) -> list[Tensor]:
@@ -169,7 +165,7 @@ def _crop(pixels: Tensor, table: Tensor, dense: list[tuple[int, int]], side: int
     box, extent, flip, colour, hue, grey, sigma, solarize, order = table.split_with_sizes(COLUMNS, dim=1)
     crops = _sample(pixels, extent, box, flip[:, 0] > 0, side, order[:, 0].long(), dense)
     crops = _colour(crops, colour, hue.reshape(-1, 3, 3), grey[:, 0] > 0, luma)
-    crops = _blur(crops, sigma[:, 0] * side / 224, math.ceil(BLUR_RADIUS * side / 224))
+    crops = blurred(crops, sigma[:, 0] * side / 224, math.ceil(BLUR_RADIUS * side / 224))
     return torch.where((solarize[:, :, None, None] > 0) & (crops >= SOLARIZE_ABOVE), 1 - crops, crops)
 
 
@@ -212,13 +208,11 @@ def _colour(pixels: Tensor, colour: Tensor, hue: Tensor, grey: Tensor, luma: Ten
     """Brightness, contrast, saturation, hue, then grey, each clipped to [0, 1]."""
     brightness, contrast, saturation = (colour[:, i, None, None, None] for i in range(3))
     pixels = (pixels * brightness).clamp(0, 1)
-    middle = torch.einsum("nchw,c->nhw", pixels, luma).mean(dim=(1, 2))[:, None, None, None]
-    pixels = (middle + contrast * (pixels - middle)).clamp(0, 1)
-    shade = torch.einsum("nchw,c->nhw", pixels, luma)[:, None]
-    pixels = (shade + saturation * (pixels - shade)).clamp(0, 1)
+    middle = shade(pixels, luma).mean(dim=(1, 2, 3), keepdim=True)
+    pixels = mixed(pixels, middle, contrast)
+    pixels = mixed(pixels, shade(pixels, luma), saturation)
     pixels = torch.einsum("nij,njhw->nihw", hue, pixels).clamp(0, 1)
-    shade = torch.einsum("nchw,c->nhw", pixels, luma)[:, None]
-    return torch.where(grey[:, None, None, None], shade, pixels)
+    return torch.where(grey[:, None, None, None], shade(pixels, luma), pixels)
 
 
 def _hue(angle: Tensor) -> Tensor:
@@ -228,17 +222,3 @@ def _hue(angle: Tensor) -> Tensor:
     turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], dim=-1).reshape(-1, 3, 3)
     result: Tensor = torch.linalg.inv(to_yiq) @ turn @ to_yiq
     return result
-
-
-def _blur(pixels: Tensor, sigma: Tensor, radius: int) -> Tensor:
-    """Gaussian blur with a deviation for each image, 0 for none; edges repeated."""
-    n, channels = pixels.shape[:2]
-    offset = torch.arange(-radius, radius + 1, device=pixels.device, dtype=torch.float32)
-    kernel = torch.exp(-0.5 * (offset / sigma.clamp_min(1e-3)[:, None]) ** 2)
-    kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)
-    flat = pad(pixels, (radius, radius, radius, radius), mode="replicate").reshape(
-        1, n * channels, *[side + 2 * radius for side in pixels.shape[2:]]
-    )
-    flat = conv2d(flat, kernel[:, None, :, None], groups=n * channels)
-    flat = conv2d(flat, kernel[:, None, None, :], groups=n * channels)
-    return flat.reshape(pixels.shape)

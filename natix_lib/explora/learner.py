@@ -22,11 +22,12 @@ from natix_lib.config import Explora
 from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import TrainingError
 from natix_lib.explora.adapters import teacher_of, update_teacher
-from natix_lib.explora.crops import apply, draw_crops, to_device
+from natix_lib.explora.crops import apply, draw_crops
 from natix_lib.explora.head import ProjectionHead
 from natix_lib.explora.losses import dino_loss, ibot_loss, koleo_loss, sinkhorn_knopp
 from natix_lib.explora.masks import batch_masks
 from natix_lib.explora.schedules import at
+from natix_lib.training.colour import to_device
 
 GLOBAL_CROPS = 2
 GLOBAL_SCALE, LOCAL_SCALE = (0.32, 1.0), (0.05, 0.32)  # DINOv2

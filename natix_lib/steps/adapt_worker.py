@@ -79,7 +79,7 @@ def compute(settings: AdaptSettings, inputs: Inputs) -> Answer:
     images = Together(train, inputs.unlabelled, without=held)
     adapted = adapt_backbone(
         _start(explora, inputs),
-        Feed(images, image_size, mean, std, settings.num_workers),
+        Feed(images, image_size, mean, std, config.Dataloader(num_workers=settings.num_workers).workers),
         explora,
         world,
         {

@@ -93,7 +93,7 @@ def compute(settings: TrainSettings, inputs: Inputs) -> Answer:
     with ExitStack() as stack:
         stack.enter_context(world.joined())
         curve = stack.enter_context(_curve(settings, inputs)) if world.first and root else None
-        stack.enter_context(explained("data.dataloader.batch_size", loader.batch_size, loader.num_workers))
+        stack.enter_context(explained("data.dataloader.batch_size", loader.batch_size, loader.workers))
         trained = train_classifier(
             load_backbone(inputs.backbone, inputs.description),
             manifest["weights_sha256"],

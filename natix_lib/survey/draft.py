@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from natix_lib.config import Config, parse
+from natix_lib.config.data import MOST_WORKERS
 from natix_lib.config.explain import WIDTH, entries, flow
 from natix_lib.config.whole import SECTIONS
 from natix_lib.decisions.calibration import Terms
@@ -24,7 +25,6 @@ NOTHING_SEEN = re.compile(
     r"no(?:ne|rmal)?|neg(?:ative)?|background|clear|other|(?:no|non|not|without)[-_ ].*", re.IGNORECASE
 )
 ROADWORK = re.compile(r"road[-_ ]?works?|work[-_ ]?zones?|construction", re.IGNORECASE)
-MOST_WORKERS = 8  # processes that decode; a few keep one GPU busy with a frozen backbone
 
 
 @dataclass(frozen=True)

@@ -73,10 +73,9 @@ def batch_features(
 ) -> Iterator[Tensor]:
     """What `extract` gives, batch by batch."""
     device = next(extractor.parameters()).device
-    for batch in batches(views, dataloader, rows):
-        pixels = batch.to(device, non_blocking=True)
+    for batch in batches(views, dataloader, rows, device):
         with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
-            of_views = extractor.features(pixels.flatten(0, 1))
+            of_views = extractor.features(batch.flatten(0, 1))
         yield of_views.reshape(*batch.shape[:2], -1).cpu()
 
 
@@ -190,4 +189,5 @@ def cache_key(
         "seed": views.seed if views.numbers else 0,
         "ids": sha256_bytes("\n".join(ids).encode()),
         "precision": precision,
+        **({"augmentation": views.profile.document()} if views.numbers else {}),
     }

@@ -26,6 +26,7 @@ from natix_lib.training.kept import drawing_once, feature_cache, keeper_of, labe
 from natix_lib.training.mixing import Mixup
 from natix_lib.training.passes import Passes
 from natix_lib.training.precision import autocast_of, full_float32
+from natix_lib.training.profiles import NONE, PROFILES
 from natix_lib.training.recipe import LabelledImages, Recipe, Sets
 from natix_lib.training.tuning import begin_tuning, end_tuning
 from natix_lib.training.views import Images, Views
@@ -79,7 +80,10 @@ class Run:
         self.keeper = keeper_of(training, _identity(backbone_sha256, sets, recipe), world)
         mixup = Mixup(training.mixup, sets.classes, training.seed) if training.mixup else None
         self.sampled = training.class_weights == "sampled"
-        self.passes = Passes(recipe.transform, training.seed, recipe.dataloader, world, self.sampled, mixup)
+        self.profile = PROFILES[training.augmentation]
+        self.passes = Passes(
+            recipe.transform, training.seed, recipe.dataloader, world, self.sampled, mixup, self.profile
+        )
 
     def numbers(self, images: LabelledImages) -> Tensor:
         """The class numbers of images, on the device."""
@@ -90,7 +94,7 @@ class Run:
 
         They are put `into` a tensor of that shape, or into a new one of the CPU.
         """
-        views = Views(images, self.recipe.transform, self.training.seed, numbers)
+        views = Views(images, self.recipe.transform, self.training.seed, numbers, self.profile)
         settings, autocast, world = self.recipe.dataloader, self.autocast, self.world
         rows = world.share(len(images))
         ids = images.ids[rows.start : rows.stop]
@@ -124,9 +128,9 @@ class Run:
     def on_features(self, train: LabelledImages, clean: Tensor, weights: Tensor | None) -> Fitted:
         """Train the head on features of all views, `clean` (n, views, F) those of the evaluation views."""
         training, head, device = self.training, self.classifier.head, self.world.device
-        plain, more = clean.shape[1], tuple(range(1, training.views))
+        plain, more = clean.shape[1], tuple(range(1, training.views)) if self.profile is not NONE else ()
         shape = (len(train), plain + len(more), self.classifier.width)
-        with explained("training.views", training.views, self.recipe.dataloader.num_workers):
+        with explained("training.views", training.views, self.recipe.dataloader.workers):
             bank = FeatureBank(shape, device, room_on(device, self.world.local_size), self.autocast)
             bank.values[:, :plain] = clean
         if more:

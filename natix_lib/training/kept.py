@@ -13,8 +13,9 @@ from natix_lib.files import canonical_json, sha256_bytes
 from natix_lib.storage.checkpoints import Checkpoints
 from natix_lib.training.features import FeatureCache
 from natix_lib.training.keeper import Keeper
+from natix_lib.training.profiles import PROFILES
 
-FORMAT = 1  # another one where the same settings come to train otherwise, or a state holds something else
+FORMAT = 2  # another one where the same settings come to train otherwise, or a state holds something else
 # Keys that change no weight.
 ELSEWHERE = {"checkpoint_root", "checkpoint_minutes", "feature_cache_dir", "tensorboard_root"}
 
@@ -39,6 +40,7 @@ def keeper_of(training: Training, identity: Mapping[str, object], world: World) 
         "format": FORMAT,
         **identity,
         "training": training.model_dump(mode="json", exclude=ELSEWHERE),
+        "augmentation": PROFILES[training.augmentation].document(),
         "device": world.device.type,
         "processes": world.size,
     }

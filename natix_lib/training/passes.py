@@ -5,7 +5,7 @@ but for the rounding of sums.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -17,7 +17,8 @@ from natix_lib.training.classifier import Classifier
 from natix_lib.training.features import Progress, extract, silent
 from natix_lib.training.mixing import Mixup
 from natix_lib.training.order import balanced, shuffled
-from natix_lib.training.views import Images, Views, chosen_batches
+from natix_lib.training.profiles import STREET, Profile
+from natix_lib.training.views import Epochs, Images, Views
 from natix_lib.transform import Transform
 
 
@@ -32,6 +33,7 @@ class Passes:
         world: The processes that divide each pass.
         balanced: Whether an epoch draws all classes equally often.
         mixup: How the pixels of a batch are blended; None blends none.
+        profile: What augmentation does.
     """
 
     transform: Transform
@@ -40,6 +42,8 @@ class Passes:
     world: World
     balanced: bool = False
     mixup: Mixup | None = None
+    profile: Profile = STREET
+    _epochs: dict[int, Epochs] = field(default_factory=dict, init=False, repr=False, compare=False)  # by id of images
 
     def steps_an_epoch(self, images: int) -> int:
         """Batches of an epoch of `images` images."""
@@ -108,15 +112,17 @@ class Passes:
             This process's share of a batch, which may be empty: pixels (b, 3, S, S) and labels (b,), or, blended,
             class probabilities (b, C).
         """
-        views = Views(images, self.transform, self.seed, (epoch + 1,))
         batches = torch.split(self._order(labels, epoch), self.dataloader.batch_size)[start:]
         shares = [rows[list(self.world.share(len(rows)))] for rows in batches]
         done = start * self.dataloader.batch_size
-        pixels_of = chosen_batches(views, self.dataloader, [rows.tolist() for rows in shares])
+        if id(images) not in self._epochs:  # images are kept there, so no others can have their id
+            views = Views(images, self.transform, self.seed, (0,), self.profile)
+            self._epochs[id(images)] = Epochs(views, self.dataloader, labels.device)
+        pixels_of = self._epochs[id(images)].batches([rows.tolist() for rows in shares], epoch + 1)
         for step, (batch, rows, pixels) in enumerate(zip(batches, shares, pixels_of, strict=True), start):
             done += len(batch)
             progress(f"epoch {epoch}", done, len(images))
-            here = pixels[:, 0].to(labels.device)
+            here = pixels[:, 0]
             if self.mixup:
                 yield self.mixup.blended(here, labels[batch.to(labels.device)], epoch, step, self.world)
             else:

@@ -1,27 +1,36 @@
 """Views of images for training: the evaluation views, and augmented ones that depend on nothing but the seed.
 
 View `k` of an image is drawn from a generator seeded with (seed, k, image id), so it is the same whatever the batch
-size, the number of workers, or the order of the images. Augmentation is what holds for a street: crops, mirroring,
-light; no vertical flip and no rotation. Written with Pillow in the loader's processes: torchvision is not needed.
+size, the number of workers, or the order of the images. A loader's processes decode images and cut squares of uint8;
+normalising them, and what a profile (`profiles.py`) does to augmented ones, is done on the device for a batch
+(`augment.py`): a quarter of the bytes go to it, and processes spend no time on floating point.
+
+Images are decoded at their whole size. Stored ones are hardly larger than what a model of 224 pixels takes, and
+evaluation must see what predict and serve see, so a smaller scale of libjpeg's was left out. So was nvJPEG: its pixels
+are not Pillow's.
 """
 
 import signal
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from multiprocessing.util import Finalize
 from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image, ImageEnhance
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from natix_lib.config import Dataloader
-from natix_lib.transform import Transform, resized, upright_rgb
+from natix_lib.training.augment import finished
+from natix_lib.training.profiles import STREET, UNCHANGED, Cuts, Profile
+from natix_lib.transform import Transform
 
-CROP_SCALE = (0.4, 1.0)  # share of the area; less loses the cone that gives an image its label
-CROP_RATIO = (3 / 4, 4 / 3)
-JITTER = 0.3  # brightness, contrast and saturation within 1 +- JITTER
+CPU = torch.device("cpu")
+QUEUES_OPEN = 11  # Finalize's priority: Python closes queues at 10, then ends its children with a SIGTERM, and waits
+Row = int | tuple[int, int]  # an image, or an image and the number of its one view
 
 
 class Images(Protocol):
@@ -35,34 +44,23 @@ class Images(Protocol):
         ...
 
 
-def augmented(image: Image.Image, size: int, generator: np.random.Generator) -> Image.Image:
-    """A random resized crop with mirroring and light, `size` pixels square."""
-    image = upright_rgb(image)
-    width, height = image.size
-    area = width * height * generator.uniform(*CROP_SCALE)
-    ratio = float(np.exp(generator.uniform(*np.log(CROP_RATIO))))
-    crop_width = min(width, max(1, round(float(np.sqrt(area * ratio)))))
-    crop_height = min(height, max(1, round(float(np.sqrt(area / ratio)))))
-    left = int(generator.integers(0, width - crop_width + 1))
-    top = int(generator.integers(0, height - crop_height + 1))
-    box = (left, top, left + crop_width, top + crop_height)
-    image = resized(image, (size, size), box)
-    if generator.random() < 0.5:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-        image = enhance(image).enhance(float(generator.uniform(1 - JITTER, 1 + JITTER)))
-    return image
+class Views(Dataset[tuple[Tensor, Tensor]]):
+    """Image i as squares and what is to be done to them: the evaluation views, or the numbered augmented ones."""
 
-
-class Views(Dataset[Tensor]):
-    """Image i as float32 (views, 3, S, S): the evaluation views, or the numbered augmented ones."""
-
-    def __init__(self, images: Images, transform: Transform, seed: int, numbers: Sequence[int] = ()) -> None:
-        """Evaluation views when `numbers` is empty; else the augmented views of these numbers."""
+    def __init__(
+        self,
+        images: Images,
+        transform: Transform,
+        seed: int,
+        numbers: Sequence[int] = (),
+        profile: Profile = STREET,
+    ) -> None:
+        """Evaluation views when `numbers` is empty; else the augmented views of these numbers, by a profile."""
         self.images = images
         self.transform = transform
         self.seed = seed
         self.numbers = tuple(numbers)
+        self.profile = profile
 
     @property
     def count(self) -> int:
@@ -73,17 +71,25 @@ class Views(Dataset[Tensor]):
         """Images."""
         return len(self.images)
 
-    def __getitem__(self, index: int) -> Tensor:
-        """All views of one image."""
+    def __getitem__(self, row: Row) -> tuple[Tensor, Tensor]:
+        """All views of one image, or one, before `finish`: uint8 (views, S, S, 4), and numbers, float32 (views, 6)."""
+        index, numbers = (row, self.numbers) if isinstance(row, int) else (row[0], row[1:])
         image = self.images.image(index)
-        if not self.numbers:
-            return torch.from_numpy(self.transform(image))
+        if not numbers:
+            squares = self.transform.pixels(image)
+            return torch.from_numpy(squares), torch.tensor([UNCHANGED] * len(squares))
         name = zlib.crc32(self.images.ids[index].encode())
-        squares = (
-            augmented(image, self.transform.image_size, np.random.default_rng((self.seed, number, name)))
-            for number in self.numbers
-        )
-        return torch.from_numpy(np.stack([self.transform.normalise(square) for square in squares]))
+        cuts = Cuts(image, self.transform)
+        views = [cuts.cut(self.profile, np.random.default_rng((self.seed, number, name))) for number in numbers]
+        pixels, drawn = zip(*views, strict=True)
+        return torch.from_numpy(np.stack(pixels)), torch.from_numpy(np.stack(drawn))
+
+    def finish(self, batch: tuple[Tensor, Tensor], device: torch.device) -> Tensor:
+        """What a backbone takes of a batch of items, float32 (n, views, 3, S, S) on `device`."""
+        pixels, numbers = batch
+        plain = not self.numbers or self.profile.area is None
+        done = finished(pixels.flatten(0, 1), None if plain else numbers.flatten(0, 1), self.transform, device)
+        return done.reshape(*pixels.shape[:2], *done.shape[1:])
 
 
 def _deaf(worker: int) -> None:
@@ -92,24 +98,55 @@ def _deaf(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def batches(views: Views, settings: Dataloader, order: Sequence[int] | None = None) -> Iterator[Tensor]:
-    """Batches of views, (n, views, 3, S, S), in the given order of images or in theirs."""
+def batches(
+    views: Views, settings: Dataloader, order: Sequence[int] | None = None, device: torch.device = CPU
+) -> Iterator[Tensor]:
+    """Batches of views, (n, views, 3, S, S) on a device, in the given order of images or in theirs."""
     every = torch.arange(len(views)) if order is None else torch.tensor(order, dtype=torch.long)
     chosen = [rows.tolist() for rows in torch.split(every, settings.batch_size) if len(rows)]
-    return chosen_batches(views, settings, chosen)
+    for batch in loader(views, settings, chosen):
+        yield views.finish(batch, device)
 
 
-def chosen_batches(views: Views, settings: Dataloader, chosen: Sequence[Sequence[int]]) -> Iterator[Tensor]:
-    """The batches of views of the chosen images, (n, views, 3, S, S); a choice of none gives none."""
-    loader = iter(
-        DataLoader(
-            views,
-            batch_sampler=[list(rows) for rows in chosen if len(rows)],
-            num_workers=settings.num_workers,
-            pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_deaf,
-        )
+class Epochs:
+    """One augmented view of each chosen image, pass after pass, cut by processes that stay."""
+
+    def __init__(self, views: Views, settings: Dataloader, device: torch.device) -> None:
+        """`device` is where batches are finished."""
+        self.views, self.device = views, device
+        self._rows: list[list[Row]] = []  # of the pass that begins next; the loader has this list
+        self._loader = loader(views, settings, self._rows, stay=True)
+        Finalize(self, _dismiss, (self._loader,), exitpriority=QUEUES_OPEN)
+
+    def batches(self, chosen: Sequence[Sequence[int]], number: int) -> Iterator[Tensor]:
+        """View `number` of the chosen images, (n, 1, 3, S, S), batch by batch; a choice of none gives none."""
+        self._rows[:] = [[(row, number) for row in rows] for rows in chosen if len(rows)]
+        torch.empty((), dtype=torch.int64).random_()  # as a loader of one pass does: dropout stays what it was
+        made = iter(self._loader)
+        side = self.views.transform.image_size
+        for rows in chosen:
+            if len(rows):
+                yield self.views.finish(next(made), self.device)
+            else:
+                yield torch.empty(0, 1, 3, side, side, device=self.device)
+
+
+def _dismiss(ended: DataLoader[tuple[Tensor, Tensor]]) -> None:
+    """End the processes of a loader that stay."""
+    if isinstance(ended._iterator, _MultiProcessingDataLoaderIter):
+        ended._iterator._shutdown_workers()  # torch has no public way
+
+
+def loader(
+    views: Views, settings: Dataloader, chosen: Iterable[list[Row]], stay: bool = False
+) -> DataLoader[tuple[Tensor, Tensor]]:
+    """A loader of the chosen batches; one that is to `stay` has processes for many passes and draws from no seed."""
+    return DataLoader(
+        views,
+        batch_sampler=chosen,
+        num_workers=settings.workers,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=stay and settings.workers > 0,
+        generator=torch.Generator() if stay else None,
+        worker_init_fn=_deaf,
     )
-    side = views.transform.image_size
-    for rows in chosen:
-        yield next(loader) if len(rows) else torch.empty(0, views.count, 3, side, side)

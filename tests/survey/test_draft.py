@@ -26,10 +26,10 @@ def drafted(folder: Path, machine: Machine, *classes: str, **given: Any) -> Conf
 
 @pytest.mark.parametrize(
     ("cpus", "gpus", "backbone", "workers", "num_gpus"),
-    [(4, 0, SMALL, 2, 0), (16, 1, BASE, 8, 1), (4, 2, BASE, 4, 2), (2, 1, BASE, 2, 1)],
+    [(4, 0, SMALL, None, 0), (16, 1, BASE, 8, 1), (4, 2, BASE, 4, 2), (2, 1, BASE, None, 1)],
 )
 def test_the_machine_decides_the_backbone_its_gpus_and_who_decodes(
-    tmp_path: Path, cpus: int, gpus: int, backbone: Any, workers: int, num_gpus: int
+    tmp_path: Path, cpus: int, gpus: int, backbone: Any, workers: int | None, num_gpus: int
 ) -> None:
     machine = Machine(cpus, [Gpu("Some GPU", 24 * GIB)] * gpus, "torch", False)
     loaded = drafted(tmp_path, machine, "None", "Roadwork")

@@ -18,6 +18,7 @@ POOLED = (
     "tests/training/test_grid.py::test_heads_of_several_poolings_are_each_what_they_become_on_their_own_columns_alone"
 )
 BANK, PRECISION = "tests/training/test_bank.py", "tests/training/test_precision.py"
+VIEWS, AUGMENT = "tests/training/test_views.py", "tests/training/test_augment.py"
 
 MUTANTS = {
     "a macro-F1 over classes that are not there": Mutant(
@@ -43,6 +44,30 @@ MUTANTS = {
         "rank[0] > before[0]",
         "rank > before",
         f"{WATCH}::test_patience_counts_the_monitored_figure_and_no_other[val_select/mcc]",
+    ),
+    "a view that is drawn for the place of an image in its batch": Mutant(
+        "views.Views.__getitem__",
+        "self.images.ids[index]",
+        "self.images.ids[0]",
+        f"{VIEWS}::test_views_of_two_images_are_drawn_apart",
+    ),
+    "numbers of the first views for all that are done at once": Mutant(
+        "augment.finished",
+        "numbers[rows]",
+        "numbers[: len(planes)]",
+        f"{AUGMENT}::test_a_batch_that_is_done_in_parts_is_changed_by_its_own_numbers",
+    ),
+    "a compression of another quality": Mutant(
+        "jpeg.tables",
+        "200 - 2 * quality",
+        "200 - quality",
+        f"{AUGMENT}::test_compression_is_that_of_libjpeg[64-75]",
+    ),
+    "a contrast around half a grey": Mutant(
+        "augment._changed",
+        "mixed(shown, middle, table[:, CONTRAST])",
+        "mixed(shown, 0 * middle + 0.5, table[:, CONTRAST])",
+        f"{AUGMENT}::test_light_is_changed_as_pillow_changes_it_but_for_its_rounding[2-Contrast-0.6]",
     ),
     "an overflow that is named by the wrong step": Mutant(
         "fit._require_finite",

@@ -569,7 +569,7 @@ def test_augmented_views_depend_on_the_seed_and_the_image_alone() -> None:
     reverse = torch.cat(list(batches(views, config.Dataloader(batch_size=8, num_workers=0), range(7, -1, -1))))
     assert torch.equal(reverse.flip(0), large)
     assert not torch.equal(large[:, 0], large[:, 1])
-    assert not torch.equal(Views(images, TRANSFORM, 4, (1,))[0], views[0][:1])
+    assert not torch.equal(Views(images, TRANSFORM, 4, (1,))[0][0], views[0][0][:1])
 
 
 def test_a_classifier_with_a_missing_key_is_refused(tiny_backbone: Path, tmp_path: Path) -> None:
