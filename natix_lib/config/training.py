@@ -24,6 +24,9 @@ from natix_lib.grammar import LocalPath, Place
 MOST_HEADS = 100
 
 
+Determinism = Literal["exact", "fast"]
+
+
 class Optimizer(Section):
     """AdamW."""
 
@@ -225,7 +228,7 @@ class Training(Section):
         unit="minutes",
         source="choice: a preemption loses little, and writing costs little",
     )
-    determinism: Literal["exact", "fast"] = default(
+    determinism: Determinism = default(
         "exact",
         "How a GPU computes: exact gives the same weights each time on the same kind of GPU; fast takes the fastest "
         "algorithms and TensorFloat-32. On a CPU both are exact, and logits that policies are fitted on are float32 "

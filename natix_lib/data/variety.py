@@ -4,7 +4,8 @@ A VAL_SELECT of one source alone chooses the epoch that does best there, and a T
 it. Ratios of classes do not see that: where one source has few large groups, all of them may fill one role. So a
 division is looked at after it is found. A role that lacks a value of a tag is given one of its groups, the others are
 rearranged around it by the same search, and the cheapest such division is taken if it lacks fewer values and its shares
-are as near as before, or so near that nobody would see the difference. A division that lacks none stays as it is.
+are as near as before, or so near that nobody would see the difference. A division that lacks none stays as it is, and
+TRAIN never loses a value: what is not learnt need not be asked about.
 
 Values as classes of the ratios were rejected: each would pull at the shares of the labels, which are what is promised.
 Only tags of few values count, such as a source, a camera or a city, and only their values that are common: what one
@@ -44,11 +45,13 @@ class Variety:
         has: Whether a group has a value, (G, V).
         held: Groups with each value that each role has already, beside those, (R, V).
         first: The role whose lack counts twice, and which is looked at first.
+        train: The role that keeps what it has.
     """
 
     has: Bools
     held: Ints
     first: int
+    train: int
 
     def groups(self, roles: Ints) -> Ints:
         """Groups with each value in each role, (R, V)."""
@@ -61,6 +64,11 @@ class Variety:
         """How many values roles lack; those of the first one count twice."""
         lacks = self.groups(roles) == 0
         return int(lacks.sum() + lacks[self.first].sum())
+
+    def spared(self, roles: Ints, trial: Ints) -> bool:
+        """Whether TRAIN has in `trial` every value that it has in `roles`."""
+        before, after = self.groups(roles)[self.train], self.groups(trial)[self.train]
+        return not bool(((before > 0) & (after == 0)).any())
 
 
 def common_values(tags: Mapping[str, Sequence[str | None]], counted: Bools, group: Ints) -> Ints:
@@ -111,7 +119,9 @@ def varied(search: Divided, roles: Ints, variety: Variety, draws: Floats, allowe
             if groups[role, value]:
                 continue
             alone = (variety.has & (groups[roles] == 1)).any(axis=1)  # another role would lack something without it
-            able = np.flatnonzero(variety.has[:, value] & (~alone | (role == variety.first)))
+            able = np.flatnonzero(
+                variety.has[:, value] & (~alone | ((role == variety.first) & (roles != variety.train)))
+            )
             able = able[np.lexsort((draws[able], sizes[able]))]
             places = np.unique(np.linspace(0, len(able) - 1, min(CANDIDATES, len(able))).round().astype(np.int64))
             picked = able[places]
@@ -122,7 +132,7 @@ def varied(search: Divided, roles: Ints, variety: Variety, draws: Floats, allowe
                 trial[group] = role
                 trial = search.rearranged(trial, order[~alone[order] & (order != group)])
                 good = variety.lack(trial) < variety.lack(roles) and search.lacking(trial).sum() <= missing
-                if good and search.total(trial) <= cost:
+                if good and variety.spared(roles, trial) and search.total(trial) <= cost:
                     best, cost = trial, search.total(trial)
             roles = best
     return roles

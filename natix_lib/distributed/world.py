@@ -120,6 +120,10 @@ class World:
         distributed.all_reduce(most, op=distributed.ReduceOp.MAX)
         return most
 
+    def lowest(self, number: int) -> int:
+        """The smallest of the numbers that the processes give, on every one."""
+        return -int(self.highest(torch.tensor(-number, device=self.device)))
+
     def joined_rows(self, rows: Tensor) -> Tensor:
         """The rows of all processes, which have equally many, in the order of ranks; gradients flow back to each."""
         if self.size == 1:

@@ -24,13 +24,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample
 
-from natix_lib.training.colour import LUMA, blurred, mixed, shade, to_device
+from natix_lib.training.colour import BLUR_RADIUS, LUMA, SIGMA_OF_BLUR, blurred, mixed, shade, to_device
 
 RATIO = (3 / 4, 4 / 3)
 JITTER, BRIGHTNESS, CONTRAST, SATURATION, HUE = 0.8, 0.4, 0.4, 0.2, 0.1
 GREY, SOLARIZE, SOLARIZE_ABOVE = 0.2, 0.2, 0.5
-BLUR_GLOBAL, BLUR_LOCAL, SIGMA = (1.0, 0.1), 0.5, (0.1, 2.0)
-BLUR_RADIUS = 4  # pixels at 224, the 9-pixel kernel of DINO
+BLUR_GLOBAL, BLUR_LOCAL = (1.0, 0.1), 0.5
 YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 DENSEST = 4  # samples a pixel and axis
 COLUMNS = (4, 2, 1, 3, 9, 1, 1, 1, 1)  # numbers of a crop on the device: what `_numbers` writes side by side
@@ -83,7 +82,7 @@ def draw(n: int, scale: tuple[float, float], blur: float, solarize: float, gener
     spread = np.array([BRIGHTNESS, CONTRAST, SATURATION, 2 * math.pi * HUE])
     colour = np.array([1.0, 1.0, 1.0, 0.0]) + jittered[:, None] * generator.uniform(-1, 1, (n, 4)) * spread
     grey = generator.random(n) < GREY
-    sigma = (generator.random(n) < blur) * generator.uniform(*SIGMA, n)
+    sigma = (generator.random(n) < blur) * generator.uniform(*SIGMA_OF_BLUR, n)
     solarized = generator.random(n) < solarize
     return Draws(
         area.astype(np.float32),

@@ -4,8 +4,8 @@ Normalisation is that of `Transform.normalise`, the same operations in the same 
 that predict and serve compute. Augmented views are first changed as their numbers say: mirrored, then brightness,
 contrast and saturation by Pillow's definitions but without rounding between them, blur, JPEG.
 
-The view of an image has the same bits whatever the batch that it comes in. A GPU is never waited for: which views are
-blurred or compressed is known from the numbers, which are on the CPU.
+On a CPU the view of an image has the same bits whatever the batch that it comes in. A GPU is never waited for: which
+views are blurred or compressed is known from the numbers, which are on the CPU.
 """
 
 import math
@@ -13,13 +13,13 @@ import math
 import torch
 from torch import Tensor
 
-from natix_lib.training.colour import LUMA, blurred, mixed, shade, to_device
+from natix_lib.training.colour import BLUR_RADIUS, LUMA, blurred, mixed, shade, to_device
 from natix_lib.training.jpeg import compressed, tables
+from natix_lib.training.precision import full_float32
 from natix_lib.training.profiles import BRIGHTNESS, CONTRAST, FLIP, QUALITY, SATURATION, SIGMA
 from natix_lib.transform import Transform
 
 IN_CACHE = 2**19  # bytes of pixels that a CPU does at once; a batch of 128 at once takes four times as long
-BLUR_RADIUS = 4  # pixels at 224, the 9-pixel kernel of DINO
 
 
 def finished(pixels: Tensor, numbers: Tensor | None, transform: Transform, device: torch.device) -> Tensor:
@@ -43,7 +43,8 @@ def finished(pixels: Tensor, numbers: Tensor | None, transform: Transform, devic
     for start in range(0, n, at_once):
         rows = slice(start, start + at_once)
         planes = to_device(pixels[rows], device).permute(0, 3, 1, 2)[:, :3].contiguous()
-        shown = planes.float().div_(white) if numbers is None else _changed(planes, numbers[rows], white, luma)
+        with full_float32():  # products of JPEG and blur in TensorFloat-32 would round other pixels
+            shown = planes.float().div_(white) if numbers is None else _changed(planes, numbers[rows], white, luma)
         torch.div(shown.sub_(mean[:, None, None]), std[:, None, None], out=result[rows])
     return result
 

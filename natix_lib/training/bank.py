@@ -1,9 +1,9 @@
 """Features of all views of all images, where there is room for them, and batches of them.
 
 Features of a million images with four views at a width of 8,192 are 131 GB in float32. Where they stay is decided by
-their size alone: on the device that trains where they take at most half of its memory; else on a GPU in bfloat16, if
-they were computed in that and half of them fits; else in a file of the folder for temporary files (TMPDIR), mapped into
-memory, of which the operating system keeps as much as there is room for. Results are the same but for bfloat16's
+their size alone: on the device that trains where they take at most two fifths of its memory; else on a GPU in bfloat16,
+if they were computed in that and half of them fits; else in a file of the folder for temporary files (TMPDIR), mapped
+into memory, of which the operating system keeps as much as there is room for. Results are the same but for bfloat16's
 rounding, to which features of a bfloat16 pass are good anyway. A config key was rejected: whoever would set it would
 compute what is computed here. The memory asked about is all that the device has, not what is free, so that the same
 machine decides alike each time.
@@ -20,13 +20,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from natix_lib.cpus import memory_limit
 from natix_lib.errors import TrainingError
 
-SHARE = 0.5  # of a device's memory; the backbone, its batches and what is fitted need the rest
+SHARE = 0.4  # of a device's memory; the backbone, its batches and what is fitted need the rest
 BLOCK = 65_536  # images whose moments are taken at once
 
 
@@ -46,6 +48,12 @@ def allocated(shape: tuple[int, ...], dtype: torch.dtype, room: int) -> Tensor:
     size = torch.Size(shape).numel()
     nbytes = size * dtype.itemsize
     return torch.empty(shape, dtype=dtype) if nbytes <= room else _mapped(size, nbytes, dtype).view(shape)
+
+
+def taken(values: Tensor, rows: NDArray[np.int64], room: int) -> Tensor:
+    """Some rows of a tensor of the CPU, where `allocated` puts them."""
+    result = allocated((len(rows), *values.shape[1:]), values.dtype, room)
+    return torch.index_select(values, 0, torch.from_numpy(rows), out=result)
 
 
 class FeatureBank:
@@ -161,7 +169,7 @@ def _mapped(size: int, nbytes: int, dtype: torch.dtype) -> Tensor:
     except OSError as error:
         raise TrainingError(
             f"cached features need {nbytes / 1e9:.1f} GB on the disk of {Path(path).parent}: {error.strerror}; "
-            "lower training.views or name a larger folder in TMPDIR"
+            "name a larger folder in TMPDIR; fewer training.views need less"
         ) from error
     finally:
         os.close(handle)

@@ -101,8 +101,8 @@ class Classifier(Extractor):
         It is on the device of this classifier's head, which it leaves as it is, like torch's generator.
         """
         head, taken = self.head, self.columns(pooling).to(self.head.mean.device)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # weights are drawn on the CPU
             made = Head(len(taken), head.linear.out_features, head.head_type, head.dropout.p).to(head.mean.device)
         made.mean.copy_(head.mean[taken])
         made.scale.copy_(head.scale[taken])

@@ -1,6 +1,6 @@
 """Colour and blur of batches of pixels, on any device: what the views of training and the crops of adaptation share.
 
-Every image's result is that of the image alone, whatever else is in the batch.
+Every image's result is that of the image alone, on a CPU to the last bit, whatever else is in the batch.
 """
 
 import torch
@@ -8,6 +8,9 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in Y, ITU-R BT.601
+
+BLUR_RADIUS = 4  # pixels at 224, the 9-pixel kernel of DINO
+SIGMA_OF_BLUR = (0.1, 2.0)  # pixels at 224, DINOv2's (arXiv 2304.07193)
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:

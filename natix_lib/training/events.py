@@ -30,6 +30,7 @@ from natix_lib.training.fit import Epoch, metrics_rows
 FILE = "events.out.tfevents.natix"  # TensorBoard takes files whose names hold `tfevents`
 VERSION = "brain.Event:2"
 HEAD, FOOT = 12, 4  # bytes of a record before and after its content
+STEP = b"\x10"  # says that the step comes next
 TIMED = 9  # bytes at the beginning of a content that tell the time
 END_SECONDS = 60.0  # that a bucket is waited for when a run is done
 STOP_SECONDS = 5.0  # and when it is stopped: its checkpoint has the rest of the time that is left
@@ -81,6 +82,19 @@ def version_event(wall_time: float) -> bytes:
     return struct.pack("<Bd", 0x09, wall_time) + _bytes_field(3, VERSION.encode())
 
 
+def _step(one: bytes) -> int:
+    """The optimiser's step of a record, 0 of one that has none."""
+    content, step, place = one[HEAD:-FOOT], 0, TIMED + 1
+    if content[TIMED : TIMED + 1] != STEP:
+        return 0
+    for shift in range(0, 64, 7):
+        step |= (content[place] & 0x7F) << shift
+        if content[place] < 0x80:
+            break
+        place += 1
+    return step
+
+
 def epoch_event(row: Epoch, wall_time: float) -> bytes:
     """An Event with each column of metrics.csv but `step`, which is its step; the time in seconds since 1970."""
     names, values = metrics_rows([row])
@@ -89,7 +103,7 @@ def epoch_event(row: Epoch, wall_time: float) -> bytes:
         for name, value in zip(names, values, strict=True)
         if name != "step"
     )
-    step = b"\x10" + _varint(row.step)
+    step = STEP + _varint(row.step)
     return struct.pack("<Bd", 0x09, wall_time) + step + _bytes_field(5, b"".join(scalars))
 
 
@@ -134,13 +148,15 @@ class EventFile:
             except OSError as error:
                 raise StorageError(f"training.tensorboard_root {root} cannot be written: {error}") from error
         self._records = whole_records(there)
+        self._written = len(self._records)  # how many of them the file is known to have
         if not self._remote and sum(map(len, self._records)) < len(there):  # a record that a kill has cut off
             self._put(self._records, 0)
 
     def add(self, row: Epoch) -> None:
         """Add an epoch that is done, in place of what the file has of it and of later ones."""
         now = time.time()
-        before = self._records[: 1 + row.epoch] or [record(version_event(now))]
+        earlier = [one for one in self._records if _step(one) < row.step]  # the version's is 0
+        before = earlier or [record(version_event(now))]
         self._show([*before, record(epoch_event(row, now))])
 
     def complete(self, history: Iterable[Epoch]) -> None:
@@ -150,7 +166,7 @@ class EventFile:
         for number, (there, one) in enumerate(zip(self._records, wanted, strict=False)):
             if there[HEAD + TIMED : -FOOT] == one[HEAD + TIMED : -FOOT]:
                 wanted[number] = there
-        self._show(wanted)
+        self._show(wanted, again=self._remote)  # whether the last write of all reached a bucket is not known
         self._settle(END_SECONDS)
 
     def __enter__(self) -> "EventFile":
@@ -163,14 +179,15 @@ class EventFile:
         """Wait a moment for what is on its way to a bucket."""
         self._settle(STOP_SECONDS)
 
-    def _show(self, records: Sequence[bytes]) -> None:
+    def _show(self, records: Sequence[bytes], again: bool = False) -> None:
         same = next(
             (number for number, pair in enumerate(zip(self._records, records, strict=False)) if pair[0] != pair[1]),
             min(len(self._records), len(records)),
         )
+        same = min(same, self._written)
         changed = len(records) != len(self._records) or same < len(records)
         self._records = list(records)
-        if changed:
+        if changed or again:
             self._put(self._records, same)
 
     def _put(self, records: Sequence[bytes], same: int) -> None:
@@ -186,7 +203,9 @@ class EventFile:
                 file.truncate(sum(map(len, records[:same])))
                 file.seek(0, 2)
                 file.write(b"".join(records[same:]))
+            self._written = len(records)
         except OSError as error:
+            self._written = 0  # how much of it is there is not known: the next one writes all
             Lines().say(f"{WARNING}{self.place} could not be written: {error}; the work goes on")
 
     def _settle(self, seconds: float) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from natix_lib.config import Grid, Training
 from natix_lib.contracts import VAL_SELECT
 from natix_lib.distributed.world import World
-from natix_lib.training.bank import FeatureBank, allocated, room_on
+from natix_lib.training.bank import FeatureBank, allocated, room_on, taken
 from natix_lib.training.checks import explained, finite_features
 from natix_lib.training.classifier import Classifier
 from natix_lib.training.features import Progress, batch_features, cache_key, silent
@@ -25,12 +26,14 @@ from natix_lib.training.grid import Bank, fit_grid, points
 from natix_lib.training.kept import drawing_once, feature_cache, keeper_of, labelled_sha256
 from natix_lib.training.mixing import Mixup
 from natix_lib.training.passes import Passes
-from natix_lib.training.precision import autocast_of, full_float32
+from natix_lib.training.precision import FLOAT32, autocast_of, full_float32, precision_name
 from natix_lib.training.profiles import NONE, PROFILES
 from natix_lib.training.recipe import LabelledImages, Recipe, Sets
 from natix_lib.training.tuning import begin_tuning, end_tuning
 from natix_lib.training.views import Images, Views
 from natix_lib.training.watch import Figures, figures
+
+WHILE_COMPUTED = 4  # features on their way take this part of what a bank may
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Run:
         self.ema_decay = model.ema_decay if model.use_ema else None
         precision = training.mixed_precision
         self.autocast = autocast_of(world.device, precision.dtype if precision.enabled else None)
+        self.precision = precision_name(training.determinism, world.device, self.autocast)
         self.cache = feature_cache(training, recipe.dataloader.batch_size)
         self.keeper = keeper_of(training, _identity(backbone_sha256, sets, recipe), world)
         mixup = Mixup(training.mixup, sets.classes, training.seed) if training.mixup else None
@@ -111,12 +115,12 @@ class Run:
         names = pooling.names if pooling is not None else ()
         if into is None:
             shape = (len(images), views.count, self.classifier.width)
-            into = allocated(shape, torch.float32, room_on(torch.device("cpu"), world.local_size))
+            into = allocated(shape, torch.float32, self._room_while_computed)
         first = rows.start
         with drawing_once():
             for part in self.cache.get_or_extract(
                 len(rows),
-                lambda part: cache_key(self.backbone_sha256, names, fingerprint, views, ids[part], str(autocast)),
+                lambda part: cache_key(self.backbone_sha256, names, fingerprint, views, ids[part], self.precision),
                 passed,
                 lambda done: self.reports.progress(what, done, len(rows)),
             ):
@@ -125,13 +129,22 @@ class Run:
         world.complete(into)
         return into
 
+    def rows_of(self, features: Tensor, rows: NDArray[np.int64]) -> Tensor:
+        """Some rows of what `features` gives."""
+        return taken(features, rows, self._room_while_computed)
+
+    @property
+    def _room_while_computed(self) -> int:
+        return room_on(torch.device("cpu"), self.world.local_size) // WHILE_COMPUTED
+
     def on_features(self, train: LabelledImages, clean: Tensor, weights: Tensor | None) -> Fitted:
         """Train the head on features of all views, `clean` (n, views, F) those of the evaluation views."""
         training, head, device = self.training, self.classifier.head, self.world.device
         plain, more = clean.shape[1], tuple(range(1, training.views)) if self.profile is not NONE else ()
         shape = (len(train), plain + len(more), self.classifier.width)
         with explained("training.views", training.views, self.recipe.dataloader.workers):
-            bank = FeatureBank(shape, device, room_on(device, self.world.local_size), self.autocast)
+            room = self.world.lowest(room_on(device, self.world.local_size))  # all processes decide alike
+            bank = FeatureBank(shape, device, room, self.autocast)
             bank.values[:, :plain] = clean
         if more:
             self.features(train, more, "augmented features of TRAIN", bank.values[:, plain:])
@@ -192,8 +205,7 @@ class Run:
 
     def select_logits(self, features: Tensor | None) -> Tensor:
         """Logits of VAL_SELECT, from its features where they are what a float32 pass would give."""
-        rounded = self.world.device.type == "cuda" and self.training.determinism == "fast"
-        if features is None or rounded or self.autocast is not None:
+        if features is None or self.precision != FLOAT32:
             return self.logits(self.sets.val_select, VAL_SELECT)
         with torch.no_grad():
             logits: Tensor = self.classifier.head(features).mean(dim=1)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from natix_lib.training.colour import LUMA, to_device
+
 LUMINANCE = (
     (16, 11, 10, 16, 24, 40, 51, 61),
     (12, 12, 14, 19, 26, 58, 60, 55),
@@ -27,8 +29,9 @@ CHROMINANCE = (
     (47, 66, 99, 99, 99, 99, 99, 99),
     *(((99,) * 8,) * 4),
 )
-TO_YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))  # JFIF 1.02
+TO_YCC = (LUMA, (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))  # JFIF 1.02
 TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
+LEVEL = (((128.0,),), ((0.0,),), ((0.0,),))  # what Y is shifted by, (3, 1, 1)
 COSINES = [
     [math.sqrt((1 if k == 0 else 2) / 8) * math.cos((2 * i + 1) * k * math.pi / 16) for i in range(8)] for k in range(8)
 ]
@@ -59,15 +62,16 @@ def compressed(pixels: Tensor, steps: Tensor) -> Tensor:
         float32 (n, 3, H, W) in [0, 1].
     """
     n, _, height, width = pixels.shape
-    cosines, to_ycc, to_rgb = pixels.new_tensor(COSINES), pixels.new_tensor(TO_YCC), pixels.new_tensor(TO_RGB)
+    made = (to_device(torch.tensor(matrix), pixels.device) for matrix in (COSINES, TO_YCC, TO_RGB, LEVEL))
+    cosines, to_ycc, to_rgb, level = made
     whole = pad(255 * pixels, (0, -width % 8, 0, -height % 8), mode="replicate")
     rows, columns = whole.shape[2] // 8, whole.shape[3] // 8
-    planes = (_turned(whole, to_ycc) + pixels.new_tensor((-128.0, 0.0, 0.0))[:, None, None]).round()
+    planes = (_turned(whole, to_ycc) - level).round()
     blocks = planes.reshape(n, 3, rows, 8, columns, 8).transpose(3, 4)
     steps = steps[:, :, None, None]
     kept = (cosines @ blocks @ cosines.T / steps).round() * steps
     planes = (cosines.T @ kept @ cosines).transpose(3, 4).reshape(whole.shape).round().clamp(-128, 127)
-    back = _turned(planes + pixels.new_tensor((128.0, 0.0, 0.0))[:, None, None], to_rgb)
+    back = _turned(planes + level, to_rgb)
     return (back[:, :, :height, :width].round() / 255).clamp(0, 1)
 
 

@@ -18,16 +18,16 @@ and the exported model that they speak for is computed elsewhere.
 import os
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from natix_lib.config.training import Determinism
 from natix_lib.errors import ConfigError, TrainingError
-
-Determinism = Literal["exact", "fast"]
 
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 WORKSPACES = (":4096:8", ":16:8")  # those with which cuBLAS is deterministic, the larger and faster one first
+FLOAT32 = "None"  # the name of a pass that rounds nothing further; kept features have it
 NO_ALGORITHM = "does not have a deterministic implementation"  # in torch's error
 
 
@@ -93,6 +93,13 @@ def autocast_of(device: torch.device, dtype: str | None) -> torch.dtype | None:
         return None
     value: torch.dtype = getattr(torch, str(dtype))
     return value
+
+
+def precision_name(determinism: Determinism, device: torch.device, autocast: torch.dtype | None) -> str:
+    """What the features of a pass are rounded to, by which kept ones are known."""
+    return (FLOAT32 if autocast is None else str(autocast)) + (
+        "+tf32" if device.type == "cuda" and determinism == "fast" else ""
+    )
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from natix_lib.training.colour import SIGMA_OF_BLUR
 from natix_lib.transform import Parts, Transform, upright_rgb
 
 FLIP, BRIGHTNESS, CONTRAST, SATURATION, SIGMA, QUALITY = range(6)  # places of the numbers of a view
@@ -48,7 +49,7 @@ class Profile:
     jitter: float = 0.0
     letterbox: float = 0.0
     blur: float = 0.0
-    sigma: Range = (0.1, 2.0)
+    sigma: Range = SIGMA_OF_BLUR
     jpeg: float = 0.0
     quality: Range = (30.0, 90.0)
 

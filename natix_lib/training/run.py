@@ -102,7 +102,7 @@ def _trained(
     train: LabelledImages = sets.train
     if training.label_doubts == "drop":
         rows = undoubted(sets, doubts, world)
-        train, clean = Some(sets.train, rows), clean[rows]
+        train, clean = Some(sets.train, rows), run.rows_of(clean, rows)
     weights = class_weights(run.numbers(train), sets.classes, training.class_weights)
     fitted = run.on_features(train, clean, weights) if run.cached else run.on_pixels(train, weights)
     classifier.eval()

@@ -28,10 +28,10 @@ def cities(large: list[int], singles: int = 400) -> tuple[Groups, np.ndarray]:
     return Groups(names, counts, np.zeros_like(counts), none, none.copy()), values
 
 
-def divided(groups: Groups, seed: int = 0, values: np.ndarray | None = None) -> np.ndarray:
+def divided(groups: Groups, seed: int = 0, values: np.ndarray | None = None, ratios: np.ndarray = RATIOS) -> np.ndarray:
     return assign(
         Groups(groups.names, groups.counts, groups.synthetic, groups.given, groups.kept, values),
-        RATIOS,
+        ratios,
         1,
         seed,
         ["a", "b"],
@@ -68,6 +68,14 @@ def test_roles_hold_every_city_where_its_drives_allow_it_and_shares_stay_as_near
     assert cost(groups.counts, roles) <= max(cost(groups.counts, as_before), 0.004 * 8) + 1e-8
     if before == after:
         assert np.array_equal(roles, as_before)
+
+
+@pytest.mark.parametrize("large", [[60], [60, 10], [100]])
+def test_train_loses_no_city_to_val_select(large: list[int]) -> None:
+    groups, values = cities(large, 940)
+    ratios = np.array([0.7, 0.1, 0.1, 0.1])
+    before, roles = (values_of(values, divided(groups, 0, given, ratios)) for given in (None, values))
+    assert before[0].all() and roles[0].all()
 
 
 def test_neither_the_order_of_groups_nor_of_values_matters() -> None:

@@ -1,5 +1,6 @@
 """The event file is read back with protobuf's own parser, and its checksums with Google's CRC-32C."""
 
+import errno
 import struct
 from collections.abc import Iterator
 from dataclasses import astuple, replace
@@ -121,6 +122,34 @@ def test_a_file_that_lacks_epochs_or_has_others_is_put_right_at_the_end(tmp_path
         file.add(row)
     file.complete(rows(5))
     assert curve(file_of(tmp_path).read_bytes()) == expected(rows(5))
+
+
+def test_a_run_that_goes_on_before_epochs_that_lack_others_has_each_step_once(tmp_path: Path) -> None:
+    file = EventFile(str(tmp_path), "train-1")
+    for row in [*rows(3), *rows(8)[5:]]:  # a bucket may lack those that were on their way
+        file.add(row)
+    again = EventFile(str(tmp_path), "train-1")
+    for row in rows(8)[6:]:
+        again.add(row)
+    assert curve(file_of(tmp_path).read_bytes()) == expected([*rows(3), *rows(8)[5:]])
+
+
+def test_what_a_full_disk_refused_is_written_with_the_next_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = EventFile(str(tmp_path), "train-1")
+    file.add(rows(1)[0])
+    with monkeypatch.context() as full:
+        full.setattr(Path, "open", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+        file.add(rows(2)[1])
+    assert "No space left" in capsys.readouterr().out
+    file.add(rows(3)[2])
+    assert curve(file_of(tmp_path).read_bytes()) == expected(rows(3))
+    with monkeypatch.context() as full:
+        full.setattr(Path, "open", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+        file.add(rows(4)[3])
+    file.complete(rows(4))
+    assert curve(file_of(tmp_path).read_bytes()) == expected(rows(4))
 
 
 def test_a_bucket_has_each_epoch_while_the_run_goes_on_and_all_when_it_ends(cloud: Cloud) -> None:

@@ -132,8 +132,8 @@ MUTANTS = {
     ),
     "an epoch that is twice in the curve after a resume": Mutant(
         "events.EventFile.add",
-        "self._records[: 1 + row.epoch]",
-        "self._records[:]",
+        "_step(one) < row.step",
+        "True",
         f"{EVENTS}::test_a_run_that_goes_on_has_no_epoch_twice_or_missing_and_keeps_the_times_of_those_that_it_does_not"
         "_repeat[3]",
     ),

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from natix_lib.errors import ConfigError, TrainingError
-from natix_lib.training.precision import CUBLAS, autocast_of, full_float32, numerics, reserve_cublas
+from natix_lib.training.precision import CUBLAS, autocast_of, full_float32, numerics, precision_name, reserve_cublas
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")  # naming a GPU starts none
 cudnn = torch.backends.cudnn
@@ -104,3 +104,12 @@ def test_a_gpu_computes_in_the_format_that_is_named_and_a_cpu_in_float32(
     device: torch.device, dtype: str | None, expected: torch.dtype | None
 ) -> None:
     assert autocast_of(device, dtype) is expected
+
+
+def test_features_are_kept_by_what_they_are_rounded_to() -> None:
+    names = [
+        precision_name(how, device, autocast)
+        for how in ("exact", "fast")
+        for device, autocast in ((CPU, None), (GPU, None), (GPU, torch.bfloat16))
+    ]
+    assert names == ["None", "None", "torch.bfloat16", "None", "None+tf32", "torch.bfloat16+tf32"]
