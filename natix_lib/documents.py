@@ -41,7 +41,7 @@ def _distinct(names: list[str]) -> list[str]:
 
 def _poolings(names: list[str]) -> list[str]:
     if not names or len(set(names)) != len(names) or ("attentive" in names and len(names) > 1):
-        raise ValueError(f"must name poolings, each once, or attentive alone, got {names}")
+        raise ValueError("must name poolings, each once, or attentive alone")
     return names
 
 

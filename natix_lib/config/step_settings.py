@@ -93,7 +93,7 @@ class FetchSettings(StepSettings):
 class AdaptSettings(StepSettings):
     """What adapt reads of the config."""
 
-    num_workers: NonNegativeInt | None
+    num_workers: NonNegativeInt | None = None  # null is left out of a step's settings
     image_size: PositiveInt
     num_gpus: NonNegativeInt
     nodes: NodesOrNone = None

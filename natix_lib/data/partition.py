@@ -112,7 +112,7 @@ def assign(groups: Groups, ratios: Floats, min_per_class: int, seed: int, class_
             held = np.stack([(values[~free & (roles == role)] > 0).sum(axis=0) for role in drawn])
             first = drawn.index(ROLES.index(VAL_SELECT)) if ROLES.index(VAL_SELECT) in drawn else 0
             allowed = 1e-9 + max(search.total(found), NEAR_ENOUGH * search.target.size)
-            variety = Variety(values[free] > 0, held, first, drawn.index(train))
+            variety = Variety(values[free] > 0, held, first, drawn.index(train) if train in drawn else None)
             found = varied(search, found, variety, starts[:, 0], allowed)
         roles[free] = np.asarray(drawn)[found]
     asked = [role for role in range(len(ROLES)) if ratios[role]]

@@ -45,13 +45,13 @@ class Variety:
         has: Whether a group has a value, (G, V).
         held: Groups with each value that each role has already, beside those, (R, V).
         first: The role whose lack counts twice, and which is looked at first.
-        train: The role that keeps what it has.
+        train: The role that keeps what it has, None where it takes no part.
     """
 
     has: Bools
     held: Ints
     first: int
-    train: int
+    train: int | None
 
     def groups(self, roles: Ints) -> Ints:
         """Groups with each value in each role, (R, V)."""
@@ -67,6 +67,8 @@ class Variety:
 
     def spared(self, roles: Ints, trial: Ints) -> bool:
         """Whether TRAIN has in `trial` every value that it has in `roles`."""
+        if self.train is None:
+            return True
         before, after = self.groups(roles)[self.train], self.groups(trial)[self.train]
         return not bool(((before > 0) & (after == 0)).any())
 

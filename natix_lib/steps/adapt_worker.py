@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from natix_lib import config
+from natix_lib import config, storage
 from natix_lib.backbones.loading import build_backbone, load_backbone
 from natix_lib.config.step_settings import AdaptSettings
 from natix_lib.contracts import BACKBONE_CONFIG, SETS, TRAIN, UNLABELLED, read_manifest
@@ -75,6 +75,8 @@ def compute(settings: AdaptSettings, inputs: Inputs) -> Answer:
             losses = " ".join(f"{name} {learner.history[-1][name]:.4f}" for name in LOSSES)
             lines.progress("steps", learner.step_number, explora.steps, losses)
 
+    if world.first and explora.checkpoint_root:
+        storage.require_place("explora.checkpoint_root", explora.checkpoint_root)
     held = held_out(train.groups, train.labels, explora.probe_share)
     images = Together(train, inputs.unlabelled, without=held)
     adapted = adapt_backbone(

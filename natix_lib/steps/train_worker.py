@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from natix_lib import config
+from natix_lib import config, storage
 from natix_lib.backbones.loading import load_backbone
 from natix_lib.config import Grid
 from natix_lib.config.step_settings import TrainSettings
@@ -92,6 +92,9 @@ def compute(settings: TrainSettings, inputs: Inputs) -> Answer:
 
     with ExitStack() as stack:
         stack.enter_context(world.joined())
+        for key in ("checkpoint_root", "feature_cache_dir"):
+            if world.first and (place := getattr(settings.training, key)):
+                storage.require_place(f"training.{key}", place)
         curve = stack.enter_context(_curve(settings, inputs)) if world.first and root else None
         stack.enter_context(explained("data.dataloader.batch_size", loader.batch_size, loader.workers))
         trained = train_classifier(

@@ -8,6 +8,7 @@ A file or folder that was fetched is either whole or absent, and what was publis
 publishers' files.
 """
 
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib import import_module
@@ -132,6 +133,27 @@ def write_file(uri: str, content: bytes) -> None:
         StorageError: If it cannot be written.
     """
     _at(uri).write_file(content)
+
+
+def require_place(key: str, root: str) -> None:
+    """Refuse a folder or a bucket's prefix that files cannot be kept below, before there is anything to lose.
+
+    Args:
+        key: The config key that names it.
+        root: The folder, made if it is absent, or the prefix, which is only listed.
+
+    Raises:
+        StorageError: Naming the key, the place and why.
+    """
+    try:
+        if is_remote(root):
+            file_names(root)
+        else:
+            Path(root).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=root):
+                pass
+    except (OSError, StorageError) as error:
+        raise StorageError(f"{key} {root} cannot be written: {error}") from error
 
 
 def file_names(uri: str) -> list[str]:

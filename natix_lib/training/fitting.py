@@ -174,7 +174,9 @@ class Run:
             kept = tried[int(self.world.of_first([grid.row])[0])].pooling  # else the shapes of processes could differ
             classifier.narrow(kept, heads[kept])
             select = select[..., bank.columns[kept]]
-        return Fitted(grid.history, select, grid.table)
+        own = () if classifier.pooling is not None else ("pooling",)  # what `patches` does not take
+        table = [{key: row[key] for key in row if key not in own} for row in grid.table]
+        return Fitted(grid.history, select, table)
 
     def on_pixels(self, train: LabelledImages, weights: Tensor | None) -> Fitted:
         """Train the head, and the backbone where it is tuned, on a fresh augmented view of each image an epoch."""

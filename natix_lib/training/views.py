@@ -104,8 +104,13 @@ def batches(
     """Batches of views, (n, views, 3, S, S) on a device, in the given order of images or in theirs."""
     every = torch.arange(len(views)) if order is None else torch.tensor(order, dtype=torch.long)
     chosen = [rows.tolist() for rows in torch.split(every, settings.batch_size) if len(rows)]
-    for batch in loader(views, settings, chosen):
-        yield views.finish(batch, device)
+    made = iter(loader(views, settings, chosen))
+    dismiss = Finalize(None, _dismiss, (made,), exitpriority=QUEUES_OPEN)  # an error may end Python while it is here
+    try:
+        for batch in made:
+            yield views.finish(batch, device)
+    finally:
+        dismiss()
 
 
 class Epochs:
@@ -116,7 +121,8 @@ class Epochs:
         self.views, self.device = views, device
         self._rows: list[list[Row]] = []  # of the pass that begins next; the loader has this list
         self._loader = loader(views, settings, self._rows, stay=True)
-        Finalize(self, _dismiss, (self._loader,), exitpriority=QUEUES_OPEN)
+        of_all = self._loader  # without this object, which may end before
+        Finalize(self, lambda: _dismiss(of_all._iterator), exitpriority=QUEUES_OPEN)
 
     def batches(self, chosen: Sequence[Sequence[int]], number: int) -> Iterator[Tensor]:
         """View `number` of the chosen images, (n, 1, 3, S, S), batch by batch; a choice of none gives none."""
@@ -131,10 +137,10 @@ class Epochs:
                 yield torch.empty(0, 1, 3, side, side, device=self.device)
 
 
-def _dismiss(ended: DataLoader[tuple[Tensor, Tensor]]) -> None:
-    """End the processes of a loader that stay."""
-    if isinstance(ended._iterator, _MultiProcessingDataLoaderIter):
-        ended._iterator._shutdown_workers()  # torch has no public way
+def _dismiss(pass_of: object) -> None:
+    """End the processes of a loader's pass, which do not end when they are told to: Python would wait for ever."""
+    if isinstance(pass_of, _MultiProcessingDataLoaderIter):
+        pass_of._shutdown_workers()  # torch has no public way
 
 
 def loader(

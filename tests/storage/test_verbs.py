@@ -170,3 +170,13 @@ def test_of_publishers_at_once_one_wins_and_nothing_is_mixed(place: Place, tmp_p
     assert len(winners) == 1
     assert contents(storage.fetch_folder(place.uri("models/race"), tmp_path / "back")) == contents(winners[0])
     assert len(place.contents()) == 3
+
+
+def test_a_place_where_nothing_can_be_kept_is_refused_by_the_key_that_names_it(tmp_path: Path, cloud: Cloud) -> None:
+    (tmp_path / "file").write_text("")
+    for root in (str(tmp_path / "file"), str(tmp_path / "file" / "below"), "gs://no-such-bucket/runs"):
+        with pytest.raises(StorageError, match=f"training.checkpoint_root {root} cannot be written: "):
+            storage.require_place("training.checkpoint_root", root)
+    for root in (str(tmp_path / "a" / "b"), f"gs://{BUCKET}/runs"):
+        storage.require_place("training.checkpoint_root", root)
+    assert not list((tmp_path / "a" / "b").iterdir())

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from typing import Any, get_args
 
 import numpy as np
@@ -124,3 +126,21 @@ def test_the_config_names_every_profile() -> None:
     named = get_args(Training.model_fields["augmentation"].annotation)
     assert set(named) == set(PROFILES) == {profile.name for profile in PROFILES.values()}
     assert PROFILES[Training().augmentation] is STREET
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["batches", "epochs"])
+def test_an_error_ends_python_while_processes_that_do_not_end_when_told_to_still_decode(way: str) -> None:
+    here = f"""
+import torch
+from natix_lib.config import Dataloader
+from natix_lib.training.views import Epochs, Views, batches
+from tests.training.test_views import Pictures, WIDE
+views, settings = Views(Pictures(64), WIDE, 0, (1,)), Dataloader(batch_size=1, num_workers=2)
+made = Epochs(views, settings, torch.device("cpu"))
+given = batches(views, settings) if {way == "batches"} else made.batches([[row] for row in range(64)], 1)
+next(given)
+raise OSError("the disk is full")
+"""
+    ended = subprocess.run([sys.executable, "-c", here], capture_output=True, text=True, timeout=100, check=False)
+    assert ended.returncode == 1 and ended.stderr.rstrip().endswith("OSError: the disk is full")
