@@ -3,7 +3,7 @@
 import difflib
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -24,7 +24,9 @@ class Section(BaseModel):
     @classmethod
     def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
         """Refuse `epochs: true`, which pydantic reads as 1."""
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+        wanted = cls.model_fields[str(info.field_name)].annotation
+        names = get_origin(wanted) is Literal and all(isinstance(one, str) for one in get_args(wanted))
+        if isinstance(value, bool) and wanted is not bool and not names:  # of names, those that are allowed are told
             raise PydanticCustomError("truth_value", "input should not be true or false")
         return value
 

@@ -127,7 +127,9 @@ def _curve(settings: TrainSettings, inputs: Inputs) -> EventFile:
         "splits_sha256": inputs.train.splits_sha256,
         "backbone_sha256": inputs.manifest["weights_sha256"],
     }
-    return EventFile(settings.training.tensorboard_root, f"train-{sha256_bytes(canonical_json(identity))[:16]}")
+    run = f"train-{sha256_bytes(canonical_json(identity))[:16]}"
+    print(f"curve for TensorBoard: {settings.training.tensorboard_root.rstrip('/')}/{run}", flush=True)
+    return EventFile(settings.training.tensorboard_root, run)
 
 
 def compute_from_paths(settings: Mapping[str, Any], paths: Mapping[str, str]) -> Answer:

@@ -213,6 +213,7 @@ def test_the_text_that_the_random_ones_damage_is_valid(tmp_path: Path) -> None:
         ({"training": [1]}, "training must be a section with keys below it, got [1]"),
         ({"training": "x" * 1_000_000}, "training must be a section with keys below it, got 'xxx"),
         ({"training": {"epochs": True}}, "training.epochs: input should not be true or false, got True"),
+        ({"training": {"determinism": True}}, "training.determinism: input should be 'exact' or 'fast', got True"),
         (
             {"training": {"epochs": 10**5000}},
             "training.epochs: input should be at most 9007199254740992, got an integer of",
