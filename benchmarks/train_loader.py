@@ -93,14 +93,15 @@ def viewed(views: Views) -> tuple[float, float]:
     return time.process_time() - begun - after, after
 
 
-def measure(images: Stored, rounds: int) -> list[Row]:
+def measure(images: Stored, stored: int, rounds: int) -> list[Row]:
     """All rows, each round once in turn."""
     processor = BitImageProcessorPil(
         size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}, image_mean=MEAN, image_std=STD
     )
 
     def natix(numbers: tuple[int, ...], profile: Profile = STREET, multiview: bool = False) -> Views:
-        return Views(images, replace(TRANSFORM, multiview=multiview), 0, numbers, profile)
+        transform = replace(TRANSFORM, multiview=multiview, resize_shorter_side=stored)
+        return Views(images, transform, 0, numbers, profile)
 
     rows = [
         Row("Pillow, decoding alone", lambda: decoded(images)),
@@ -122,18 +123,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, default=Path("../shared/data/roadwork-real/images"))
     parser.add_argument("--most", type=int, default=400)
+    parser.add_argument("--stored", type=int, default=STORED, help="shorter side that ingest stores, pixels")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     contents = []
     for path in sorted(path for path in arguments.images.rglob("*") if path.is_file())[: arguments.most]:
         try:
-            contents.append(prepare(path.read_bytes(), STORED, MAX_PIXELS).content)
+            contents.append(prepare(path.read_bytes(), arguments.stored, MAX_PIXELS).content)
         except DataError as error:
             print(f"{path}: {error}")
-    rows = measure(Stored(contents), arguments.rounds)
+    rows = measure(Stored(contents), arguments.stored, arguments.rounds)
     bare, peer = rows[0].loader, rows[1].loader
-    table = Table(title=f"{len(contents)} photographs, {STORED} pixels stored, {SIDE} seen, one core")
+    table = Table(title=f"{len(contents)} photographs, {arguments.stored} pixels stored, {SIDE} seen, one core")
     for column in ("", "images/s a core", "ms an image", "x processor", "x time of decoding", "device's part, ms"):
         table.add_column(column, justify="left" if not column else "right")
     for row in rows:
