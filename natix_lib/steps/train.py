@@ -169,5 +169,6 @@ def _kept_head(grid: list[dict[str, Any]]) -> str:
     """A line that tells which head of a grid is kept; classifier.json has them all."""
     row = next(row for row in grid if row["kept"])
     settings = f"lr {row['lr']:g}, weight decay {row['weight_decay']:g}, dropout {row['dropout_rate']:g}"
-    settings += f", pooling {row['pooling']}" if len({row["pooling"] for row in grid}) > 1 else ""
+    poolings = {other.get("pooling") for other in grid}  # `patches` has one of its own, which no row names
+    settings += f", pooling {row['pooling']}" if len(poolings) > 1 else ""
     return f"of {len(grid)} heads the one kept has {settings}: val_select/acc {row['val_select_acc']:.4f}"

@@ -18,6 +18,7 @@ from natix_lib.errors import ConfigError, DataError, TrainingError
 from natix_lib.files import sha256_file
 from natix_lib.logits import labels_name, logits_name, read_labels, read_logits, read_pair
 from natix_lib.steps import train as train_step
+from natix_lib.training import filters
 from natix_lib.training.artifact import load_classifier
 from natix_lib.transform import Transform
 from tests.small_run import SETTINGS, TRAIN, Chain
@@ -176,6 +177,20 @@ def test_the_heads_of_a_grid_are_told_and_the_kept_one_is_the_classifier_s(
     assert f", pooling {kept['pooling']}: val_select/acc" in printed
     curve = Path(paths["training_curve"]).read_text().splitlines()[1 + int(kept["epoch"])].split(",")
     assert float(curve[5]) == kept["val_select_loss"]
+
+
+def test_heads_of_a_grid_on_patches_name_no_pooling_as_that_has_its_own(
+    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(filters, "SAMPLED", 3000)
+    backbone, _ = run_step("fetch", {"backbone_id": "patches", "backbone_revision": "main"}, tmp_path, {})
+    training = {**TRAIN["training"], "epochs": 2, "grid": {"lr": [1e-3, 0.1]}}
+    settings = {**TRAIN, "model": {**TRAIN["model"], "backbone_id": "patches"}, "training": training}
+    paths, _ = run_step("train", settings, tmp_path, {**chain.paths, **backbone})
+    manifest = read_manifest(paths["classifier"], "classifier")
+    assert "pooling" not in manifest["head"] and len(manifest["trained"]["grid"]) == 2
+    assert not any("pooling" in head for head in manifest["trained"]["grid"])
+    assert "of 2 heads the one kept has lr" in capsys.readouterr().out
 
 
 def test_a_train_set_without_a_class_is_refused_and_one_image_of_a_class_warned_of(
