@@ -1,6 +1,3 @@
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,8 +6,8 @@ from torch import Tensor, distributed, nn
 
 from natix_lib.distributed.gradients import summing
 from natix_lib.distributed.world import ALONE, World
+from tests.processes import run_together
 
-ROOT = Path(__file__).parent.parent.parent
 SUMS = """
 import torch
 from natix_lib.distributed.gradients import summing
@@ -48,12 +45,7 @@ with world.joined():
 
 @pytest.mark.slow
 def test_three_processes_sum_their_parts_of_a_batch_to_its_gradient(tmp_path: Path) -> None:
-    script = tmp_path / "sums.py"
-    script.write_text(SUMS)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3", str(script)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_together(SUMS, tmp_path, 3)
 
 
 class Exchange:

@@ -1,14 +1,11 @@
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from natix_lib.distributed.world import ALONE, World
+from tests.processes import run_together
 
-ROOT = Path(__file__).parent.parent.parent
 EXCHANGES = """
 import torch
 from natix_lib.distributed.world import World
@@ -35,12 +32,7 @@ with world.joined():
 
 @pytest.mark.slow
 def test_three_processes_exchange_rows_sums_and_decisions(tmp_path: Path) -> None:
-    script = tmp_path / "exchanges.py"
-    script.write_text(EXCHANGES)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3", str(script)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_together(EXCHANGES, tmp_path, 3)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5, 64])
