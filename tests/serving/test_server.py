@@ -13,7 +13,6 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 import natix_lib
@@ -23,7 +22,7 @@ from natix_lib.cli import app as app_of_commands
 from natix_lib.errors import ConfigError
 from natix_lib.files import read_json
 from tests.damage import changed_bundle
-from tests.serving.asking import b64, png, printed, request_of
+from tests.serving.asking import printed, request_of
 from tests.serving.process import HALF, served
 
 SERVE = (
@@ -109,14 +108,20 @@ def test_sigterm_ends_the_process_in_thirty_seconds_whatever_its_clients_do(
 @pytest.mark.slow
 @pytest.mark.alone
 def test_an_image_that_is_still_decoded_when_the_time_is_over_ends_with_the_process(
-    soft_bundle: Path, tmp_path: Path
+    soft_bundle: Path, files: list[Path], tmp_path: Path
 ) -> None:
-    code = "from natix_lib import cli; from natix_lib.serving import server; server.STOP_SECONDS = -1; cli.main()"
-    content = png(Image.new("RGB", (7000, 7000)))
-    body = json.dumps({"instances": [{"b64": b64(content)}] * 4}).encode()
+    code = (
+        "import time; from natix_lib import cli; from natix_lib.serving import server, service;"
+        "server.STOP_SECONDS = -1; service.decode = lambda *_: print('decoding', flush=True) or time.sleep(600);"
+        "cli.main()"
+    )
+    body = json.dumps(request_of(files[:1])).encode()
     with served(soft_bundle, tmp_path / "log", code) as process, process.connect() as client:
         client.sendall(HALF.replace(b"100", str(len(body)).encode()) + b"\r\n" + body)
-        time.sleep(0.5)
+        until = time.monotonic() + 60
+        while "decoding" not in process.log.read_text():
+            assert time.monotonic() < until, process.log.read_text()
+            time.sleep(0.02)
         process.popen.send_signal(signal.SIGTERM)
         assert process.popen.wait(30) == 1
 
