@@ -1,6 +1,6 @@
 """A small training in a process of its own, which tests end: `python -m tests.training.killed BACKBONE PATH ROOT OUT`.
 
-`PATH` is `features` or `pixels`. It writes the weights, the logits and metrics.csv to the folder `OUT`, which is there
+`PATH` is one of `CHANGES`. It writes the weights, the logits and metrics.csv to the folder `OUT`, which is there
 when all is done.
 """
 
@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from natix_lib.backbones.loading import load_backbone
+from natix_lib.backbones.patches import Patches, PatchesConfig
 from natix_lib.files import write_csv
 from natix_lib.training import features, keeper
 from natix_lib.training.fit import metrics_rows
@@ -32,6 +33,17 @@ CHANGES: dict[str, dict[str, Any]] = {
         "model": {"freeze_backbone": False, "dropout_rate": 0.3},
         "training": {"epochs": 4, "optimizer": {"lr": 3e-4}, "early_stopping": {"patience": 40}},
     },
+    "attentive, LoRA": {
+        "model": {"freeze_backbone": False, "pooling": ["attentive"]},
+        "training": {"epochs": 4, "fine_tune": {"method": "lora"}, "early_stopping": {"patience": 40}},
+    },
+    "patches, grid": {
+        "training": {
+            "epochs": 40,
+            "grid": {"lr": [1e-3, 1e-2], "dropout_rate": [0.0, 0.3]},
+            "early_stopping": {"patience": 40},
+        },
+    },
 }
 
 
@@ -40,7 +52,7 @@ def train(backbone: str, path: str, root: str, reports: Reports) -> Trained:
     changes = {name: dict(values) for name, values in CHANGES[path].items()}
     changes["training"] |= {"checkpoint_root": root, "checkpoint_minutes": 1e-9}
     sets = Sets(Squares(96, 1), Squares(32, 2), Squares(40, 3), 2, "data")
-    loaded = load_backbone(backbone)
+    loaded = Patches(PatchesConfig(8)) if "patches" in path else load_backbone(backbone)
     print("begun", flush=True)
     return train_classifier(loaded, "weights", sets, recipe(TRANSFORM, **changes), reports)
 
