@@ -1,7 +1,8 @@
 """What a step says of itself, as lines of a log: a pod has no terminal, and `natix run` draws its bar from them.
 
-Four forms have a meaning, all others are text: `what: done/total`, with details after it; `warning: ...`, which stays
-on the screen; `device: ...`, what the step computes on; `error: ...`, the last line, why it ended.
+Five forms have a meaning, all others are text: `what: done/total`, with details after it; `warning: ...` and
+`note: ...`, which stay on the screen; `device: ...`, what the step computes on; `error: ...`, the last line, why it
+ended.
 """
 
 import re
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 from natix_lib.errors import printable
 
-WARNING, DEVICE, ERROR = "warning: ", "device: ", "error: "
+WARNING, NOTE, DEVICE, ERROR = "warning: ", "note: ", "device: ", "error: "
 FORM = re.compile(r"(.+?): (\d+)/(\d+)(?: .*)?")
 
 

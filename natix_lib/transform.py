@@ -243,13 +243,20 @@ class Transform:
         side = self.image_size
         return [image.crop((left, top, left + side, top + side)) for left, top in self._corners(*image.size)]
 
-    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
-        """The pixels of `squares`, uint8 (view_count, image_size, image_size, 4), as `Parts.pixels` gives them."""
+    def pixels(self, image: Image.Image, into: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """The pixels of `squares`, uint8 (view_count, image_size, image_size, 4), as `Parts.pixels` gives them.
+
+        They are put `into` an array of that shape, or into a new one.
+        """
         image = at_most_shorter_side(upright_rgb(image), self.resize_shorter_side)
         side, whole = self.image_size, image.size
         size = size_with_shorter_side(whole, side)
         every = pixels_of(image) if size == whole else Parts(image).pixels(size, (0, 0, *whole))
-        return np.stack([every[top : top + side, left : left + side] for left, top in self._corners(*size)])
+        if into is None:
+            into = np.empty((self.view_count, side, side, 4), dtype=np.uint8)
+        for view, (left, top) in zip(into, self._corners(*size), strict=True):
+            view[:] = every[top : top + side, left : left + side]
+        return into
 
     def _corners(self, width: int, height: int) -> list[tuple[int, int]]:
         """Left and top of each square in an image of this size, pixels."""

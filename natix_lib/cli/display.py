@@ -25,7 +25,7 @@ from rich.text import Text
 
 from natix_lib.cli.screen import columns, say
 from natix_lib.errors import printable
-from natix_lib.progress import DEVICE, WARNING, Progress, duration, read
+from natix_lib.progress import DEVICE, NOTE, WARNING, Progress, duration, read
 
 LOG_SECONDS = 29.0  # between lines of a step at work where nothing is redrawn: looked at every second, at most 30
 MOST_WARNINGS = 5  # of a step, shown whole
@@ -121,11 +121,13 @@ class RunDisplay:
             self._print(("start   ", "dim"), (step, ""))
 
     def line(self, step: str, text: str) -> None:
-        """The step at work printed a line; a warning stays, the same one once."""
+        """The step at work printed a line; a note stays, and a warning, the same one once."""
         work = self._work
         if not work:
             return
-        if not text.startswith(WARNING):
+        if text.startswith(NOTE):
+            self.note(step, text.removeprefix(NOTE))
+        elif not text.startswith(WARNING):
             work.take(text)
         elif text not in work.warnings:
             work.warnings.append(text)

@@ -27,6 +27,7 @@ from natix_lib.explora.checkpoint import content, restore
 from natix_lib.explora.learner import Learner, Sizes
 from natix_lib.explora.stop import Stop
 from natix_lib.explora.stream import Stream, stream_loader
+from natix_lib.progress import NOTE
 from natix_lib.storage.checkpoints import Checkpoints
 from natix_lib.training.views import Images
 
@@ -147,8 +148,8 @@ def adapt_backbone(
         if place:
             restore(place, learner)
         if world.first:
-            begun = f"going on from step {learner.step_number} of {settings.steps}, {place}" if place else "none yet"
-            print(f"checkpoints in {checkpoints.folder}: {begun}", flush=True)
+            at = f"{NOTE}going on from step {learner.step_number} of {settings.steps}, {place}"
+            print(at if place else f"no checkpoint yet in {checkpoints.folder}", flush=True)
     at_once = settings.device_batch_size * world.size
     accumulated = settings.batch_size // at_once
     if learner.step_number < settings.steps:

@@ -15,7 +15,7 @@ from natix_lib.decisions.slices import Tags
 from natix_lib.distributed.launch import launch
 from natix_lib.errors import ConfigError
 from natix_lib.files import read_json, write_bytes, write_csv
-from natix_lib.progress import WARNING, Lines
+from natix_lib.progress import NOTE, WARNING, Lines
 from natix_lib.reports.doubts import render_doubts
 from natix_lib.steps import train_worker
 from natix_lib.steps.doubtful import doubtful
@@ -171,4 +171,4 @@ def _kept_head(grid: list[dict[str, Any]]) -> str:
     settings = f"lr {row['lr']:g}, weight decay {row['weight_decay']:g}, dropout {row['dropout_rate']:g}"
     poolings = {other.get("pooling") for other in grid}  # `patches` has one of its own, which no row names
     settings += f", pooling {row['pooling']}" if len(poolings) > 1 else ""
-    return f"of {len(grid)} heads the one kept has {settings}: val_select/acc {row['val_select_acc']:.4f}"
+    return f"{NOTE}of {len(grid)} heads the one kept has {settings}: val_select/acc {row['val_select_acc']:.4f}"

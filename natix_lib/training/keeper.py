@@ -22,7 +22,7 @@ from torch import Tensor
 from natix_lib import storage
 from natix_lib.distributed.world import ALONE, World
 from natix_lib.errors import ContractError
-from natix_lib.progress import WARNING, Lines
+from natix_lib.progress import NOTE, WARNING, Lines
 from natix_lib.storage.checkpoints import Checkpoints
 from natix_lib.training.checkpoint import packed, read_tensors, tensors_bytes, unpacked
 from natix_lib.training.loop import LoopState
@@ -173,8 +173,8 @@ class Keeper:
             self._resumed, self._number = True, number
         self._world.highest(torch.zeros(1))  # the first one drops none that another one still reads
         if self._world.first:
-            at = f"going on from epoch {self._state.epoch}, batch {self._state.batch}, {checkpoints.place(number)}"
-            Lines().say(f"checkpoints in {checkpoints.folder}: {at if number >= 0 else 'none yet'}")
+            at = f"epoch {self._state.epoch}, batch {self._state.batch}, {checkpoints.place(number)}"
+            Lines().say(f"{NOTE}going on from {at}" if number >= 0 else f"no checkpoint yet in {checkpoints.folder}")
 
     def _read(self, checkpoints: Checkpoints, number: int) -> dict[str, Any]:
         place = checkpoints.place(number)

@@ -10,17 +10,19 @@ evaluation must see what predict and serve see, so a smaller scale of libjpeg's 
 are not Pillow's.
 """
 
+import math
 import signal
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.util import Finalize
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from natix_lib.config import Dataloader
@@ -45,7 +47,7 @@ class Images(Protocol):
 
 
 class Views(Dataset[tuple[Tensor, Tensor]]):
-    """Image i as squares and what is to be done to them: the evaluation views, or the numbered augmented ones."""
+    """Images as squares and what is to be done to them: the evaluation views, or the numbered augmented ones."""
 
     def __init__(
         self,
@@ -72,17 +74,34 @@ class Views(Dataset[tuple[Tensor, Tensor]]):
         return len(self.images)
 
     def __getitem__(self, row: Row) -> tuple[Tensor, Tensor]:
-        """All views of one image, or one, before `finish`: uint8 (views, S, S, 4), and numbers, float32 (views, 6)."""
+        """What `__getitems__` gives of one row, without its first axis."""
+        pixels, numbers = self.__getitems__([row])
+        return pixels[0], numbers[0]
+
+    def __getitems__(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+        """A batch before `finish`: uint8 (n, views, S, S, 4), and numbers, float32 (n, views, 6).
+
+        torch's loader asks for a batch by this name. Each square is put where its batch lies: an image's views stacked
+        and then its batch took a fifth of the time that decoding takes.
+        """
+        side = self.transform.image_size
+        pixels = _allocated((len(rows), self.count, side, side, 4))
+        numbers = torch.tensor(UNCHANGED).repeat(len(rows), self.count, 1)
+        for row, squares, drawn in zip(rows, pixels.numpy(), numbers.numpy(), strict=True):
+            self._put(row, squares, drawn)
+        return pixels, numbers
+
+    def _put(self, row: Row, squares: NDArray[np.uint8], drawn: NDArray[np.float32]) -> None:
         index, numbers = (row, self.numbers) if isinstance(row, int) else (row[0], row[1:])
         image = self.images.image(index)
         if not numbers:
-            squares = self.transform.pixels(image)
-            return torch.from_numpy(squares), torch.tensor([UNCHANGED] * len(squares))
+            self.transform.pixels(image, squares)
+            return
         name = zlib.crc32(self.images.ids[index].encode())
         cuts = Cuts(image, self.transform)
-        views = [cuts.cut(self.profile, np.random.default_rng((self.seed, number, name))) for number in numbers]
-        pixels, drawn = zip(*views, strict=True)
-        return torch.from_numpy(np.stack(pixels)), torch.from_numpy(np.stack(drawn))
+        for view, number in enumerate(numbers):
+            generator = np.random.default_rng((self.seed, number, name))
+            squares[view], drawn[view] = cuts.cut(self.profile, generator)
 
     def finish(self, batch: tuple[Tensor, Tensor], device: torch.device) -> Tensor:
         """What a backbone takes of a batch of items, float32 (n, views, 3, S, S) on `device`."""
@@ -90,6 +109,19 @@ class Views(Dataset[tuple[Tensor, Tensor]]):
         plain = not self.numbers or self.profile.area is None
         done = finished(pixels.flatten(0, 1), None if plain else numbers.flatten(0, 1), self.transform, device)
         return done.reshape(*pixels.shape[:2], *done.shape[1:])
+
+
+def _allocated(shape: tuple[int, ...]) -> Tensor:
+    """A tensor of bytes, in a loader's process in memory that it shares: what is not would be copied there."""
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=torch.uint8)
+    storage: Any = torch.UntypedStorage
+    shared = storage._new_shared(math.prod(shape))  # as torch's own `default_collate` has it
+    return torch.empty(0, dtype=torch.uint8).set_(shared).view(shape)
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
 
 
 def _deaf(worker: int) -> None:
@@ -150,6 +182,7 @@ def loader(
     return DataLoader(
         views,
         batch_sampler=chosen,
+        collate_fn=_unchanged,
         num_workers=settings.workers,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=stay and settings.workers > 0,

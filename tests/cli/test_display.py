@@ -30,6 +30,7 @@ def show(console: Console) -> str:
         display.note("split", "34 groups in VAL_CALIB; alpha 0.05 needs 72 without an error")
         display.started("train")
         display.line("train", "device: cpu, 2 threads")
+        display.line("train", "note: going on from epoch 2")
         display.line("train", "epochs: 2/9 train/loss 0.1")
         time.sleep(0.3)
         display.failed("train", Path("cache/failed.log"))
@@ -59,6 +60,7 @@ def test_a_log_gets_lines_when_a_step_begins_and_ends_and_no_escapes() -> None:
         "cached  split       1m 12s saved",
         "34 groups in VAL_CALIB; alpha 0.05 needs 72 without an error",
         "start   train",
+        "going on from epoch 2",
         "failed  train       0.3 s",
         "log     cache/failed.log",
     ]

@@ -133,7 +133,7 @@ def test_a_run_that_outlives_its_bucket_gives_the_same_and_its_checkpoints_come_
     kept = [blob.name.rsplit("/", 1)[1] for blob in cloud.bucket.list_blobs()]
     assert kept[-1] == "step-00000004.safetensors" and "step-00000001.safetensors" not in kept
     shown = capsys.readouterr()
-    assert "none yet" in shown.out and "; trying again" in shown.err
+    assert "no checkpoint yet in" in shown.out and "; trying again" in shown.err
     assert re.search(
         r"warning: gs://\S+: the service answers 503; the work goes on, and it or a newer one is written",
         shown.out,
@@ -189,7 +189,7 @@ def test_who_is_told_to_stop_ends_within_the_grace_with_a_checkpoint_or_a_line(
     command = [sys.executable, "-c", STOPPED, str(tiny_backbone), f"gs://{BUCKET}/checkpoints"]
     environment = {**os.environ, "KUBERNETES_SERVICE_HOST": "10.0.0.1", "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stdout and "none yet" in process.stdout.readline()
+        assert process.stdout and "no checkpoint yet in" in process.stdout.readline()
         for _ in range(3):
             assert process.stdout.readline() == "step\n"
         cloud.failing, cloud.failures = (lambda path: "upload" in path), 10**9 if away else 0

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peft  # noqa: F401  # these two before it says that it has begun: they take longer than the training
+import sklearn.linear_model  # noqa: F401
 import torch
 from safetensors.torch import save_file
 

@@ -139,7 +139,7 @@ def test_a_run_that_is_done_gives_its_result_again(tmp_path: Path, capsys: pytes
     whole, seen = train(tmp_path), []
     assert same(train(tmp_path, lambda *place: seen.append(place)), whole) and not seen
     first, again = capsys.readouterr().out.splitlines()
-    assert first.endswith("none yet") and f"going on from epoch {EPOCHS}, batch 0, " in again
+    assert first.startswith("no checkpoint yet in ") and f"going on from epoch {EPOCHS}, batch 0, " in again
 
 
 def test_a_checkpoint_of_another_run_is_not_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

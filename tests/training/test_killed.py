@@ -40,11 +40,15 @@ def test_ten_kills_at_random_moments_change_no_byte(
     process, began = start(tiny_backbone, path, "", tmp_path / "whole"), time.monotonic()
     whole = end(process, tmp_path / "whole")
     seconds, moments = time.monotonic() - began, random.Random(17)
-    root, told, gone_on = tmp_path / "kept", 0, 0
-    for kill in range(MOMENTS):
+    root, kill, told, gone_on = tmp_path / "kept", 0, 0, 0
+
+    def met() -> bool:  # each part of a training; heads of a grid begin anew
+        return "grid" in path or (gone_on >= 2 and (told >= 2 or number == signal.SIGKILL))
+
+    while kill < MOMENTS or (not met() and kill < 3 * MOMENTS):  # on a busy machine it may begin late
         out = tmp_path / f"killed {kill}"
         process = start(tiny_backbone, path, str(root), out)
-        time.sleep(moments.uniform(0, 0.6 * seconds))
+        time.sleep(moments.uniform(0, 0.8 * seconds))
         process.send_signal(number)
         shown = process.communicate()[0]
         print(f"{kill + 1:2} {number.name} exit {process.returncode}\n{shown}")
@@ -53,5 +57,6 @@ def test_ten_kills_at_random_moments_change_no_byte(
         if out.exists():  # it was faster: the next one begins anew
             assert b"".join((out / name).read_bytes() for name in names) == whole
             root = tmp_path / f"kept after {kill}"
-    assert "grid" in path or gone_on >= 2 and (told >= 2 or number == signal.SIGKILL)  # heads of a grid begin anew
+        kill += 1
+    assert met()
     assert end(start(tiny_backbone, path, str(root), tmp_path / "last"), tmp_path / "last") == whole

@@ -46,7 +46,7 @@ MUTANTS = {
         f"{WATCH}::test_patience_counts_the_monitored_figure_and_no_other[val_select/mcc]",
     ),
     "a view that is drawn for the place of an image in its batch": Mutant(
-        "views.Views.__getitem__",
+        "views.Views._put",
         "self.images.ids[index]",
         "self.images.ids[0]",
         f"{VIEWS}::test_views_of_two_images_are_drawn_apart",
