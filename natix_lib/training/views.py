@@ -81,8 +81,8 @@ class Views(Dataset[tuple[Tensor, Tensor]]):
     def __getitems__(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         """A batch before `finish`: uint8 (n, views, S, S, 4), and numbers, float32 (n, views, 6).
 
-        torch's loader asks for a batch by this name. Each square is put where its batch lies: an image's views stacked
-        and then its batch took a fifth of the time that decoding takes.
+        torch's loader asks for a batch by this name. Each square is put where its batch lies, two copies less than
+        stacking an image's views and then its batch.
         """
         side = self.transform.image_size
         pixels = _allocated((len(rows), self.count, side, side, 4))
