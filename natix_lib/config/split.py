@@ -79,7 +79,8 @@ class Split(Section):
     )
     drive_gap_s: NonNegativeFloat = default(
         60.0,
-        "Seconds between captured_at up to which images without a group are frames of one drive; 0 switches it off.",
+        "Seconds up to which images without a group are frames of one drive, by captured_at or a time that ends their "
+        "names; 0 switches it off.",
         unit="seconds",
         source="choice: longer than a red light or a tunnel, shorter than the stop between two drives",
     )

@@ -196,7 +196,7 @@ def divide(
     for rule, links in rules.items():
         refuse_leak(rule, links.smallest, given, ids)
     labels = np.array(sorted_columns["label"], dtype=np.int64)
-    drives = find_drives(sorted_columns, given, settings)
+    drives = find_drives(sorted_columns, given, settings, class_names)
     rules |= drives.rules
     near = near_duplicates(
         sorted_columns["hashes"],

@@ -14,7 +14,7 @@ import numpy as np
 
 from natix_lib.arrays import Floats
 from natix_lib.data.drives import CANNOT_TELL
-from natix_lib.data.frames import in_drives
+from natix_lib.data.frames import in_drives, numbered
 from natix_lib.data.rows import Row, some
 from natix_lib.data.times import days_alone, seconds
 
@@ -168,7 +168,7 @@ def _labels(rows: Sequence[Row]) -> list[str]:
 def _ungrouped(rows: Sequence[Row], times: Floats) -> list[str]:
     """A line when rows name nothing that tells drives apart; `times` is seconds, (n,)."""
     given = [row.group is not None or row.source_id is not None or row.lat is not None for row in rows]
-    told = np.array(given, dtype=bool) | np.isfinite(times)
+    told = np.array(given, dtype=bool) | np.isfinite(times) | np.isfinite(numbered([row.id for row in rows]).time)
     alone = list(itertools.compress(rows, (~told).tolist()))
     if not alone:
         return []

@@ -1,9 +1,10 @@
 """Which images are frames of one drive, where no column says so: by time, by names, and by how neighbours look.
 
-- `time`: frames of one camera at most `split.drive_gap_s` apart. Where both have places, what lies between them must be
-  a speed that a car has, and frames are looked for among those near by, so that two cars in two cities at one second
-  stay apart. Times are believed unless they join a tenth of the images and more while neighbours in time look no more
-  alike than strangers: so it is with the pictures of a fleet without places.
+- `time`: frames of one camera at most `split.drive_gap_s` apart, by `captured_at` or, without it, by a time that ends
+  their names. Where both have places, what lies between them must be a speed that a car has, and frames are looked for
+  among those near by, so that two cars in two cities at one second stay apart. Times are believed unless they join a
+  tenth of the images and more while neighbours in time look no more alike than strangers: so it is with the pictures of
+  a fleet without places.
 - `name`: all frames of a run such as `pgh0123_*`. A number is not believed unless the pictures say so too, all runs of
   one form of name together: collections from the web are numbered as well.
 - `looks`: neighbours in name or time order, in orders that the two others cannot use as a whole, that look alike as few
@@ -24,7 +25,7 @@ import numpy as np
 from natix_lib.arrays import Bools, Floats, Ints
 from natix_lib.config import Split
 from natix_lib.data.continuity import Looks, judge, looks
-from natix_lib.data.frames import Frames, numbered
+from natix_lib.data.frames import Frames, of_drives
 from natix_lib.data.groups import Links, differ, joined, joined_by_all, joined_to, numbers_of, tree
 from natix_lib.data.places import metres_between, within_metres
 from natix_lib.data.times import seconds
@@ -43,7 +44,6 @@ class Shots:
     """What the rules know of images, each (n,).
 
     Attributes:
-        ids: Names.
         labels: Class numbers; images without a label are one more class.
         pictures: How they look.
         time: Seconds since 1970, NaN where unknown.
@@ -55,7 +55,6 @@ class Shots:
         before: Smallest row of those that rules before have joined to it.
     """
 
-    ids: Sequence[str]
     labels: Ints
     pictures: Looks
     time: Floats
@@ -97,15 +96,19 @@ class _Pairs:
 NO_PAIRS = _Pairs(np.empty((0, 2), dtype=np.int64), np.empty(0))
 
 
-def find_drives(columns: Mapping[str, Sequence[Any]], given: Ints, settings: Split) -> Drives:
+def find_drives(
+    columns: Mapping[str, Sequence[Any]], given: Ints, settings: Split, class_names: Sequence[str] = ()
+) -> Drives:
     """Join frames of one drive.
 
     Args:
         columns: The columns named by `division.COLUMNS`, each (n,).
         given: Number of the split that the owner gave each image, -1 for none, (n,).
         settings: Which rules are on.
+        class_names: Name of each class number, as their folders may be called.
     """
-    shots = _shots(columns, given)
+    frames = of_drives(columns["id"], np.array(columns["label"], dtype=np.int64), class_names)
+    shots = _shots(columns, given, frames.time)
     rules: dict[str, Links] = {}
     warnings: list[str] = []
     alike, useless = NO_PAIRS, np.zeros(len(given), dtype=bool)
@@ -116,7 +119,6 @@ def find_drives(columns: Mapping[str, Sequence[Any]], given: Ints, settings: Spl
         warnings += _across(shots, pairs, f"at most {settings.drive_gap_s:g} s apart")
         alike = alike.with_these(near)
     if settings.drive_names or settings.drive_looks:
-        frames = numbered(shots.ids)
         pairs, near = _by_name(shots, frames)
         alike = alike.with_these(near)
     if settings.drive_names:
@@ -131,14 +133,14 @@ def find_drives(columns: Mapping[str, Sequence[Any]], given: Ints, settings: Spl
     return Drives(rules, [*_untold(columns, shots, useless, [links.to for links in rules.values()]), *warnings])
 
 
-def _shots(columns: Mapping[str, Sequence[Any]], given: Ints) -> Shots:
+def _shots(columns: Mapping[str, Sequence[Any]], given: Ints, of_name: Floats) -> Shots:
     group = numbers_of(columns["group"])
+    time = seconds(columns["captured_at"])
     labels = np.array(columns["label"], dtype=np.int64)
     return Shots(
-        ids=columns["id"],
         labels=np.where(labels < 0, labels.max(initial=0) + 1, labels),
         pictures=looks(columns["hashes"]),
-        time=seconds(columns["captured_at"]),
+        time=np.where(np.isfinite(time), time, of_name),
         lat=np.array(columns["lat"], dtype=np.float64),
         lon=np.array(columns["lon"], dtype=np.float64),
         given=given,

@@ -5,6 +5,9 @@ milliseconds, microseconds or nanoseconds since 1970, told apart by their size. 
 what counts is how far apart the frames of one source are, and one source writes its times in one way.
 
 A day without a clock is no time: all images of a day would be one drive. Nor are a clock's zeros (1970 and before).
+A file's name may end with a time too (`IMG_20240501_120000.jpg`, `2024-05-01_12-00-00.jpg`, `1704096000.9.png`). There
+a clock has seconds, and seconds since 1970 a fraction: without them as many digits are as often something else.
+
 Arrow's regular expressions rather than a parser for each text, which takes ten times as long, or pandas, which scoring
 machines and ingest do not need for anything else. In a base install, where only `natix init` looks at data, Arrow may
 be missing: no text is a time there then, and `natix init` says so.
@@ -24,6 +27,13 @@ CLOCK = (
     r"(?:[T _]?(?P<hour>\d{2})[:.]?(?P<minute>\d{2})(?:[:.]?(?P<second>\d{2})(?:[.,](?P<fraction>\d{1,9})\d*)?)?"
     r"\s*(?:Z|z|UTC|GMT|(?P<sign>[+-])(?P<zone_hour>\d{2}):?(?P<zone_minute>\d{2})?)?)?\s*$"
 )
+NAMED = (  # ends a name without its ending; `before` ends with no digit
+    r"^(?P<before>(?:.*[^0-9])?)(?P<day>(?:19|20)\d{2}[-_.]?(?:0[1-9]|1[0-2])[-_.]?(?:0[1-9]|[12]\d|3[01]))"
+    r"(?:[T_ -]|_at_| at )?(?P<hour>[01]\d|2[0-3])[-_.:hH]?(?P<minute>[0-5]\d)[-_.:mM]?(?P<second>[0-5]\d)[sS]?"
+    r"(?:[._-]?(?P<fraction>\d{3}|\d{6}|\d{9}))?[zZ]?$"
+)
+MAY_BE_NAMED = r"(?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d[^0-9]?[0-2]\d|1\d{9}\.|1\d{12}"  # quick, before the others
+NAMED_SINCE = r"(?:^|[^0-9])(?P<time>1\d{9}\.\d{1,9}|1\d{12}|1\d{15}|1\d{18})$"
 SINCE_1970 = r"^\s*(\d{10}|\d{13})(\.\d+)?\s*$|^\s*\d{16}\s*$|^\s*\d{19}\s*$"  # 12 and 14 digits: a date, a clock
 UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))  # from this number on, how many of its units are a second
 
@@ -36,13 +46,38 @@ def seconds(texts: Sequence[str | None]) -> Floats:
     values = pa.array(texts, type=pa.string())
     counts = pc.fill_null(pc.match_substring_regex(values, SINCE_1970), False).to_numpy(zero_copy_only=False)
     if counts.any():
-        number = pc.cast(pc.utf8_trim_whitespace(values.filter(pa.array(counts))), pa.float64()).to_numpy()
-        for least, unit in UNITS:
-            number = np.where(number >= least, number / unit, number)
-        result[counts] = number
+        result[counts] = _since_1970(pc.utf8_trim_whitespace(values.filter(pa.array(counts))))
     rest = np.flatnonzero(~counts)
     result[rest] = _by_clock(values.take(pa.array(rest)))
     return np.where(result > 0, result, np.nan)
+
+
+def of_names(stems: Any) -> tuple[Floats, Floats, Any]:
+    """The times that names without their endings end with.
+
+    Args:
+        stems: An Arrow array of names, (n,).
+
+    Returns:
+        Seconds since 1970, NaN for none, (n,); those of a day and a clock alone, (n,); and what stands before these.
+    """
+    if not pc.any(pc.match_substring_regex(stems, MAY_BE_NAMED)).as_py():
+        none = np.full(len(stems), np.nan)
+        return none, none, stems
+    parts = pc.extract_regex(stems, NAMED)
+
+    def text(name: str) -> Any:
+        return pc.fill_null(pc.struct_field(parts, name), "")
+
+    day = pc.replace_substring_regex(text("day"), "[^0-9]", "")
+    fraction = pc.utf8_rpad(text("fraction"), 1, "0")
+    digits = pc.binary_join_element_wise(day, " ", text("hour"), text("minute"), text("second"), ".", fraction, "")
+    clock = _by_clock(digits)
+    since = pc.struct_field(pc.extract_regex(stems, NAMED_SINCE), "time")
+    counted = since.is_valid().to_numpy(zero_copy_only=False)
+    time = clock.copy()
+    time[counted] = _since_1970(since.filter(pa.array(counted)))
+    return time, clock, text("before")
 
 
 def days_alone(texts: Sequence[str | None]) -> NDArray[np.bool_]:
@@ -51,6 +86,14 @@ def days_alone(texts: Sequence[str | None]) -> NDArray[np.bool_]:
         return np.zeros(len(texts), dtype=bool)
     parts = pc.extract_regex(pa.array(texts, type=pa.string()), CLOCK)
     return np.asarray(pc.fill_null(pc.equal(pc.struct_field(parts, "hour"), ""), False).to_numpy(zero_copy_only=False))
+
+
+def _since_1970(values: Any) -> Floats:
+    """Seconds of numbers of seconds, milliseconds, microseconds or nanoseconds since 1970, (n,)."""
+    number = pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False)
+    for least, unit in UNITS:
+        number = np.where(number >= least, number / unit, number)
+    return np.asarray(number)
 
 
 def _by_clock(values: Any) -> Floats:

@@ -1,7 +1,7 @@
 import csv
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,16 @@ def test_seconds_apart_in_any_notation_are_one_drive_and_a_longer_stop_ends_it()
     assert joined_by(drives, "time") == [0, 0, 0, 3]
     assert {drives.rules["time"].why(int(row)) for row in drives.rules["time"].rows} == {"50 s apart", "60 s apart"}
     assert joined_by(found(columns(list("dcba"), captured_at=[*times, None]), drive_gap_s=59), "time") == [0, 0, 2, 3]
+
+
+@pytest.mark.parametrize("form", ["{:%Y-%m-%d_%H-%M-%S}.jpg", "IMG_{:%Y%m%d_%H%M%S}.jpg", "{:%s}.5.jpg", "{:%s%f}.jpg"])
+def test_times_in_names_count_where_no_column_has_them(form: str) -> None:
+    begun = datetime(2024, 5, 1, 12)
+    ids = [form.format(begun + timedelta(seconds=second)) for second in (50, 65, 120, 3300, 3301)]
+    drives = found(columns(ids))
+    assert joined_by(drives, "time") == [0, 0, 0, 3, 3] and not drives.warnings
+    noon = ["2024-05-01T12:00:00"] * 4 + ["2024-05-01T13:00:00"]
+    assert joined_by(found(columns(ids, captured_at=noon)), "time") == [0, 0, 0, 0, 4]
 
 
 def test_days_and_texts_that_are_no_times_join_nothing_and_leave_drives_untold() -> None:

@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from natix_lib.data.frames import in_drives, numbered
+from natix_lib.data.frames import in_drives, numbered, of_drives
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,12 @@ from natix_lib.data.frames import in_drives, numbered
         ("DCIM/100CANON/IMG_0001.JPG", "DCIM/100CANON/IMG_*", 1, False),
         ("train-00000-of-00005.parquet#17", "train-00000-of-00005.parquet#*", 17, False),
         ("d7/frame_12_jpg.rf.0a1b2c3d.jpg", "d7/frame_*", 12, True),
+        ("IMG_20240501_120005.jpg", "IMG_*", 1_714_564_805_000, False),
+        ("2024-05-01_12-00-05.jpg", "*", 1_714_564_805_000, False),
+        ("cam2/2024-05-01T12.00.05.250Z.png", "cam2/*", 1_714_564_805_250, True),
+        ("20240501_120005_00012.jpg", "20240501_120005_*", 12, True),
+        ("1714564805.25.png", "*", 714_564_805_250_000_000, False),
+        ("1714564805250000000.png", "*", 714_564_805_250_000_000, False),
     ],
 )
 def test_a_name_is_a_run_and_a_frame(name: str, run: str, number: int, named: bool) -> None:
@@ -33,6 +40,25 @@ def test_a_number_that_all_names_of_a_form_end_with_is_no_frame() -> None:
     frames = numbered([f"aachen_{s:06d}_{f:06d}_leftImg8bit.png" for s in (1, 2) for f in (19, 20, 21)])
     assert frames.number.tolist() == [19, 20, 21] * 2 and frames.run.tolist() == [0, 0, 0, 1, 1, 1]
     assert set(frames.form.tolist()) == {0} and frames.apart(0, 2) == "2 frames apart of aachen_000001_*_leftImg8bit"
+
+
+def runs(ids: list[str], labels: list[int]) -> list[int]:
+    """The runs of images of `None` and `Road work`, -1 for no label."""
+    return of_drives(ids, np.array(labels), ["None", "Road work"]).run.tolist()
+
+
+@pytest.mark.parametrize("folders", [("None", "Road work"), ("none", "road_work"), ("train/None", "test2/Roadwork")])
+def test_a_drive_in_the_folders_of_several_classes_and_splits_is_one_run(folders: tuple[str, str]) -> None:
+    drives = [[f"{folders[frame % 2]}/{drive}_{frame:04}.jpg" for frame in range(4)] for drive in ("d1", "d2")]
+    assert runs(drives[0] + drives[1], [0, 1] * 4) == [0] * 4 + [1] * 4
+    assert runs([f"d1/{folder}/{frame}.jpg" for frame, folder in enumerate(folders)], [0, 1]) == [0, 0]
+    assert runs([*drives[0], f"{folders[0]}/d1_0001.jpg"], [0, 1, 0, 1, 0]) != [0] * 5  # a tenth may repeat
+
+
+def test_folders_of_classes_that_are_numbered_one_by_one_are_runs_of_their_own() -> None:
+    ids = [f"{name}/site3_{frame:04}.jpg" for name in ("None", "Road work") for frame in range(30)]
+    assert runs(ids, [0] * 30 + [1] * 30) == [0] * 30 + [1] * 30
+    assert runs(["None/site3_1.jpg", "Road work/site3_2.jpg"], [1, 0]) == [0, 1]  # of another class: a name
 
 
 def test_names_of_drives_have_digits_beside_the_frame_and_another_frame() -> None:
