@@ -1,9 +1,10 @@
 """One zip or tar that holds a data set: everything it would write is checked first, then it is unpacked.
 
 `extractall` was rejected: zipfile drops `..` from names without a word and writes a link as text, and tarfile's filters
-know no limits. Here only regular files are written, a link to one of them as its copy. What cannot be written as it
-stands, or is more than a data set, is refused before the first byte. The tar of a cut-off writer ends without its end
-mark, and a bad header looks like an end, so the mark is asked for.
+know no limits. Here only regular files are written, a link to one of them as its copy. Backslashes stand for folders in
+a zip without any slash, as some tools of Windows write it; elsewhere they may be part of a name. What cannot be written
+as it stands, or is more than a data set, is refused before the first byte. The tar of a cut-off writer ends without its
+end mark, and a bad header looks like an end, so the mark is asked for.
 """
 
 import lzma
@@ -107,10 +108,13 @@ def tar_members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 @contextmanager
 def _zip_members(archive: Path) -> Iterator[Iterator[Member]]:
     with zipfile.ZipFile(archive) as file:
-        yield (_zip_member(file, entry) for entry in file.infolist() if not entry.is_dir())
+        entries = file.infolist()
+        mark = "/" if any("/" in entry.filename for entry in entries) else "\\"
+        yield (_zip_member(file, entry, mark) for entry in entries if not entry.filename.endswith(mark))
 
 
-def _zip_member(file: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Member:
+def _zip_member(file: zipfile.ZipFile, entry: zipfile.ZipInfo, mark: str) -> Member:
+    """A member of a zip in which `mark` stands between folders."""
     if entry.flag_bits & 1:
         raise ValueError("it is encrypted")
     if entry.external_attr >> 28 == 0xA:
@@ -119,7 +123,7 @@ def _zip_member(file: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Member:
     if not entry.flag_bits & 0x800:  # no mark of UTF-8, which many tools write all the same
         with suppress(UnicodeError):
             name = name.encode("cp437").decode()
-    return name, entry.file_size, partial(file.open, entry)
+    return name.replace(mark, "/"), entry.file_size, partial(file.open, entry)
 
 
 @contextmanager
@@ -170,8 +174,13 @@ def _check(members: Iterable[Member], archive: str, most: int, free: int) -> Non
     for name, size, _ in members:
         if any(ord(letter) < 32 for letter in name):
             raise DataError(f"archive {archive} holds {name!r}, which is no name of a file")
-        if name.startswith("/") or "\\" in name or ".." in name.split("/"):
+        if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
             raise DataError(f"archive {archive} holds {name!r}, which leaves the folder that it is unpacked in")
+        if "\\" in name:
+            raise DataError(
+                f"archive {archive} holds {name!r}, where the backslash may stand for a folder or be part of a name: "
+                "pack it again with / between folders and no backslash"
+            )
         if ":" in name.split("/")[0]:
             raise DataError(f"archive {archive} holds {name!r}: a colon before the first / is refused, as in a drive")
         if (path := posixpath.normpath(name)) in names:

@@ -2,9 +2,10 @@
 
 Folder names are all that says what such a set means, so a layout that allows two readings is refused with what was
 seen: split roles beside other folders, images at two depths, folder names that repeat below several folders, one folder
-alone, folders called `images` or `docs`. Folders of split roles may lie above those of classes, or below all of them.
-`data.class_names` decides: with it, the folders of these names are the
-classes at any depth, with split roles above or below them, and images in no such folder are left out and said.
+alone, folders called `images`, `docs` or `unlabeled`, and `train_none` beside `test_none`, since `test_track` may be a
+class and names do not say which it is. Folders of split roles may lie above those of classes, or below all of them.
+`data.class_names` decides: with it, the folders of these names are the classes at any depth, with split roles above or
+below them, and images in no such folder are left out and said.
 """
 
 import re
@@ -43,14 +44,14 @@ STORES |= {
 
 LONGER = tuple(IMAGE_SUFFIXES)  # x.jpg_large, x.jpeg~: what browsers and editors write
 # Names of splits, folds and stages of labelling: no classes where all folders have such a name.
-_PARTS = "|".join(
-    [*map(re.escape, ROLE_WORDS), "trn", "tst", "un-?labell?ed", "labell?ed", "un-?annotated", "annotated"]
-)
+_BEFORE, _AFTER = r"(?:(?:data|dataset|images|imgs|set)[-_. ]?)?", r"(?:[-_. ]?(?:set|data|images|imgs|\d+))?"
+_WITHOUT_LABEL = "(?:un|not|non)[-_. ]?(?:labell?ed|annotated)"
+_PARTS = "|".join([*map(re.escape, ROLE_WORDS), "trn", "tst", _WITHOUT_LABEL, "labell?ed", "annotated"])
 PART = re.compile(
-    rf"(?:(?:data|dataset|images|imgs|set)[-_. ]?)?(?:{_PARTS}|raw|processed)(?:[-_. ]?(?:set|data|images|imgs|\d+))?"
-    r"|(?:fold|part|split|batch|chunk|shard)[-_. ]?\d+",
-    re.IGNORECASE,
+    rf"{_BEFORE}(?:{_PARTS}|raw|processed){_AFTER}|(?:fold|part|split|batch|chunk|shard)[-_. ]?\d+", re.IGNORECASE
 )
+UNLABELLED = re.compile(rf"{_BEFORE}{_WITHOUT_LABEL}{_AFTER}", re.IGNORECASE)
+_JOINT = re.compile(r"[-_. ]+")
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def read_folders(listing: Listing, class_names: Sequence[str]) -> Source:
     if lost:
         target = (listing.root / lost[0]).readlink() if (listing.root / lost[0]).is_symlink() else "no file"
         raise DataError(f"{lost[0]} is a link to {target}, which does not exist: mend or remove it")
-    placed = _by_names(images, class_names) if class_names else _by_depth(listing)
+    placed = _by_names(listing, class_names) if class_names else _by_depth(listing)
     warnings = listing.left_out(image.path for image in placed)
     if not class_names:
         warnings += _without_image(listing, {image.label for image in placed})
@@ -108,9 +109,15 @@ def _contents(listing: Listing) -> str:
     return f"it holds {len(listing.files)} files ({suffixes(listing.files)}): {some(listing.files)}"
 
 
-def _by_names(images: list[Path], class_names: Sequence[str]) -> list[Placed]:
+def _by_names(listing: Listing, class_names: Sequence[str]) -> list[Placed]:
     """Images in folders named as classes, or by their numbers."""
+    images = listing.images
     folders = sorted({readable(name) for path in images for name in path.parts[:-1]})
+    if links := [path for path in listing.repeated if readable(path.name) in set(class_names) - set(folders)]:
+        raise DataError(
+            f"{some(links)} of data.class_names only links to what is read under another name: give data.class_names "
+            "the name of that folder, or remove the link"
+        )
     names = set(class_names) & set(folders) or {str(number) for number in range(len(class_names))}
     placed = []
     for path in images:
@@ -164,7 +171,7 @@ def _by_depth(listing: Listing) -> list[Placed]:
                 f"{_counted(tops)} name split roles and hold images without a class folder, the first is {path}: add "
                 f"folders of classes, a metadata.csv with file_name and label, or a manifest.csv"
             )
-    _refuse_other_readings(images, level)
+    _refuse_other_readings(images, level, listing.repeated)
     return [Placed(path, path.parts[level], roles[path.parts[0]]) for path in images]
 
 
@@ -178,7 +185,7 @@ def _split_in_class(listing: Listing) -> list[Placed]:
         return []
     without = [Path(path.parts[0], *path.parts[2:]) for path in listing.images]
     _refuse_lost_classes(listing.files, listing.images, 0)
-    _refuse_other_readings(without, 0)
+    _refuse_other_readings(without, 0, listing.repeated)
     return [Placed(path, path.parts[0], role) for path, role in zip(listing.images, roles, strict=True)]
 
 
@@ -225,7 +232,7 @@ def _refuse_lost_classes(files: Sequence[Path], images: Sequence[Path], level: i
         )
 
 
-def _refuse_other_readings(images: list[Path], level: int) -> None:
+def _refuse_other_readings(images: list[Path], level: int, repeated_folders: Sequence[Path]) -> None:
     """Refuse folders at `level` that may be something else than classes."""
     classes = Counter(path.parts[level] for path in images)
     if len(classes) == 1:
@@ -234,8 +241,10 @@ def _refuse_other_readings(images: list[Path], level: int) -> None:
         hint = (
             f"; below it are {some(below)}: set data.data_root to that folder if these are the classes" if below else ""
         )
+        links = [path for path in repeated_folders if len(path.parts) == level + 1]
+        linked = f" ({some(links)} only links to what is read under another name)" if links else ""
         raise DataError(
-            f"all {len(images)} images lie in one folder, {name}, so there is no second class{hint}, or {KEY}"
+            f"all {len(images)} images lie in one folder, {name}, so there is no second class{linked}{hint}, or {KEY}"
         )
     stores = sorted(name for name in classes if name.lower() in STORES)
     if stores:
@@ -255,6 +264,34 @@ def _refuse_other_readings(images: list[Path], level: int) -> None:
         raise DataError(f"folders {some(repeated)} repeat below {above}, so either may be the classes: {KEY}")
     if all(PART.fullmatch(name) for name in classes):
         raise DataError(f"{_counted(classes)}: all are named as parts of a set and hardly as classes: {KEY}")
+    unlabelled = sorted(filter(UNLABELLED.fullmatch, classes))
+    if unlabelled:
+        raise DataError(
+            f"{_counted(classes)}: {some(unlabelled)} names images without a label and hardly a class; move it "
+            f"away, or {KEY}, where labels may be empty and data.unlabelled says what becomes of these images"
+        )
+    _refuse_joined_roles(classes)
+
+
+def _refuse_joined_roles(classes: Counter[str]) -> None:
+    """Refuse folders whose names all join a split role and the rest, where one rest has two roles: train_a, test_a."""
+    rests: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for name in classes:
+        cuts = [(name[: joint.start()], name[joint.end() :]) for joint in _JOINT.finditer(name)]
+        pairs = [pair for before, after in cuts for pair in ((before, after), (after, before))]
+        readings = [(role, rest) for word, rest in pairs if rest and (role := role_of_name(word))]
+        if not readings:
+            return
+        for role, rest in readings:
+            rests[rest.casefold()][role] = rest
+    shared = [roles for roles in rests.values() if len(roles) > 1]
+    if shared:
+        splits = sorted({role for roles in shared for role in roles})
+        raise DataError(
+            f"{_counted(classes)}: these may be {len(classes)} classes, or splits {', '.join(splits)} of "
+            f"{some(sorted(min(roles.values()) for roles in shared))}: set data.class_names to all their names to read "
+            f"them as classes, or list the images in a manifest.csv with columns label and split"
+        )
 
 
 def _counted(folders: Counter[str]) -> str:

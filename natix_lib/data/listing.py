@@ -1,8 +1,9 @@
 """What lies below data.data_root: the files that a person put there, and what is left out and said.
 
-Linked folders are followed, also out of data_root, because class folders are linked from larger disks; each folder is
-read once, under the first name that leads to it, so a link to a parent ends nothing and no picture stands in two
-classes by a link. Hidden names and those that systems leave behind are no data. The suffix decides what is an image
+Linked folders are followed, also out of data_root, because class folders are linked from larger disks. Each folder is
+read once: under its own name where it lies in data_root, else by the link nearest to the top, the first by name of
+several. So a link to a parent ends nothing, no picture stands in two classes by a linked folder, and no link takes the
+images of a class. Hidden names and those that systems leave behind are no data. The suffix decides what is an image
 here: looking into every other file was rejected, a manifest can name files of any suffix.
 """
 
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from heapq import heappop, heappush
 from pathlib import Path
 
 from natix_lib.contracts import ROLE_ALIASES, ROLES, parse_role
@@ -106,7 +108,7 @@ class Listing:
 
 
 def list_folder(root: Path, place: str = "") -> Listing:
-    """List a folder and all below it, links followed, each folder once.
+    """List a folder and all below it, links followed after all else, each folder once.
 
     Args:
         root: The folder.
@@ -118,8 +120,9 @@ def list_folder(root: Path, place: str = "") -> Listing:
     listing = Listing(root, place or str(root))
     seen: set[tuple[int, int]] = set()
     pending = [Path()]
-    while pending:
-        folder = pending.pop()
+    links: list[tuple[int, Path]] = []  # a heap, by depth
+    while pending or links:
+        folder = pending.pop() if pending else heappop(links)[1]
         try:
             status = (root / folder).stat()
             if (status.st_dev, status.st_ino) in seen:
@@ -131,8 +134,10 @@ def list_folder(root: Path, place: str = "") -> Listing:
                 path = folder / entry.name
                 if is_hidden(entry.name):
                     listing.hidden.append(path)
-                elif (root / path).is_dir() if entry.is_symlink() else entry.is_dir():
+                elif entry.is_dir(follow_symlinks=False):
                     pending.append(path)
+                elif entry.is_symlink() and (root / path).is_dir():
+                    heappush(links, (len(path.parts), path))
                 elif (root / path).is_file() if entry.is_symlink() else entry.is_file():
                     listing.files.append(path)
                 else:

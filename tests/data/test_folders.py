@@ -153,6 +153,65 @@ def test_a_linked_class_folder_is_read_once_and_a_cycle_ends(tmp_path: Path) -> 
     assert list(source.images()) == [b"x"] * 4
 
 
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ("None/compare", "../Roadwork/night"),
+        ("None/compare", "../Roadwork"),
+        ("Construction", "Roadwork"),
+        ("Construction", "Roadwork/night"),
+        ("A/compare", ".."),
+    ],
+)
+def test_a_link_to_a_folder_that_is_read_anyway_is_left_out_and_said(tmp_path: Path, link: str, target: str) -> None:
+    root = images(tmp_path, "None/day", "Roadwork/night", "A/dusk")
+    before = reading(opened(root))
+    (root / link).symlink_to(target)
+    source = opened(root)
+    assert reading(source) == before
+    assert source.warnings == [f"left out 1 linked folders that were read under another name: {link}"]
+    named = opened(root, class_names=["A", "None", "Roadwork"])
+    assert reading(named) == before and link in lines(named.warnings)
+
+
+def test_a_class_name_that_only_links_to_a_folder_that_is_read_is_refused(tmp_path: Path) -> None:
+    root = images(tmp_path, "None", "Roadwork")
+    (root / "Construction").symlink_to("Roadwork")
+    with pytest.raises(DataError, match="Construction of data.class_names only links to what is read under another na"):
+        opened(root, class_names=["None", "Construction"])
+
+
+def test_of_links_to_one_folder_elsewhere_the_nearest_to_the_top_is_read(tmp_path: Path) -> None:
+    images(tmp_path / "disk", "cones/night")
+    root = images(tmp_path / "set", "None/day")
+    for link, target in (
+        ("None/compare", "cones"),
+        ("None/dark", "cones/night"),
+        ("Roadwork", "cones"),
+        ("Z", "cones"),
+    ):
+        (root / link).symlink_to(tmp_path / "disk" / target)
+    source = opened(root)
+    assert {row.id.rpartition("/")[0]: row.label for row in source.rows} == {
+        "None/day": "None",
+        "Roadwork/night": "Roadwork",
+    }
+    assert source.warnings == [
+        "left out 3 linked folders that were read under another name: None/compare, None/dark, Z"
+    ]
+
+
+@pytest.mark.parametrize("above", ["", "train/"])
+def test_one_class_beside_a_link_to_it_is_refused_with_the_link(tmp_path: Path, above: str) -> None:
+    root = images(tmp_path, f"{above}None")
+    (root / above / "Roadwork").symlink_to("None")
+    with pytest.raises(
+        DataError,
+        match=rf"one folder, None, so there is no second class \({above}Roadwork only links to what is read under a",
+    ):
+        opened(root)
+
+
 def test_a_class_folder_that_links_to_nothing_is_named(tmp_path: Path) -> None:
     root = images(tmp_path, "None", "Roadwork")
     (root / "Detour").symlink_to("/nowhere/Detour")
@@ -258,6 +317,7 @@ def test_a_class_folder_of_images_with_longer_suffixes_is_refused(tmp_path: Path
         ("data_train", "data_test"),
         ("trn", "tst"),
         ("labeled", "unlabeled"),
+        ("annotated", "not_annotated"),
         ("raw", "processed"),
         ("fold_1", "fold_2", "fold_3"),
     ],
@@ -269,8 +329,65 @@ def test_folders_that_are_all_named_as_parts_of_a_set_are_no_classes_unless_name
     with pytest.raises(DataError, match="all are named as parts of a set and hardly as classes: set data.class_names"):
         opened(root)
     assert len(opened(root, class_names=list(names)).rows) == 2 * len(names)
-    images(root, "Roadwork")
-    assert len(opened(root).rows) == 2 * len(names) + 2
+
+
+@pytest.mark.parametrize("names", [("raw", "processed"), ("fold_1", "labeled")])
+def test_folders_named_as_parts_of_a_set_are_classes_beside_others(tmp_path: Path, names: tuple[str, ...]) -> None:
+    assert {row.label for row in opened(images(tmp_path, *names, "Roadwork")).rows} == {*names, "Roadwork"}
+
+
+@pytest.mark.parametrize(
+    "name", ["unlabeled", "Unlabelled", "un-labeled", "unannotated", "not_annotated", "unlabeled2017"]
+)
+@pytest.mark.parametrize("place", ["{}", "train/{}", "{}/train"])
+def test_a_folder_of_images_without_a_label_is_no_class_unless_named(tmp_path: Path, place: str, name: str) -> None:
+    root = images(tmp_path, *(place.format(label) for label in ("None", "Roadwork", name)))
+    with pytest.raises(
+        DataError, match=f": {name} names images without a label and hardly a class; .* or set data.class_names"
+    ):
+        opened(root)
+    assert len(opened(root, class_names=["None", "Roadwork", name]).rows) == 6
+    source = opened(root, class_names=["None", "Roadwork"])
+    assert len(source.rows) == 4 and "left out 2 images that no row names" in lines(source.warnings)
+
+
+@pytest.mark.parametrize(
+    ("names", "splits", "classes"),
+    [
+        (("train_none", "train_roadwork", "test_none", "test_roadwork"), "TEST, TRAIN", "none, roadwork"),
+        (("None-train", "Roadwork-train", "None-val"), "TRAIN, VAL_SELECT", "None"),
+        (("Train None", "TEST none", "dev.Roadwork"), "TEST, TRAIN", "None"),
+        (("train2017_road_work", "val2017_road_work", "val_none"), "TRAIN, VAL_SELECT", "road_work"),
+        (("val_calib_a_b", "val_test_a_b"), "TEST, VAL_CALIB", "a_b"),
+    ],
+)
+def test_names_that_join_split_and_class_are_refused_with_both_readings_unless_named(
+    tmp_path: Path, names: tuple[str, ...], splits: str, classes: str
+) -> None:
+    root = images(tmp_path, *names)
+    with pytest.raises(
+        DataError,
+        match=rf"{min(names)} \(2 images\).*: these may be {len(names)} classes, or splits {splits} of {classes}: set "
+        "data.class_names to all their names .* or list the images in a manifest.csv with columns label and split",
+    ):
+        opened(root)
+    source = opened(root, class_names=list(names))
+    assert {(row.label, row.given_split) for row in source.rows} == {(name, None) for name in names}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train_none", "train_roadwork"),
+        ("test_track", "train_station"),
+        ("train_none", "test_none", "Roadwork"),
+        ("roadwork_test", "latest_none", "contest_none"),
+    ],
+)
+def test_names_with_a_word_of_a_split_are_classes_where_no_class_would_have_two_splits(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    assert {row.label for row in opened(images(tmp_path, *names)).rows} == set(names)
 
 
 def test_split_roles_below_all_classes_are_read_without_naming_the_classes(tmp_path: Path) -> None:
