@@ -19,6 +19,12 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
+def shortened(text: str, most: int = LONGEST) -> str:
+    """`text`, of which the two ends are kept where it has more than `most` characters."""
+    end = most // 5
+    return text if len(text) <= most else f"{text[: most - end - 5]} ... {text[-end:]}"
+
+
 class NatixError(Exception):
     """Root of the errors that a person can cause and mend."""
 
@@ -27,10 +33,7 @@ class NatixError(Exception):
         line = " ".join(str(message).split())
         for secret, stars in SECRETS:
             line = secret.sub(stars, line)
-        line = printable(line)
-        if len(line) > LONGEST:
-            line = f"{line[: LONGEST - 205]} ... {line[-200:]}"
-        super().__init__(line)
+        super().__init__(shortened(printable(line)))
 
 
 class ConfigError(NatixError):

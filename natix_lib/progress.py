@@ -9,9 +9,11 @@ import re
 import time
 from typing import NamedTuple
 
-from natix_lib.errors import printable
+from natix_lib.errors import LONGEST, printable, shortened
 
 WARNING, NOTE, DEVICE, ERROR = "warning: ", "note: ", "device: ", "error: "
+LONGEST_LINE = LONGEST + len(WARNING)  # characters: a warning that repeats an error stays whole
+LONGEST_NAME = 100  # characters of a class in a line that counts images of several
 FORM = re.compile(r"(.+?): (\d+)/(\d+)(?: .*)?")
 
 
@@ -59,5 +61,8 @@ class Lines:
             self.say(f"{what}: {done}/{total} {details}".rstrip())
 
     def say(self, line: str) -> None:
-        """Print a line at once; what a name in it would do to a terminal or to the lines of a log is escaped."""
-        print(printable(line), flush=True)
+        """Print a line at once, of at most LONGEST_LINE characters.
+
+        What a name in it would do to a terminal or to the lines of a log is escaped.
+        """
+        print(shortened(printable(line), LONGEST_LINE), flush=True)

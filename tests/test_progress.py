@@ -2,7 +2,8 @@
 
 import pytest
 
-from natix_lib.progress import Lines, duration
+from natix_lib.errors import LONGEST
+from natix_lib.progress import WARNING, Lines, duration
 
 
 @pytest.mark.parametrize(
@@ -17,3 +18,14 @@ def test_times_are_said_as_people_say_them(seconds: float, text: str) -> None:
 def test_a_name_can_neither_steer_a_terminal_nor_break_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     Lines().say("warning: \x1b]0;x\x07red and no\nway, Müll")
     assert capsys.readouterr().out == "warning: \\x1b]0;x\\x07red and no\\nway, Müll\n"
+
+
+@pytest.mark.parametrize("length", [LONGEST, LONGEST + 1, 300_000])
+def test_a_long_line_keeps_its_ends_and_one_that_repeats_an_error_is_whole(
+    capsys: pytest.CaptureFixture[str], length: int
+) -> None:
+    text = f"group {'x' * (length - 15)} is large"
+    Lines().say(WARNING + text)
+    line = capsys.readouterr().out.removesuffix("\n")
+    assert line.startswith("warning: group x") and line.endswith("x is large")
+    assert len(line) == len(WARNING) + min(length, LONGEST) and (line == WARNING + text) == (length <= LONGEST)

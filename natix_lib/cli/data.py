@@ -16,7 +16,7 @@ from natix_lib.cli.extras import needing, require_places
 from natix_lib.cli.help import Groups, register
 from natix_lib.cli.init import filled, place_of, values_of
 from natix_lib.cli.options import Overrides, new_file, path_of
-from natix_lib.errors import CalibrationError, ConfigError, DataError, NatixError, printable
+from natix_lib.errors import CalibrationError, ConfigError, DataError, NatixError, printable, shortened
 from natix_lib.files import JsonDict, write_bytes
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def check(
 
     write_bytes(path, render_data(content).encode())
     for line in _lines(content):
-        typer.echo(printable(line))
+        typer.echo(shortened(printable(line)))
     typer.echo(f"report  {output}")
     if refusal is not None:
         raise refusal
@@ -112,7 +112,9 @@ def _looked_at(settings: dict[str, JsonDict], scratch: Path) -> tuple[NatixError
 
 def _lines(content: JsonDict) -> list[str]:
     """What a person should read where there is no browser."""
-    classes = ", ".join(f"{row['name']} {row['images']}" for row in content["classes"][:12])
+    from natix_lib.progress import LONGEST_NAME
+
+    classes = ", ".join(f"{shortened(row['name'], LONGEST_NAME)} {row['images']}" for row in content["classes"][:12])
     lines = [f"images  {content['images']}, {content['rejected']} rejected: {classes}"]
     if content["refusal"]:
         return lines

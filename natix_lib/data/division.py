@@ -194,7 +194,10 @@ def divide(
         SAME: Links(same_value(sorted_columns["sha256"]), lambda row: "equal pixels"),
     }
     for rule, links in rules.items():
-        refuse_leak(rule, links.smallest, given, ids)
+        try:
+            refuse_leak(rule, links.smallest, given, ids)
+        except DataError as error:
+            raise DataError(". ".join([str(error), *links.warnings])) from error
     labels = np.array(sorted_columns["label"], dtype=np.int64)
     drives = find_drives(sorted_columns, given, settings, class_names)
     rules |= drives.rules
@@ -284,6 +287,7 @@ def divide(
         trained=None if trained is None or known is None else (trained, known),
         warnings=[
             *drives.warnings,
+            *rules["source_id"].warnings,
             *_moved(given, roles),
             *_warnings(near, largest, Counter(left_out.values())),
             *(kept.warnings if kept else []),

@@ -15,14 +15,10 @@ import numpy as np
 from natix_lib.arrays import Floats
 from natix_lib.data.drives import CANNOT_TELL
 from natix_lib.data.frames import in_drives, numbered
+from natix_lib.data.placeholders import is_missing_label, is_placeholder
 from natix_lib.data.rows import Row, some
 from natix_lib.data.times import days_alone, seconds
 
-# How tables, databases and people write that there is no value; compared in lower case.
-PLACEHOLDERS = {"unknown", "unk", "unnamed", "undefined", "unspecified", "not available", "missing", "tbd", "no group"}
-PLACEHOLDERS |= {"unassigned", "not set", "empty", "blank", "nogroup", "no_group", "no sequence", "---", "_", "–", "—"}
-PLACEHOLDERS |= {"nan", "nat", "none", "null", "nil", "n/a", "na", "<na>", "#n/a", "(none)", "-", "--", "?", ".", "-1"}
-LABELS = {"nan", "null", "n/a", "na", "<na>", "#n/a", "-", "?"}  # not none and unknown, which are classes of road sets
 LARGE = 0.5  # share of the rows in one group or at one place that is said: split can hardly divide the rest
 ISLAND = 1e-3  # degrees, 110 m
 PLACED_ROWS = 20  # fewer rows at one place are no sign of a default
@@ -39,7 +35,7 @@ def without_placeholders(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     """
     cleaned, lines = list(rows), []
     for key in ("group", "source_id"):
-        doubtful = [row for row in cleaned if getattr(row, key) and _is_placeholder(str(getattr(row, key)))]
+        doubtful = [row for row in cleaned if getattr(row, key) and is_placeholder(str(getattr(row, key)))]
         if doubtful:
             values = Counter(str(getattr(row, key)) for row in doubtful)
             words = some(repr(value) for value, _ in values.most_common())
@@ -54,11 +50,6 @@ def without_placeholders(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
         cleaned = [replace(row, lat=None, lon=None) if _is_island(row) else row for row in cleaned]
     times = seconds([row.captured_at for row in cleaned])
     return cleaned, [*_ungrouped(cleaned, times), *lines, *_large(cleaned), *_times(cleaned, times), *_labels(cleaned)]
-
-
-def _is_placeholder(text: str) -> bool:
-    bare = text.strip("<>()[]{}'\"").strip().lower()
-    return not bare or bare in PLACEHOLDERS or text.lower() in PLACEHOLDERS
 
 
 def _is_island(row: Row) -> bool:
@@ -156,7 +147,7 @@ def _times(rows: Sequence[Row], times: Floats) -> list[str]:
 
 
 def _labels(rows: Sequence[Row]) -> list[str]:
-    doubtful = [row for row in rows if str(row.label).lower() in LABELS]
+    doubtful = [row for row in rows if is_missing_label(str(row.label))]
     if not doubtful:
         return []
     return [

@@ -9,8 +9,7 @@ component. Listing the pairs was rejected: 20,000 frames at one place are 200 mi
 through any chain, is its number.
 """
 
-import posixpath
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +18,10 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from natix_lib.arrays import Bools, Ints
+from natix_lib.data.originals import normalised, originals
+from natix_lib.data.rows import some
+
+MOST_FITS = 8  # images that one source may name and that are joined with each other
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,12 @@ class Links:
     Attributes:
         to: The row that each row is joined to, itself where it begins a component or is alone, (n,).
         why: Says what joins a row to `to[row]`, in a few words: "12 m apart", "3 of 64 bits differ".
+        warnings: What a reader must know of it, sentences.
     """
 
     to: Ints
     why: Callable[[int], str]
+    warnings: Sequence[str] = ()
 
     @cached_property
     def smallest(self) -> Ints:
@@ -104,26 +109,24 @@ def same_value(values: Sequence[Hashable | None]) -> Ints:
 
 
 def same_source(ids: Sequence[str], sources: Sequence[str | None]) -> Links:
-    r"""Join the rows of one source, and the image whose id the source names.
+    """Join each image with the one that its source names, as `originals` finds it, and those whose source is none.
 
-    Tools write the original of an image in their own way: `./x.jpg` and `set//x.jpg`, with `\` between folders,
-    without the ending, or from another folder. A source names the image of the same path; else the one of the same path
-    without ending; else the only one whose name, with or without its ending, is the source's.
+    Where several images fit, it is joined with all of them, up to MOST_FITS. Of more, which would join half of a set
+    where every drive begins with `0001.jpg`, it is joined with none, but with the others of that source.
 
     Args:
         ids: Name of each image, (n,).
         sources: Name of the original of each image, None for none, (n,).
     """
-    names = [None if source is None else posixpath.normpath(str(source).replace("\\", "/")) for source in sources]
-    children = same_value(names)
-    first = [row for row, name in enumerate(names) if name is not None and children[row] == row]
-    links = [(row, int(to)) for row, to in enumerate(children) if row != to]
-    if first:
-        for spelt in (posixpath.normpath, _without_ending, _base, lambda name: _without_ending(_base(name))):
-            rows = _only_rows([spelt(name) for name in ids])
-            named = {row: rows[spelt(str(names[row]))] for row in first if spelt(str(names[row])) in rows}
-            links += named.items()
-            first = [row for row in first if row not in named]
+    names = [None if source is None else normalised(str(source)) for source in sources]
+    fits = originals(ids, names)
+    links: list[tuple[int, int]] = []
+    first: dict[str, int] = {}
+    for row, name in enumerate(names):
+        if name is not None:
+            fit = fits.get(row, ())
+            ends = fit if 0 < len(fit) <= MOST_FITS else [first.setdefault(name, row)]
+            links += [(row, end) for end in ends]
     pairs = np.array(links, dtype=np.int64).reshape(-1, 2)
     to = tree(len(ids), *pairs.T)
 
@@ -131,22 +134,22 @@ def same_source(ids: Sequence[str], sources: Sequence[str | None]) -> Links:
         source = sources[row] if sources[row] is not None else sources[to[row]]
         return f"source {source}"
 
-    return Links(to, why)
+    return Links(to, why, _unclear(ids, sources, fits))
 
 
-def _base(name: str) -> str:
-    return posixpath.basename(posixpath.normpath(name))
-
-
-def _without_ending(name: str) -> str:
-    return posixpath.splitext(posixpath.normpath(name))[0]
-
-
-def _only_rows(names: Sequence[str]) -> dict[str, int]:
-    """The row of each name that only one row has."""
-    rows: dict[str, int] = {}
-    repeated = set()
-    for row, name in enumerate(names):
-        if rows.setdefault(name, row) != row:
-            repeated.add(name)
-    return {name: row for name, row in rows.items() if name not in repeated}
+def _unclear(ids: Sequence[str], sources: Sequence[str | None], fits: Mapping[int, Sequence[int]]) -> list[str]:
+    """Sentences on sources that fit several images."""
+    several = sorted(row for row, fit in fits.items() if len(fit) > 1)
+    by_what = {
+        "several images each, and they are joined with all of these": [
+            row for row in several if len(fits[row]) <= MOST_FITS
+        ],
+        f"more than {MOST_FITS} images each, and they are joined with none of these, so copies of one original can lie "
+        "in two splits": [row for row in several if len(fits[row]) > MOST_FITS],
+    }
+    return [
+        f"source_id of {len(rows)} images fits {what}: {some([f'{sources[rows[0]]} of {ids[rows[0]]}'])} "
+        f"fits {some(ids[row] for row in fits[rows[0]])}; a source_id with the folders of its image fits one."
+        for what, rows in by_what.items()
+        if rows
+    ]

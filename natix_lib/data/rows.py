@@ -2,7 +2,8 @@
 
 Cells are text: `None` is a class of roadwork data sets and must never be taken for a missing value. A whole number of
 a float column, or of text that was one, is written without its `.0`, as group, source_id and label: one drive is 7 in a
-file of whole numbers and 7.0 in a file where another row has none.
+file of whole numbers and 7.0 in a file where another row has none. A word for no value is none in lat and lon, where no
+other word can stand; `doubts` says where one stands as a group, a source or a class.
 """
 
 import itertools
@@ -19,7 +20,8 @@ from typing import Any
 from natix_lib.config import Columns
 from natix_lib.contracts import parse_role
 from natix_lib.data.decode import file_bytes
-from natix_lib.errors import ContractError, DataError
+from natix_lib.data.placeholders import is_placeholder
+from natix_lib.errors import ContractError, DataError, shortened
 
 TRUE, FALSE = {"true", "1", "1.0", "yes"}, {"false", "0", "0.0", "no"}
 WHOLE_FLOAT = re.compile(r"(?:-(?=0\.))?(0|-?[1-9][0-9]*)\.0+")  # 7.0, -0.0; not 07.0 and 1e0, which may be codes
@@ -30,6 +32,7 @@ FILE_NAME = "file_name"  # Hugging Face's and COCO's word for the image column
 UNNAMED = "Unnamed"  # tag of a JSON key or Parquet column that is ""
 NO_PATH = PureWindowsPath()
 EXAMPLES = 3  # names in a line of warning; a log line stays readable
+LONGEST_EXAMPLE = 200  # characters of such a name: enough for two paths
 
 
 @dataclass(frozen=True)
@@ -125,10 +128,12 @@ def plain_title(title: str) -> str:
 
 
 def some(names: Iterable[object]) -> str:
-    """The first of some names, and how many more there are."""
+    """The first of some names, of long ones the two ends, and how many more there are."""
     every = [readable(str(name)) for name in names]
     rest = len(every) - EXAMPLES
-    return ", ".join(every[:EXAMPLES]) + (f" and {rest} more" if rest > 0 else "")
+    return ", ".join(shortened(name, LONGEST_EXAMPLE) for name in every[:EXAMPLES]) + (
+        f" and {rest} more" if rest > 0 else ""
+    )
 
 
 def cell(value: Any) -> str | None:
@@ -251,6 +256,8 @@ def _degrees(value: str | None, key: str, limit: float, place: str) -> float | N
         degrees = float(value)
     except ValueError:
         degrees = math.nan
+    if math.isnan(degrees) and is_placeholder(value):
+        return None
     if not abs(degrees) <= limit:
         raise DataError(f"{place}: {key} must be a number within +-{limit:g}, got {value!r}")
     return degrees

@@ -36,9 +36,9 @@ from natix_lib.data.root import local_root
 from natix_lib.data.rows import Row, Source, some
 from natix_lib.data.sources import open_source
 from natix_lib.data.thumbnails import shown_rejects
-from natix_lib.errors import DataError, StorageError
+from natix_lib.errors import DataError, StorageError, shortened
 from natix_lib.files import JsonDict, write_csv
-from natix_lib.progress import WARNING, Lines
+from natix_lib.progress import LONGEST_NAME, WARNING, Lines
 from natix_lib.steps.fingerprints import DATA, require_unchanged
 from natix_lib.storage.bucket import Wanted
 
@@ -165,7 +165,7 @@ def write(part: Part, index: str) -> tuple[dict[str, float], str]:
     sha256 = write_whole(index, with_warnings(part, lines_of_pixels))
     images, names = part.table.num_rows, part.listed.class_names
     found = counts(part)
-    classes = ", ".join(f"{name} {count}" for name, count in found.items())
+    classes = ", ".join(f"{shortened(name, LONGEST_NAME)} {count}" for name, count in found.items())
     without = images - sum(found.values())
     lines.say(
         f"{images} images, {len(part.rejects)} rejected, classes: {classes}"
@@ -180,7 +180,8 @@ def say(listed: Listed, data: config.DataSource) -> None:
     for warning in listed.warnings:
         lines.say(f"{WARNING}{warning}")
     if listed.positive_classes and not data.positive_classes:
-        lines.say(f"positive class: {listed.positive_classes[0]}, the last of two names; data.positive_classes decides")
+        name = shortened(listed.positive_classes[0], LONGEST_NAME)
+        lines.say(f"positive class: {name}, the last of two names; data.positive_classes decides")
 
 
 def _is_image(name: str) -> bool:
@@ -227,7 +228,7 @@ def _listed(source: Source, ingest_settings: IngestSettings) -> tuple[list[Row],
             positive_classes=positive,
             tag_names=sorted({name for row in rows for name in row.tags}),
             resize_shorter_side=data.resize_shorter_side,
-            warnings=[*doubts, *source.warnings, *texts, *names_left_out],
+            warnings=[shortened(line) for line in [*doubts, *source.warnings, *texts, *names_left_out]],
             contradicting=contradicting_texts,
             listed=len(rows),
             listing_sha256=Listed.hash_of(rows),

@@ -3,11 +3,13 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
 from natix_lib import cli
-from natix_lib.errors import ConfigError, DataError
+from natix_lib.errors import LONGEST, ConfigError, DataError
+from natix_lib.progress import LONGEST_LINE
 from tests.data_sets import write_doubtful
 from tests.street_sets import write_images
 
@@ -45,6 +47,18 @@ def test_too_many_damaged_files_are_an_error_and_the_page_shows_them(tmp_path: P
     assert isinstance(done.exception, DataError)
     assert "1 of 53 images cannot be used, more than data.max_reject_fraction 0.01" in str(done.exception)
     assert "damaged.jpg" in re.sub("<wbr>", "", (tmp_path / "data.html").read_text())
+
+
+@pytest.mark.parametrize("column", ["label", "group", "source_id", "captured_at", "city"])
+def test_cells_of_a_hundred_kilobytes_flood_neither_lines_nor_page(tmp_path: Path, column: str) -> None:
+    root = write_images(tmp_path / "images", groups=24, frames=2)
+    table = pd.read_csv(root / "manifest.csv", keep_default_na=False, dtype=str)
+    table[column] = table.get(column, "x") + "x" * 100_000
+    table.to_csv(root / "manifest.csv", index=False)
+    done = check(root, "-o", tmp_path / "data.html")
+    assert "images  48, 0 rejected: None" in done.stdout and " 24, Roadwork" in done.stdout
+    assert max(map(len, done.output.splitlines())) <= LONGEST_LINE and len(str(done.exception)) <= LONGEST
+    assert "x" * 1000 not in (tmp_path / "data.html").read_text()
 
 
 @pytest.mark.parametrize("arguments", [("nowhere",), ("nowhere", "--set", "data.formt=auto")])

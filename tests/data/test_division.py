@@ -179,6 +179,25 @@ def test_the_content_fingerprint_holds_images_without_a_label() -> None:
     assert content_fingerprint(other, CLASSES[::-1]) == every
 
 
+def test_copies_of_an_original_that_two_images_can_be_never_cross_splits_and_are_said() -> None:
+    originals = [{"id": f"{side}/{n}.jpg", "label": n % 2} for side in ("left", "right") for n in range(40)]
+    copies = [{"id": f"crops/{n}_1.jpg", "label": n % 2, "source_id": f"{n}.jpg"} for n in range(40)]
+    division = divide(with_rows(columns(0), *originals, *copies), CLASSES, Split())
+    role = dict(zip(division.ids, division.roles.tolist(), strict=True))
+    for n in range(40):
+        assert role[f"crops/{n}_1.jpg"] == role[f"left/{n}.jpg"] == role[f"right/{n}.jpg"]
+    assert any(line.startswith("source_id of 40 images fits several images each") for line in division.warnings)
+
+
+def test_an_original_that_images_of_two_given_splits_can_be_is_refused_with_what_to_write() -> None:
+    given = [{"id": f"{split}/a.jpg", "label": 0, "given_split": split} for split in ("TRAIN", "TEST")]
+    cells = with_rows(columns(), *given, {"id": "a_1.jpg", "label": 0, "source_id": "a.jpg"})
+    with pytest.raises(
+        DataError, match=r"joined by source_id .* a.jpg of a_1.jpg fits TEST/a.jpg, TRAIN/a.jpg; .* fits one"
+    ):
+        divide(cells, CLASSES, Split())
+
+
 def test_an_image_that_was_left_out_comes_back_to_its_drives_role_when_its_label_is_mended(tmp_path: Path) -> None:
     same = {"sha256": "f" * 64}
     doubtful = [{"id": f"{drive:02d}-a", "group": f"drive {drive}", "label": drive % 2, **same} for drive in (0, 1)]

@@ -22,8 +22,10 @@ def cleaned(*arguments: Any, **values: Any) -> tuple[list[Row], list[str]]:
 
 
 @pytest.mark.parametrize(
-    "word", ["unknown", "NaN", "None", "-", "N/A", "null", "?", "-1", "<NA>", "Unspecified", "[unknown]", "—"]
-)
+    "word",
+    ["unknown", "NaN", "None", "-", "N/A", "null", "?", "-1", "<NA>", "Unspecified", "[unknown]", "—", "\\N", "n.a.",
+     "N.A", "Not applicable", "#REF!", "#VALUE!", "#NAME?", "#BEZUG!", "#NV", "1.#QNAN"],
+)  # fmt: skip
 @pytest.mark.parametrize("key", ["group", "source_id"])
 def test_a_placeholder_joins_nothing_and_is_said_with_its_share(key: str, word: str) -> None:
     changed, lines = cleaned(8, **{key: [word, word, "d1", "d2", word, "d3", "d4", word]})
@@ -111,6 +113,17 @@ def test_a_label_that_looks_missing_is_said() -> None:
     assert lines == [
         "label 'NaN', 'nan' looks like a missing label in 2 of 3 rows (67%) and is a class all the same: a, c"
     ]
+
+
+@pytest.mark.parametrize("word", ["\\N", "n.a.", "N.A", "not applicable", "#REF!", "#value!", "#DIV/0!"])
+def test_what_databases_and_spreadsheets_write_for_no_value_looks_like_a_missing_label(word: str) -> None:
+    changed, [line] = without_placeholders([Row("a", word, "g"), Row("b", "x", "h")])
+    assert line.startswith(f"label {word!r} looks like a missing label in 1 of 2 rows") and changed[0].label == word
+
+
+@pytest.mark.parametrize("label", ["-1", -1, "None", "unknown", "#1"])
+def test_a_label_that_sets_use_for_a_class_is_not_said(label: str | int) -> None:
+    assert without_placeholders([Row("a", label, "g"), Row("b", "x", "h")])[1] == []
 
 
 def test_columns_with_almost_as_many_values_as_rows_are_no_slices() -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from natix_lib.data.groups import Links, joined, joined_by_all, same_source, same_value, tree
+from natix_lib.data.groups import MOST_FITS, Links, joined, joined_by_all, same_source, same_value, tree
 
 
 def test_a_component_is_named_by_its_smallest_row() -> None:
@@ -36,14 +36,48 @@ def test_a_source_names_its_image_in_many_ways(source: str) -> None:
     assert links.smallest.tolist() == [0, 0, 2] and links.why(1) == f"source {source}"
 
 
-def test_a_name_that_two_images_have_is_nobodys_source_and_still_joins_its_children() -> None:
-    assert same_source(["s/a.jpg", "t/a.jpg", "x", "y"], [None, None, "a.jpg", "a.jpg"]).smallest.tolist() == [
-        0,
-        1,
-        2,
-        2,
+def test_a_source_that_several_images_fit_joins_all_of_them_and_is_said() -> None:
+    links = same_source(["s/a.jpg", "t/a.jpg", "x", "y"], [None, None, "a.jpg", "a.jpg"])
+    assert links.smallest.tolist() == [0, 0, 0, 0]
+    assert links.warnings == [
+        "source_id of 2 images fits several images each, and they are joined with all of these: a.jpg of x fits "
+        "s/a.jpg, t/a.jpg; a source_id with the folders of its image fits one."
     ]
-    assert same_source(["s/a.jpg", "t/a.jpg", "x"], [None, None, "t/a.jpg"]).smallest.tolist() == [0, 1, 1]
+    assert same_source(["s/a.jpg", "s/a.png", "x"], [None, None, "s/a"]).smallest.tolist() == [0, 0, 0]
+
+
+def test_of_images_that_a_source_fits_the_nearest_to_its_copy_is_taken() -> None:
+    ids = ["1/left/a.jpg", "1/right/a.jpg", "2/left/a.jpg", "1/left/crops/a_1.jpg", "2/crops/a_1.jpg", "1/a_1.jpg"]
+    links = same_source(ids, [None, None, None, "a.jpg", "a.jpg", "a.jpg"])
+    assert links.smallest.tolist() == [0, 0, 2, 0, 2, 0]
+    [said] = links.warnings
+    assert said.startswith("source_id of 1 images") and "a.jpg of 1/a_1.jpg fits 1/left/a.jpg, 1/right/a.jpg;" in said
+    links = same_source(["d/a.jpg", "d/e/a.jpg", "d/a_1.jpg"], [None, None, "a.jpg"])  # its own folder, not one below
+    assert links.smallest.tolist() == [0, 1, 0] and not links.warnings
+
+
+@pytest.mark.parametrize("source", ["t/a.jpg", "/data/set/t/a.jpg", "old\\t\\a", "other/t/a.png"])
+def test_of_images_that_a_source_fits_those_with_its_last_folders_are_taken(source: str) -> None:
+    links = same_source(["set/s/a.jpg", "set/t/a.jpg", "set/s/a_1.jpg"], [None, None, source])
+    assert links.smallest.tolist() == [0, 1, 1] and not links.warnings
+
+
+def test_copies_that_keep_the_name_of_their_original_are_joined_with_it_and_not_taken_for_it() -> None:
+    ids = ["1/a.jpg", "2/a.jpg", *(f"{drive}/{turned}/a.jpg" for drive in (1, 2) for turned in range(20))]
+    links = same_source(ids, [None, None, *["a.jpg"] * 40])
+    assert links.smallest.tolist() == [0, 1, *[0] * 20, *[1] * 20] and not links.warnings
+    assert same_source(["s/a.jpg", "t/a.jpg", "x"], ["a.jpg"] * 3).smallest.tolist() == [0, 0, 0]  # an original outside
+
+
+def test_a_source_that_very_many_images_fit_joins_none_of_them_still_its_copies_and_is_said() -> None:
+    ids = [*(f"{drive}/0001.jpg" for drive in range(MOST_FITS + 1)), "x", "y"]
+    links = same_source(ids, [*[None] * (MOST_FITS + 1), "0001.jpg", "0001.jpg"])
+    assert links.smallest.tolist() == [*range(MOST_FITS + 2), MOST_FITS + 1]
+    assert links.warnings == [
+        "source_id of 2 images fits more than 8 images each, and they are joined with none of these, so copies of one "
+        "original can lie in two splits: 0001.jpg of x fits 0/0001.jpg, 1/0001.jpg, 2/0001.jpg and 6 more; a source_id "
+        "with the folders of its image fits one."
+    ]
 
 
 def test_an_image_that_is_its_own_source_or_part_of_a_circle_is_joined_once() -> None:

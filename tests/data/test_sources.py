@@ -55,10 +55,21 @@ def test_images_come_in_the_order_of_the_rows_and_a_missing_one_is_said(tmp_path
 
 
 @pytest.mark.parametrize(
+    "word", ["nan", "NaN", "N/A", "n.a.", "\\N", "NULL", "none", "unknown", "-", "#REF!", "#VALUE!"]
+)
+def test_a_word_for_no_value_is_no_place(tmp_path: Path, word: str) -> None:
+    rows = opened(manifest(tmp_path, f"image,label,lat,lon\na.jpg,x,{word},{word}\nb.jpg,x,-1,-1\n")).rows
+    assert [(row.lat, row.lon) for row in rows] == [(None, None), (-1.0, -1.0)]
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("image,label,lat,lon\na.jpg,x,91,0\n", r"manifest.csv row 2: lat must be a number within \+-90, got '91'"),
+        ("image,label,lat,lon\na.jpg,x,inf,0\n", r"lat must be a number within \+-90, got 'inf'"),
+        ("image,label,lat,lon\na.jpg,x,north,0\n", r"lat must be a number within \+-90, got 'north'"),
         ("image,label,lat,lon\na.jpg,x,1,\n", "lat and lon must both be given"),
+        ("image,label,lat,lon\na.jpg,x,1,nan\n", "lat and lon must both be given"),
         ("image,label,split\na.jpg,x,fold1\n", "row 2: split role must be one of TRAIN, .* got 'fold1'"),
         ("image,label,is_synthetic\na.jpg,x,maybe\n", "is_synthetic must be true or false, got 'maybe'"),
     ],
