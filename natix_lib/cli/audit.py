@@ -12,8 +12,7 @@ that cannot be read, which are told.
 
 import csv
 import itertools
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 BROKEN = 3  # exit code: the promise is shown broken
 SORTED_FROM = 20  # rows; fewer may stand in the order of their labels by chance
+TRUTHS = {"true": True, "false": False}  # of a CSV, in any case: a spreadsheet writes TRUE
 
 
 def audit(
@@ -75,19 +75,18 @@ def audit(
     for column in (columns.image, columns.label):
         if column not in table.header:
             raise DataError(f"{labels} has no column {column!r}; it has {', '.join(table.header[:12]) or 'none'}")
+    class_names = documents.manifest["class_names"]
     rows: list[tuple[str, str, str | None]] = []
     for record, place in zip(table.records, table.places, strict=True):
         image, label = cell(record.get(columns.image)), cell(record.get(columns.label))
         if image is None or label is None:
             raise DataError(f"{place}: {columns.label if image else columns.image} is empty")
-        if label not in documents.manifest["class_names"]:
-            raise DataError(
-                f"{place}: label {label!r} is no class of the bundle, {', '.join(documents.manifest['class_names'])}"
-            )
+        require_class(label, class_names, place)
         rows.append((str(image), str(label), cell(record.get(columns.group))))
     rows = ordered(rows, shuffle, labels)
-    said = of_file(predictions) if predictions else scored(bundle, [labels.parent / row[0] for row in rows])
-    names = [row[0] if predictions else str(labels.parent / row[0]) for row in rows]
+    images = [labels.parent / row[0] for row in rows]
+    said = of_file(predictions, class_names) if predictions else scored(bundle, images)
+    names = [row[0] for row in rows] if predictions else list(map(str, images))
     missing = [name for name in names if name not in said]
     if missing:
         raise DataError(f"{predictions} says nothing of {len(missing)} of {len(rows)} images, first {missing[0]}")
@@ -170,25 +169,67 @@ def scored(bundle: Path, images: Iterable[Path]) -> dict[str, dict[str, Any]]:
         return {row["image"]: row for row in scored_rows(Bundle.load(bundle), named.images, Tally(), rate)}
 
 
-def of_file(path: Path) -> dict[str, dict[str, Any]]:
-    """What a file of natix predict says of each image, by its name.
+def of_file(path: Path, class_names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What a file of natix predict says of each image, by its name: its label and accepted, or its error.
 
     Raises:
-        DataError: If it is no such file.
+        DataError: If it is no such file, a row breaks a rule, or two rows of an image contradict each other.
+    """
+    from natix_lib.config import Columns
+    from natix_lib.data.delimited import decoded, delimited
+    from natix_lib.data.json_tables import from_json_lines
+    from natix_lib.data.rows import cell
+    from natix_lib.errors import DataError
+
+    is_csv = path.suffix.lower() == ".csv"
+    try:
+        text, _ = decoded(path.read_bytes())
+        header, records, places, _ = (delimited if is_csv else from_json_lines)(text, path.name, Columns())
+    except (OSError, ValueError, csv.Error, RecursionError) as error:
+        raise DataError(f"{path} is no .csv or .jsonl of natix predict: {error}") from error
+    repeated = [column for column in header if header.count(column) > 1]
+    if repeated:
+        raise DataError(f"{path} has the column {repeated[0]!r} twice")
+    said: dict[str, dict[str, Any]] = {}
+    for record, place in zip(records, places, strict=True):
+        image = cell(record.get("image"))
+        if image is None:
+            raise DataError(f"{place}: image is empty")
+        row = _checked(record, place, class_names, is_csv)
+        if said.setdefault(image, row) != row:
+            raise DataError(f"{path} names {image} twice, and {place} contradicts the first: each image counts once")
+    return said
+
+
+def _checked(record: dict[str, Any], place: str, class_names: Sequence[str], is_csv: bool) -> dict[str, Any]:
+    """The label and accepted of a row of predictions, or its error alone."""
+    from natix_lib.data.rows import cell
+    from natix_lib.errors import DataError
+
+    accepted, label, error = record.get("accepted"), cell(record.get("label")), cell(record.get("error"))
+    if error is not None:
+        if cell(accepted) is not None:
+            raise DataError(f"{place}: accepted must be empty where error says why an image has none, got {accepted!r}")
+        return {"error": error}
+    if label is None:
+        raise DataError(f"{place}: label is empty")
+    require_class(label, class_names, place)
+    known = TRUTHS.get(str(accepted).lower()) if is_csv else accepted
+    if not isinstance(known, bool):
+        raise DataError(f"{place}: accepted must be true or false, got {accepted!r}")
+    return {"label": label, "accepted": known}
+
+
+def require_class(label: str, class_names: Sequence[str], place: str) -> None:
+    """Refuse a label that the bundle does not know.
+
+    Raises:
+        DataError: With the place and the bundle's classes.
     """
     from natix_lib.errors import DataError
 
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix.lower() == ".csv":
-            rows: list[dict[str, Any]] = list(csv.DictReader(text.splitlines()))
-            for row in rows:
-                row["accepted"] = row["accepted"] == "true"
-        else:
-            rows = [json.loads(line) for line in text.splitlines()]
-        return {row["image"]: row for row in rows}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is no .csv or .jsonl of natix predict: {error}") from error
+    if label not in class_names:
+        raise DataError(f"{place}: label {label!r} is no class of the bundle, {', '.join(class_names)}")
 
 
 def sentence(result: Any, alpha: float, level: float, unit: str) -> str:

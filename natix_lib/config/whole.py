@@ -47,6 +47,8 @@ class Config(Section):
             raise ValueError(f"model.num_classes is {count} but data.class_names names {len(names)} classes: {names}")
         if self.model.freeze_backbone is False and self.training.feature_cache_dir:
             raise ValueError("training.feature_cache_dir needs model.freeze_backbone: true")
+        if self.training.feature_cache is False and self.training.feature_cache_dir:
+            raise ValueError("training.feature_cache_dir needs training.feature_cache: true")
         if self.model.freeze_backbone and self.training.fine_tune != FineTune():
             raise ValueError("training.fine_tune needs model.freeze_backbone: false, a frozen backbone is not tuned")
         if self.training.mixup and self.model.freeze_backbone and self.training.feature_cache:

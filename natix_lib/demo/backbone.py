@@ -12,6 +12,7 @@ import torch
 from natix_lib.backbones.loading import quiet_transformers
 from natix_lib.errors import ConfigError
 from natix_lib.files import write_bytes
+from natix_lib.seeds import torch_seed
 
 
 def write_untrained_backbone(
@@ -56,7 +57,7 @@ def write_untrained_backbone(
         initializer_range=0.1,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(torch_seed(seed))
         model = DINOv3ViTModel(config)
     with quiet_transformers():
         model.save_pretrained(folder)

@@ -27,6 +27,7 @@ from natix_lib.explora.head import ProjectionHead
 from natix_lib.explora.losses import dino_loss, ibot_loss, koleo_loss, sinkhorn_knopp
 from natix_lib.explora.masks import batch_masks
 from natix_lib.explora.schedules import at
+from natix_lib.seeds import numbered_seed
 from natix_lib.training.colour import to_device
 
 GLOBAL_CROPS = 2
@@ -135,7 +136,7 @@ class Learner(lightning.LightningModule):
         """The loss of a micro-batch of this process: images uint8 (B, 3, H, W) and their sizes (B, 2)."""
         at_once = len(batch[0]) * self.world.size
         number = self.step_number * (self.settings.batch_size // at_once) + self._micro_batches
-        torch.manual_seed(self.settings.seed * 1_000_003 + number)  # the same on every process
+        torch.manual_seed(numbered_seed(self.settings.seed, number))  # the same on every process
         with torch.autocast(self.device.type, enabled=False):
             global_crops, local_crops, masks = self.crops_and_masks(*batch, number)
         losses = self.losses(global_crops, local_crops, masks)

@@ -8,6 +8,8 @@ has them, were rejected: of a rare class they show some images thrice and others
 import torch
 from torch import Tensor
 
+from natix_lib.seeds import numbered_seed
+
 
 def shuffled(labels: Tensor, seed: int, epoch: int) -> Tensor:
     """Row numbers of the labels, every row once, (n,), on the CPU."""
@@ -40,4 +42,4 @@ def balanced(labels: Tensor, seed: int, epoch: int) -> Tensor:
 
 
 def _generator(seed: int, epoch: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.Generator().manual_seed(numbered_seed(seed, epoch))

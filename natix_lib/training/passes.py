@@ -12,6 +12,7 @@ from torch import Tensor
 
 from natix_lib.config import Dataloader
 from natix_lib.distributed.world import World
+from natix_lib.seeds import numbered_seed
 from natix_lib.training.bank import FeatureBank
 from natix_lib.training.classifier import Classifier
 from natix_lib.training.features import Progress, extract, silent
@@ -91,7 +92,7 @@ class Passes:
             Features (b, F) and labels (b,) of a batch; every process gets all of it.
         """
         order = self._order(labels, epoch)
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch + 500_009)
+        generator = torch.Generator().manual_seed(numbered_seed(self.seed, epoch + 500_009))
         view = torch.randint(bank.values.shape[1], (len(order),), generator=generator)
         for rows, features in bank.batches(order, view, self.dataloader.batch_size, start):
             yield features, labels[rows]

@@ -1,13 +1,17 @@
 import csv
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import Result
 
 from natix_lib.bundle.runtime import Bundle
 from natix_lib.cli.audit import promised_risk
+from natix_lib.cli.predictions import Row, write_rows
 from natix_lib.errors import ConfigError, NatixError
 from tests.cli.test_cli import invoke
 
@@ -88,6 +92,71 @@ def test_tables_that_would_mislead_are_refused(
     path = labels(tmp_path, truth, names=names)
     done = invoke("audit", path, "--bundle", tiny_bundle, "--alpha", "0.1", "--predictions", said)
     assert isinstance(done.exception, NatixError) and re.search(error, str(done.exception)), done.exception
+
+
+def audited(folder: Path, bundle: Path, said: Path, truth: list[str]) -> Result:
+    return invoke("audit", labels(folder, truth), "--bundle", bundle, "--alpha", "0.1", "--predictions", said)
+
+
+@pytest.mark.parametrize("written", ["true", "True", "TRUE"])
+def test_a_truth_value_that_a_spreadsheet_has_capitalised_counts(
+    tmp_path: Path, tiny_bundle: Path, written: str
+) -> None:
+    truth = ["None", "Roadwork"] * 50
+    wrong = ["Roadwork" if number % 3 else label for number, label in enumerate(truth)]
+    done = audited(tmp_path, tiny_bundle, predicted(tmp_path, wrong, written), truth)
+    assert done.exit_code == 3 and done.stdout.startswith("broken: 33 of 100"), done
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl"])
+def test_what_predict_writes_is_read_with_its_failures(tmp_path: Path, tiny_bundle: Path, ending: str) -> None:
+    rows: list[Row] = [
+        {"image": "0000.png", "label": "None", "probabilities": {"None": 0.9, "Roadwork": 0.1}, "accepted": True},
+        {"image": "0001.png", "label": "None", "probabilities": {"None": 0.6, "Roadwork": 0.4}, "accepted": False},
+        {"image": "0002.png", "error": "cannot be decoded"},
+    ]
+    said = tmp_path / f"said{ending}"
+    write_rows(said, [*rows, rows[0]], ["None", "Roadwork"])  # predict was given the first image twice
+    done = audited(tmp_path, tiny_bundle, said, ["None", "Roadwork", "None"])
+    assert done.exit_code == 2 and done.stdout.startswith("stands: 0 of 1 accepted images are wrong"), done
+    assert "1 of 3 images could not be read and count for nothing, first 0002.png: cannot be decoded" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("image,label,accepted\na,None,yes", "said.csv row 2: accepted must be true or false, got 'yes'"),
+        ("image,label,accepted\na,None,1", "said.csv row 2: accepted must be true or false, got '1'"),
+        ("image,label,accepted\na,None,true\nb,None,", "said.csv row 3: accepted must be true or false, got ''"),
+        ("image,label\na,None", "said.csv row 2: accepted must be true or false, got None"),
+        ("image,label,accepted\na,Cone,true", "said.csv row 2: label 'Cone' is no class of the bundle, None, Roadwork"),
+        ("image,label,accepted\na,,true", "said.csv row 2: label is empty"),
+        ("image,label,accepted\n,None,true", "said.csv row 2: image is empty"),
+        ("image,label,accepted,error\na,,true,gone", "said.csv row 2: accepted must be empty where error says"),
+        ("image,label,accepted,accepted\na,None,true,false", "said.csv has the column 'accepted' twice"),
+        (
+            "image,label,accepted\na,None,true\na,None,false",
+            "said.csv names a twice, and said.csv row 3 contradicts the first",
+        ),
+        ("image,label,accepted\na,None,true\na,Roadwork,true", "names a twice, and said.csv row 3 contradicts"),
+    ],
+)
+def test_a_table_of_predictions_that_predict_would_not_write_is_refused(
+    tmp_path: Path, tiny_bundle: Path, text: str, error: str
+) -> None:
+    said = tmp_path / "said.csv"
+    said.write_text(text + "\n")
+    done = audited(tmp_path, tiny_bundle, said, ["None"])
+    assert isinstance(done.exception, NatixError) and error in str(done.exception), done
+
+
+@pytest.mark.parametrize("accepted", ["false", "true", 1, None])
+def test_json_lines_have_truth_values_and_no_words_for_them(tmp_path: Path, tiny_bundle: Path, accepted: Any) -> None:
+    said = tmp_path / "said.jsonl"
+    said.write_text(json.dumps({"image": "a", "label": "None", "accepted": accepted}) + "\n")
+    done = audited(tmp_path, tiny_bundle, said, ["None"])
+    assert isinstance(done.exception, NatixError), done
+    assert str(done.exception) == f"said.jsonl row 1: accepted must be true or false, got {accepted!r}"
 
 
 def test_shuffled_rows_of_a_sorted_table_are_taken(tmp_path: Path, tiny_bundle: Path) -> None:

@@ -235,6 +235,14 @@ def test_the_text_that_the_random_ones_damage_is_valid(tmp_path: Path) -> None:
         ({"explora": {"checkpoint_root": "gs://bucket"}}, "explora.checkpoint_root must read gs://bucket/path"),
         ({"training": {"feature_cache_dir": "gs://bucket/x"}}, "training.feature_cache_dir must be a local path"),
         (
+            {"training": {"feature_cache_dir": "kept", "feature_cache": False}},
+            "training.feature_cache_dir needs training.feature_cache: true",
+        ),
+        (
+            {"model": {"backbone_id": "x", "freeze_backbone": False}, "training": {"feature_cache_dir": "kept"}},
+            "training.feature_cache_dir needs model.freeze_backbone: true",
+        ),
+        (
             {"training": {"fine_tune": {"method": "lora"}}},
             "training.fine_tune needs model.freeze_backbone: false, a frozen backbone is not tuned",
         ),
