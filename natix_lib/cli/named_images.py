@@ -13,13 +13,17 @@ on a list. Patterns are expanded by pathlib, whose `**` does not follow links, s
 import codecs
 import itertools
 import os
+import select
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from io import UnsupportedOperation
 from pathlib import Path, PurePosixPath
 from stat import S_ISDIR, S_ISREG
 from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
 import typer
 from PIL import Image
@@ -38,6 +42,8 @@ from natix_lib.progress import WARNING
 
 STDIN = "-"
 MAGIC = frozenset("*?[")
+BLOCK = 65_536  # bytes of standard input taken at once, and the most of a line that waits for its end
+SIGNAL_SECONDS = 0.5  # between looks at signals while nothing comes
 FETCHES = 16  # objects fetched at once, and waiting to be decoded: a few saturate a pod's network
 
 
@@ -129,9 +135,32 @@ def _require_place(name: str) -> None:
 def _of_standard_input() -> Iterator[NamedImage]:
     if sys.stdin is None:
         raise ConfigError("standard input is closed: give it a list of images, one a line")
-    for number, line in enumerate(sys.stdin.buffer):
+    for number, line in enumerate(_lines(sys.stdin.buffer)):
         if name := os.fsdecode((line if number else line.removeprefix(codecs.BOM_UTF8)).rstrip(b"\r\n")):
             yield _image(name)
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Lines of a stream as they come.
+
+    A read begins when there is something to read: Python looks for signals before it begins, and one that comes between
+    the two, while another thread is given its turn, would wait for as long as the read does.
+    """
+    rest = b""
+    while block := _block(stream):
+        *lines, rest = (rest + block).split(b"\n")
+        yield from lines
+        if len(rest) > BLOCK:
+            raise ConfigError(f"a line of standard input has more than {BLOCK} bytes: give an image a line")
+    if rest:
+        yield rest
+
+
+def _block(stream: BinaryIO) -> bytes:
+    with suppress(UnsupportedOperation):  # not a descriptor's: nothing is waited for
+        while not select.select([stream.fileno()], [], [], SIGNAL_SECONDS)[0]:
+            pass
+    return stream.read1(BLOCK)  # type: ignore[attr-defined, no-any-return]
 
 
 def _of_folder(word: str, path: Path) -> NamedImages:

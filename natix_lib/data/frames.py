@@ -30,6 +30,7 @@ DIGITS = 18  # of a number's end, that tell frames apart: a machine word holds t
 SINCE_1970 = r"^(?P<before>(?:.*[^0-9])?)(?P<seconds>1[0-9]{9})\.(?P<fraction>[0-9]{1,9})$"
 COUNTED = r"(?i)^(.*/)?[0-9]{3}[a-z0-9_]{5}/[^0-9]*$|\.parquet#$"  # a camera's folder, rows of a table
 ROLES = rf"(?i)(^|/)(?:{'|'.join(map(re.escape, ROLE_WORDS))})[0-9]{{0,4}}/"
+LONGEST_FOLDER = 255  # characters that a file system lets a name have
 COLLISIONS = 0.1  # of the images that another folder adds to a run, up to which it is one run
 FIXED = 3  # numbers at the end of all names of a form that are no frame's
 
@@ -133,7 +134,9 @@ def _without_folders(ids: Any, labels: Ints, class_names: Sequence[str]) -> Any:
         rows = np.flatnonzero(labels == label if name else (labels < 0) | (labels >= len(class_names)))
         letters = "[ _.-]*".join(re.escape(letter) for letter in name if letter not in " _.-")
         of_class = ids.take(pa.array(rows))
-        parts.append(pc.replace_substring_regex(of_class, rf"(?i)(^|/){letters}/", r"\1") if letters else of_class)
+        if 0 < len(name) <= LONGEST_FOLDER and letters:
+            of_class = pc.replace_substring_regex(of_class, rf"(?i)(^|/){letters}/", r"\1")
+        parts.append(of_class)
         places.append(rows)
     back = np.argsort(np.concatenate(places), kind="stable")
     return pc.replace_substring_regex(pa.concat_arrays(parts).take(pa.array(back)), ROLES, r"\1")

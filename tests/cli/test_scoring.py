@@ -22,7 +22,7 @@ from typer.testing import CliRunner, Result
 
 from natix_lib import cli
 from natix_lib.bundle.runtime import Bundle
-from natix_lib.cli import rate
+from natix_lib.cli import named_images, rate
 from natix_lib.data.decode import open_image
 from natix_lib.errors import ConfigError, DataError, NatixError, StorageError
 from natix_lib.files import read_json
@@ -100,8 +100,11 @@ def test_every_row_is_what_the_bundle_says_of_its_image(predict: Predict, photos
         assert set(row) == {"label", "probabilities", "score", "accepted"} and row["label"] == expected.label
 
 
-def test_a_list_on_standard_input_names_images_one_a_line(predict: Predict, photos: Path) -> None:
+def test_a_list_on_standard_input_names_images_one_a_line(
+    predict: Predict, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     listed = b"photos/rear/c.webp\r\n\nphotos/a.png\nphotos\nphotos/b.jpg"
+    monkeypatch.setattr(named_images, "BLOCK", 25)  # so that lines come in pieces
     result = predict("-", stdin=codecs.BOM_UTF8 + listed)
     assert names(result) == ["photos/rear/c.webp", "photos/a.png", "photos", "photos/b.jpg"]
     assert rows(result)[2]["error"] == "it must be a regular file, not a folder, pipe or device"
@@ -111,6 +114,8 @@ def test_a_list_on_standard_input_names_images_one_a_line(predict: Predict, phot
     ]  # fmt: skip
     nothing = predict("-", "--output", "o.csv")
     assert isinstance(nothing.exception, DataError) and str(nothing.exception) == "standard input names no image"
+    endless = predict("-", "--output", "o.csv", stdin=b"photos/a.png\n" + b"a" * 51)
+    assert str(endless.exception) == "a line of standard input has more than 25 bytes: give an image a line"
     assert list(Path().iterdir()) == [Path("photos")]
 
 
