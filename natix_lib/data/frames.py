@@ -57,7 +57,9 @@ class Frames:
 
     def apart(self, a: int, b: int) -> str:
         """What is between two rows of one run, in words."""
-        return f"{abs(int(self.number[a] - self.number[b]))} frames apart of {self.names[int(self.run[a])]}"
+        seconds = abs(self.time[a] - self.time[b])
+        gap = f"{abs(int(self.number[a] - self.number[b]))} frames" if np.isnan(seconds) else f"{seconds:.3g} s"
+        return f"{gap} apart of {self.names[int(self.run[a])]}"
 
 
 def numbered(ids: Sequence[str]) -> Frames:

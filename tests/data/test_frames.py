@@ -42,6 +42,11 @@ def test_a_number_that_all_names_of_a_form_end_with_is_no_frame() -> None:
     assert set(frames.form.tolist()) == {0} and frames.apart(0, 2) == "2 frames apart of aachen_000001_*_leftImg8bit"
 
 
+def test_what_is_between_two_names_with_times_is_told_in_seconds() -> None:
+    frames = numbered(["d7/2024-05-01_12-00-55.jpg", "d7/2024-05-01_12-01-10.jpg"])
+    assert frames.apart(0, 1) == "15 s apart of d7/*"
+
+
 def runs(ids: list[str], labels: list[int]) -> list[int]:
     """The runs of images of `None` and `Road work`, -1 for no label."""
     return of_drives(ids, np.array(labels), ["None", "Road work"]).run.tolist()
