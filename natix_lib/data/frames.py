@@ -120,13 +120,13 @@ def of_drives(ids: Sequence[str], labels: Ints, class_names: Sequence[str]) -> F
         return numbered(ids)
     given = pa.array(ids, type=pa.string())
     short = _without_folders(given, labels, class_names)
-    if short.equals(given):
-        return numbered(ids)
     frames = numbered(short)
-    apart = _collide(frames, _codes(pc.replace_substring_regex(given, "[^/]*$", "")))
-    if not apart.any():
-        return frames
-    return numbered(pc.if_else(pa.array(apart), given, short))
+    if not short.equals(given):
+        apart = _collide(frames, _codes(pc.replace_substring_regex(given, "[^/]*$", "")))
+        if apart.any():
+            frames = numbered(pc.if_else(pa.array(apart), given, short))
+    pa.default_memory_pool().release_unused()  # the rules that follow need it: a million names are a tenth of all
+    return frames
 
 
 def _without_folders(ids: Any, labels: Ints, class_names: Sequence[str]) -> Any:
