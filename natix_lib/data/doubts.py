@@ -159,11 +159,12 @@ def _labels(rows: Sequence[Row]) -> list[str]:
 def _ungrouped(rows: Sequence[Row], times: Floats) -> list[str]:
     """A line when rows name nothing that tells drives apart; `times` is seconds, (n,)."""
     given = [row.group is not None or row.source_id is not None or row.lat is not None for row in rows]
-    told = np.array(given, dtype=bool) | np.isfinite(times) | np.isfinite(numbered([row.id for row in rows]).time)
+    frames = numbered([row.id for row in rows])
+    told = np.array(given, dtype=bool) | np.isfinite(times) | np.isfinite(frames.time)
     alone = list(itertools.compress(rows, (~told).tolist()))
     if not alone:
         return []
-    named = int(in_drives([row.id for row in rows])[~told].sum())
+    named = int(in_drives(frames)[~told].sum())
     names = f"; names of {named} of them number frames, which split believes where pictures confirm it" if named else ""
     return [
         f"{CANNOT_TELL} in {_share(alone, rows)}: they name neither group, place, source_id nor time{names}; frames of "

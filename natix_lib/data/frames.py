@@ -21,7 +21,7 @@ import numpy as np
 
 from natix_lib.arrays import Bools, Floats, Ints
 from natix_lib.data.arrow_texts import HAS_ARROW, pa, pc
-from natix_lib.data.listing import ROLE_WORDS
+from natix_lib.data.listing import ROLE_NAME
 from natix_lib.data.times import of_names
 
 ENDING = r"(?i)([_.](jpe?g|png|bmp|webp|tiff?)\.rf\.[0-9a-f]+)?\.[a-z0-9]{1,5}$"  # also what Roboflow adds to a name
@@ -29,7 +29,7 @@ LAST_NUMBER = r"^(?P<before>.*?)(?P<number>[0-9]+)(?P<after>[^0-9]*)$"
 DIGITS = 18  # of a number's end, that tell frames apart: a machine word holds them
 SINCE_1970 = r"^(?P<before>(?:.*[^0-9])?)(?P<seconds>1[0-9]{9})\.(?P<fraction>[0-9]{1,9})$"
 COUNTED = r"(?i)^(.*/)?[0-9]{3}[a-z0-9_]{5}/[^0-9]*$|\.parquet#$"  # a camera's folder, rows of a table
-ROLES = rf"(?i)(^|/)(?:{'|'.join(map(re.escape, ROLE_WORDS))})[0-9]{{0,4}}/"
+ROLES = rf"(?i)(^|/)(?:{ROLE_NAME.pattern})/"
 LONGEST_FOLDER = 255  # characters that a file system lets a name have
 COLLISIONS = 0.1  # of the images that another folder adds to a run, up to which it is one run
 FIXED = 3  # numbers at the end of all names of a form that are no frame's
@@ -173,9 +173,8 @@ def _stems(ids: Any) -> tuple[Any, Floats]:
     return stems, time
 
 
-def in_drives(ids: Sequence[str]) -> Bools:
+def in_drives(frames: Frames) -> Bools:
     """Which names look like those of a drive's frames: their run may be a drive, and has another frame, (n,)."""
-    frames = numbered(ids)
     several = np.bincount(frames.run[frames.run >= 0], minlength=1) > 1
     return frames.named & several[frames.run]
 

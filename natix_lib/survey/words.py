@@ -9,7 +9,7 @@ import numpy as np
 from natix_lib.arrays import Ints
 from natix_lib.config import Split
 from natix_lib.contracts import ROLES, VAL_CALIB
-from natix_lib.data.frames import in_drives
+from natix_lib.data.frames import in_drives, numbered
 from natix_lib.data.rows import some
 from natix_lib.decisions.calibration import Terms
 from natix_lib.survey.look import Seen
@@ -144,11 +144,9 @@ def _groups(seen: Seen) -> list[Note]:
     )
     if not alone:
         return []
-    numbered = int(in_drives([row.id for row in seen.rows]).sum())
+    frames = int(in_drives(numbered([row.id for row in seen.rows])).sum())
     by_name = (
-        f"; names of {numbered} images number frames, which split believes where pictures confirm it"
-        if numbered
-        else ""
+        f"; names of {frames} images number frames, which split believes where pictures confirm it" if frames else ""
     )
     which = "no image says" if alone == len(seen.rows) else f"{alone} of {len(seen.rows)} images do not say"
     return [

@@ -52,7 +52,15 @@ def runs(ids: list[str], labels: list[int]) -> list[int]:
     return of_drives(ids, np.array(labels), ["None", "Road work"]).run.tolist()
 
 
-@pytest.mark.parametrize("folders", [("None", "Road work"), ("none", "road_work"), ("train/None", "test2/Roadwork")])
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("None", "Road work"),
+        ("none", "road_work"),
+        ("train/None", "test2/Roadwork"),
+        ("val-images/None", "test_set/Roadwork"),
+    ],
+)
 def test_a_drive_in_the_folders_of_several_classes_and_splits_is_one_run(folders: tuple[str, str]) -> None:
     drives = [[f"{folders[frame % 2]}/{drive}_{frame:04}.jpg" for frame in range(4)] for drive in ("d1", "d2")]
     assert runs(drives[0] + drives[1], [0, 1] * 4) == [0] * 4 + [1] * 4
@@ -67,7 +75,8 @@ def test_folders_of_classes_that_are_numbered_one_by_one_are_runs_of_their_own()
 
 
 def test_names_of_drives_have_digits_beside_the_frame_and_another_frame() -> None:
-    assert in_drives(["d1_1.jpg", "d1_2.jpg", "d2_1.jpg", "IMG_1.jpg", "IMG_2.jpg", "x.jpg"]).tolist() == [
+    names = ["d1_1.jpg", "d1_2.jpg", "d2_1.jpg", "IMG_1.jpg", "IMG_2.jpg", "x.jpg"]
+    assert in_drives(numbered(names)).tolist() == [
         True,
         True,
         *[False] * 4,
